@@ -1,0 +1,403 @@
+"""``config.json`` and its companions as frozen dataclasses. No defaults: a checkpoint states its sizes.
+
+Letters in brackets are the ones that shape comments use everywhere in this package. Keys this code does not
+read are ignored; a missing or ill-typed one is named; a value that selects an architecture this code does not
+implement (an attention bias, say) is refused rather than ignored.
+
+Official classes: ``Qwen3TTSConfig``, ``Qwen3TTSTokenizerV2Config``, ``MimiConfig``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
+
+from .errors import ConfigError
+
+_T = TypeVar("_T")
+
+MODEL_TYPES = ("base", "custom_voice", "voice_design")
+
+# The official class fills these in, and no released config.json states them.
+SPEAKER_ENCODER_DEFAULTS: dict[str, Any] = {
+    "mel_dim": 128,
+    "enc_channels": [512, 512, 512, 512, 1536],
+    "enc_kernel_sizes": [5, 3, 3, 3, 1],
+    "enc_dilations": [1, 2, 3, 4, 1],
+    "enc_attention_channels": 128,
+    "enc_res2net_scale": 8,
+    "enc_se_channels": 128,
+}
+
+
+@dataclass(frozen=True)
+class CodePredictorConfig:
+    """The small transformer that writes codes 1..G-1 of a frame. In its own code its sizes are H, N, K, D, F too."""
+
+    FIXED: ClassVar[dict[str, Any]] = {"hidden_act": "silu", "attention_bias": False, "use_sliding_window": False}
+
+    vocab_size: int  # [C] entries of one codebook
+    hidden_size: int  # [H]
+    intermediate_size: int  # [F]
+    num_hidden_layers: int
+    num_attention_heads: int  # [N]
+    num_key_value_heads: int  # [K]
+    head_dim: int  # [D]
+    rms_norm_eps: float
+    rope_theta: float
+    num_code_groups: int  # [G]
+
+    def __post_init__(self) -> None:
+        _check_attention(self)
+
+
+@dataclass(frozen=True)
+class TalkerConfig:
+    """The Qwen3 transformer that reads text and writes code 0 of each frame."""
+
+    FIXED: ClassVar[dict[str, Any]] = {"hidden_act": "silu", "attention_bias": False, "use_sliding_window": False}
+
+    vocab_size: int  # [V] code-0 entries, speakers, languages and control ids in one table
+    hidden_size: int  # [H] width of the residual stream
+    intermediate_size: int  # [F] width inside the SwiGLU
+    num_hidden_layers: int  # [L]
+    num_attention_heads: int  # [N] query heads
+    num_key_value_heads: int  # [K] key/value heads; N is a multiple of K
+    head_dim: int  # [D] stated on its own: not H / N
+    rms_norm_eps: float
+    rope_theta: float
+    num_code_groups: int  # [G] codes a frame, 16 in every released model
+    text_hidden_size: int  # [X] width of a text embedding, and of the hidden layer of text_projection
+    text_vocab_size: int  # [W] rows of the text embedding
+    codec_bos_id: int
+    codec_eos_token_id: int
+    codec_pad_id: int
+    codec_think_id: int
+    codec_nothink_id: int
+    codec_think_bos_id: int
+    codec_think_eos_id: int
+    codec_language_id: dict[str, int]  # language or dialect -> id in the codec vocabulary
+    spk_id: dict[str, int]  # speaker -> id in the codec vocabulary
+    spk_is_dialect: dict[str, str | bool]  # speaker -> dialect spoken, or false
+    code_predictor_config: CodePredictorConfig
+
+    def __post_init__(self) -> None:
+        _check_attention(self)
+        groups = self.code_predictor_config.num_code_groups
+        if groups != self.num_code_groups:
+            raise ConfigError(f"num_code_groups={self.num_code_groups}, but the code predictor has {groups}")
+
+
+@dataclass(frozen=True)
+class SpeakerEncoderConfig:
+    """ECAPA-TDNN, present in base checkpoints only."""
+
+    mel_dim: int
+    enc_dim: int  # [H] the embedding takes the place of a talker input, so it is as wide
+    enc_channels: tuple[int, ...]  # first TDNN, SE-Res2Net blocks, multi-layer aggregation
+    enc_kernel_sizes: tuple[int, ...]
+    enc_dilations: tuple[int, ...]
+    enc_attention_channels: int
+    enc_res2net_scale: int
+    enc_se_channels: int
+    sample_rate: int
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.enc_channels), len(self.enc_kernel_sizes), len(self.enc_dilations)}
+        if len(lengths) != 1 or len(self.enc_channels) < 3:
+            raise ConfigError(
+                f"enc_channels {list(self.enc_channels)}, enc_kernel_sizes {list(self.enc_kernel_sizes)} and "
+                f"enc_dilations {list(self.enc_dilations)} must have one length, at least 3"
+            )
+        if sum(self.enc_channels[1:-1]) != self.enc_channels[-1]:
+            raise ConfigError(
+                f"enc_channels {list(self.enc_channels)}: the last is the concatenation of those between "
+                f"the first and itself, {sum(self.enc_channels[1:-1])}"
+            )
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """``config.json`` of a checkpoint directory."""
+
+    FIXED: ClassVar[dict[str, Any]] = {"model_type": "qwen3_tts", "tokenizer_type": "qwen3_tts_tokenizer_12hz"}
+
+    tts_model_type: str  # one of MODEL_TYPES
+    tts_model_size: str  # "0b6" or "1b7"
+    im_start_token_id: int
+    im_end_token_id: int
+    tts_pad_token_id: int
+    tts_bos_token_id: int
+    tts_eos_token_id: int
+    talker_config: TalkerConfig
+    speaker_encoder_config: SpeakerEncoderConfig | None
+
+    def __post_init__(self) -> None:
+        if self.tts_model_type not in MODEL_TYPES:
+            raise ConfigError(f"tts_model_type {self.tts_model_type!r} is none of {', '.join(MODEL_TYPES)}")
+        encoder, width = self.speaker_encoder_config, self.talker_config.hidden_size
+        if encoder is not None and encoder.enc_dim != width:
+            raise ConfigError(f"speaker encoder enc_dim={encoder.enc_dim} must be the talker's hidden_size={width}")
+
+
+@dataclass(frozen=True)
+class CodecDecoderConfig:
+    """Codes -> waveform (``Qwen3TTSTokenizerV2Decoder``)."""
+
+    FIXED: ClassVar[dict[str, Any]] = {"hidden_act": "silu", "attention_bias": False}
+
+    codebook_size: int  # [C]
+    codebook_dim: int  # [Q] width of the summed codes; each codebook entry has half of it
+    num_quantizers: int  # [G]
+    latent_dim: int  # [Z] width between the blocks
+    hidden_size: int  # [H] of the transformer
+    intermediate_size: int  # [F]
+    num_hidden_layers: int
+    num_attention_heads: int  # [N]
+    num_key_value_heads: int  # [K]
+    head_dim: int  # [D]
+    rms_norm_eps: float
+    rope_theta: float
+    sliding_window: int  # positions a query sees, itself included
+    decoder_dim: int  # channels of the first waveform block; each block halves them
+    upsample_rates: tuple[int, ...]  # of the waveform blocks
+    upsampling_ratios: tuple[int, ...]  # of the ConvNeXt blocks before them
+
+    def __post_init__(self) -> None:
+        _check_attention(self)
+
+
+@dataclass(frozen=True)
+class CodecEncoderConfig:
+    """Waveform -> codes (``MimiModel`` without its decoder half)."""
+
+    FIXED: ClassVar[dict[str, Any]] = {
+        "hidden_act": "gelu",
+        "attention_bias": False,
+        "audio_channels": 1,
+        "use_causal_conv": True,
+        "use_conv_shortcut": False,
+        "pad_mode": "constant",
+        "num_residual_layers": 1,
+        "num_semantic_quantizers": 1,
+    }
+
+    sampling_rate: int
+    _frame_rate: float
+    codebook_size: int  # [C]
+    codebook_dim: int  # [E] width of a codebook entry
+    vector_quantization_hidden_dimension: int
+    num_quantizers: int  # in the file; encoder_valid_num_quantizers of them are used
+    hidden_size: int  # [H]
+    intermediate_size: int  # [F]
+    num_hidden_layers: int
+    num_attention_heads: int  # [N]
+    num_key_value_heads: int  # [K]
+    head_dim: int  # [D]
+    norm_eps: float
+    rope_theta: float
+    num_filters: int  # channels of the first SEANet stage; each stage doubles them
+    kernel_size: int
+    residual_kernel_size: int
+    last_kernel_size: int
+    compress: int  # a residual block's inner width is its width divided by this
+    upsampling_ratios: tuple[int, ...]  # strides, last first
+
+    def __post_init__(self) -> None:
+        _check_attention(self)
+        if self.vector_quantization_hidden_dimension != self.codebook_dim:
+            raise ConfigError(
+                f"vector_quantization_hidden_dimension={self.vector_quantization_hidden_dimension} must be "
+                f"codebook_dim={self.codebook_dim}"
+            )
+
+    @property
+    def downsample_stride(self) -> int:
+        """Stride of the last convolution: from the SEANet's frame rate to the codec's."""
+        hop = math.prod(self.upsampling_ratios)
+        return int(math.ceil(self.sampling_rate / hop) / self._frame_rate)
+
+
+@dataclass(frozen=True)
+class CodecConfig:
+    """``speech_tokenizer/config.json``."""
+
+    FIXED: ClassVar[dict[str, Any]] = {"model_type": "qwen3_tts_tokenizer_12hz"}
+
+    encoder_valid_num_quantizers: int  # [G]
+    input_sample_rate: int  # Hz
+    output_sample_rate: int  # Hz
+    encode_downsample_rate: int  # samples a frame
+    decode_upsample_rate: int  # samples a frame
+    encoder_config: CodecEncoderConfig
+    decoder_config: CodecDecoderConfig
+
+    def __post_init__(self) -> None:
+        decoder = self.decoder_config
+        product = math.prod((*decoder.upsample_rates, *decoder.upsampling_ratios))
+        if product != self.decode_upsample_rate:
+            raise ConfigError(f"decode_upsample_rate={self.decode_upsample_rate}, but the rates multiply to {product}")
+        if decoder.num_quantizers != self.encoder_valid_num_quantizers:
+            raise ConfigError(
+                f"decoder num_quantizers={decoder.num_quantizers} and encoder_valid_num_quantizers="
+                f"{self.encoder_valid_num_quantizers} must be equal"
+            )
+
+
+@dataclass(frozen=True)
+class GenerationConfig:
+    """``generation_config.json``: what a request uses where its caller says nothing."""
+
+    do_sample: bool
+    temperature: float
+    top_k: int
+    top_p: float
+    repetition_penalty: float
+    subtalker_dosample: bool
+    subtalker_temperature: float
+    subtalker_top_k: int
+    subtalker_top_p: float
+    max_new_tokens: int
+
+
+# The official wrapper's last resort, key by key (``Qwen3TTSModel._merge_generate_kwargs``).
+GENERATION_DEFAULTS: dict[str, Any] = {
+    "do_sample": True,
+    "temperature": 0.9,
+    "top_k": 50,
+    "top_p": 1.0,
+    "repetition_penalty": 1.05,
+    "subtalker_dosample": True,
+    "subtalker_temperature": 0.9,
+    "subtalker_top_k": 50,
+    "subtalker_top_p": 1.0,
+    "max_new_tokens": 2048,
+}
+
+
+def read_model_config(model_dir: Path) -> ModelConfig:
+    """Read ``model_dir/config.json``."""
+    path = model_dir / "config.json"
+    raw = read_json(path)
+    if "talker_config" not in raw:
+        raise ConfigError(f"{path} has no talker_config: model_type is {raw.get('model_type')!r}, not 'qwen3_tts'")
+    # Only a base model has the encoder; fine-tuned custom-voice models keep its config without its weights.
+    if raw.get("tts_model_type") == "base":
+        encoder = raw.get("speaker_encoder_config")
+        if not isinstance(encoder, dict):
+            raise ConfigError(f"{path}: speaker_encoder_config is missing, and a base model needs it")
+        raw["speaker_encoder_config"] = {**SPEAKER_ENCODER_DEFAULTS, **encoder}
+    else:
+        raw["speaker_encoder_config"] = None
+    return _build(ModelConfig, raw, str(path))
+
+
+def read_codec_config(codec_dir: Path) -> CodecConfig:
+    """Read ``config.json`` of a ``speech_tokenizer`` directory."""
+    path = codec_dir / "config.json"
+    raw = read_json(path)
+    for part in ("encoder_config", "decoder_config"):
+        if isinstance(raw.get(part), dict) and "head_dim" not in raw[part]:  # both official classes derive it
+            width, heads = raw[part].get("hidden_size"), raw[part].get("num_attention_heads")
+            if isinstance(width, int) and isinstance(heads, int) and heads > 0:
+                raw[part]["head_dim"] = width // heads
+    return _build(CodecConfig, raw, str(path))
+
+
+def read_generation_config(model_dir: Path) -> GenerationConfig:
+    """Read ``model_dir/generation_config.json``; a missing key, or a missing file, has the official default."""
+    path = model_dir / "generation_config.json"
+    raw = read_json(path) if path.exists() else {}
+    return _build(GenerationConfig, {**GENERATION_DEFAULTS, **raw}, str(path))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in ``path``."""
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise ConfigError(f"{path} not found; is {path.parent} a Qwen3-TTS checkpoint directory?") from None
+    except UnicodeDecodeError as e:
+        raise ConfigError(f"{path}: byte {e.start} is not UTF-8") from None
+    except json.JSONDecodeError as e:
+        raise ConfigError(f"{path}:{e.lineno}: not valid JSON ({e.msg})") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: a JSON object was expected, found {type(raw).__name__}")
+    return raw
+
+
+def _build(cls: type[_T], raw: Mapping[str, Any], where: str) -> _T:
+    """Pick the fields that ``cls`` declares out of ``raw``; name the first that is absent, ill-typed or unsupported."""
+    for key, only in getattr(cls, "FIXED", {}).items():
+        if raw.get(key, only) != only:
+            raise ConfigError(f"{where}: {key} = {raw[key]!r}, this implementation has {only!r} only")
+    hints = get_type_hints(cls)
+    values: dict[str, Any] = {}
+    for field in fields(cls):  # type: ignore[arg-type]
+        if field.name not in raw:
+            raise ConfigError(f"{where}: {field.name} is missing")
+        values[field.name] = _typed(raw[field.name], hints[field.name], f"{where}: {field.name}")
+    try:
+        return cls(**values)
+    except ConfigError as e:
+        raise ConfigError(f"{where}: {e}") from None
+
+
+def _typed(value: Any, hint: Any, where: str) -> Any:
+    """``value`` as ``hint``, with JSON's habits: 1e6 may be written 1000000, a tuple is a list."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is types.UnionType and type(None) in args:
+        return None if value is None else _typed(value, args[0], where)
+    if hasattr(hint, "__dataclass_fields__"):
+        if isinstance(value, dict):
+            return _build(hint, value, where)
+    elif origin is tuple:
+        if isinstance(value, list) and value and all(_is(v, args[0]) for v in value):
+            return tuple(value)
+    elif origin is dict:
+        if isinstance(value, dict) and all(_is(v, args[1]) for v in value.values()):
+            return value
+    elif _is(value, hint):
+        return float(value) if hint is float else value
+    raise ConfigError(f"{where} = {_shown(value)}, expected {_named(hint)}")
+
+
+def _is(value: Any, hint: Any) -> bool:
+    """Whether a JSON scalar fits ``hint``. Every number in these files is positive or an id, so negatives never fit."""
+    if get_origin(hint) is types.UnionType:
+        return any(_is(value, part) for part in get_args(hint))
+    if hint in (int, float):
+        number = (int,) if hint is int else (int, float)
+        return isinstance(value, number) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, hint)
+
+
+def _named(hint: Any) -> str:
+    if get_origin(hint) is tuple:
+        return f"a list of {get_args(hint)[0].__name__}"
+    if get_origin(hint) is dict or hasattr(hint, "__dataclass_fields__"):
+        return "an object"
+    return f"{hint.__name__}, not negative" if hint in (int, float) else str(hint.__name__)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _check_attention(c: Any) -> None:
+    for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim"):
+        if getattr(c, name) < 1:
+            raise ConfigError(f"{name}={getattr(c, name)} must be at least 1")
+    if c.num_attention_heads % c.num_key_value_heads:
+        raise ConfigError(
+            f"num_attention_heads={c.num_attention_heads} must be a multiple of "
+            f"num_key_value_heads={c.num_key_value_heads} (grouped-query attention)"
+        )
+    if c.head_dim % 2:
+        raise ConfigError(f"head_dim={c.head_dim} must be even (rotary pairs)")
