@@ -1,0 +1,40 @@
+"""Pointwise non-linearities."""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import erf
+
+Floats = NDArray[np.floating[Any]]
+
+
+def sigmoid_ref(x: Floats) -> Floats:
+    """1 / (1 + exp(-x)), from whichever side does not overflow."""
+    e = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1, e) / (1 + e)
+
+
+def silu_ref(x: Floats) -> Floats:
+    """x * sigmoid(x)."""
+    return x * sigmoid_ref(x)
+
+
+def gelu_ref(x: Floats) -> Floats:
+    """x * Phi(x), the exact form with erf, not the tanh approximation."""
+    return x * (1 + erf(x / math.sqrt(2))) / 2
+
+
+def elu_ref(x: Floats) -> Floats:
+    """x above 0, exp(x) - 1 below."""
+    return np.where(x > 0, x, np.expm1(np.minimum(x, 0)))
+
+
+def snake_beta_ref(x: Floats, alpha: Floats, beta: Floats) -> Floats:
+    """x + sin²(x e^alpha) / (e^beta + 1e-9), alpha and beta per channel. x [C, T], alpha and beta [C].
+
+    Trap: both parameters are stored as logarithms.
+    """
+    wave = np.sin(x * np.exp(alpha)[:, None])
+    return x + wave * wave / (np.exp(beta)[:, None] + 1e-9)

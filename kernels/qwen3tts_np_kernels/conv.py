@@ -1,0 +1,39 @@
+"""One-dimensional convolutions without padding: the model's blocks pad as they need, each in its own way."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating[Any]]
+
+
+def conv1d_ref(x: Floats, weight: Floats, bias: Floats | None = None, stride: int = 1, dilation: int = 1) -> Floats:
+    """Valid cross-correlation, one matrix product per tap. x [in, T], weight [out, in, taps] -> [out, T'].
+
+    T' = (T - (taps - 1) * dilation - 1) // stride + 1.
+    """
+    taps = weight.shape[2]
+    frames = (x.shape[1] - (taps - 1) * dilation - 1) // stride + 1
+    span = (frames - 1) * stride + 1
+    y = sum(weight[:, :, j] @ x[:, j * dilation : j * dilation + span : stride] for j in range(taps))  # [out, T']
+    return np.asarray(y if bias is None else y + bias[:, None])
+
+
+def depthwise_conv1d_ref(x: Floats, weight: Floats, bias: Floats) -> Floats:
+    """Each channel with its own taps. x [C, T], weight [C, 1, taps], bias [C] -> [C, T - taps + 1]."""
+    taps = weight.shape[2]
+    frames = x.shape[1] - taps + 1
+    return np.asarray(sum(weight[:, :, j] * x[:, j : j + frames] for j in range(taps)) + bias[:, None])
+
+
+def conv_transpose1d_ref(x: Floats, weight: Floats, bias: Floats, stride: int) -> Floats:
+    """Each input frame adds its taps to the output, ``stride`` apart. x [in, T], weight [in, out, taps].
+
+    Returns [out, (T - 1) * stride + taps]: nothing is trimmed.
+    """
+    (_, out, taps), frames = weight.shape, x.shape[1]
+    y = np.zeros((out, (frames - 1) * stride + taps), dtype=x.dtype)
+    for j in range(taps):
+        y[:, j : j + (frames - 1) * stride + 1 : stride] += weight[:, :, j].T @ x
+    return y + bias[:, None]

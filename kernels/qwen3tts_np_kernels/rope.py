@@ -1,0 +1,27 @@
+"""Rotary position embedding, split-half layout (Su et al., 2021, as in Llama and Qwen)."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating[Any]]
+
+
+def rope_angles_ref(positions: NDArray[np.integer[Any]], head_dim: int, theta: float) -> tuple[Floats, Floats]:
+    """cos and sin of position * theta^(-2j / D), each float32 [T, D/2]. positions [T].
+
+    The official tables are made in float32 whatever the model's dtype; a float64 run widens these same values, so
+    that it measures the arithmetic and not another table.
+    """
+    exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)  # [D/2]
+    frequencies = np.float32(1.0) / np.float32(theta) ** exponents  # [D/2]
+    angles = positions.astype(np.float32)[:, None] * frequencies  # [T, D/2]
+    return np.cos(angles), np.sin(angles)
+
+
+def rotate_ref(x: Floats, cos: Floats, sin: Floats) -> Floats:
+    """Turn the pair (j, j + D/2) of every head by its angle. x [T, heads, D], cos and sin [T, D/2]."""
+    low, high = np.split(x, 2, axis=-1)  # each [T, heads, D/2]
+    c, s = cos[:, None].astype(x.dtype), sin[:, None].astype(x.dtype)  # [T, 1, D/2]
+    return np.concatenate([low * c - high * s, high * c + low * s], axis=-1)

@@ -1,0 +1,153 @@
+"""Key tables: a weights class states, field by field, the official key and shape of the tensor it holds.
+
+    @dataclass(frozen=True)
+    class MLP:
+        gate_proj: Array = tensor("gate_proj.weight", "F H")
+        up_proj: Array = tensor("up_proj.weight", "F H")
+        down_proj: Array = tensor("down_proj.weight", "H F")
+
+``specs`` turns such a class into the list of tensors a file must hold, ``problems`` holds a file against that
+list, and ``load`` builds the class from a file. The letters are those of ``config.py``; what each is worth comes
+in as a ``Sizes`` mapping, so one table serves every size of model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, TypeVar
+
+import numpy as np
+
+from ..errors import CheckpointError
+from ..ops import Array
+from .safetensors import Checkpoint, StoredTensor
+
+Sizes = Mapping[str, int]
+_W = TypeVar("_W")
+_FLOATS = ("BF16", "F16", "F32")
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One tensor of the official layout."""
+
+    key: str
+    shape: tuple[int, ...]
+    letters: str  # the shape as the table writes it
+    dtype: str  # as released: "BF16" or "F32"
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """A table that stays on disk as stored; only the rows that are looked up are read and widened."""
+
+    tensor: StoredTensor
+    dtype: np.dtype[Any]
+
+    def __getitem__(self, ids: Any) -> Array:
+        """ids [...] -> [..., width]."""
+        return self.tensor.rows(np.asarray(ids), self.dtype)
+
+
+def tensor(key: str, letters: str, *, when: str = "") -> Any:
+    """A field that holds the tensor ``key`` of shape ``letters``; where ``sizes[when]`` is 0 it is None."""
+    return field(metadata={"key": key, "letters": letters, "when": when})
+
+
+def embedding(key: str, letters: str) -> Any:
+    """A field that holds the table ``key`` as an :class:`Embedding`."""
+    return field(metadata={"key": key, "letters": letters, "embedding": True})
+
+
+def block(cls: type, key: str, sizes: Callable[[Sizes], Sizes] = dict) -> Any:
+    """A field that holds one block, its keys under ``key``, in which ``{name}`` stands for ``sizes[name]``."""
+    return field(metadata={"block": cls, "key": key, "sizes": sizes})
+
+
+def blocks(
+    cls: type, key: str, count: str, sizes: Callable[[Sizes, int], Sizes] = lambda s, _: s, *, first: int = 0
+) -> Any:
+    """A field that holds a tuple of ``sizes[count]`` blocks under ``key.format(first + i)``."""
+    return field(metadata={"blocks": cls, "key": key, "count": count, "sizes": sizes, "first": first})
+
+
+def specs(cls: type, sizes: Sizes, prefix: str, dtype: str) -> Iterator[TensorSpec]:
+    """Every tensor that ``cls`` demands, in the order of its table."""
+    for f in fields(cls):
+        m = f.metadata
+        if m.get("when") and not sizes[m["when"]]:
+            continue
+        if "letters" in m:
+            yield TensorSpec(prefix + m["key"], _shape(m["letters"], sizes), m["letters"], dtype)
+        for part, key, part_sizes in _parts(f, sizes):
+            yield from specs(part, part_sizes, prefix + key, dtype)
+
+
+def problems(checkpoint: Checkpoint, wanted: Iterable[TensorSpec]) -> list[str]:
+    """What ``checkpoint`` has that it should not, lacks, or has in another shape or type; [] when all is well."""
+    found: list[str] = []
+    unexpected = set(checkpoint)
+    for spec in wanted:
+        if spec.key not in checkpoint:
+            found.append(f"tensor {spec.key!r} is missing, expected {spec.dtype} {list(spec.shape)}")
+            continue
+        unexpected.discard(spec.key)
+        have = checkpoint[spec.key]
+        if have.shape != spec.shape:
+            found.append(f"{spec.key}: shape {list(have.shape)}, expected {list(spec.shape)} = [{spec.letters}]")
+        elif have.dtype not in _FLOATS:
+            found.append(f"{spec.key}: type {have.dtype}, expected {spec.dtype} (or another of {', '.join(_FLOATS)})")
+    found += [f"tensor {key!r} is unexpected: the configuration has no place for it" for key in sorted(unexpected)]
+    return found
+
+
+def check(checkpoint: Checkpoint, wanted: Iterable[TensorSpec]) -> None:
+    """Raise ``CheckpointError`` with the first of :func:`problems` and the number of the others."""
+    found = problems(checkpoint, wanted)
+    if found:
+        more = f" ({len(found) - 1} more problems like this)" if len(found) > 1 else ""
+        raise CheckpointError(f"{checkpoint.path}: {found[0]}{more}")
+
+
+def load(cls: type[_W], checkpoint: Checkpoint, sizes: Sizes, prefix: str, dtype: np.dtype[Any]) -> _W:
+    """Build ``cls`` from ``checkpoint`` with every tensor widened to ``dtype``; embeddings stay on disk.
+
+    The file must have passed :func:`check`.
+    """
+    values: dict[str, Any] = {}
+    parts: list[Any]
+    for f in fields(cls):  # type: ignore[arg-type]
+        m = f.metadata
+        if m.get("when") and not sizes[m["when"]]:
+            values[f.name] = None
+        elif "letters" in m:
+            stored = checkpoint[prefix + m["key"]]
+            values[f.name] = Embedding(stored, dtype) if "embedding" in m else stored.widen(dtype)
+        else:
+            parts = [load(part, checkpoint, s, prefix + key, dtype) for part, key, s in _parts(f, sizes)]
+            values[f.name] = tuple(parts) if "blocks" in m else parts[0]
+    return cls(**values)
+
+
+def _parts(f: Field[Any], sizes: Sizes) -> Iterator[tuple[type, str, Sizes]]:
+    """(class, key prefix, sizes) of each block that a field nests."""
+    m = f.metadata
+    if "block" in m:
+        yield m["block"], m["key"].format_map(sizes) + ".", m["sizes"](sizes)
+    elif "blocks" in m:
+        for i in range(sizes[m["count"]]):
+            # SEANet numbers its stages and their parts in one sequence: such blocks have no key of their own.
+            key = m["key"].format(m["first"] + i) + "." if m["key"] else ""
+            yield m["blocks"], key, m["sizes"](sizes, i)
+
+
+def _shape(letters: str, sizes: Sizes) -> tuple[int, ...]:
+    """``"ND H"`` -> (sizes["ND"], sizes["H"]); a number stands for itself."""
+    return tuple(int(word) if word.isdigit() else sizes[word] for word in letters.split())

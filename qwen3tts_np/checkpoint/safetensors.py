@@ -1,0 +1,199 @@
+"""safetensors files as memory-mapped NumPy arrays, without a copy.
+
+Format: 8 bytes little-endian header length, a JSON header ``{name: {dtype, shape, data_offsets}}``, the data.
+The header is not trusted: lengths and offsets are held against the file before anything is allocated.
+https://github.com/huggingface/safetensors#format
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import mmap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import numpy as np
+from numpy.typing import NDArray
+from qwen3tts_np_kernels.bfloat16 import widen_ref
+
+from ..errors import CheckpointError
+from ..ops import Array
+
+DTYPES: dict[str, np.dtype[Any]] = {
+    "BF16": np.dtype("<u2"),  # NumPy has no bfloat16: the bits, widened where they are used
+    "F16": np.dtype("<f2"),
+    "F32": np.dtype("<f4"),
+    "F64": np.dtype("<f8"),
+    "I8": np.dtype("i1"),
+    "U8": np.dtype("u1"),
+    "I16": np.dtype("<i2"),
+    "U16": np.dtype("<u2"),
+    "I32": np.dtype("<i4"),
+    "U32": np.dtype("<u4"),
+    "I64": np.dtype("<i8"),
+    "U64": np.dtype("<u8"),
+    "BOOL": np.dtype("?"),
+}
+_MAX_HEADER = 100_000_000  # bytes, the limit of the format's own library
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """One tensor as it lies in the file."""
+
+    name: str
+    dtype: str  # a key of DTYPES
+    data: NDArray[Any]  # read-only view of the mapped file; uint16 where dtype is "BF16"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    def widen(self, dtype: np.dtype[Any]) -> Array:
+        """All values as ``dtype``, exactly if that is float32 or wider; a float32 tensor as float32 is not copied."""
+        return _widen(self.data, self.dtype, dtype)
+
+    def rows(self, ids: NDArray[np.integer[Any]], dtype: np.dtype[Any]) -> Array:
+        """``widen(...)[ids]`` that reads those rows only."""
+        return _widen(self.data[ids], self.dtype, dtype)
+
+
+class Checkpoint(Mapping[str, StoredTensor]):
+    """The tensors of one checkpoint, by name, in file order. Nothing is read before it is used."""
+
+    def __init__(self, path: Path, tensors: dict[str, StoredTensor], metadata: dict[str, str]) -> None:
+        self.path = path
+        self.metadata = metadata  # the header's __metadata__, {} where there is none
+        self._tensors = tensors
+
+    @classmethod
+    def open(cls, path: Path) -> Checkpoint:
+        """Map a ``.safetensors`` file, or a directory that holds ``model.safetensors`` or its sharded form.
+
+        Raises ``CheckpointError`` where a file is missing, truncated, or its header does not describe it.
+        """
+        if not path.is_dir():
+            return cls(path, *_map_file(path))
+        single, index = path / "model.safetensors", path / "model.safetensors.index.json"
+        if single.exists():
+            return cls(single, *_map_file(single))
+        if index.exists():
+            return cls(index, *_map_shards(index))
+        raise CheckpointError(f"{path} holds neither model.safetensors nor model.safetensors.index.json")
+
+    def __getitem__(self, name: str) -> StoredTensor:
+        return self._tensors[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+
+def _map_file(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            if size < 8:
+                raise CheckpointError(f"{path}: {size} bytes, too short for a safetensors file")
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError as e:
+        raise CheckpointError(f"{path}: {e.strerror}") from None
+    length = int.from_bytes(mapped[:8], "little")
+    if length > min(_MAX_HEADER, size - 8):
+        raise CheckpointError(f"{path}: the header claims {length} of {size} bytes; the file is damaged or cut short")
+    header = _parse_header(mapped[8 : 8 + length], path)
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict):
+        raise CheckpointError(f"{path}: __metadata__ is {type(metadata).__name__}, expected an object")
+    spans = {name: _span(entry, f"{path}: {name}", size - 8 - length) for name, entry in header.items()}
+    _check_packing(spans, size - 8 - length, path)
+    tensors: dict[str, StoredTensor] = {}
+    for name, (dtype, shape, start, _) in sorted(spans.items(), key=lambda item: item[1][2]):
+        flat = np.frombuffer(mapped, DTYPES[dtype], math.prod(shape), 8 + length + start)
+        tensors[name] = StoredTensor(name, dtype, flat.reshape(shape))
+    return tensors, metadata
+
+
+def _parse_header(raw: bytes, path: Path) -> dict[str, Any]:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = [name for name, _ in pairs]
+        if len(set(names)) < len(names):
+            twice = next(name for i, name in enumerate(names) if name in names[:i])
+            raise CheckpointError(f"{path}: the header names {twice!r} twice")
+        return dict(pairs)
+
+    try:
+        header = json.loads(raw.decode("utf-8"), object_pairs_hook=unique)
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
+        raise CheckpointError(f"{path}: the header is not valid JSON") from None
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{path}: the header is {type(header).__name__}, expected an object")
+    return header
+
+
+def _span(entry: Any, where: str, data_bytes: int) -> tuple[str, tuple[int, ...], int, int]:
+    """(dtype, shape, start, end) of one header entry, after checking that they agree with each other and the file."""
+    if not isinstance(entry, dict):
+        raise CheckpointError(f"{where}: the header entry is {type(entry).__name__}, expected an object")
+    dtype, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        raise CheckpointError(f"{where}: type {dtype!r} is none of {', '.join(DTYPES)}")
+    if not _are_sizes(shape):
+        raise CheckpointError(f"{where}: shape {shape!r} is not a list of sizes")
+    if not _are_sizes(offsets) or len(offsets) != 2:
+        raise CheckpointError(f"{where}: data_offsets {offsets!r} is not [start, end]")
+    start, end = offsets
+    if not start <= end <= data_bytes:
+        raise CheckpointError(f"{where}: bytes {start} to {end} lie outside the {data_bytes} bytes of data")
+    needed = math.prod(shape) * DTYPES[dtype].itemsize
+    if end - start != needed:
+        raise CheckpointError(f"{where}: {dtype} {shape} needs {needed} bytes, data_offsets give {end - start}")
+    return dtype, tuple(shape), start, end
+
+
+def _are_sizes(value: Any) -> TypeGuard[list[int]]:
+    return isinstance(value, list) and all(type(v) is int and v >= 0 for v in value)
+
+
+def _check_packing(spans: dict[str, tuple[str, tuple[int, ...], int, int]], data_bytes: int, path: Path) -> None:
+    """The format packs tensors without a gap: a gap or an overlap means that the header lies."""
+    at, before = 0, "the header"
+    for name, (_, _, start, end) in sorted(spans.items(), key=lambda item: item[1][2:]):
+        if start != at:
+            what = "overlaps" if start < at else f"leaves {start - at} bytes unclaimed after"
+            raise CheckpointError(f"{path}: {name} {what} {before}")
+        at, before = end, name
+    if at != data_bytes:
+        raise CheckpointError(f"{path}: {data_bytes - at} bytes after the last tensor belong to none")
+
+
+def _map_shards(index: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
+    try:
+        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        shard_names = sorted(set(weight_map.values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise CheckpointError(f"{index}: not an object whose weight_map names a file for each tensor") from None
+    tensors: dict[str, StoredTensor] = {}
+    metadata: dict[str, str] = {}
+    for shard in shard_names:
+        if Path(shard).name != shard:
+            raise CheckpointError(f"{index}: shard {shard!r} must be a file name in the same directory")
+        found, extra = _map_file(index.parent / shard)
+        for name in found:
+            if weight_map.get(name) != shard:
+                raise CheckpointError(f"{index}: {name} is in {shard}, but the index says {weight_map.get(name)!r}")
+        tensors |= found
+        metadata |= extra
+    for name, shard in weight_map.items():
+        if name not in tensors:
+            raise CheckpointError(f"{index}: {name} is not in {shard}")
+    return tensors, metadata
+
+
+def _widen(data: NDArray[Any], stored: str, dtype: np.dtype[Any]) -> Array:
+    return (widen_ref(data) if stored == "BF16" else data).astype(dtype, copy=False)

@@ -1,0 +1,53 @@
+"""The arithmetic of the reference path: NumPy functions that every block shares, under their plain names.
+
+They are the oracles of ``qwen3tts_np_kernels``. The dtype that comes in goes out, so the same model code runs in
+float32 and, as its own oracle, in float64.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from qwen3tts_np_kernels.activation import elu_ref as elu
+from qwen3tts_np_kernels.activation import gelu_ref as gelu
+from qwen3tts_np_kernels.activation import sigmoid_ref as sigmoid
+from qwen3tts_np_kernels.activation import silu_ref as silu
+from qwen3tts_np_kernels.activation import snake_beta_ref as snake_beta
+from qwen3tts_np_kernels.attention import attention_ref as attention
+from qwen3tts_np_kernels.conv import conv1d_ref as conv1d
+from qwen3tts_np_kernels.conv import conv_transpose1d_ref as conv_transpose1d
+from qwen3tts_np_kernels.conv import depthwise_conv1d_ref as depthwise_conv1d
+from qwen3tts_np_kernels.norm import layer_norm_ref as layer_norm
+from qwen3tts_np_kernels.norm import rms_norm_ref as rms_norm
+from qwen3tts_np_kernels.rope import rope_angles_ref as rope_angles
+from qwen3tts_np_kernels.rope import rotate_ref as rotate
+from qwen3tts_np_kernels.softmax import softmax_ref as softmax
+
+__all__ = [
+    "Array",
+    "Ints",
+    "attention",
+    "conv1d",
+    "conv_transpose1d",
+    "depthwise_conv1d",
+    "elu",
+    "gelu",
+    "layer_norm",
+    "linear",
+    "rms_norm",
+    "rope_angles",
+    "rotate",
+    "sigmoid",
+    "silu",
+    "snake_beta",
+    "softmax",
+]
+
+Array = NDArray[np.floating[Any]]
+Ints = NDArray[np.integer[Any]]
+
+
+def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
+    """x wᵀ + b. x [..., in], weight [out, in] as in the checkpoint."""
+    y = x @ weight.T
+    return y if bias is None else y + bias
