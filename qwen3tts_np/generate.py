@@ -1,0 +1,135 @@
+"""The frame loop: read the prompt, then write codes frame by frame until every item has ended.
+
+One round of the loop, as in ``Qwen3TTSTalkerForConditionalGeneration.forward``: sample code 0 from the talker's
+logits, let the code predictor complete the frame, and feed the talker the sum of the frame's embeddings and the next
+piece of text. Items of a batch are read one by one, each at its own positions: the official package pads them on
+the left and masks the padding, which is the same in other words. Only sampling happens for all items at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .checkpoint.tables import CodePredictorWeights, TalkerWeights
+from .config import ModelConfig
+from .ops import Array, Ints
+from .talker.code_predictor import predict_frame
+from .talker.generator import Generator
+from .talker.sampling import SamplingParameters, choose, talker_scores, warp
+from .talker.talker import Cache, new_cache, read, text_projection
+from .text.prompt import Prompt
+from .trace import record
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Everything that writes codes."""
+
+    talker: TalkerWeights
+    code_predictor: CodePredictorWeights
+
+
+@dataclass(frozen=True)
+class Request:
+    """One item of a batch: its prompt, and the x-vector [H] where the prompt has a place for one."""
+
+    prompt: Prompt
+    x_vector: Array | None = None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How codes are chosen, and when to stop at the latest."""
+
+    talker: SamplingParameters
+    subtalker: SamplingParameters
+    max_new_tokens: int  # trap: N tokens are N - 1 frames, since the last token's frame is never completed
+
+
+class Item:
+    """What one item of a batch carries from frame to frame."""
+
+    def __init__(self, request: Request, w: Weights, config: ModelConfig) -> None:
+        self._w, self._config = w, config
+        self._cache: Cache = new_cache(config.talker_config)
+        x = embed_prefill(request, w)  # [T, H]
+        record("talker.prefill", x)
+        ids = [*request.prompt.trailing, config.tts_pad_token_id]
+        self._trailing = text_projection(w.talker, np.array(ids))  # [T', H], the last for ever
+        self.frames: list[Ints] = []
+        self.finished = False
+        self.hidden, self.logits = read(x, w.talker, self._cache, config.talker_config)
+
+    def read_frame(self, frame: Ints) -> None:
+        """Append a complete frame [G] and read it together with the next piece of text."""
+        text = self._trailing[min(len(self.frames), len(self._trailing) - 1)]
+        self.frames.append(frame)
+        x = embed_frame(frame, self._w) + text  # [H]
+        self.hidden, self.logits = read(x[None], self._w.talker, self._cache, self._config.talker_config)
+
+
+def generate_codes(
+    requests: Sequence[Request], w: Weights, config: ModelConfig, limits: Limits, generator: Generator
+) -> list[Ints]:
+    """Write the codes of every request: a list of [frames, G]."""
+    c = config.talker_config
+    items = [Item(request, w, config) for request in requests]
+    seen = np.zeros((len(items), c.vocab_size), dtype=np.bool_)  # [B, V] codes 0 so far
+
+    for step in range(limits.max_new_tokens):
+        logits = np.stack([item.logits for item in items])  # [B, V]
+        scores = talker_scores(logits, seen, step, c.codec_eos_token_id, limits.talker)
+        code0 = choose(scores, limits.talker, generator)  # [B]
+        seen[np.arange(len(items)), code0] = True
+        for item, code in zip(items, code0, strict=True):
+            item.finished |= bool(code == c.codec_eos_token_id)
+        if all(item.finished for item in items) or step == limits.max_new_tokens - 1:
+            break
+        frames = _complete_frames(items, code0, w, config, limits.subtalker, generator)  # [B, G]
+        for item, frame in zip(items, frames, strict=True):
+            if not item.finished:
+                item.read_frame(frame)
+    return [np.array(item.frames, dtype=np.int64).reshape(-1, c.num_code_groups) for item in items]
+
+
+def _complete_frames(
+    items: list[Item], code0: Ints, w: Weights, config: ModelConfig, s: SamplingParameters, generator: Generator
+) -> Ints:
+    """Codes 1..G-1 of every item that goes on. code0 [B] -> [B, G]; rows of finished items mean nothing."""
+    going = np.array([not item.finished for item in items])  # [B]
+
+    def choose_code(logits: Array) -> Ints:
+        # A finished item keeps its place in the draw: in the official package it goes on drawing to the end.
+        everyone = np.zeros((len(items), logits.shape[1]), logits.dtype)
+        everyone[going] = logits
+        return choose(warp(everyone, s), s, generator)[going]
+
+    hidden = np.stack([item.hidden for item in items])[going]
+    predictor = config.talker_config.code_predictor_config
+    frames = np.zeros((len(items), predictor.num_code_groups), dtype=np.int64)
+    embedding = w.talker.codec_embedding[code0[going]]
+    frames[going] = predict_frame(hidden, embedding, code0[going], w.code_predictor, predictor, choose_code)
+    return frames
+
+
+def embed_prefill(request: Request, w: Weights) -> Array:
+    """The prompt's table as talker inputs [T, H]."""
+    positions = request.prompt.prefill
+    x = text_projection(w.talker, np.array([p.text for p in positions]))  # [T, H]
+    for t, position in enumerate(positions):
+        if position.codec is not None:
+            x[t] += w.talker.codec_embedding[position.codec]
+        elif position.frame is not None:
+            x[t] += embed_frame(np.array(position.frame), w)
+        elif position.x_vector:
+            x[t] += request.x_vector
+    return x
+
+
+def embed_frame(frame: Ints, w: Weights) -> Array:
+    """The sum of a frame's G code embeddings. frame [G] -> [H]."""
+    tables = [w.talker.codec_embedding, *(part.weight for part in w.code_predictor.codec_embedding)]
+    return np.sum([table[code] for table, code in zip(tables, frame, strict=True)], axis=0)

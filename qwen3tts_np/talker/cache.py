@@ -1,0 +1,28 @@
+"""Keys and values of the positions already read."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..ops import Array
+
+
+class LayerCache:
+    """Keys and values of one layer. The buffers double when they are full, so appending costs nothing on average."""
+
+    def __init__(self) -> None:
+        self.length = 0
+        self._k: Array | None = None
+        self._v: Array | None = None
+
+    def append(self, k: Array, v: Array) -> tuple[Array, Array]:
+        """Add k and v [T, K, D]; return all so far, each [S, K, D]."""
+        start, self.length = self.length, self.length + len(k)
+        if self._k is None or self._v is None or self.length > len(self._k):
+            room = (2 * self.length, *k.shape[1:])
+            old_k, old_v = self._k, self._v
+            self._k, self._v = np.empty(room, k.dtype), np.empty(room, v.dtype)
+            if old_k is not None and old_v is not None:
+                self._k[:start], self._v[:start] = old_k[:start], old_v[:start]
+        self._k[start : self.length], self._v[start : self.length] = k, v
+        return self._k[: self.length], self._v[: self.length]

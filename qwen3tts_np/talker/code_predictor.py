@@ -1,0 +1,59 @@
+"""The code predictor: given a frame's code 0, it writes the other G - 1 codes, one after the other.
+
+It is a small transformer with a fresh cache every frame. It first reads two inputs, the talker's hidden state and the
+embedding of code 0, and then each code as it is chosen; code g is read off ``lm_head[g - 1]`` and goes back in through
+``codec_embedding[g - 1]``. Traps: those embeddings have the TALKER's width; where the predictor is narrower (1.7B)
+``small_to_mtp_projection`` maps every input. The talker's hidden state is the one after its final norm.
+
+Official: ``Qwen3TTSTalkerCodePredictorModelForConditionalGeneration``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ..checkpoint.tables import CodePredictorWeights
+from ..config import CodePredictorConfig
+from ..ops import Array, Ints, linear
+from ..trace import record
+from .talker import Cache, new_cache, transformer
+
+_NAME = "talker.code_predictor"
+
+
+def predict_frame(
+    hidden: Array,
+    code0_embedding: Array,
+    code0: Ints,
+    w: CodePredictorWeights,
+    c: CodePredictorConfig,
+    choose: Callable[[Array], Ints],
+) -> Ints:
+    """Complete one frame of every item. hidden and code0_embedding [B, TH], code0 [B] -> [B, G].
+
+    ``choose`` turns logits [B, C] into codes [B]; it is called once a code, for all items together, because a seeded
+    generator draws for the whole batch at a time.
+    """
+    codes = [code0]
+    inputs = np.stack([hidden, code0_embedding], axis=1)  # [B, 2, TH]
+    caches = [new_cache(c) for _ in hidden]
+    for embedding, head in zip(w.codec_embedding, w.lm_head, strict=True):
+        logits = [
+            _last_logits(x, w, head.weight, cache, c, len(codes) - 1) for x, cache in zip(inputs, caches, strict=True)
+        ]
+        codes.append(choose(np.stack(logits)))  # [B, C] -> [B]
+        inputs = embedding.weight[codes[-1]][:, None]  # [B, 1, TH]
+    return np.stack(codes, axis=1)
+
+
+def _last_logits(x: Array, w: CodePredictorWeights, head: Array, cache: Cache, c: CodePredictorConfig, g: int) -> Array:
+    """x [T, TH] -> logits [C] of code g + 1."""
+    if w.small_to_mtp_projection_weight is not None:
+        x = linear(x, w.small_to_mtp_projection_weight, w.small_to_mtp_projection_bias)  # [T, H]
+        record(f"{_NAME}.small_to_mtp_projection", x)
+    hidden = transformer(x, w, cache, c, f"{_NAME}.model")  # [T, H]
+    logits = linear(hidden[-1], head)
+    record(f"{_NAME}.lm_head.{g}", logits)
+    return logits

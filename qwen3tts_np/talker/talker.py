@@ -1,0 +1,54 @@
+"""The talker: 28 Qwen3 layers that read the prompt and write code 0 of each frame.
+
+Official: ``Qwen3TTSTalkerForConditionalGeneration`` and ``Qwen3TTSTalkerModel``. Trap: the three rows of its M-RoPE
+positions are always equal, so it is plain rotary embedding, whatever ``mrope_section`` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..checkpoint.tables import CodePredictorWeights, TalkerWeights
+from ..config import TalkerConfig
+from ..ops import Array, Ints, linear, rms_norm, rope_angles, silu
+from ..trace import record
+from .cache import LayerCache
+from .layer import Sizes, decoder_layer
+
+Cache = Sequence[LayerCache]
+
+
+def new_cache(c: Sizes) -> Cache:
+    """An empty cache, one entry a layer."""
+    return [LayerCache() for _ in range(c.num_hidden_layers)]
+
+
+def transformer(x: Array, w: TalkerWeights | CodePredictorWeights, cache: Cache, c: Sizes, name: str) -> Array:
+    """All layers and the final norm on the T positions after those in ``cache``. x [T, H] -> [T, H]."""
+    start = cache[0].length
+    rope = rope_angles(np.arange(start, start + len(x)), c.head_dim, c.rope_theta)
+    for i, layer in enumerate(w.layers):
+        x = decoder_layer(x, layer, rope, cache[i], c, f"{name}.layers.{i}")
+    x = rms_norm(x, w.norm, c.rms_norm_eps)
+    record(f"{name}.norm", x)
+    return x
+
+
+def read(x: Array, w: TalkerWeights, cache: Cache, c: TalkerConfig) -> tuple[Array, Array]:
+    """Read T inputs; x [T, H] -> (hidden state [H], code-0 logits [V]) of the last position."""
+    hidden = transformer(x, w, cache, c, "talker.model")
+    logits = linear(hidden[-1], w.codec_head)
+    record("talker.codec_head", logits)
+    return hidden[-1], logits
+
+
+def text_projection(w: TalkerWeights, ids: Ints) -> Array:
+    """Text tokens at the talker's width: two linear layers with biases. ids [T] -> [T, H]."""
+    x = w.text_embedding[ids]  # [T, X]
+    record("talker.model.text_embedding", x)
+    x = silu(linear(x, w.text_projection_fc1, w.text_projection_fc1_bias))  # [T, X]
+    y = linear(x, w.text_projection_fc2, w.text_projection_fc2_bias)
+    record("talker.text_projection", y)
+    return y
