@@ -1,0 +1,93 @@
+"""PyTorch's random numbers on a CPU, so that one seed gives one speech here and in the official package.
+
+``torch.multinomial(p, 1)`` is a race: each token draws a time q ~ Exp(1), and the largest p / q wins. q is a few exact
+operations and one log1p on two words of the Mersenne Twister, so NumPy repeats the draw bit for bit (torch 2.13).
+"""
+
+from __future__ import annotations
+
+import operator
+import secrets
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from ..errors import RequestError
+from ..ops import Array
+
+Ids = NDArray[np.int64]
+
+
+class Generator(Protocol):
+    """What draws the codes of a batch."""
+
+    def multinomial(self, p: Array) -> Ids:
+        """Draw one id for each row. p [B, V], not negative, its scale free -> [B]."""
+        ...
+
+
+class TorchGenerator:
+    """The stream of ``torch.manual_seed(seed)`` on a CPU, one for all items of a batch.
+
+    ``seed`` is a whole number from -2**63 to 2**64 - 1, else ``RequestError``; as in torch only its low 32 bits count,
+    so -1 and 2**32 - 1 are one stream. None takes a fresh seed from the operating system. The attribute ``seed`` keeps
+    it, so that a run can be repeated.
+    """
+
+    def __init__(self, seed: int | None = None) -> None:
+        self.seed = secrets.randbits(32) if seed is None else _whole_number(seed)
+        self._twister = np.random.RandomState(self.seed & 0xFFFFFFFF)
+
+    def exponential(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+        """Exp(1) times, as ``torch.empty(shape, dtype=dtype).exponential_()`` gives them, row after row."""
+        words = self._twister.randint(0, 2**32, size=(*shape, 2), dtype=np.uint32)  # [..., 2] high word first
+        # torch joins two words and takes the low 53 bits as a double in [0, 1).
+        uniform = ((words[..., 0] & 0x1FFFFF) * 2.0**32 + words[..., 1]) * 2.0**-53
+        return np.asarray(-np.log1p(-uniform), dtype=dtype)
+
+    def multinomial(self, p: Array) -> Ids:
+        """``torch.multinomial(p, 1)[..., 0]``: one id for each row. p [..., V], not negative, its scale free -> [...].
+
+        The rows take their numbers in turn, so what a row draws depends on the rows before it.
+        """
+        with np.errstate(divide="ignore", invalid="ignore"):  # q = 0 turns up once in 2**53 times, in torch too
+            race = p / self.exponential(p.shape, p.dtype)  # [..., V]
+        return np.asarray(race.argmax(axis=-1), dtype=np.int64)  # a tie goes to the lower id, as in torch
+
+
+class ItemGenerators:
+    """A stream for each item of a batch: item i draws what it draws alone from ``TorchGenerator(seeds[i])``."""
+
+    def __init__(self, seeds: Sequence[int | None]) -> None:
+        self.items = tuple(TorchGenerator(seed) for seed in seeds)
+
+    def multinomial(self, p: Array) -> Ids:
+        """One id for each row, each from the row's own stream. p [B, V] -> [B]."""
+        return np.stack([item.multinomial(row) for item, row in zip(self.items, p, strict=True)])
+
+
+def make_generator(seed: int | Sequence[int | None] | None, batch: int) -> Generator:
+    """The generator of a call on ``batch`` items.
+
+    One seed (or None) is the official behaviour, one stream for all items; a list gives each item its own.
+    RequestError if the list is not one seed for each item.
+    """
+    if isinstance(seed, np.ndarray):
+        seed = seed.tolist()
+    if not isinstance(seed, list | tuple):
+        return TorchGenerator(seed)  # type: ignore[arg-type]  # any other sequence is refused there
+    if len(seed) != batch:
+        raise RequestError(f"seed has {len(seed)} values for {batch} items; give one seed, or one for each item")
+    return ItemGenerators(seed)
+
+
+def _whole_number(seed: int) -> int:
+    try:
+        value = operator.index(seed)
+    except TypeError:
+        value = None
+    if value is None or not -(2**63) <= value < 2**64:
+        raise RequestError(f"seed={seed!r} must be a whole number from -2**63 to 2**64 - 1, or None")
+    return value
