@@ -1,0 +1,204 @@
+"""Byte-level BPE as Qwen trained it: NFC, a regex that cuts the text into words, merges inside each word.
+
+The three files are read as the official package reads them (``Qwen2Tokenizer`` converted to its fast twin by
+transformers) and handed to the ``tokenizers`` package, which holds the loops. Traps:
+
+- 96 of the real merges begin with ``#``. Only a first line ``#version:`` is a header, and the real file has none.
+- Added tokens are found in the raw text, before NFC: a user who types ``<|im_end|>`` gets the special token.
+- NFC is that of the ``tokenizers`` package. Its Unicode tables are older than Python's, so the order of combining
+  marks that entered Unicode lately is left as it was typed.
+- The official package cuts the text of a LOCAL checkpoint with another regex, see :func:`official_local`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import tokenizers
+from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
+
+from ..config import read_json
+from ..errors import CheckpointError, ConfigError, RequestError
+
+Pattern = Literal["native", "mistral"]
+
+PATTERNS: dict[Pattern, str] = {
+    # English contractions | letters with one leading sign | one digit | signs with line ends | line ends | spaces
+    "native": r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+",
+    # Upper case then lower case, marks counted as letters: "iPhone" is two words, a Thai syllable is one
+    "mistral": r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+}
+
+
+class Tokenizer:
+    """Text to token ids and back.
+
+    ``pretokenizer`` tells which regex is in effect: ``"native"`` (Qwen's, the one the model was trained with) or
+    ``"mistral"``. ``vocab_size`` is one more than the highest id, so the text embedding needs at least that many rows.
+    """
+
+    def __init__(self, backend: tokenizers.Tokenizer, pretokenizer: Pattern, vocab_size: int) -> None:
+        self._backend = backend
+        self.pretokenizer: Pattern = pretokenizer
+        self.vocab_size = vocab_size
+
+    @classmethod
+    def from_directory(
+        cls, path: str | Path, pretokenizer: Literal["native", "official-local", "mistral"] = "native"
+    ) -> Tokenizer:
+        """Read ``vocab.json``, ``merges.txt`` and ``tokenizer_config.json``.
+
+        ``"official-local"`` takes the regex that the official package takes for this directory; ``"mistral"``
+        takes Mistral's whatever the directory says.
+
+        Raises CheckpointError if a file is missing, malformed or does not fit the others, ConfigError if
+        ``"official-local"`` cannot read ``config.json``, RequestError for another ``pretokenizer``.
+        Source: ``Qwen2Converter`` and ``PreTrainedTokenizerFast`` in transformers 4.57.3.
+        """
+        directory = Path(path)
+        if pretokenizer not in (*PATTERNS, "official-local"):
+            raise RequestError(f"pretokenizer {pretokenizer!r} is not one of native, official-local, mistral")
+        vocab = _read_vocab(directory / "vocab.json")
+        merges = _read_merges(directory / "merges.txt")
+        pattern = official_local(directory, len(vocab)) if pretokenizer == "official-local" else pretokenizer
+
+        try:
+            backend = tokenizers.Tokenizer(models.BPE(vocab=vocab, merges=merges))
+        except Exception as e:  # the package raises nothing more exact; it names the symbol that vocab.json lacks
+            raise CheckpointError(f"{directory}: merges.txt does not fit vocab.json ({e})") from None
+        backend.normalizer = normalizers.NFC()
+        backend.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Split(Regex(PATTERNS[pattern]), behavior="isolated"),
+                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+            ]
+        )
+        backend.decoder = decoders.ByteLevel()
+        added = _add_tokens(backend, directory / "tokenizer_config.json")
+        return cls(backend, pattern, vocab_size=max(max(vocab.values()), *added) + 1)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of ``text``; literals of added tokens (``<|im_end|>``) become those tokens.
+
+        Raises RequestError as :func:`require_text` does.
+        """
+        require_text(text, "text")
+        ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The NFC text that ``ids`` stand for, added tokens included; bytes that are no UTF-8 become U+FFFD.
+
+        Raises RequestError for an id without a token (the padding rows of the text embedding have none).
+        """
+        for i in ids:
+            if not 0 <= i < self.vocab_size or self._backend.id_to_token(i) is None:
+                raise RequestError(f"token id {i} has no token; the vocabulary ends at {self.vocab_size - 1}")
+        text: str = self._backend.decode(list(ids), skip_special_tokens=False)
+        return text
+
+
+def require_text(value: object, name: str) -> None:
+    """Raises RequestError unless ``value`` is a string that UTF-8 can carry (a lone surrogate is not)."""
+    if not isinstance(value, str):
+        raise RequestError(f"{name} must be a string, not {type(value).__name__}")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as e:
+        raise RequestError(
+            f"{name}: U+{ord(value[e.start]):04X} at position {e.start} is half a surrogate pair, not a character"
+        ) from None
+
+
+def official_local(directory: Path, vocab_size: int) -> Pattern:
+    """The regex that the official package uses for a local checkpoint directory.
+
+    transformers 4.57.3 takes a local tokenizer of more than 100,000 entries for a faulty Mistral one unless
+    ``config.json`` clears it, and the official package asks for the repair (``fix_mistral_regex=True``). So every
+    released checkpoint is read with Mistral's regex from disk, and with Qwen's by its hub name.
+
+    Raises ConfigError if ``config.json`` is malformed. Source: ``PreTrainedTokenizerBase._patch_mistral_regex``.
+    """
+    config_file = directory / "config.json"
+    if vocab_size <= 100_000 or not config_file.is_file():
+        return "native"
+    config = read_json(config_file)
+    version = config.get("transformers_version")
+    if not version:
+        return "mistral"
+    if _version_key(version, config_file) <= _version_key("4.57.2", config_file):
+        suspects = (None, "mistral", "mistral3", "voxtral", "ministral", "pixtral")
+        return "mistral" if config.get("model_type") in suspects else "native"
+    return "mistral" if _version_key(version, config_file) < _version_key("5.0.0", config_file) else "native"
+
+
+def _version_key(version: object, where: Path) -> tuple[list[int], int]:
+    """The order of PEP 440, as far as a comparison with a plain release needs it: 5.0.0.dev0 < 5.0.0 < 5.0.0.post1."""
+    match = re.fullmatch(r"v?(\d+(?:\.\d+)*)(.*)", version) if isinstance(version, str) else None
+    if match is None:
+        raise ConfigError(f"{where}: transformers_version {version!r} is not a version such as '4.57.3'")
+    release = [int(number) for number in match[1].split(".")]
+    while release and release[-1] == 0:
+        release.pop()
+    before = re.match(r"[._-]?(a|b|c|rc|pre|dev)", match[2])
+    return release, -1 if before else int(bool(match[2]))
+
+
+def _read_vocab(path: Path) -> dict[str, int]:
+    vocab = _read_object(path)
+    for token, i in vocab.items():
+        if type(i) is not int or not 0 <= i < 2**31:
+            raise CheckpointError(f"{path}: the id of {token!r} is {i!r}, not a non-negative integer")
+    missing = sorted(set(pre_tokenizers.ByteLevel.alphabet()) - vocab.keys())
+    if missing:  # BPE would drop such bytes from the text without a word
+        raise CheckpointError(f"{path}: {len(missing)} of the 256 byte symbols are missing, one is {missing[0]!r}")
+    return vocab
+
+
+def _read_merges(path: Path) -> list[tuple[str, str]]:
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except OSError as e:
+        raise CheckpointError(f"{path} cannot be read ({e.strerror})") from None
+    except UnicodeDecodeError as e:
+        raise CheckpointError(f"{path}: byte {e.start} is not UTF-8") from None
+    if lines[0].startswith("#version:"):
+        lines[0] = ""
+    merges: dict[tuple[str, str], None] = {}  # of two equal rules the first counts
+    for number, line in enumerate(lines, start=1):
+        parts = line.split()
+        if len(parts) == 2:
+            merges[parts[0], parts[1]] = None
+        elif parts:
+            raise CheckpointError(f"{path}:{number}: a merge is two symbols, found {len(parts)}")
+    return list(merges)
+
+
+def _add_tokens(backend: tokenizers.Tokenizer, path: Path) -> list[int]:
+    """Add ``added_tokens_decoder`` in the order of its ids, which must come out as the file has them; returns them."""
+    table: Any = _read_object(path).get("added_tokens_decoder")
+    try:
+        added = {int(i): AddedToken(**fields) for i, fields in sorted(table.items(), key=lambda item: int(item[0]))}
+    except (AttributeError, TypeError, ValueError):
+        raise CheckpointError(f"{path}: added_tokens_decoder must map ids to tokens with their properties") from None
+    if not added:  # the templates could not be written
+        raise CheckpointError(f"{path}: added_tokens_decoder is empty, <|im_start|> and its like are missing")
+    backend.add_tokens(list(added.values()))
+    for i, token in added.items():
+        if backend.token_to_id(token.content) != i:
+            actual = backend.token_to_id(token.content)
+            raise CheckpointError(f"{path}: {token.content!r} has id {i}, but after vocab.json its id is {actual}")
+    return list(added)
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        return read_json(path)
+    except ConfigError as e:
+        raise CheckpointError(str(e)) from None
