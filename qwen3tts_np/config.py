@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import json
 import math
+import reprlib
+import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
@@ -21,6 +23,7 @@ from .errors import ConfigError
 
 _T = TypeVar("_T")
 
+_MAX_INT = 2**31 - 1
 MODEL_TYPES = ("base", "custom_voice", "voice_design")
 
 # The official class fills these in, and no released config.json states them.
@@ -91,11 +94,19 @@ class TalkerConfig:
         groups = self.code_predictor_config.num_code_groups
         if groups != self.num_code_groups:
             raise ConfigError(f"num_code_groups={self.num_code_groups}, but the code predictor has {groups}")
+        ids = {f"codec_language_id {name!r}": i for name, i in self.codec_language_id.items()}
+        ids |= {f"spk_id {name!r}": i for name, i in self.spk_id.items()}
+        _check_ids({**_ids(self), **ids}, self.vocab_size, "vocab_size")
+        for speaker, dialect in self.spk_is_dialect.items():
+            if isinstance(dialect, str) and dialect not in self.codec_language_id:
+                raise ConfigError(f"spk_is_dialect {speaker!r}: {dialect!r} is not in codec_language_id")
 
 
 @dataclass(frozen=True)
 class SpeakerEncoderConfig:
     """ECAPA-TDNN, present in base checkpoints only."""
+
+    FIXED: ClassVar[dict[str, Any]] = {"mel_dim": 128, "sample_rate": 24000}  # the mel front end has no others
 
     mel_dim: int
     enc_dim: int  # [H] the embedding takes the place of a talker input, so it is as wide
@@ -108,6 +119,7 @@ class SpeakerEncoderConfig:
     sample_rate: int
 
     def __post_init__(self) -> None:
+        _check_positive(self)
         lengths = {len(self.enc_channels), len(self.enc_kernel_sizes), len(self.enc_dilations)}
         if len(lengths) != 1 or len(self.enc_channels) < 3:
             raise ConfigError(
@@ -118,6 +130,12 @@ class SpeakerEncoderConfig:
             raise ConfigError(
                 f"enc_channels {list(self.enc_channels)}: the last is the concatenation of those between "
                 f"the first and itself, {sum(self.enc_channels[1:-1])}"
+            )
+        if len(set(self.enc_channels[:-1])) > 1:
+            raise ConfigError(f"enc_channels {list(self.enc_channels)}: all but the last must be equal (residual sums)")
+        if self.enc_channels[0] % self.enc_res2net_scale:
+            raise ConfigError(
+                f"enc_res2net_scale={self.enc_res2net_scale} must divide the {self.enc_channels[0]} channels of a block"
             )
 
 
@@ -143,6 +161,7 @@ class ModelConfig:
         encoder, width = self.speaker_encoder_config, self.talker_config.hidden_size
         if encoder is not None and encoder.enc_dim != width:
             raise ConfigError(f"speaker encoder enc_dim={encoder.enc_dim} must be the talker's hidden_size={width}")
+        _check_ids(_ids(self), self.talker_config.text_vocab_size, "text_vocab_size")
 
 
 @dataclass(frozen=True)
@@ -170,6 +189,11 @@ class CodecDecoderConfig:
 
     def __post_init__(self) -> None:
         _check_attention(self)
+        halvings = 2 ** len(self.upsample_rates)
+        if self.decoder_dim % halvings:
+            raise ConfigError(f"decoder_dim={self.decoder_dim} must be a multiple of {halvings}: each block halves it")
+        if self.codebook_dim % 2:
+            raise ConfigError(f"codebook_dim={self.codebook_dim} must be even: a codebook entry has half of it")
 
 
 @dataclass(frozen=True)
@@ -238,14 +262,29 @@ class CodecConfig:
     decoder_config: CodecDecoderConfig
 
     def __post_init__(self) -> None:
-        decoder = self.decoder_config
+        _check_positive(self)
+        encoder, decoder = self.encoder_config, self.decoder_config
         product = math.prod((*decoder.upsample_rates, *decoder.upsampling_ratios))
         if product != self.decode_upsample_rate:
             raise ConfigError(f"decode_upsample_rate={self.decode_upsample_rate}, but the rates multiply to {product}")
+        product = math.prod(encoder.upsampling_ratios) * encoder.downsample_stride
+        if product != self.encode_downsample_rate:
+            raise ConfigError(
+                f"encode_downsample_rate={self.encode_downsample_rate}, but the strides multiply to {product}"
+            )
         if decoder.num_quantizers != self.encoder_valid_num_quantizers:
             raise ConfigError(
                 f"decoder num_quantizers={decoder.num_quantizers} and encoder_valid_num_quantizers="
                 f"{self.encoder_valid_num_quantizers} must be equal"
+            )
+        if encoder.num_quantizers < self.encoder_valid_num_quantizers:
+            raise ConfigError(
+                f"encoder num_quantizers={encoder.num_quantizers} is less than encoder_valid_num_quantizers="
+                f"{self.encoder_valid_num_quantizers}"
+            )
+        if encoder.codebook_size != decoder.codebook_size:
+            raise ConfigError(
+                f"codebook_size is {encoder.codebook_size} in the encoder and {decoder.codebook_size} in the decoder"
             )
 
 
@@ -294,6 +333,10 @@ def read_model_config(model_dir: Path) -> ModelConfig:
         raw["speaker_encoder_config"] = {**SPEAKER_ENCODER_DEFAULTS, **encoder}
     else:
         raw["speaker_encoder_config"] = None
+    talker = raw["talker_config"]
+    for table in ("codec_language_id", "spk_id", "spk_is_dialect"):  # callers may write names in any case
+        if isinstance(talker, dict) and isinstance(talker.get(table), dict):
+            talker[table] = {name.lower(): value for name, value in talker[table].items()}
     return _build(ModelConfig, raw, str(path))
 
 
@@ -317,25 +360,42 @@ def read_generation_config(model_dir: Path) -> GenerationConfig:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in ``path``."""
+    """The JSON object in ``path``. ConfigError if the file is missing, unreadable or holds anything else."""
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = parse_json(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise ConfigError(f"{path} not found; is {path.parent} a Qwen3-TTS checkpoint directory?") from None
+    except OSError as e:
+        raise ConfigError(f"{path} cannot be read ({e.strerror})") from None
     except UnicodeDecodeError as e:
         raise ConfigError(f"{path}: byte {e.start} is not UTF-8") from None
     except json.JSONDecodeError as e:
         raise ConfigError(f"{path}:{e.lineno}: not valid JSON ({e.msg})") from None
+    except ValueError as e:
+        raise ConfigError(f"{path}: not valid JSON ({e})") from None
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: a JSON object was expected, found {type(raw).__name__}")
     return raw
+
+
+def parse_json(text: str, pairs: Callable[[list[tuple[str, Any]]], Any] = dict) -> Any:
+    """``json.loads`` that keeps to the standard and whose every complaint is a ValueError; ``pairs`` makes objects."""
+    try:
+        return json.loads(text, object_pairs_hook=pairs, parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not a number in JSON")
 
 
 def _build(cls: type[_T], raw: Mapping[str, Any], where: str) -> _T:
     """Pick the fields that ``cls`` declares out of ``raw``; name the first that is absent, ill-typed or unsupported."""
     for key, only in getattr(cls, "FIXED", {}).items():
         if raw.get(key, only) != only:
-            raise ConfigError(f"{where}: {key} = {raw[key]!r}, this implementation has {only!r} only")
+            raise ConfigError(f"{where}: {key} = {reprlib.repr(raw[key])}, this implementation has {only!r} only")
+    _check_rope_scaling(raw.get("rope_scaling"), where)
     hints = get_type_hints(cls)
     values: dict[str, Any] = {}
     for field in fields(cls):  # type: ignore[arg-type]
@@ -364,36 +424,62 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
             return value
     elif _is(value, hint):
         return float(value) if hint is float else value
-    raise ConfigError(f"{where} = {_shown(value)}, expected {_named(hint)}")
+    raise ConfigError(f"{where} = {reprlib.repr(value)}, expected {_named(hint)}")
 
 
 def _is(value: Any, hint: Any) -> bool:
     """Whether a JSON scalar fits ``hint``. Every number in these files is positive or an id, so negatives never fit."""
     if get_origin(hint) is types.UnionType:
         return any(_is(value, part) for part in get_args(hint))
-    if hint in (int, float):
-        number = (int,) if hint is int else (int, float)
-        return isinstance(value, number) and not isinstance(value, bool) and value >= 0
+    if hint is int:
+        return type(value) is int and 0 <= value <= _MAX_INT
+    if hint is float:
+        return type(value) in (int, float) and 0 <= value <= sys.float_info.max
     return isinstance(value, hint)
 
 
 def _named(hint: Any) -> str:
+    names = {int: f"an int from 0 to {_MAX_INT}", float: "a finite float, not negative", str: "a str", bool: "a bool"}
+    args = get_args(hint)
     if get_origin(hint) is tuple:
-        return f"a list of {get_args(hint)[0].__name__}"
-    if get_origin(hint) is dict or hasattr(hint, "__dataclass_fields__"):
-        return "an object"
-    return f"{hint.__name__}, not negative" if hint in (int, float) else str(hint.__name__)
+        return f"a list, each {names[args[0]]}"
+    if get_origin(hint) is dict:
+        return f"an object, each value {' or '.join(names[part] for part in get_args(args[1]) or args[1:])}"
+    return names.get(hint, "an object")
 
 
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+def _check_rope_scaling(scaling: Any, where: str) -> None:
+    """The talker's ``mrope_section`` changes nothing for speech, its three position rows being equal; a type would."""
+    kind: Any = "default"
+    if isinstance(scaling, dict):
+        kind = scaling.get("rope_type", scaling.get("type", kind))
+    elif scaling is not None:
+        kind = scaling
+    if kind != "default":
+        raise ConfigError(f"{where}: rope_scaling is {reprlib.repr(kind)}, this implementation has 'default' only")
+
+
+def _ids(c: Any) -> dict[str, int]:
+    return {f.name: getattr(c, f.name) for f in fields(c) if f.name.endswith("_id") and f.type == "int"}
+
+
+def _check_ids(ids: Mapping[str, int], limit: int, limit_name: str) -> None:
+    for name, i in ids.items():
+        if i >= limit:
+            raise ConfigError(f"{name} = {i} lies outside the table of {limit_name}={limit}")
+
+
+def _check_positive(c: Any) -> None:
+    """Only ids may be 0."""
+    for f in fields(c):
+        value = getattr(c, f.name)
+        numbers = value if isinstance(value, tuple) else (value,)
+        if not f.name.endswith("_id") and any(isinstance(v, (int, float)) and v <= 0 for v in numbers):
+            raise ConfigError(f"{f.name}={value} must be positive")
 
 
 def _check_attention(c: Any) -> None:
-    for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim"):
-        if getattr(c, name) < 1:
-            raise ConfigError(f"{name}={getattr(c, name)} must be at least 1")
+    _check_positive(c)
     if c.num_attention_heads % c.num_key_value_heads:
         raise ConfigError(
             f"num_attention_heads={c.num_attention_heads} must be a multiple of "

@@ -7,9 +7,10 @@ https://github.com/huggingface/safetensors#format
 
 from __future__ import annotations
 
-import json
 import math
 import mmap
+import reprlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from qwen3tts_np_kernels.bfloat16 import widen_ref
 
-from ..errors import CheckpointError
+from ..config import parse_json, read_json
+from ..errors import CheckpointError, ConfigError
 from ..ops import Array
 
 DTYPES: dict[str, np.dtype[Any]] = {
@@ -38,6 +40,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype("?"),
 }
 _MAX_HEADER = 100_000_000  # bytes, the limit of the format's own library
+_MAX_DIMS = 32  # what every NumPy can hold
 
 
 @dataclass(frozen=True)
@@ -108,29 +111,32 @@ def _map_file(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
         raise CheckpointError(f"{path}: the header claims {length} of {size} bytes; the file is damaged or cut short")
     header = _parse_header(mapped[8 : 8 + length], path)
     metadata = header.pop("__metadata__", {})
-    if not isinstance(metadata, dict):
-        raise CheckpointError(f"{path}: __metadata__ is {type(metadata).__name__}, expected an object")
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise CheckpointError(f"{path}: __metadata__ must be an object of strings, found {reprlib.repr(metadata)}")
     spans = {name: _span(entry, f"{path}: {name}", size - 8 - length) for name, entry in header.items()}
     _check_packing(spans, size - 8 - length, path)
     tensors: dict[str, StoredTensor] = {}
     for name, (dtype, shape, start, _) in sorted(spans.items(), key=lambda item: item[1][2]):
         flat = np.frombuffer(mapped, DTYPES[dtype], math.prod(shape), 8 + length + start)
-        tensors[name] = StoredTensor(name, dtype, flat.reshape(shape))
+        try:
+            tensors[name] = StoredTensor(name, dtype, flat.reshape(shape))
+        except ValueError:  # no values, but other sizes beyond what NumPy can count
+            raise CheckpointError(f"{path}: {name}: no array can have the shape {list(shape)}") from None
     return tensors, metadata
 
 
 def _parse_header(raw: bytes, path: Path) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = [name for name, _ in pairs]
-        if len(set(names)) < len(names):
-            twice = next(name for i, name in enumerate(names) if name in names[:i])
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
             raise CheckpointError(f"{path}: the header names {twice!r} twice")
-        return dict(pairs)
+        return found
 
     try:
-        header = json.loads(raw.decode("utf-8"), object_pairs_hook=unique)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
-        raise CheckpointError(f"{path}: the header is not valid JSON") from None
+        header = parse_json(raw.decode("utf-8"), unique)
+    except ValueError as e:
+        raise CheckpointError(f"{path}: the header is not valid JSON ({e})") from None
     if not isinstance(header, dict):
         raise CheckpointError(f"{path}: the header is {type(header).__name__}, expected an object")
     return header
@@ -142,11 +148,11 @@ def _span(entry: Any, where: str, data_bytes: int) -> tuple[str, tuple[int, ...]
         raise CheckpointError(f"{where}: the header entry is {type(entry).__name__}, expected an object")
     dtype, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
     if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise CheckpointError(f"{where}: type {dtype!r} is none of {', '.join(DTYPES)}")
-    if not _are_sizes(shape):
-        raise CheckpointError(f"{where}: shape {shape!r} is not a list of sizes")
+        raise CheckpointError(f"{where}: type {reprlib.repr(dtype)} is none of {', '.join(DTYPES)}")
+    if not _are_sizes(shape) or len(shape) > _MAX_DIMS:
+        raise CheckpointError(f"{where}: shape {reprlib.repr(shape)} is not a list of at most {_MAX_DIMS} sizes")
     if not _are_sizes(offsets) or len(offsets) != 2:
-        raise CheckpointError(f"{where}: data_offsets {offsets!r} is not [start, end]")
+        raise CheckpointError(f"{where}: data_offsets {reprlib.repr(offsets)} is not [start, end]")
     start, end = offsets
     if not start <= end <= data_bytes:
         raise CheckpointError(f"{where}: bytes {start} to {end} lie outside the {data_bytes} bytes of data")
@@ -157,7 +163,7 @@ def _span(entry: Any, where: str, data_bytes: int) -> tuple[str, tuple[int, ...]
 
 
 def _are_sizes(value: Any) -> TypeGuard[list[int]]:
-    return isinstance(value, list) and all(type(v) is int and v >= 0 for v in value)
+    return isinstance(value, list) and all(type(v) is int and 0 <= v < 2**63 for v in value)
 
 
 def _check_packing(spans: dict[str, tuple[str, tuple[int, ...], int, int]], data_bytes: int, path: Path) -> None:
@@ -174,15 +180,16 @@ def _check_packing(spans: dict[str, tuple[str, tuple[int, ...], int, int]], data
 
 def _map_shards(index: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
     try:
-        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        shard_names = sorted(set(weight_map.values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise CheckpointError(f"{index}: not an object whose weight_map names a file for each tensor") from None
+        weight_map = read_json(index).get("weight_map")
+    except ConfigError as e:
+        raise CheckpointError(str(e)) from None
+    if not isinstance(weight_map, dict) or not all(isinstance(shard, str) for shard in weight_map.values()):
+        raise CheckpointError(f"{index}: weight_map must name a file for each tensor")
     tensors: dict[str, StoredTensor] = {}
     metadata: dict[str, str] = {}
-    for shard in shard_names:
-        if Path(shard).name != shard:
-            raise CheckpointError(f"{index}: shard {shard!r} must be a file name in the same directory")
+    for shard in sorted(set(weight_map.values())):
+        if Path(shard).name != shard or not (index.parent / shard).is_file():
+            raise CheckpointError(f"{index}: shard {shard!r} is not a file in the same directory")
         found, extra = _map_file(index.parent / shard)
         for name in found:
             if weight_map.get(name) != shard:

@@ -1,8 +1,9 @@
 """The key tables of both checkpoint files, one class a block. Read each beside the code that uses it.
 
-``model.safetensors`` holds ``ModelWeights`` (BF16), ``speech_tokenizer/model.safetensors`` holds ``CodecWeights``
-(F32). Letters as in ``config.py``; a pair of letters is their product (ND = N * D). Sizes of blocks that change
-along the way (SEANet stages, waveform blocks) are worked out by the small functions beside their tables.
+``model.safetensors`` holds talker, code predictor and, in base models, speaker encoder (BF16);
+``speech_tokenizer/model.safetensors`` holds codec decoder and encoder (F32). Letters as in ``config.py``; a pair of
+letters is their product (ND = N * D). Sizes of blocks that change along the way (SEANet stages, waveform blocks) are
+worked out by the small functions beside their tables.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def build_prompt(
 def language_id(c: TalkerConfig, language: str, speaker: str | None) -> int | None:
     """The language tag, or None for "auto". A dialect speaker keeps to the dialect unless told another language."""
     name = language.lower()
-    dialect = c.spk_is_dialect.get(speaker, False) if speaker else False
+    dialect = c.spk_is_dialect.get(speaker.lower(), False) if speaker else False
     if name in ("chinese", "auto") and isinstance(dialect, str):
         return c.codec_language_id[dialect]
     if name == "auto":
@@ -102,15 +102,14 @@ def speaker_id(c: TalkerConfig, speaker: str) -> int:
 def _codec_prefix(config: ModelConfig, language: str, voice: Voice) -> list[Position]:
     """Thinking tag, speaker, pad over ``tts_pad`` and, under the last, ``tts_bos``."""
     c = config.talker_config
-    speaker = voice.speaker.lower() if voice.speaker else None
-    tag = language_id(c, language, speaker)
+    tag = language_id(c, language, voice.speaker)
     ids = [c.codec_nothink_id, c.codec_think_bos_id, c.codec_think_eos_id]
     if tag is not None:
         ids = [c.codec_think_id, c.codec_think_bos_id, tag, c.codec_think_eos_id]
     pad = config.tts_pad_token_id
     prefix = [Position("language tag", pad, codec=i) for i in ids]
-    if speaker:
-        prefix.append(Position("speaker", pad, codec=speaker_id(c, speaker)))
+    if voice.speaker:
+        prefix.append(Position("speaker", pad, codec=speaker_id(c, voice.speaker)))
     elif voice.x_vector:
         prefix.append(Position("speaker", pad, x_vector=True))
     return [*prefix, Position("pad", config.tts_bos_token_id, codec=c.codec_pad_id)]

@@ -24,6 +24,7 @@ from ..config import read_json
 from ..errors import CheckpointError, ConfigError, RequestError
 
 Pattern = Literal["native", "mistral"]
+Pretokenizer = Literal["native", "official-local", "mistral"]
 
 PATTERNS: dict[Pattern, str] = {
     # English contractions | letters with one leading sign | one digit | signs with line ends | line ends | spaces
@@ -50,7 +51,7 @@ class Tokenizer:
 
     @classmethod
     def from_directory(
-        cls, path: str | Path, pretokenizer: Literal["native", "official-local", "mistral"] = "native"
+        cls, path: str | Path, pretokenizer: Pretokenizer = "native"
     ) -> Tokenizer:
         """Read ``vocab.json``, ``merges.txt`` and ``tokenizer_config.json``.
 

@@ -1,0 +1,1 @@
+"""Codec: waveform to codes and back."""

@@ -1,0 +1,43 @@
+"""Split residual vector quantisation, both ways: frames to codes and back.
+
+Code 0 of a frame (semantic) and codes 1..G-1 (acoustic) come from two quantisers of the same vector, side by side.
+Trap: the acoustic one starts from that vector, not from what the semantic one leaves of it.
+
+Official: ``SplitResidualVectorQuantizer`` (decoder) and ``MimiSplitResidualVectorQuantizer`` (encoder).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from qwen3tts_np_kernels.rvq import lookup_ref as lookup
+from qwen3tts_np_kernels.rvq import nearest_ref as nearest
+
+from ..ops import Array, Ints, conv1d
+from ..trace import record
+
+
+def dequantise(codes: Ints, codebooks: Sequence[Array], output_proj: Array, name: str) -> Array:
+    """The vectors that the codes of one quantiser stand for. codes [T, G'], G' codebooks [C, E] -> [Q, T]."""
+    x = lookup(codes, codebooks).T  # [E, T]
+    record(f"{name}.vq", x)
+    x = conv1d(x, output_proj)  # [Q, T]
+    record(f"{name}.output_proj", x)
+    return x
+
+
+def quantise(x: Array, codebooks: Sequence[Array], input_proj: Array | None, name: str) -> Ints:
+    """Each codebook names its entry nearest to what the ones before it left over. x [H, T] -> codes [T, G']."""
+    if input_proj is not None:
+        x = conv1d(x, input_proj)  # [E, T]
+        record(f"{name}.input_proj", x)
+    residual, codes = x.T, []  # [T, E]
+    for i, entries in enumerate(codebooks):
+        record(f"{name}.layers.{i}.residual", residual.T)
+        codes.append(nearest(residual, entries))  # [T]
+        record(f"{name}.layers.{i}.codes", codes[-1])
+        quantised = entries[codes[-1]]  # [T, E]
+        record(f"{name}.layers.{i}.quantized", quantised.T)
+        residual = residual - quantised
+    return np.stack(codes, axis=1)

@@ -1,0 +1,153 @@
+"""``Qwen3TTSTokenizer``: audio to codes and codes to audio, with the call surface of the official class.
+
+Official: ``Qwen3TTSTokenizer`` (``inference/qwen3_tts_tokenizer.py``) around ``Qwen3TTSTokenizerV2Model``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..audio import AudioLike, Wave, check_rate, read_audio, resample
+from ..checkpoint.keys import check
+from ..checkpoint.safetensors import Checkpoint
+from ..checkpoint.tables import codec_specs
+from ..config import CodecConfig, read_codec_config
+from ..errors import RequestError
+from ..ops import Ints
+from ..pretrained import check_leftovers, compute_dtype, directory
+from .decoder import CodecDecoder, decode, decode_chunked
+from .encoder import CodecEncoder, encode
+
+Codes = NDArray[np.int64]
+
+
+class EncoderOutput(NamedTuple):
+    """What :meth:`Qwen3TTSTokenizer.encode` returns: ``audio_codes`` holds the codes [frames, G] of each clip."""
+
+    audio_codes: list[Codes]
+
+
+@dataclass(frozen=True)
+class Qwen3TTSTokenizer:
+    """The codec of one checkpoint: ``encode``, ``decode``, and the rates between them."""
+
+    config: CodecConfig
+    encoder: CodecEncoder
+    decoder: CodecDecoder
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path, *, dtype: Any = None, **torch_arguments: Any) -> Qwen3TTSTokenizer:
+        """Load a ``speech_tokenizer`` directory, or the one inside a model directory.
+
+        ``dtype``: what activations are computed in, float32 (default) or float64, where the same code is its own
+        oracle. Arguments that tell PyTorch where to run are treated as in ``Qwen3TTSModel.from_pretrained``.
+        """
+        check_leftovers(torch_arguments)
+        folder, float_type = directory(path), compute_dtype(dtype)
+        if (folder / "speech_tokenizer").is_dir():
+            folder = folder / "speech_tokenizer"
+        config = read_codec_config(folder)
+        checkpoint = Checkpoint.open(folder)
+        check(checkpoint, codec_specs(config))
+        groups = config.encoder_valid_num_quantizers
+        return cls(
+            config,
+            CodecEncoder.load(checkpoint, config.encoder_config, groups, float_type),
+            CodecDecoder.load(checkpoint, config.decoder_config, float_type),
+        )
+
+    def encode(
+        self, audios: AudioLike | list[AudioLike], sr: int | None = None, return_dict: bool = True
+    ) -> EncoderOutput:
+        """The codes of one clip or of a list of clips.
+
+        A clip is anything :func:`qwen3tts_np.audio.read_audio` takes; ``sr`` is the sample rate in Hz of arrays that
+        come without one. The codes of each are [frames, G], frames = ceil(samples / samples a frame) at the codec's
+        rate. The result is a tuple as well, so ``return_dict=False`` gives the same.
+
+        Trap: where a clip does not fill its last frame, the last codes depend on what follows. Alone, every layer pads
+        on its own; in a list, silence follows up to the length of the longest clip, as in the official batch. For
+        codes that do not depend on the rest of the list, encode clip by clip.
+        """
+        clips = audios if isinstance(audios, list) else [audios]
+        waves = [self.load_audio(clip, self.get_input_sample_rate(), sr) for clip in clips]
+        longest = max(map(len, waves), default=0)
+        return EncoderOutput([self._encode(wave, longest) for wave in waves])
+
+    def decode(self, encoded: Any, *, continuous: bool = False) -> tuple[list[Wave], int]:
+        """(waveforms, sample rate): a float32 waveform [frames * samples a frame], -1 to 1, for each clip.
+
+        ``encoded`` is what ``encode`` returned, a mapping with ``audio_codes`` or a list of such, or the codes
+        themselves: an array [frames, G], a list of them, or a batch [B, frames, G] padded with -1.
+
+        The official decoder restarts every 300 frames (24 s) with 25 frames of context, and so does this one, unless
+        ``continuous``: then a clip is decoded in one pass, with the same result up to frame 300.
+        """
+        clips = [self._check_codes(codes) for codes in _codes_of(encoded)]
+        run = decode if continuous else decode_chunked
+        waves = [run(codes, self.decoder) if len(codes) else np.zeros(0) for codes in clips]
+        return [wave.astype(np.float32) for wave in waves], self.get_output_sample_rate()
+
+    def load_audio(self, x: AudioLike, target_sr: int, sr: int | None = None) -> Wave:
+        """A clip as a mono waveform [samples] at ``target_sr`` Hz; ``sr`` as in :meth:`encode`."""
+        return resample(*read_audio(x, sr), check_rate(target_sr))
+
+    def get_model_type(self) -> str:
+        """The model type in the configuration."""
+        return str(self.config.FIXED["model_type"])
+
+    def get_input_sample_rate(self) -> int:
+        """Hz, of the audio that is encoded."""
+        return self.config.input_sample_rate
+
+    def get_output_sample_rate(self) -> int:
+        """Hz, of the audio that comes out."""
+        return self.config.output_sample_rate
+
+    def get_encode_downsample_rate(self) -> int:
+        """Samples a frame, of the audio that is encoded."""
+        return self.config.encode_downsample_rate
+
+    def get_decode_upsample_rate(self) -> int:
+        """Samples a frame, of the audio that comes out."""
+        return self.config.decode_upsample_rate
+
+    def _encode(self, wave: Wave, longest: int) -> Codes:
+        """The codes of one clip of a batch. Causality makes all silence after its last frame irrelevant."""
+        samples = self.get_encode_downsample_rate()
+        whole_frames = -(-len(wave) // samples) * samples
+        padded = np.pad(wave, (0, min(whole_frames, longest) - len(wave)))
+        dtype = self.encoder.weights.downsample.weight.dtype
+        return encode(padded.astype(dtype), self.encoder).astype(np.int64)
+
+    def _check_codes(self, codes: Any) -> Ints:
+        """One clip's codes as an int array [frames, G] without the padding at its end."""
+        array, groups = np.asarray(codes), self.config.decoder_config.num_quantizers
+        if array.ndim != 2 or array.shape[1] != groups or array.dtype.kind not in "iu":
+            raise RequestError(f"codes are {array.dtype} {list(array.shape)}, expected integers [frames, {groups}]")
+        array = array[: int((array[:, 0] > -1).sum())]
+        size = self.config.decoder_config.codebook_size
+        if array.size and not 0 <= array.min() <= array.max() < size:
+            frame, group = np.argwhere((array < 0) | (array >= size))[0]
+            raise RequestError(f"code {array[frame, group]} (frame {frame}, group {group}) is not from 0 to {size - 1}")
+        return array
+
+
+def _codes_of(encoded: Any) -> list[Any]:
+    """The codes of each clip in whatever ``decode`` was given."""
+    if hasattr(encoded, "audio_codes"):
+        return _codes_of(encoded.audio_codes)
+    if isinstance(encoded, Mapping):
+        if "audio_codes" not in encoded:
+            raise RequestError(f"no 'audio_codes' among the keys {sorted(map(str, encoded))} of what is to be decoded")
+        return _codes_of(encoded["audio_codes"])
+    if isinstance(encoded, list | tuple):
+        return [codes for item in encoded for codes in _codes_of(item)]
+    array = np.asarray(encoded)
+    return list(array) if array.ndim == 3 else [array]
