@@ -1,15 +1,20 @@
-"""One deterministic hypothesis profile, and the third-party reference folder where it is there."""
+"""One deterministic hypothesis profile, synthetic checkpoints, and the third-party reference folder where it is there."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from qwen3tts_np.checkpoint.layouts import Like, ModelType
+from qwen3tts_np.checkpoint.synthetic import write_checkpoint
 
 settings.register_profile(
     "deterministic", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
+settings.register_profile("thorough", settings.get_profile("deterministic"), max_examples=1000)
 settings.load_profile("deterministic")
 
 
@@ -20,3 +25,16 @@ def reference() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the official files in ../shared/reference")
     return folder
+
+
+@pytest.fixture(scope="session")
+def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """``synthetic(like, model_type)``: a checkpoint with random weights of seed 0, written once a run."""
+
+    @cache
+    def checkpoint(like: Like, model_type: ModelType) -> Path:
+        directory = tmp_path_factory.mktemp("checkpoints") / f"{like}-{model_type}"
+        write_checkpoint(directory, like, model_type)
+        return directory
+
+    return checkpoint
