@@ -1,1 +1,18 @@
 """Qwen3-TTS on NumPy and Numba: no framework."""
+
+from .codec.tokenizer import Qwen3TTSTokenizer
+from .errors import CheckpointError, ConfigError, QwenTTSError, RequestError
+from .model import Qwen3TTSModel
+from .trace import trace
+from .voice import VoiceClonePromptItem
+
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "Qwen3TTSModel",
+    "Qwen3TTSTokenizer",
+    "QwenTTSError",
+    "RequestError",
+    "VoiceClonePromptItem",
+    "trace",
+]

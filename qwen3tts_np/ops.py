@@ -21,12 +21,16 @@ from qwen3tts_np_kernels.norm import layer_norm_ref as layer_norm
 from qwen3tts_np_kernels.norm import rms_norm_ref as rms_norm
 from qwen3tts_np_kernels.rope import rope_angles_ref as rope_angles
 from qwen3tts_np_kernels.rope import rotate_ref as rotate
+from qwen3tts_np_kernels.rvq import codebook_entries_ref as codebook_entries
+from qwen3tts_np_kernels.rvq import lookup_ref as lookup
+from qwen3tts_np_kernels.rvq import nearest_ref as nearest
 from qwen3tts_np_kernels.softmax import softmax_ref as softmax
 
 __all__ = [
     "Array",
     "Ints",
     "attention",
+    "codebook_entries",
     "conv1d",
     "conv_transpose1d",
     "depthwise_conv1d",
@@ -34,6 +38,8 @@ __all__ = [
     "gelu",
     "layer_norm",
     "linear",
+    "lookup",
+    "nearest",
     "rms_norm",
     "rope_angles",
     "rotate",

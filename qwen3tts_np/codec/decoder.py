@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from qwen3tts_np_kernels.rvq import codebook_entries_ref as codebook_entries
 
 from ..checkpoint.keys import load
 from ..checkpoint.safetensors import Checkpoint
@@ -26,7 +25,19 @@ from ..checkpoint.tables import (
     codec_decoder_sizes,
 )
 from ..config import CodecDecoderConfig
-from ..ops import Array, Ints, depthwise_conv1d, gelu, layer_norm, linear, rms_norm, rope_angles, silu, snake_beta
+from ..mlp import mlp
+from ..ops import (
+    Array,
+    Ints,
+    codebook_entries,
+    depthwise_conv1d,
+    gelu,
+    layer_norm,
+    linear,
+    rms_norm,
+    rope_angles,
+    snake_beta,
+)
 from ..trace import record
 from .conv import causal_conv, causal_conv_transpose, pad_causal
 from .rvq import dequantise
@@ -121,21 +132,6 @@ def transformer_layer(x: Array, w: DecoderLayer, rope: tuple[Array, Array], c: C
     x = x + h
     record(name, x)
     return x
-
-
-def mlp(x: Array, w: DecoderLayer, name: str) -> Array:
-    """SwiGLU. x [T, H] -> [T, H]."""
-    gate = linear(x, w.gate_proj)  # [T, F]
-    record(f"{name}.gate_proj", gate)
-    gate = silu(gate)
-    record(f"{name}.act_fn", gate)
-    up = linear(x, w.up_proj)  # [T, F]
-    record(f"{name}.up_proj", up)
-    h = gate * up
-    record(f"{name}.down_proj.input", h)
-    y = linear(h, w.down_proj)
-    record(f"{name}.down_proj", y)
-    return y
 
 
 def convnext(x: Array, w: ConvNeXtWeights, name: str) -> Array:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from qwen3tts_np_kernels.rvq import codebook_entries_ref as codebook_entries
 
 from ..checkpoint.keys import load
 from ..checkpoint.safetensors import Checkpoint
@@ -22,7 +21,7 @@ from ..checkpoint.tables import (
     codec_encoder_sizes,
 )
 from ..config import CodecEncoderConfig
-from ..ops import Array, Ints, conv1d, elu, gelu, layer_norm, linear, rope_angles
+from ..ops import Array, Ints, codebook_entries, conv1d, elu, gelu, layer_norm, linear, rope_angles
 from ..trace import record
 from .conv import causal_conv, pad_causal
 from .rvq import quantise

@@ -11,10 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from qwen3tts_np_kernels.rvq import lookup_ref as lookup
-from qwen3tts_np_kernels.rvq import nearest_ref as nearest
 
-from ..ops import Array, Ints, conv1d
+from ..ops import Array, Ints, conv1d, lookup, nearest
 from ..trace import record
 
 

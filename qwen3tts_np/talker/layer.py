@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from ..checkpoint.tables import Qwen3Layer
 from ..config import CodePredictorConfig, TalkerConfig
-from ..ops import Array, attention, linear, rms_norm, rotate, silu
+from ..mlp import mlp
+from ..ops import Array, attention, linear, rms_norm, rotate
 from ..trace import record
 from .cache import LayerCache
 
@@ -20,6 +21,7 @@ def decoder_layer(x: Array, w: Qwen3Layer, rope: Rope, cache: LayerCache, c: Siz
     h = rms_norm(x, w.input_layernorm, c.rms_norm_eps)
     record(f"{name}.input_layernorm", h)
     x = x + self_attention(h, w, rope, cache, c, f"{name}.self_attn")
+    record(f"{name}.post_attention_layernorm.input", x)
     h = rms_norm(x, w.post_attention_layernorm, c.rms_norm_eps)
     record(f"{name}.post_attention_layernorm", h)
     x = x + mlp(h, w, f"{name}.mlp")
@@ -49,16 +51,4 @@ def self_attention(x: Array, w: Qwen3Layer, rope: Rope, cache: LayerCache, c: Si
     record(f"{name}.context", context)
     y = linear(context, w.o_proj)
     record(f"{name}.o_proj", y)
-    return y
-
-
-def mlp(x: Array, w: Qwen3Layer, name: str) -> Array:
-    """SwiGLU. x [T, H] -> [T, H]."""
-    gate, up = linear(x, w.gate_proj), linear(x, w.up_proj)  # [T, F]
-    record(f"{name}.gate_proj", gate)
-    record(f"{name}.up_proj", up)
-    gate = silu(gate)
-    record(f"{name}.act_fn", gate)
-    y = linear(gate * up, w.down_proj)
-    record(f"{name}.down_proj", y)
     return y

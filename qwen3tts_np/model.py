@@ -1,0 +1,355 @@
+"""Qwen3TTSModel: text to waveform, with the calls of the official class. READ FIRST, then ``generate.py``.
+
+One request takes five steps: the text becomes token ids (``text/``), the ids, the speaker and the language become a
+prompt (``text/prompt.py``), the talker and the code predictor turn it into codes (``generate.py``), the codec turns
+those into samples (``codec/``). Cloning first turns the reference clip into a speaker embedding (``speaker/``) and,
+in context, into codes (``codec/``).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from .audio import AudioLike, read_audio, resample
+from .checkpoint.keys import check, load
+from .checkpoint.safetensors import Checkpoint
+from .checkpoint.tables import (
+    CodePredictorWeights,
+    SpeakerEncoderWeights,
+    TalkerWeights,
+    code_predictor_sizes,
+    model_specs,
+    speaker_encoder_sizes,
+    talker_sizes,
+)
+from .codec.tokenizer import Qwen3TTSTokenizer
+from .config import GenerationConfig, ModelConfig, read_generation_config, read_model_config
+from .errors import ConfigError, RequestError
+from .generate import Limits, Request, Weights, generate_codes
+from .ops import Array, Ints
+from .pretrained import check_leftovers, compute_dtype, directory
+from .speaker.encoder import speaker_embedding
+from .talker.generator import make_generator
+from .talker.sampling import SamplingParameters
+from .text.prompt import Prompt, Voice, build_prompt, supported_languages
+from .text.templates import instruct_ids, reference_ids, text_ids
+from .text.tokenizer import Pretokenizer, Tokenizer
+from .voice import VoiceClonePromptItem, voice_prompt_items
+
+Samples = NDArray[np.float32]  # mono, in [-1, 1]
+Seed = int | Sequence[int | None] | None
+# (waveforms, sample rate in Hz), and with return_codes=True the codes, [frames, G] each
+Speech = tuple[list[Samples], int] | tuple[list[Samples], int, list[Ints]]
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One item of a batch: what is said, with which voice, and how."""
+
+    text: str
+    voice: Voice
+    instruct: str = ""
+    x_vector: Array | None = None  # [H]
+
+
+@dataclass(frozen=True)
+class Qwen3TTSModel:
+    """A checkpoint, ready to speak. Official: ``Qwen3TTSModel``.
+
+    All ``generate_*`` methods take one text or a list of texts; every other per-item argument is one value for all of
+    them or a list as long. They return the waveforms and the sample rate in Hz, and with ``return_codes=True`` also
+    the codes [frames, G] of each. ``seed=s`` gives the codes that ``torch.manual_seed(s)`` gives the official
+    package; ``seed=[s1, s2, ...]`` seeds each item on its own. The sampling arguments are those of
+    ``GenerationConfig``, which holds what the checkpoint says about them. ``max_new_tokens=N`` gives at most N - 1
+    frames, as it does officially. RequestError says in one sentence what a model cannot do.
+    """
+
+    config: ModelConfig
+    generation_config: GenerationConfig
+    text_tokenizer: Tokenizer
+    speech_tokenizer: Qwen3TTSTokenizer
+    weights: Weights
+    speaker_encoder: SpeakerEncoderWeights | None
+    threads: int | None
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | Path,
+        *,
+        dtype: Any = None,
+        backend: str = "auto",
+        threads: int | None = None,
+        pretokenizer: Pretokenizer = "native",
+        **torch_arguments: Any,
+    ) -> Qwen3TTSModel:
+        """Load a checkpoint directory.
+
+        ``dtype``: what activations are computed in, float32 (default) or float64. ``backend``: "reference", the NumPy
+        path, is also what "auto" takes. ``threads``: how many the matrix products may use, all cores by default.
+        ``pretokenizer``: see ``text.tokenizer.Tokenizer``. Arguments that tell PyTorch where to run are accepted
+        where they say "cpu" and otherwise refused or, if they change no result, ignored with a warning.
+        """
+        check_leftovers(torch_arguments)
+        if backend not in ("auto", "reference"):
+            raise RequestError(f"backend={backend!r} must be 'auto' or 'reference'")
+        if threads is not None and threads < 1:
+            raise RequestError(f"threads={threads} must be at least 1")
+        folder, float_type = directory(path), compute_dtype(dtype)
+        config = read_model_config(folder)
+        checkpoint = Checkpoint.open(folder)
+        check(checkpoint, model_specs(config))
+        speech_tokenizer = Qwen3TTSTokenizer.from_pretrained(folder / "speech_tokenizer", dtype=float_type)
+        writes, reads = config.talker_config.num_code_groups, speech_tokenizer.config.decoder_config.num_quantizers
+        if writes != reads:
+            raise ConfigError(f"{folder}: the talker writes {writes} codes a frame, speech_tokenizer reads {reads}")
+        return cls(
+            config=config,
+            generation_config=read_generation_config(folder),
+            text_tokenizer=Tokenizer.from_directory(folder, pretokenizer=pretokenizer),
+            speech_tokenizer=speech_tokenizer,
+            weights=_load_weights(checkpoint, config, float_type),
+            speaker_encoder=_load_speaker_encoder(checkpoint, config, float_type),
+            threads=threads,
+        )
+
+    def get_supported_speakers(self) -> list[str]:
+        """The names ``generate_custom_voice`` takes, sorted."""
+        return sorted(self.config.talker_config.spk_id)
+
+    def get_supported_languages(self) -> list[str]:
+        """The names every ``language`` argument takes, sorted; "auto" is one of them."""
+        return supported_languages(self.config.talker_config)
+
+    def generate_custom_voice(
+        self,
+        text: str | list[str],
+        speaker: str | list[str],
+        language: str | list[str] | None = None,
+        instruct: str | list[str] | None = None,
+        non_streaming_mode: bool = True,
+        *,
+        seed: Seed = None,
+        return_codes: bool = False,
+        **sampling: Any,
+    ) -> Speech:
+        """Speak with a voice of the model's table, optionally following an instruction.
+
+        Trap: the official package drops the instruction on 0.6B models without a word; here it warns.
+        """
+        self._require("custom_voice", "generate_custom_voice")
+        texts = _texts(text)
+        instructs = _per_item(instruct, len(texts), "instruct", "")
+        if self.config.tts_model_size == "0b6" and any(instructs):
+            warnings.warn("the 0.6B custom-voice model does not follow instructions: instruct is ignored", stacklevel=2)
+            instructs = [""] * len(texts)
+        speakers = _per_item(speaker, len(texts), "speaker", "")
+        items = [Utterance(t, Voice(speaker=s or None), i) for t, s, i in zip(texts, speakers, instructs, strict=True)]
+        return self._speak(items, language, not non_streaming_mode, seed, return_codes, sampling)
+
+    def generate_voice_design(
+        self,
+        text: str | list[str],
+        instruct: str | list[str],
+        language: str | list[str] | None = None,
+        non_streaming_mode: bool = True,
+        *,
+        seed: Seed = None,
+        return_codes: bool = False,
+        **sampling: Any,
+    ) -> Speech:
+        """Speak with the voice that ``instruct`` describes; "" lets the model choose one."""
+        self._require("voice_design", "generate_voice_design")
+        texts = _texts(text)
+        instructs = _per_item(instruct, len(texts), "instruct", "")
+        items = [Utterance(t, Voice(), i) for t, i in zip(texts, instructs, strict=True)]
+        return self._speak(items, language, not non_streaming_mode, seed, return_codes, sampling)
+
+    def generate_voice_clone(
+        self,
+        text: str | list[str],
+        language: str | list[str] | None = None,
+        ref_audio: AudioLike | list[AudioLike] | None = None,
+        ref_text: str | list[str | None] | None = None,
+        x_vector_only_mode: bool | list[bool] = False,
+        voice_clone_prompt: Any = None,
+        non_streaming_mode: bool = False,
+        *,
+        seed: Seed = None,
+        return_codes: bool = False,
+        **sampling: Any,
+    ) -> Speech:
+        """Speak with the voice of a reference: a clip, or what :meth:`create_voice_clone_prompt` made of one.
+
+        With ``x_vector_only_mode`` only the speaker embedding is used; otherwise the model continues the reference,
+        whose transcript ``ref_text`` is then needed. Trap: this call is streaming by default, the others are not.
+        """
+        self._require("base", "generate_voice_clone")
+        texts = _texts(text)
+        if voice_clone_prompt is not None:
+            references = voice_prompt_items(voice_clone_prompt)
+        elif ref_audio is not None:
+            references = self.create_voice_clone_prompt(ref_audio, ref_text, x_vector_only_mode)
+        else:
+            raise RequestError("give ref_audio or voice_clone_prompt: a base model has no voice of its own")
+        references = _per_item(references, len(texts), "voice_clone_prompt", None)
+        items = [
+            Utterance(t, self._voice(r), x_vector=r.ref_spk_embedding) for t, r in zip(texts, references, strict=True)
+        ]
+        return self._speak(items, language, not non_streaming_mode, seed, return_codes, sampling)
+
+    def create_voice_clone_prompt(
+        self,
+        ref_audio: AudioLike | list[AudioLike],
+        ref_text: str | list[str | None] | None = None,
+        x_vector_only_mode: bool | list[bool] = False,
+    ) -> list[VoiceClonePromptItem]:
+        """Turn reference clips into voice prompts that any number of ``generate_voice_clone`` calls can use.
+
+        A clip is a path, URL or base64 text of anything libsndfile reads, or ``(samples, rate in Hz)``.
+        """
+        self._require("base", "create_voice_clone_prompt")
+        assert self.speaker_encoder is not None and self.config.speaker_encoder_config is not None
+        clips = [read_audio(clip) for clip in (ref_audio if isinstance(ref_audio, list) else [ref_audio])]
+        texts = _per_item(ref_text, len(clips), "ref_text", None)
+        x_vector_only = _per_item(x_vector_only_mode, len(clips), "x_vector_only_mode", False)
+        for i, (transcript, alone) in enumerate(zip(texts, x_vector_only, strict=True)):
+            if not alone and not transcript:
+                raise RequestError(f"ref_text of item {i} is missing; only x_vector_only_mode=True works without it")
+        c = self.config.speaker_encoder_config
+        with threadpool_limits(self.threads):
+            codes = self._encode_references(clips)
+            embeddings = [
+                speaker_embedding(resample(wave, sr, c.sample_rate), self.speaker_encoder, c) for wave, sr in clips
+            ]
+        return [
+            VoiceClonePromptItem(None if alone else code, embedding, bool(alone), not alone, transcript)
+            for code, embedding, alone, transcript in zip(codes, embeddings, x_vector_only, texts, strict=True)
+        ]
+
+    def _encode_references(self, clips: list[tuple[Samples, int]]) -> list[Ints]:
+        """Clips of one rate are encoded as a batch and others one by one: the official choice, and the last code of a
+        clip can depend on it."""
+        if len({rate for _, rate in clips}) == 1:
+            return list(self.speech_tokenizer.encode([samples for samples, _ in clips], sr=clips[0][1]).audio_codes)
+        return [self.speech_tokenizer.encode(samples, sr=rate).audio_codes[0] for samples, rate in clips]
+
+    def _voice(self, item: VoiceClonePromptItem) -> Voice:
+        width, groups = self.config.talker_config.hidden_size, self.config.talker_config.num_code_groups
+        if item.ref_spk_embedding.shape != (width,):
+            raise RequestError(
+                f"the voice has an embedding of shape {list(item.ref_spk_embedding.shape)}, this model needs [{width}]"
+            )
+        if not item.icl_mode:
+            return Voice(x_vector=item.x_vector_only_mode)
+        assert item.ref_code is not None and item.ref_text is not None
+        if item.ref_code.ndim != 2 or item.ref_code.shape[1] != groups:
+            shape = list(item.ref_code.shape)
+            raise RequestError(f"the voice has codes of shape {shape}, this model needs [frames, {groups}]")
+        return Voice(
+            x_vector=True,
+            reference_text=tuple(reference_ids(self.text_tokenizer, item.ref_text)),
+            reference_codes=item.ref_code,
+        )
+
+    def _speak(
+        self,
+        items: list[Utterance],
+        language: str | list[str] | None,
+        streaming: bool,
+        seed: Seed,
+        return_codes: bool,
+        sampling: dict[str, Any],
+    ) -> Speech:
+        languages = _per_item(language, len(items), "language", "auto")
+        limits = self._limits(sampling)
+        generator = make_generator(seed, len(items))
+        requests = [
+            Request(self._prompt(item, spoken, streaming), item.x_vector)
+            for item, spoken in zip(items, languages, strict=True)
+        ]
+        with threadpool_limits(self.threads):
+            codes = generate_codes(requests, self.weights, self.config, limits, generator)
+            wavs = [self._decode(code, item.voice) for code, item in zip(codes, items, strict=True)]
+        rate = self.speech_tokenizer.get_output_sample_rate()
+        return (wavs, rate, codes) if return_codes else (wavs, rate)
+
+    def _prompt(self, item: Utterance, language: str, streaming: bool) -> Prompt:
+        text = text_ids(self.text_tokenizer, item.text)
+        instruct = instruct_ids(self.text_tokenizer, item.instruct)
+        return build_prompt(self.config, text, language, item.voice, instruct, streaming)
+
+    def _decode(self, codes: Ints, voice: Voice) -> Samples:
+        """Codes [frames, G] to samples; in context the reference is decoded in front and cut off again."""
+        if voice.reference_codes is None:
+            return self.speech_tokenizer.decode({"audio_codes": codes})[0][0]
+        spoken = np.concatenate([voice.reference_codes, codes])
+        wav = self.speech_tokenizer.decode({"audio_codes": spoken})[0][0]
+        # Trap: the official cut is float arithmetic, which for some lengths lands one sample early.
+        return wav[int(len(voice.reference_codes) / max(len(spoken), 1) * len(wav)) :]
+
+    def _limits(self, sampling: dict[str, Any]) -> Limits:
+        """The caller's sampling arguments over those of generation_config.json."""
+        values = asdict(self.generation_config)
+        for name, value in sampling.items():
+            if name not in values:
+                raise RequestError(f"there is no argument {name!r}; the sampling arguments are {', '.join(values)}")
+            if value is not None:
+                values[name] = value
+        limit = values["max_new_tokens"]
+        if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+            raise RequestError(f"max_new_tokens={limit!r} must be a whole number of at least 1")
+        names = ("do_sample", "temperature", "top_k", "top_p", "repetition_penalty")
+        talker = SamplingParameters(**{name: values[name] for name in names})
+        subtalker = SamplingParameters(
+            do_sample=values["subtalker_dosample"],  # spelled so in the official file
+            **{name: values[f"subtalker_{name}"] for name in names[1:4]},
+            prefix="subtalker_",
+        )
+        return Limits(talker, subtalker, limit)
+
+    def _require(self, model_type: str, method: str) -> None:
+        if self.config.tts_model_type != model_type:
+            raise RequestError(f"{method} needs a {model_type} model; this is a {self.config.tts_model_type} model")
+
+
+def _load_weights(checkpoint: Checkpoint, config: ModelConfig, dtype: np.dtype[Any]) -> Weights:
+    c = config.talker_config
+    return Weights(
+        talker=load(TalkerWeights, checkpoint, talker_sizes(c), "talker.", dtype),
+        code_predictor=load(CodePredictorWeights, checkpoint, code_predictor_sizes(c), "talker.code_predictor.", dtype),
+    )
+
+
+def _load_speaker_encoder(
+    checkpoint: Checkpoint, config: ModelConfig, dtype: np.dtype[Any]
+) -> SpeakerEncoderWeights | None:
+    c = config.speaker_encoder_config
+    if c is None:
+        return None
+    return load(SpeakerEncoderWeights, checkpoint, speaker_encoder_sizes(c), "speaker_encoder.", dtype)
+
+
+def _texts(text: str | list[str]) -> list[str]:
+    texts = text if isinstance(text, list) else [text]
+    if not texts:
+        raise RequestError("text is an empty list; give at least one text")
+    return texts
+
+
+def _per_item(value: Any, count: int, name: str, default: Any) -> list[Any]:
+    """One value for each of ``count`` items: a list of that length, or one value (or None) for all."""
+    values = value if isinstance(value, list) else [value]
+    if len(values) == 1:
+        values = values * count
+    if len(values) != count:
+        raise RequestError(f"{name} has {len(values)} values for {count} items; give one, or one for each")
+    return [default if v is None else v for v in values]
