@@ -1,0 +1,5 @@
+"""``python -m qwen3tts_np``."""
+
+from .cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,53 @@
+"""The command line: ``qwen3tts-np COMMAND``. One file a command; it parses, calls the library and prints.
+
+Exit status: 0 all is well, 1 ``info`` found problems, 2 the request cannot be met (one line says why), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from importlib import metadata
+
+from ..errors import QwenTTSError
+from . import clone, decode, encode, info, say, synth
+
+PROGRAM = "qwen3tts-np"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and return the exit status."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a checkpoint may hold names the terminal cannot show
+    args = _parser().parse_args(argv)
+    try:
+        status = args.run(args)
+        sys.stdout.flush()  # here, where a reader that has gone is handled
+    except QwenTTSError as e:
+        print(f"{PROGRAM} {args.command}: {e}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; Python would complain about it once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    return int(status or 0)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=PROGRAM, description="Qwen3-TTS on NumPy and Numba, without a framework.")
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {_version()}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for command in (say, clone, encode, decode, info, synth):
+        command.add_parser(commands)
+    return parser
+
+
+def _version() -> str:
+    try:
+        return metadata.version(PROGRAM)
+    except metadata.PackageNotFoundError:
+        return "(not installed)"

@@ -1,0 +1,127 @@
+"""``qwen3tts-np info``: what a checkpoint is, and what is wrong with it."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..checkpoint.describe import REQUIRED, Description, WeightsSummary, describe, verify
+from ..config import CodecConfig, CodePredictorConfig, ModelConfig, TalkerConfig
+from ..errors import QwenTTSError
+from ..text import Tokenizer
+
+SIZES = {"0b6": "0.6B", "1b7": "1.7B"}
+LISTED = 20  # problems shown as text; --json has all of them
+TEXT_TOKENS = {
+    "im_start_token_id": "<|im_start|>",
+    "im_end_token_id": "<|im_end|>",
+    "tts_pad_token_id": "<tts_pad>",
+    "tts_bos_token_id": "<tts_text_bos>",
+    "tts_eos_token_id": "<tts_text_eod>",
+}
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "info",
+        help="what a checkpoint holds, and what is wrong with it",
+        description="Print sizes, parameters, languages, speakers and files of a checkpoint directory, or of a "
+        "speech_tokenizer directory alone, and any problem found. Exit status 1 if there are problems.",
+    )
+    parser.add_argument("directory", type=Path, metavar="DIR", help="checkpoint directory")
+    parser.add_argument("--json", action="store_true", help="everything, for programs")
+    parser.add_argument("--verify", action="store_true", help="hash the files and compare them with the published ones")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    found = describe(args.directory)
+    problems = [*found.problems, *tokenizer_problems(args.directory, found)]
+    if args.verify:
+        problems += verify(found)
+    found = dataclasses.replace(found, problems=problems)
+    if args.json:
+        print(json.dumps(dataclasses.asdict(found), indent=2))
+    else:
+        print("\n".join(as_text(found, verified=args.verify)))
+    return int(bool(problems))
+
+
+def tokenizer_problems(directory: Path, found: Description) -> list[str]:
+    """Whether the tokenizer files fit each other and config.json. Missing ones are reported already."""
+    if found.config is None or not set(REQUIRED) <= found.files.keys():
+        return []
+    try:
+        tokenizer = Tokenizer.from_directory(directory)
+    except QwenTTSError as e:
+        return [str(e)]
+    problems = []
+    rows = found.config.talker_config.text_vocab_size
+    if tokenizer.vocab_size > rows:
+        problems.append(f"the tokenizer has {tokenizer.vocab_size} ids, text_vocab_size is {rows}")
+    for key, token in TEXT_TOKENS.items():
+        expected, ids = getattr(found.config, key), tokenizer.encode(token)
+        if ids != [expected]:
+            problems.append(f"config.json: {key} = {expected}, but the tokenizer makes {ids} of {token}")
+    return problems
+
+
+def as_text(found: Description, verified: bool) -> Iterator[str]:
+    yield found.directory
+    if found.config is not None:
+        yield from _model(found.config)
+    if found.codec_config is not None:
+        yield _line("codec", _codec(found.codec_config))
+    layout = f"that of {found.released}" if found.released else "none of the published ones"
+    yield _line("layout", layout + (", verified" if verified and not found.problems else ""))
+    for summary in found.weights:
+        yield from _weights(summary)
+    yield "\nfiles"
+    for name, size in found.files.items():
+        yield f"  {name:<44} {size:>15,}"
+    yield f"\nproblems: {len(found.problems) or 'none'}"
+    for problem in found.problems[:LISTED]:
+        yield f"  {problem}"
+    if len(found.problems) > LISTED:
+        yield f"  and {len(found.problems) - LISTED} more (--json lists all)"
+
+
+def _model(c: ModelConfig) -> Iterator[str]:
+    talker = c.talker_config
+    yield _line("model", f"{c.tts_model_type}, {SIZES.get(c.tts_model_size, c.tts_model_size)}")
+    yield _line("talker", f"{_attention(talker)}, vocabulary {talker.vocab_size}")
+    yield _line("text", f"vocabulary {talker.text_vocab_size}, width {talker.text_hidden_size}")
+    yield _line("code predictor", f"{_attention(talker.code_predictor_config)}, {talker.num_code_groups} codes a frame")
+    if c.speaker_encoder_config is not None:
+        encoder = c.speaker_encoder_config
+        yield _line("speaker encoder", f"channels {list(encoder.enc_channels)}, embedding {encoder.enc_dim}")
+    yield _line("languages", ", ".join(sorted(talker.codec_language_id)) or "none")
+    spoken = {name: talker.spk_is_dialect.get(name) for name in sorted(talker.spk_id)}
+    speakers = (f"{name} ({dialect})" if dialect else name for name, dialect in spoken.items())
+    yield _line("speakers", ", ".join(speakers) or "none")
+
+
+def _codec(c: CodecConfig) -> str:
+    rate = c.input_sample_rate / c.encode_downsample_rate
+    codes = f"{c.decoder_config.num_quantizers} codes of {c.decoder_config.codebook_size}"
+    return f"{c.input_sample_rate} Hz to {c.output_sample_rate} Hz, {rate:g} frames a second, {codes} a frame"
+
+
+def _attention(c: TalkerConfig | CodePredictorConfig) -> str:
+    heads = f"{c.num_attention_heads} query and {c.num_key_value_heads} key/value heads of {c.head_dim}"
+    return f"{c.num_hidden_layers} layers, width {c.hidden_size}, {heads}, feed-forward {c.intermediate_size}"
+
+
+def _weights(summary: WeightsSummary) -> Iterator[str]:
+    types = ", ".join(f"{count} {dtype}" for dtype, count in summary.dtypes.items())
+    yield f"\n{summary.file}: {summary.tensors} tensors ({types}), {summary.data_bytes:,} bytes of weights"
+    for block, parameters in summary.blocks.items():
+        yield f"  {block:<44} {parameters:>15,}"
+    yield f"  {'parameters':<44} {summary.parameters:>15,}"
+
+
+def _line(name: str, value: str) -> str:
+    return f"  {name:<16} {value}"

@@ -1,0 +1,1 @@
+"""Speaker encoder: a reference clip to one embedding."""

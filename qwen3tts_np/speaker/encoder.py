@@ -1,0 +1,143 @@
+"""ECAPA-TDNN: a clip of speech to one vector that stands for the voice.
+
+    log-mel -> TDNN -> SE-Res2Net x 3 -> their outputs side by side -> TDNN -> attentive statistics -> linear
+
+Official: ``Qwen3TTSSpeakerEncoder``; paper: Desplanques et al., "ECAPA-TDNN", 2020. Trap: every convolution keeps the
+length and pads by REFLECTION, so a clip must have more frames than the widest padding.
+
+Shapes: C channels, T mel frames.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..checkpoint.tables import Conv, Res2NetWeights, SERes2NetWeights, SpeakerEncoderWeights
+from ..config import SpeakerEncoderConfig
+from ..errors import RequestError
+from ..ops import Array, conv1d, sigmoid, softmax
+from ..trace import record
+from .mel import HOP, PAD, log_mel
+
+
+def speaker_embedding(audio: Array, w: SpeakerEncoderWeights, c: SpeakerEncoderConfig) -> Array:
+    """audio [samples], mono at ``c.sample_rate`` -> [H], computed in the type of the weights.
+
+    ``RequestError`` for a clip shorter than :func:`shortest_clip`.
+    """
+    shortest = shortest_clip(c)
+    if len(audio) < shortest:
+        raise RequestError(
+            f"the reference audio has {len(audio)} samples at {c.sample_rate} Hz; "
+            f"the speaker encoder needs at least {shortest} ({1000 * shortest / c.sample_rate:.0f} ms)"
+        )
+    mel = log_mel(audio.astype(w.fc.weight.dtype))
+    record("speaker_encoder.mel", mel)
+    return speaker_encoder(mel, w, c, "speaker_encoder")
+
+
+def shortest_clip(c: SpeakerEncoderConfig) -> int:
+    """Samples from which on every reflected padding, of the waveform and inside the encoder, has enough to reflect."""
+    paddings = [_paddings(k, d)[1] for k, d in zip(c.enc_kernel_sizes, c.enc_dilations, strict=True)]
+    return max(HOP * (max(paddings) + 1), PAD + 1)
+
+
+def speaker_encoder(mel: Array, w: SpeakerEncoderWeights, c: SpeakerEncoderConfig, name: str) -> Array:
+    """mel [T, 128] -> [H]."""
+    x = tdnn(mel.T, w.first, c.enc_dilations[0], f"{name}.blocks.0")  # [C, T]
+    outputs = []
+    for i, block in enumerate(w.blocks, start=1):
+        x = se_res2net_block(x, block, c.enc_dilations[i], f"{name}.blocks.{i}")
+        outputs.append(x)
+    x = np.concatenate(outputs)  # [3C, T]
+    record(f"{name}.mfa.input", x)
+    x = tdnn(x, w.mfa, c.enc_dilations[-1], f"{name}.mfa")  # [3C, T]
+    x = attentive_statistics_pooling(x, w.asp_tdnn, w.asp_conv, f"{name}.asp")  # [6C, 1]
+    x = conv_same(x, w.fc, 1, f"{name}.fc")[:, 0]  # [H]
+    record(name, x)
+    return x
+
+
+def se_res2net_block(x: Array, w: SERes2NetWeights, dilation: int, name: str) -> Array:
+    """TDNN, Res2Net, TDNN and squeeze-excitation, around which the input is added. x [C, T] -> [C, T]."""
+    y = tdnn(x, w.tdnn1, 1, f"{name}.tdnn1")
+    y = res2net_block(y, w.res2net_block, dilation, f"{name}.res2net_block")
+    y = tdnn(y, w.tdnn2, 1, f"{name}.tdnn2")
+    y = squeeze_excitation(y, w.se_conv1, w.se_conv2, f"{name}.se_block")
+    record(name, y + x)
+    return y + x
+
+
+def res2net_block(x: Array, w: Res2NetWeights, dilation: int, name: str) -> Array:
+    """The channels in chunks, each convolved together with the result of the one before. x [C, T] -> [C, T].
+
+    Trap: chunk 0 passes as it is, and is not added to chunk 1.
+    """
+    chunks = np.split(x, len(w.blocks) + 1)  # each [C / chunks, T]
+    outputs = chunks[:1]
+    for i, (chunk, conv) in enumerate(zip(chunks[1:], w.blocks, strict=True)):
+        carried = chunk if i == 0 else chunk + outputs[-1]
+        record(f"{name}.blocks.{i}.input", carried)
+        outputs.append(tdnn(carried, conv, dilation, f"{name}.blocks.{i}"))
+    y = np.concatenate(outputs)
+    record(name, y)
+    return y
+
+
+def squeeze_excitation(x: Array, conv1: Conv, conv2: Conv, name: str) -> Array:
+    """A gain from 0 to 1 for every channel, from the means of all channels. x [C, T] -> [C, T]."""
+    mean = x.mean(axis=1, keepdims=True)  # [C, 1]
+    record(f"{name}.conv1.input", mean)
+    gain = relu(conv_same(mean, conv1, 1, f"{name}.conv1"), f"{name}.relu")  # [squeezed, 1]
+    gain = sigmoid(conv_same(gain, conv2, 1, f"{name}.conv2"))  # [C, 1]
+    record(f"{name}.sigmoid", gain)
+    record(name, x * gain)
+    return x * gain
+
+
+def attentive_statistics_pooling(x: Array, tdnn_weights: Conv, conv: Conv, name: str) -> Array:
+    """Mean and deviation of each channel over the frames it attends to. x [C, T] -> [2C, 1]."""
+    even = np.full_like(x, 1 / x.shape[1])
+    mean, deviation = (np.broadcast_to(s, x.shape) for s in weighted_statistics(x, even))
+    context = np.concatenate([x, mean, deviation])  # [3C, T]
+    record(f"{name}.tdnn.input", context)
+    scores = np.tanh(tdnn(context, tdnn_weights, 1, f"{name}.tdnn"))  # [attention, T]
+    record(f"{name}.tanh", scores)
+    attention = softmax(conv_same(scores, conv, 1, f"{name}.conv"))  # [C, T] over time, each channel its own
+    pooled = np.concatenate(weighted_statistics(x, attention))
+    record(name, pooled)
+    return pooled
+
+
+def weighted_statistics(x: Array, weights: Array) -> tuple[Array, Array]:
+    """Mean and standard deviation over time. x and weights [C, T], weights sum to 1 over T -> each [C, 1]."""
+    mean = (weights * x).sum(axis=1, keepdims=True)
+    variance = (weights * (x - mean) ** 2).sum(axis=1, keepdims=True)
+    return mean, np.sqrt(np.maximum(variance, 1e-12))
+
+
+def tdnn(x: Array, w: Conv, dilation: int, name: str) -> Array:
+    """``TimeDelayNetBlock``: convolution, ReLU. x [in, T] -> [out, T]."""
+    y = relu(conv_same(x, w, dilation, f"{name}.conv"), f"{name}.activation")
+    record(name, y)
+    return y
+
+
+def conv_same(x: Array, w: Conv, dilation: int, name: str) -> Array:
+    """A convolution that keeps the length, the ends reflected. x [in, T] -> [out, T]."""
+    padded = np.pad(x, ((0, 0), _paddings(w.weight.shape[2], dilation)), mode="reflect")
+    y = conv1d(padded, w.weight, w.bias, dilation=dilation)
+    record(name, y)
+    return y
+
+
+def relu(x: Array, name: str) -> Array:
+    y = np.maximum(x, 0)
+    record(name, y)
+    return y
+
+
+def _paddings(kernel: int, dilation: int) -> tuple[int, int]:
+    """Frames before and after; an even kernel takes the odd one after."""
+    total = (kernel - 1) * dilation
+    return total // 2, total - total // 2

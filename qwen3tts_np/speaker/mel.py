@@ -1,0 +1,77 @@
+"""Log-mel spectrogram: what the speaker encoder hears of a clip.
+
+Official: ``mel_spectrogram`` and ``Qwen3TTSForConditionalGeneration.extract_speaker_embedding``, which states these
+numbers; the filters are those of ``librosa.filters.mel``. Traps: magnitude, not power; the 1e-9 lies under the root
+and the 1e-5 under the logarithm, which is natural; the frames begin 384 samples before the clip, not 512.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..ops import Array
+
+SAMPLE_RATE = 24000  # Hz
+WINDOW = 1024  # samples, also the length of the FFT
+HOP = 256  # samples from frame to frame
+MELS = 128
+TOP = 12000.0  # Hz
+PAD = (WINDOW - HOP) // 2  # samples reflected at either end: n samples give n // HOP frames
+
+
+def log_mel(audio: Array) -> Array:
+    """audio [samples], mono at 24 kHz, more than ``PAD`` of them -> [T, MELS] with T = samples // HOP.
+
+    The transform runs in float64 whatever the input: a clip that was recorded at 16 kHz is silent above 8 kHz, and
+    there the logarithm would show the rounding of a float32 transform, which no two libraries share.
+    """
+    padded = np.pad(audio.astype(np.float64), PAD, mode="reflect")
+    frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]  # [T, WINDOW]
+    spectrum = np.fft.rfft(frames * hann_window())  # [T, WINDOW/2 + 1]
+    magnitude = np.sqrt(spectrum.real**2 + spectrum.imag**2 + 1e-9).astype(audio.dtype)
+    mel = magnitude @ mel_filters().astype(audio.dtype).T  # [T, MELS]
+    return np.log(np.maximum(mel, 1e-5))
+
+
+@cache
+def hann_window() -> NDArray[np.float32]:
+    """[WINDOW] The periodic Hann window: one period is WINDOW samples, so the last is not 0."""
+    phase = 2 * math.pi * np.arange(WINDOW) / WINDOW
+    return (0.5 - 0.5 * np.cos(phase)).astype(np.float32)
+
+
+@cache
+def mel_filters() -> NDArray[np.float32]:
+    """[MELS, WINDOW/2 + 1] Triangles on Slaney's mel scale, each of area 1 in Hz (``norm="slaney"``).
+
+    The values are rounded to float32 where librosa rounds them; a float64 run widens these same values, so that it
+    measures the arithmetic and not another table.
+    """
+    corners = mel_to_hz(np.linspace(0.0, hz_to_mel(TOP), MELS + 2))  # [MELS + 2] start, peaks, end
+    bins = np.fft.rfftfreq(WINDOW, 1 / SAMPLE_RATE)  # [WINDOW/2 + 1] Hz
+    distance = corners[:, None] - bins  # [MELS + 2, WINDOW/2 + 1] Hz
+    width = np.diff(corners)[:, None]  # [MELS + 1, 1] Hz
+    rising, falling = -distance[:-2] / width[:-1], distance[2:] / width[1:]
+    triangles = np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
+    height = 2.0 / (corners[2:] - corners[:-2])  # [MELS] per Hz
+    return (triangles * height[:, None]).astype(np.float32)
+
+
+# Slaney's scale (Auditory Toolbox, 1998): linear to 1000 Hz, then 27 steps to each factor of 6.4.
+_LINEAR = 200 / 3  # Hz a mel
+_KNEE = 1000.0  # Hz
+_STEP = math.log(6.4) / 27
+
+
+def hz_to_mel(hz: float) -> float:
+    return hz / _LINEAR if hz < _KNEE else _KNEE / _LINEAR + math.log(hz / _KNEE) / _STEP
+
+
+def mel_to_hz(mel: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    knee = _KNEE / _LINEAR
+    return np.where(mel < knee, mel * _LINEAR, _KNEE * np.exp(_STEP * (mel - knee)))
