@@ -21,7 +21,6 @@ from .talker.generator import Generator
 from .talker.sampling import SamplingParameters, choose, talker_scores, warp
 from .talker.talker import Cache, new_cache, read, text_projection
 from .text.prompt import Prompt
-from .trace import record
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,6 @@ class Item:
         self._w, self._config = w, config
         self._cache: Cache = new_cache(config.talker_config)
         x = embed_prefill(request, w)  # [T, H]
-        record("talker.prefill", x)
         ids = [*request.prompt.trailing, config.tts_pad_token_id]
         self._trailing = text_projection(w.talker, np.array(ids))  # [T', H], the last for ever
         self.frames: list[Ints] = []

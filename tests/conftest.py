@@ -1,4 +1,4 @@
-"""One deterministic hypothesis profile, synthetic checkpoints, and the third-party reference folder where it is there."""
+"""A deterministic hypothesis profile, synthetic checkpoints, and third-party reference files where they are there."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
 from qwen3tts_np.checkpoint.layouts import Like, ModelType
 from qwen3tts_np.checkpoint.synthetic import write_checkpoint
 

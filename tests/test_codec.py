@@ -167,7 +167,7 @@ def test_transposed_conv_keeps_stride_samples_a_frame(frames, stride, more, seed
     rng = np.random.default_rng(seed)
     taps = stride + more
     x, w = rng.standard_normal((2, frames)), TransposedConv(rng.standard_normal((2, 3, taps)), rng.standard_normal(3))
-    y = causal_conv_transpose(x, w, stride)
+    y = causal_conv_transpose(x, w, stride, "up")
     expected = np.tile(w.bias[:, None], (1, frames * stride + taps))
     for t in range(frames):
         for j in range(taps):

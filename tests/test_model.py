@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from qwen3tts_np import Qwen3TTSModel, RequestError, VoiceClonePromptItem, trace
 
 Load = Callable[..., Qwen3TTSModel]
+CUSTOM, CLONE = ("custom_voice", "generate_custom_voice"), ("base", "generate_voice_clone")  # type, method
 GREEDY = {"do_sample": False, "subtalker_dosample": False}
 
 
@@ -131,7 +133,8 @@ def test_a_batch_seeded_item_by_item_equals_single_runs(load: Load, streaming: b
 
 def test_another_seed_gives_other_codes(load: Load) -> None:
     model = load("tiny", "custom_voice")
-    a, b = (model.generate_custom_voice("Hello.", "ryan", seed=s, max_new_tokens=6, return_codes=True)[2][0] for s in (1, 2))
+    options: dict[str, Any] = {"max_new_tokens": 6, "return_codes": True}
+    a, b = (model.generate_custom_voice("Hello.", "ryan", seed=seed, **options)[2][0] for seed in (1, 2))
     assert not np.array_equal(a, b)
 
 
@@ -205,30 +208,31 @@ def test_trace_keeps_what_it_is_asked_for_in_order(load: Load) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "method", "arguments", "sentence"),
+    ("call", "arguments", "sentence"),
     [
-        ("custom_voice", "generate_custom_voice", {"speaker": "Bob"}, r"speaker 'Bob' is not in this model; it has aiden, "),
-        ("custom_voice", "generate_custom_voice", {"speaker": "ryan", "language": "Klingon"}, "language 'Klingon' is not"),
-        ("custom_voice", "generate_custom_voice", {"speaker": "ryan", "language": "sichuan_dialect"}, "is not in this"),
-        ("custom_voice", "generate_custom_voice", {"speaker": ["ryan"] * 3}, "speaker has 3 values for 1 items"),
-        ("custom_voice", "generate_custom_voice", {"speaker": "ryan", "seed": [1, 2]}, "seed has 2 values for 1 items"),
-        ("custom_voice", "generate_custom_voice", {"speaker": "ryan", "beams": 4}, "there is no argument 'beams'"),
-        ("custom_voice", "generate_custom_voice", {"speaker": "ryan", "max_new_tokens": 0}, "max_new_tokens=0 must be"),
-        ("custom_voice", "generate_custom_voice", {"speaker": "ryan", "temperature": 0}, "temperature=0 must be"),
-        ("custom_voice", "generate_custom_voice", {"speaker": "ryan", "text": 5}, "text"),
-        ("custom_voice", "generate_custom_voice", {"speaker": "ryan", "text": []}, "at least one text"),
-        ("custom_voice", "generate_voice_design", {"instruct": ""}, "needs a voice_design model; this is a custom_voice"),
-        ("custom_voice", "generate_voice_clone", {"ref_audio": clip(4000)}, "needs a base model"),
-        ("base", "generate_voice_clone", {}, "give ref_audio or voice_clone_prompt"),
-        ("base", "generate_voice_clone", {"ref_audio": clip(4000)}, "ref_text of item 0 is missing"),
-        ("base", "generate_voice_clone", {"ref_audio": clip(100), "x_vector_only_mode": True}, "100 samples at 24000 Hz"),
-        ("base", "generate_voice_clone", {"voice_clone_prompt": {"ref_code": []}}, "needs 'ref_spk_embedding'"),
-        ("base", "generate_voice_clone", {"voice_clone_prompt": 3}, "voice_clone_prompt is int"),
+        (CUSTOM, {"speaker": "Bob"}, r"speaker 'Bob' is not in this model; it has aiden, "),
+        (CUSTOM, {"speaker": "ryan", "language": "Klingon"}, "language 'Klingon' is not"),
+        (CUSTOM, {"speaker": "ryan", "language": "sichuan_dialect"}, "is not in this"),
+        (CUSTOM, {"speaker": ["ryan"] * 3}, "speaker has 3 values for 1 items"),
+        (CUSTOM, {"speaker": "ryan", "seed": [1, 2]}, "seed has 2 values for 1 items"),
+        (CUSTOM, {"speaker": "ryan", "beams": 4}, "there is no argument 'beams'"),
+        (CUSTOM, {"speaker": "ryan", "max_new_tokens": 0}, "max_new_tokens=0 must be"),
+        (CUSTOM, {"speaker": "ryan", "temperature": 0}, "temperature=0 must be"),
+        (CUSTOM, {"speaker": "ryan", "text": 5}, "text"),
+        (CUSTOM, {"speaker": "ryan", "text": []}, "at least one text"),
+        (("custom_voice", "generate_voice_design"), {"instruct": ""}, "needs a voice_design model; this is a custom_voice"),
+        (("custom_voice", "generate_voice_clone"), {"ref_audio": clip(4000)}, "needs a base model"),
+        (CLONE, {}, "give ref_audio or voice_clone_prompt"),
+        (CLONE, {"ref_audio": clip(4000)}, "ref_text of item 0 is missing"),
+        (CLONE, {"ref_audio": clip(100), "x_vector_only_mode": True}, "100 samples at 24000 Hz"),
+        (CLONE, {"voice_clone_prompt": {"ref_code": []}}, "needs 'ref_spk_embedding'"),
+        (CLONE, {"voice_clone_prompt": 3}, "voice_clone_prompt is int"),
     ],
 )
 def test_what_a_model_cannot_do_is_said_in_one_sentence(
-    load: Load, kind: str, method: str, arguments: dict[str, Any], sentence: str
+    load: Load, call: tuple[str, str], arguments: dict[str, Any], sentence: str
 ) -> None:
+    kind, method = call
     with pytest.raises(RequestError, match=sentence) as error:
         getattr(load("tiny", kind), method)(**{"text": "Hello.", **arguments})
     assert "\n" not in str(error.value)

@@ -256,7 +256,7 @@ def codec_config(like: Like) -> Json:
             "intermediate_size": 64,
             **_heads(4, 4, 16),
             "num_hidden_layers": 2,
-            "sliding_window": 8,
+            "sliding_window": 24,
         }
         encoder |= {
             "codebook_dim": 24,

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..checkpoint.tables import Conv, TransposedConv
 from ..ops import Array, conv1d, conv_transpose1d
+from ..trace import record
 
 
 def causal_conv(x: Array, w: Conv, stride: int = 1, dilation: int = 1) -> Array:
@@ -27,6 +28,10 @@ def pad_causal(
     return np.pad(x, ((0, 0), (before, after)), mode=mode)
 
 
-def causal_conv_transpose(x: Array, w: TransposedConv, stride: int) -> Array:
+def causal_conv_transpose(x: Array, w: TransposedConv, stride: int, name: str) -> Array:
     """x [in, T] -> [out, T * stride]. What the last frames add beyond that would need the frames after them."""
-    return conv_transpose1d(x, w.weight, w.bias, stride)[:, : x.shape[1] * stride]
+    y = conv_transpose1d(x, w.weight, w.bias, stride)  # [out, (T - 1) * stride + taps]
+    record(f"{name}.conv", y)
+    y = y[:, : x.shape[1] * stride]
+    record(name, y)
+    return y

@@ -88,8 +88,7 @@ def decode(codes: Ints, d: CodecDecoder) -> Array:
     record(f"{NAME}.pre_conv", x)
     x = pre_transformer(x.T, w.pre_transformer, c, f"{NAME}.pre_transformer").T  # [Z, T]
     for i, (up, ratio) in enumerate(zip(w.upsample, c.upsampling_ratios, strict=True)):
-        x = causal_conv_transpose(x, up.conv, ratio)  # [Z, T * ratio]
-        record(f"{NAME}.upsample.{i}.0", x)
+        x = causal_conv_transpose(x, up.conv, ratio, f"{NAME}.upsample.{i}.0")  # [Z, T * ratio]
         x = convnext(x, up.convnext, f"{NAME}.upsample.{i}.1")
     return waveform(x, w, c, f"{NAME}.decoder")
 
@@ -169,8 +168,7 @@ def waveform(x: Array, w: CodecDecoderWeights, c: CodecDecoderConfig, name: str)
 def waveform_block(x: Array, w: WaveformBlockWeights, rate: int, name: str) -> Array:
     """SnakeBeta, a transposed convolution, three residual units. x [C, T] -> [C / 2, T * rate]."""
     x = snake(x, w.snake, f"{name}.block.0")
-    x = causal_conv_transpose(x, w.conv, rate)  # [C / 2, T * rate]
-    record(f"{name}.block.1", x)
+    x = causal_conv_transpose(x, w.conv, rate, f"{name}.block.1")  # [C / 2, T * rate]
     for i, (unit, dilation) in enumerate(zip(w.units, DILATIONS, strict=True), start=2):
         x = residual_unit(x, unit, dilation, f"{name}.block.{i}")
     record(name, x)

@@ -13,11 +13,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..ops import Array, Ints, conv1d, lookup, nearest
-from ..trace import record
+from ..trace import record, tracing
 
 
 def dequantise(codes: Ints, codebooks: Sequence[Array], output_proj: Array, name: str) -> Array:
     """The vectors that the codes of one quantiser stand for. codes [T, G'], G' codebooks [C, E] -> [Q, T]."""
+    if tracing():
+        for i, entries in enumerate(codebooks):
+            record(f"{name}.vq.layers.{i}.quantized", entries[codes[:, i]].T)
     x = lookup(codes, codebooks).T  # [E, T]
     record(f"{name}.vq", x)
     x = conv1d(x, output_proj)  # [Q, T]

@@ -36,24 +36,25 @@ def predict_frame(
     ``choose`` turns logits [B, C] into codes [B]; it is called once a code, for all items together, because a seeded
     generator draws for the whole batch at a time.
     """
+    record("talker.model.codec_embedding", code0_embedding)
     codes = [code0]
     inputs = np.stack([hidden, code0_embedding], axis=1)  # [B, 2, TH]
     caches = [new_cache(c) for _ in hidden]
-    for embedding, head in zip(w.codec_embedding, w.lm_head, strict=True):
-        logits = [
-            _last_logits(x, w, head.weight, cache, c, len(codes) - 1) for x, cache in zip(inputs, caches, strict=True)
-        ]
+    for g, (embedding, head) in enumerate(zip(w.codec_embedding, w.lm_head, strict=True)):
+        logits = [_last_logits(x, w, head.weight, cache, c, g) for x, cache in zip(inputs, caches, strict=True)]
         codes.append(choose(np.stack(logits)))  # [B, C] -> [B]
         inputs = embedding.weight[codes[-1]][:, None]  # [B, 1, TH]
+        record(f"{_NAME}.model.codec_embedding.{g}", inputs[:, 0])
     return np.stack(codes, axis=1)
 
 
 def _last_logits(x: Array, w: CodePredictorWeights, head: Array, cache: Cache, c: CodePredictorConfig, g: int) -> Array:
     """x [T, TH] -> logits [C] of code g + 1."""
+    record(f"{_NAME}.small_to_mtp_projection.input", x)
     if w.small_to_mtp_projection_weight is not None:
         x = linear(x, w.small_to_mtp_projection_weight, w.small_to_mtp_projection_bias)  # [T, H]
         record(f"{_NAME}.small_to_mtp_projection", x)
     hidden = transformer(x, w, cache, c, f"{_NAME}.model")  # [T, H]
     logits = linear(hidden[-1], head)
-    record(f"{_NAME}.lm_head.{g}", logits)
+    record(f"{_NAME}.lm_head.{g}", logits[None])
     return logits

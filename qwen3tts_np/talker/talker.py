@@ -27,6 +27,7 @@ def new_cache(c: Sizes) -> Cache:
 
 def transformer(x: Array, w: TalkerWeights | CodePredictorWeights, cache: Cache, c: Sizes, name: str) -> Array:
     """All layers and the final norm on the T positions after those in ``cache``. x [T, H] -> [T, H]."""
+    record(f"{name}.inputs_embeds", x)
     start = cache[0].length
     rope = rope_angles(np.arange(start, start + len(x)), c.head_dim, c.rope_theta)
     for i, layer in enumerate(w.layers):
@@ -40,7 +41,7 @@ def read(x: Array, w: TalkerWeights, cache: Cache, c: TalkerConfig) -> tuple[Arr
     """Read T inputs; x [T, H] -> (hidden state [H], code-0 logits [V]) of the last position."""
     hidden = transformer(x, w, cache, c, "talker.model")
     logits = linear(hidden[-1], w.codec_head)
-    record("talker.codec_head", logits)
+    record("talker.codec_head", logits[None])
     return hidden[-1], logits
 
 
