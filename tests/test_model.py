@@ -220,7 +220,7 @@ def test_trace_keeps_what_it_is_asked_for_in_order(load: Load) -> None:
         (CUSTOM, {"speaker": "ryan", "temperature": 0}, "temperature=0 must be"),
         (CUSTOM, {"speaker": "ryan", "text": 5}, "text"),
         (CUSTOM, {"speaker": "ryan", "text": []}, "at least one text"),
-        (("custom_voice", "generate_voice_design"), {"instruct": ""}, "needs a voice_design model; this is a custom_voice"),
+        (("custom_voice", "generate_voice_design"), {"instruct": ""}, "this is a custom_voice model"),
         (("custom_voice", "generate_voice_clone"), {"ref_audio": clip(4000)}, "needs a base model"),
         (CLONE, {}, "give ref_audio or voice_clone_prompt"),
         (CLONE, {"ref_audio": clip(4000)}, "ref_text of item 0 is missing"),
