@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from parity import Case, assert_matches, case_names, checkpoint_of, load_case
 
-from qwen3tts_np import Qwen3TTSModel, trace
+from qwen3tts_np import Qwen3TTSModel, Qwen3TTSTokenizer, trace
 from qwen3tts_np.ops import rope_angles
 from qwen3tts_np.talker.talker import text_projection
 from qwen3tts_np.text.templates import reference_ids, text_ids
@@ -159,38 +159,53 @@ def test_rotary_tables(load: Load, name: str) -> None:
         case.check(cos_name.replace("cos", "sin"), np.concatenate([sin, sin], axis=1).reshape(expected.shape))
 
 
-def perturbed(weights: Any, field: str) -> Any:
-    """A copy of a weights object with one of its arrays 0.1 % larger."""
-    return dataclasses.replace(weights, **{field: getattr(weights, field) * np.float32(1.001)})
+def perturbed(weights: Any, path: str) -> Any:
+    """A copy of a weights object in which the array at ``path`` is 0.1 % larger."""
+    field, _, rest = path.partition(".")
+    value = weights[int(field)] if field.isdigit() else getattr(weights, field)
+    value = perturbed(value, rest) if rest else value * np.float32(1.001)
+    if field.isdigit():
+        return (*weights[: int(field)], value, *weights[int(field) + 1 :])
+    return dataclasses.replace(weights, **{field: value})
 
 
-def with_one_weight_off(model: Qwen3TTSModel, part: str) -> Qwen3TTSModel:
-    w = model.weights
-    if part == "talker":
-        layer = perturbed(w.talker.layers[1], "k_norm")
-        talker = dataclasses.replace(w.talker, layers=(w.talker.layers[0], layer, *w.talker.layers[2:]))
-        return dataclasses.replace(model, weights=dataclasses.replace(w, talker=talker))
-    if part == "code_predictor":
-        layer = perturbed(w.code_predictor.layers[0], "q_norm")
-        predictor = dataclasses.replace(w.code_predictor, layers=(layer, *w.code_predictor.layers[1:]))
-        return dataclasses.replace(model, weights=dataclasses.replace(w, code_predictor=predictor))
-    encoder = model.speaker_encoder
-    assert encoder is not None
-    return dataclasses.replace(model, speaker_encoder=dataclasses.replace(encoder, fc=perturbed(encoder.fc, "weight")))
+def with_one_weight_off(model: Qwen3TTSModel, path: str) -> Qwen3TTSModel:
+    part, _, rest = path.partition(".")
+    if part != "speech_tokenizer":
+        return perturbed(model, path)
+    codec = model.speech_tokenizer  # not a dataclass: its halves are
+    half = rest.partition(".")[0]
+    halves = {"encoder": codec.encoder, "decoder": codec.decoder}
+    halves[half] = perturbed(halves[half], rest.removeprefix(f"{half}."))
+    return dataclasses.replace(model, speech_tokenizer=Qwen3TTSTokenizer(codec.config, **halves))
 
 
 @pytest.mark.parametrize(
-    ("name", "part", "first"),
+    ("name", "path", "first"),
     [
-        ("activations_custom_voice", "talker", "talker.model.layers.1.self_attn.k_norm@0"),
-        ("activations_instruct", "code_predictor", "talker.code_predictor.model.layers.0.self_attn.q_norm@0"),
-        ("activations_clone", "speaker_encoder", "speaker_encoder.fc@0"),
+        ("activations_custom_voice", "weights.talker.layers.1.k_norm", "talker.model.layers.1.self_attn.k_norm"),
+        (
+            "activations_instruct",
+            "weights.code_predictor.layers.0.q_norm",
+            "talker.code_predictor.model.layers.0.self_attn.q_norm",
+        ),
+        ("activations_clone", "speaker_encoder.fc.weight", "speaker_encoder.fc"),
+        (
+            "activations_clone",
+            "speech_tokenizer.encoder.weights.layers.1.fc2",
+            "speech_tokenizer.encoder.encoder_transformer.layers.1.mlp.fc2",
+        ),
+        (
+            "activations_custom_voice",
+            "speech_tokenizer.decoder.weights.upsample.1.convnext.pwconv1",
+            "speech_tokenizer.decoder.upsample.1.1.pwconv1",
+        ),
     ],
 )
-def test_one_weight_off_by_a_thousandth_is_found_where_it_is(load: Load, name: str, part: str, first: str) -> None:
+def test_one_weight_off_by_a_thousandth_is_found_where_it_is(load: Load, name: str, path: str, first: str) -> None:
     case = load_case(name)
-    t = traced(with_one_weight_off(load(case), part), case)
-    with pytest.raises(AssertionError, match=f"{name}: {first}: worst at"):
+    t = traced(with_one_weight_off(load(case), path), case)
+    with pytest.raises(AssertionError, match=f"{name}: {first}@0: worst at"):
         case.check_trace(t)
 
 
