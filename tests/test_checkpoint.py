@@ -25,7 +25,8 @@ from qwen3tts_np.checkpoint.keys import Embedding, TensorSpec, block, blocks, ch
 from qwen3tts_np.checkpoint.keys import specs as list_specs
 from qwen3tts_np.checkpoint.layouts import RELEASED_TEXT
 from qwen3tts_np.checkpoint.published import CODEC_WEIGHTS, MODELS
-from qwen3tts_np.checkpoint.safetensors import DTYPES, Checkpoint, StoredTensor
+from qwen3tts_np.checkpoint.safetensors import Checkpoint
+from qwen3tts_np.checkpoint.tensor import DTYPES, StoredTensor
 from qwen3tts_np.config import read_codec_config, read_model_config
 from qwen3tts_np.errors import CheckpointError
 

@@ -299,7 +299,7 @@ def test_missing_file(tmp_path):
     ("text", "told"),
     [
         ("", ":1: not valid JSON"),
-        ('{\n "a": 1,\n}', ":3: not valid JSON"),
+        ('{\n "a": 1\n "b"}', ":3: not valid JSON"),
         ("[1]", "a JSON object was expected, found list"),
         ("[" * 100_000, "nested too deeply"),
         ('{"a": NaN}', "NaN is not a number in JSON"),

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from qwen3tts_np.checkpoint.keys import load, specs
-from qwen3tts_np.checkpoint.safetensors import Checkpoint, StoredTensor
+from qwen3tts_np.checkpoint.safetensors import Checkpoint
 from qwen3tts_np.checkpoint.tables import Conv, SpeakerEncoderWeights, speaker_encoder_sizes
+from qwen3tts_np.checkpoint.tensor import StoredTensor
 from qwen3tts_np.config import SpeakerEncoderConfig
 from qwen3tts_np.errors import RequestError
 from qwen3tts_np.speaker.encoder import conv_same, shortest_clip, speaker_embedding, speaker_encoder

@@ -158,12 +158,12 @@ def _summary(
     counts = dict.fromkeys(blocks, 0)
     for name, stored in checkpoint.items():
         block = next((block for block, prefixes in blocks.items() if name.startswith(prefixes)), "others")
-        counts[block] = counts.get(block, 0) + stored.data.size
+        counts[block] = counts.get(block, 0) + stored.size
     return WeightsSummary(
         file=file,
-        data_bytes=sum(stored.data.nbytes for stored in checkpoint.values()),
+        data_bytes=sum(stored.nbytes for stored in checkpoint.values()),
         tensors=len(checkpoint),
-        parameters=sum(stored.data.size for stored in checkpoint.values()),
+        parameters=sum(stored.size for stored in checkpoint.values()),
         dtypes=dict(Counter(stored.dtype for stored in checkpoint.values())),
         blocks={block: count for block, count in counts.items() if count},
     )

@@ -22,11 +22,13 @@ import numpy as np
 
 from ..errors import CheckpointError
 from ..ops import Array
-from .safetensors import Checkpoint, StoredTensor
+from .safetensors import Checkpoint
+from .tensor import StoredTensor
 
 Sizes = Mapping[str, int]
 _W = TypeVar("_W")
 _FLOATS = ("BF16", "F16", "F32")
+_QUANTISED = ("INT8", "INT6", "INT5", "INT4")
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def problems(checkpoint: Checkpoint, wanted: Iterable[TensorSpec]) -> list[str]:
         have = checkpoint[spec.key]
         if have.shape != spec.shape:
             found.append(f"{spec.key}: shape {list(have.shape)}, expected {list(spec.shape)} = [{spec.letters}]")
-        elif have.dtype not in _FLOATS:
+        elif have.dtype not in (*_FLOATS, *_QUANTISED):
             found.append(f"{spec.key}: type {have.dtype}, expected {spec.dtype} (or another of {', '.join(_FLOATS)})")
     found += [f"tensor {key!r} is unexpected: the configuration has no place for it" for key in sorted(unexpected)]
     return found

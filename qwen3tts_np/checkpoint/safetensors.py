@@ -12,56 +12,18 @@ import mmap
 import reprlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
 import numpy as np
-from numpy.typing import NDArray
-from qwen3tts_np_kernels.bfloat16 import widen_ref
 
 from ..config import parse_json, read_json
 from ..errors import CheckpointError, ConfigError
-from ..ops import Array
+from .quantised import fold
+from .tensor import DTYPES, StoredTensor
 
-DTYPES: dict[str, np.dtype[Any]] = {
-    "BF16": np.dtype("<u2"),  # NumPy has no bfloat16: the bits, widened where they are used
-    "F16": np.dtype("<f2"),
-    "F32": np.dtype("<f4"),
-    "F64": np.dtype("<f8"),
-    "I8": np.dtype("i1"),
-    "U8": np.dtype("u1"),
-    "I16": np.dtype("<i2"),
-    "U16": np.dtype("<u2"),
-    "I32": np.dtype("<i4"),
-    "U32": np.dtype("<u4"),
-    "I64": np.dtype("<i8"),
-    "U64": np.dtype("<u8"),
-    "BOOL": np.dtype("?"),
-}
 _MAX_HEADER = 100_000_000  # bytes, the limit of the format's own library
 _MAX_DIMS = 32  # what every NumPy can hold
-
-
-@dataclass(frozen=True)
-class StoredTensor:
-    """One tensor as it lies in the file."""
-
-    name: str
-    dtype: str  # a key of DTYPES
-    data: NDArray[Any]  # read-only view of the mapped file; uint16 where dtype is "BF16"
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.data.shape
-
-    def widen(self, dtype: np.dtype[Any]) -> Array:
-        """All values as ``dtype``, exactly if that is float32 or wider; a float32 tensor as float32 is not copied."""
-        return _widen(self.data, self.dtype, dtype)
-
-    def rows(self, ids: NDArray[np.integer[Any]], dtype: np.dtype[Any]) -> Array:
-        """``widen(...)[ids]`` that reads those rows only."""
-        return _widen(self.data[ids], self.dtype, dtype)
 
 
 class Checkpoint(Mapping[str, StoredTensor]):
@@ -79,13 +41,17 @@ class Checkpoint(Mapping[str, StoredTensor]):
         Raises ``CheckpointError`` where a file is missing, truncated, or its header does not describe it.
         """
         if not path.is_dir():
-            return cls(path, *_map_file(path))
+            return cls._folded(path, *_map_file(path))
         single, index = path / "model.safetensors", path / "model.safetensors.index.json"
         if single.exists():
-            return cls(single, *_map_file(single))
+            return cls._folded(single, *_map_file(single))
         if index.exists():
-            return cls(index, *_map_shards(index))
+            return cls._folded(index, *_map_shards(index))
         raise CheckpointError(f"{path} holds neither model.safetensors nor model.safetensors.index.json")
+
+    @classmethod
+    def _folded(cls, path: Path, tensors: dict[str, StoredTensor], metadata: dict[str, str]) -> Checkpoint:
+        return cls(path, fold(tensors, path), metadata)
 
     def __getitem__(self, name: str) -> StoredTensor:
         return self._tensors[name]
@@ -200,7 +166,3 @@ def _map_shards(index: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
         if name not in tensors:
             raise CheckpointError(f"{index}: {name} is not in {shard}")
     return tensors, metadata
-
-
-def _widen(data: NDArray[Any], stored: str, dtype: np.dtype[Any]) -> Array:
-    return (widen_ref(data) if stored == "BF16" else data).astype(dtype, copy=False)

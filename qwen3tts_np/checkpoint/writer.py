@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import CheckpointError
 from .keys import TensorSpec
-from .safetensors import DTYPES
+from .tensor import DTYPES
 
 
 @contextmanager

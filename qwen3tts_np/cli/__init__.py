@@ -12,7 +12,7 @@ import sys
 from importlib import metadata
 
 from ..errors import QwenTTSError
-from . import clone, decode, encode, info, say, synth
+from . import clone, convert, decode, encode, info, say, synth
 
 PROGRAM = "qwen3tts-np"
 
@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=PROGRAM, description="Qwen3-TTS on NumPy and Numba, without a framework.")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {_version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in (say, clone, encode, decode, info, synth):
+    for command in (say, clone, encode, decode, convert, info, synth):
         command.add_parser(commands)
     return parser
 

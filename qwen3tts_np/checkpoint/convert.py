@@ -1,0 +1,114 @@
+"""A checkpoint directory rewritten in another weight format. The codec stays as it is.
+
+float32, bfloat16 and float16 convert every tensor of ``model.safetensors``; int8 to int4 quantise the matrices that
+``quantised.py`` names and keep the rest. The codec is float32 in every format: its later codebooks diverge in less.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from qwen3tts_np_kernels.bfloat16 import round_ref
+from qwen3tts_np_kernels.pack import quantise
+
+from ..config import read_model_config
+from ..errors import CheckpointError
+from .keys import TensorSpec, check
+from .quantised import BITS, GROUP, QuantisedTensor, pack_bits, stored_format
+from .safetensors import Checkpoint
+from .tables import model_specs
+from .tensor import StoredTensor
+from .writer import new_directory, write_safetensors
+
+FLOATS = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
+FORMATS = (*FLOATS, *BITS)
+METADATA_KEY = "qwen3tts_np.format"
+_ROWS = 4096  # rows converted at a time
+
+
+def convert(source: Path, target: Path, model_format: str) -> None:
+    """Write ``source`` as ``target`` in one of ``FORMATS``.
+
+    CheckpointError if ``source`` is not whole, is quantised already, or ``target`` is there; float16 is refused where
+    a weight would overflow.
+    """
+    checkpoint = Checkpoint.open(source)
+    specs = list(model_specs(read_model_config(source)))
+    check(checkpoint, specs)
+    if any(isinstance(tensor, QuantisedTensor) for tensor in checkpoint.values()):
+        raise CheckpointError(f"{source} is quantised already; convert from the original checkpoint")
+    with new_directory(target) as folder:
+        shutil.copytree(source, folder, dirs_exist_ok=True, ignore=_weights_in(source))
+        metadata = {**checkpoint.metadata, METADATA_KEY: model_format}
+        values = _Values(checkpoint, model_format)
+        stored = [part for spec in specs for part in values.stored(spec)]
+        write_safetensors(folder / "model.safetensors", stored, values, metadata)
+
+
+def _weights_in(source: Path) -> Any:
+    """Skip the weights of the model, single or sharded, and nothing of the codec."""
+
+    def ignored(folder: str, names: list[str]) -> list[str]:
+        return [n for n in names if Path(folder) == source and n.endswith((".safetensors", ".safetensors.index.json"))]
+
+    return ignored
+
+
+class _Values:
+    """What goes into the new file: which tensors, and the values of each."""
+
+    def __init__(self, checkpoint: Checkpoint, model_format: str) -> None:
+        self._checkpoint, self._format = checkpoint, model_format
+        self._last: tuple[str, NDArray[np.int8], NDArray[np.float16]] | None = None
+
+    def stored(self, spec: TensorSpec) -> list[TensorSpec]:
+        """The tensors that stand for ``spec`` in the new file."""
+        small = stored_format(spec.key, self._format)
+        if small is None or spec.shape[1] % 8:  # a row must end on a whole byte
+            return [replace(spec, dtype=FLOATS.get(self._format, self._checkpoint[spec.key].dtype))]
+        rows, inputs = spec.shape
+        name = f"{spec.key}.{small}"
+        return [
+            TensorSpec(name, (rows, inputs * BITS[small] // 8), "", "U8"),
+            TensorSpec(f"{name}.scales", (rows, -(-inputs // GROUP)), "", "F16"),
+        ]
+
+    def __call__(self, spec: TensorSpec) -> Iterator[NDArray[Any]]:
+        if spec.dtype == "U8":
+            levels, _ = self._quantised(spec.key)
+            yield pack_bits(levels, BITS[spec.key.rpartition(".")[2]])
+        elif spec.key.endswith(".scales"):
+            yield self._quantised(spec.key.removesuffix(".scales"))[1]
+        else:
+            tensor = self._checkpoint[spec.key]
+            for start in range(0, tensor.shape[0], _ROWS):
+                yield _converted(tensor, slice(start, start + _ROWS), spec.dtype)
+
+    def _quantised(self, name: str) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
+        """Levels and scales of a matrix; the file asks for one right after the other."""
+        if self._last is None or self._last[0] != name:
+            key, _, small = name.rpartition(".")
+            tensor = self._checkpoint[key]
+            weights = tensor.data if tensor.dtype == "BF16" else tensor.widen(np.dtype(np.float32))
+            self._last = (name, *quantise(weights, BITS[small]))
+        return self._last[1:]
+
+
+def _converted(tensor: StoredTensor, rows: slice, dtype: str) -> NDArray[Any]:
+    if tensor.dtype == dtype:
+        return tensor.data[rows]
+    values = replace(tensor, data=tensor.data[rows]).widen(np.dtype(np.float32))
+    if dtype == "BF16":
+        return round_ref(values)
+    with np.errstate(over="ignore"):
+        narrow = values.astype("<f2" if dtype == "F16" else "<f4")
+    if not np.isfinite(narrow).all():
+        worst = float(np.abs(values).max())
+        raise CheckpointError(f"{tensor.name} holds {worst:g}, and float16 ends at 65504; use bfloat16")
+    return narrow

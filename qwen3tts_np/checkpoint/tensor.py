@@ -1,0 +1,64 @@
+"""One tensor of a checkpoint, as it lies in its file."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from qwen3tts_np_kernels.bfloat16 import widen_ref
+
+from ..ops import Array
+
+DTYPES: dict[str, np.dtype[Any]] = {
+    "BF16": np.dtype("<u2"),  # NumPy has no bfloat16: the bits, widened where they are used
+    "F16": np.dtype("<f2"),
+    "F32": np.dtype("<f4"),
+    "F64": np.dtype("<f8"),
+    "I8": np.dtype("i1"),
+    "U8": np.dtype("u1"),
+    "I16": np.dtype("<i2"),
+    "U16": np.dtype("<u2"),
+    "I32": np.dtype("<i4"),
+    "U32": np.dtype("<u4"),
+    "I64": np.dtype("<i8"),
+    "U64": np.dtype("<u8"),
+    "BOOL": np.dtype("?"),
+}
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """One tensor as it lies in the file."""
+
+    name: str
+    dtype: str  # a key of DTYPES
+    data: NDArray[Any]  # read-only view of the mapped file; uint16 where dtype is "BF16"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    @property
+    def size(self) -> int:
+        """Number of weights."""
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in the file."""
+        return self.data.nbytes
+
+    def widen(self, dtype: np.dtype[Any]) -> Array:
+        """All values as ``dtype``, exactly if that is float32 or wider; a float32 tensor as float32 is not copied."""
+        return _widen(self.data, self.dtype, dtype)
+
+    def rows(self, ids: NDArray[np.integer[Any]], dtype: np.dtype[Any]) -> Array:
+        """``widen(...)[ids]`` that reads those rows only."""
+        return _widen(self.data[ids], self.dtype, dtype)
+
+
+def _widen(data: NDArray[Any], stored: str, dtype: np.dtype[Any]) -> Array:
+    return (widen_ref(data) if stored == "BF16" else data).astype(dtype, copy=False)
