@@ -27,7 +27,9 @@ from .bfloat16 import round_ref, widen_ref
 
 BLOCK = 16
 GROUP = 32
+TINY = 2.0**-100  # below 2**-121 the inverse of a scale would overflow in float32
 _CHUNK = 1 << 18  # weights handled at a time: 1 MB as float32, which stays in the cache
+_LINE = 64  # bytes of a cache line
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
 _STEPS = np.linspace(-2, 1.2, 9)
 """Where the search for a scale puts the greatest weight, in levels beyond -half (of 4 bits; further with more)."""
@@ -83,6 +85,11 @@ class Packed(NamedTuple):
     scales: NDArray[np.uint16]
     """1-D, bits of float16; empty for floats."""
 
+    @property
+    def weights(self) -> int:
+        """How many, padding included."""
+        return self.values.size * self.format.per_value
+
     def part(self, start: int, count: int) -> Packed:
         """The matrix of count weights behind the first start ones, as a view."""
         per_value = self.format.per_value
@@ -93,9 +100,16 @@ class Packed(NamedTuple):
 def empty(name: FormatName, count: int) -> Packed:
     """Uninitialised room for count weights, padding included: the sum of ``Format.count`` over the matrices."""
     form = FORMATS[name]
-    return Packed(
-        form, np.empty(count // form.per_value, form.dtype), np.empty(count // GROUP if form.bits else 0, np.uint16)
-    )
+    values = _aligned(count // form.per_value, form.dtype)
+    return Packed(form, values, _aligned(count // GROUP if form.bits else 0, np.dtype(np.uint16)))
+
+
+def _aligned(count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """An uninitialised array that starts at a cache line, so that no vector of a matrix lies across two."""
+    size = count * dtype.itemsize
+    room = np.empty(size + _LINE, np.uint8)
+    start = -room.ctypes.data % _LINE
+    return room[start : start + size].view(dtype)
 
 
 def pack(weights: Weights, name: FormatName, out: Packed | None = None) -> Packed:
@@ -158,6 +172,33 @@ def unpack_levels(packed: Packed, rows: int, inputs: int) -> tuple[NDArray[np.in
     return levels, scales[:rows].copy()
 
 
+def linear_ref(x: NDArray[np.floating[Any]], packed: Packed, rows: int) -> NDArray[np.floating[Any]]:
+    """x wᵀ. x [T, inputs], a packed matrix [rows, inputs] -> [T, rows].
+
+    int8 and int4 multiply whole numbers: x is quantised in groups of 32 first.
+    """
+    weights = unpack(packed, rows, x.shape[1]).astype(x.dtype)
+    if packed.format.bits is not None:
+        levels, scales = quantise_groups_ref(x)
+        x = (levels * np.repeat(scales, GROUP, axis=1)[:, : x.shape[1]]).astype(x.dtype)
+    return x @ weights.T
+
+
+def quantise_groups_ref(
+    x: NDArray[np.floating[Any]],
+) -> tuple[NDArray[np.int8], NDArray[np.floating[Any]]]:
+    """Levels -127 to 127 [T, inputs] and scales [T, ceil(inputs / 32)] of x [T, inputs]: x = scale * level, nearly.
+
+    Groups without a value above ``TINY`` have levels 0.
+    """
+    items, inputs = x.shape
+    groups = np.pad(x, ((0, 0), (0, -inputs % GROUP))).reshape(items, -1, GROUP)
+    peak = np.abs(groups).max(axis=2)
+    inverse = np.divide(127, peak, out=np.zeros_like(peak), where=peak > TINY)
+    levels = np.rint(groups * inverse[..., None]).astype(np.int8)
+    return levels.reshape(items, -1)[:, :inputs], peak / 127
+
+
 def _chunks(matrix: NDArray[Any], out: Packed) -> Iterator[tuple[slice, NDArray[Any], Packed]]:
     """Some blocks of rows at a time: which, the rows with zeros for what is missing, and their place in the result."""
     rows, inputs = matrix.shape
@@ -192,6 +233,7 @@ def _group(matrix: NDArray[Any]) -> NDArray[Any]:
 
 def _store(levels: NDArray[Any], scales: NDArray[np.float16], out: Packed) -> None:
     """Write levels [32, groups] and scales [groups] to their places."""
+    cells: NDArray[Any]
     out.scales[:] = scales.view(np.uint16)
     if out.format.bits == 4:
         halves = (levels + 8).astype(np.uint8).reshape(GROUP // 8, 2, 4, -1)

@@ -1,0 +1,181 @@
+"""Pointwise functions over rows [T, channels], applied where a kernel has its rows: compiled twin of activation.py."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .activation import elu_ref, gelu_ref, silu_ref
+from .cpu import compiled, kernel
+from .simd import (
+    _EXP,
+    _INTS,
+    _LN2_PARTS,
+    LANES,
+    Builder,
+    Value,
+    _exp,
+    _fma,
+    _maximum,
+    _number,
+    _operation,
+    _polynomial,
+    _rint,
+    f32x16,
+    fma,
+    load,
+    maximum,
+    mul,
+    silu,
+    sin_squared,
+    store,
+    zeros,
+)
+
+F32 = NDArray[np.float32]
+
+IDENTITY, SNAKE, ELU, GELU, RELU = range(5)
+
+
+class Activation(NamedTuple):
+    """Which function, and for SnakeBeta its two numbers for each channel."""
+
+    kind: int
+    frequency: F32
+    gain: F32
+
+    def repeated(self, times: int) -> Activation:
+        """For rows that are ``times`` rows side by side."""
+        return Activation(self.kind, np.tile(self.frequency, times), np.tile(self.gain, times))
+
+
+_NONE = np.zeros(0, np.float32)
+identity = Activation(IDENTITY, _NONE, _NONE)
+elu = Activation(ELU, _NONE, _NONE)
+gelu = Activation(GELU, _NONE, _NONE)
+relu = Activation(RELU, _NONE, _NONE)
+
+
+def snake_beta(alpha: F32, beta: F32, width: int) -> Activation:
+    """x + sin²(x e^alpha) / (e^beta + 1e-9) from the logarithms [C] of the checkpoint, for rows of ``width`` values."""
+    frequency, gain = np.zeros(width, np.float32), np.zeros(width, np.float32)
+    frequency[: len(alpha)] = np.exp(alpha)
+    gain[: len(beta)] = 1 / (np.exp(beta) + 1e-9)
+    return Activation(SNAKE, frequency, gain)
+
+
+def activate(x: F32, activation: Activation, out: F32) -> None:
+    """out = activation(x). Both float32 [T, W], contiguous, W whole vectors; they may be the same array."""
+    _check_rows("activate", x=x, out=out)
+    if x.shape != out.shape or activation.gain.size not in (0, x.shape[1]):
+        shapes = f"x{list(x.shape)}, out{list(out.shape)} and {activation.gain.size} gains"
+        raise ValueError(f"activate: {shapes} do not fit")
+    if compiled():
+        activate_rows(x.reshape(-1), 0, x.size, x.shape[1], *activation, out.reshape(-1))
+    else:
+        out[:] = activation_ref(x, activation)
+
+
+def silu_gate(x: F32, out: F32) -> None:
+    """out = silu(gate) * up: the middle of a SwiGLU. x float32 [T, 2 W] holds gate and up side by side, out [T, W]."""
+    _check_rows("silu_gate", x=x, out=out)
+    width = out.shape[1]
+    if x.shape != (len(out), 2 * width):
+        raise ValueError(f"silu_gate: x{list(x.shape)} and out{list(out.shape)} do not fit [T, 2 W] and [T, W]")
+    if compiled():
+        _silu_gate(x.reshape(-1), width, out.reshape(-1))
+    else:
+        out[:] = silu_ref(x[:, :width]) * x[:, width:]
+
+
+def activation_ref(x: F32, activation: Activation) -> NDArray[np.floating]:
+    """Any shape [..., channels]."""
+    if activation.kind == SNAKE:
+        wave = np.sin(x * activation.frequency)
+        return x + wave * wave * activation.gain
+    return {IDENTITY: np.asarray, ELU: elu_ref, GELU: gelu_ref, RELU: lambda x: np.maximum(x, 0)}[activation.kind](x)
+
+
+def _check_rows(function: str, **arrays: F32) -> None:
+    for name, array in arrays.items():
+        if array.dtype != np.float32 or array.ndim != 2 or array.shape[1] % LANES or not array.flags.c_contiguous:
+            shape = f"{array.dtype} {list(array.shape)}"
+            raise ValueError(f"{function}: {name} is {shape}, expected contiguous float32 rows of vectors of {LANES}")
+
+
+@kernel
+def activate_rows(
+    x: F32, first: int, end: int, width: int, kind: int, frequency: F32, gain: F32, y: F32
+) -> None:
+    """y[first:end] = activation(x[first:end]), whole rows of ``width`` values."""
+    if kind == SNAKE:
+        for row in range(first, end, width):
+            snake_row(x, row, width, frequency, gain, y)
+    elif kind == ELU:
+        for i in range(first, end, LANES):
+            store(y, i, _elu(load(x, i)))
+    elif kind == GELU:
+        for i in range(first, end, LANES):
+            store(y, i, _gelu(load(x, i)))
+    elif kind == RELU:
+        for i in range(first, end, LANES):
+            store(y, i, maximum(load(x, i), zeros()))
+    else:
+        for i in range(first, end, LANES):
+            store(y, i, load(x, i))
+
+
+@kernel
+def snake_row(x: F32, row: int, width: int, frequency: F32, gain: F32, y: F32) -> None:
+    """SnakeBeta of the ``width`` values from x[row] on, to y[row] on."""
+    for i in range(0, width, LANES):
+        value = load(x, row + i)
+        store(y, row + i, fma(sin_squared(mul(value, load(frequency, i))), load(gain, i), value))
+
+
+@kernel
+def _silu_gate(x: F32, width: int, y: F32) -> None:
+    for row in range(0, y.size, width):
+        for i in range(row, row + width, LANES):
+            store(y, i, mul(silu(load(x, row + i)), load(x, row + width + i)))
+
+
+@_operation(f32x16, f32x16)
+def _elu(b: Builder, x: Value) -> Value:
+    """x above 0, e**x - 1 below, within 2 units of the last place"""
+    below = _maximum(b, x, _number(-30.0))
+    n = _rint(b, b.fmul(below, _number(1.4426950408889634)))
+    r = below
+    for part in _LN2_PARTS:
+        r = _fma(b, n, _number(-part), r)
+    rise = _fma(b, b.fmul(r, r), _polynomial(b, r, _EXP), r)  # e**r - 1, with all its digits near 0
+    bits = b.shl(b.add(b.fptosi(n, _INTS), _number(127)), _number(23))
+    power = b.bitcast(bits, x.type)  # 2**n
+    return b.select(b.fcmp_ordered(">", x, _number(0.0)), x, _fma(b, power, rise, b.fsub(power, _number(1.0))))
+
+
+# Phi(-u) = e**(-u u / 2) P(1 / (1 + 0.3 u)) for u >= 0: a fit by Lawson's iteration, relative error 6e-8.
+_TAIL_STEEPNESS = 0.3
+_TAIL = (
+    7.16795921e-06,
+    0.11948771,
+    0.121920191,
+    0.0946841985,
+    0.142533720,
+    -0.0765035003,
+    0.228657141,
+    -0.169164523,
+    0.0383779258,
+)
+
+
+@_operation(f32x16, f32x16)
+def _gelu(b: Builder, x: Value) -> Value:
+    """x Phi(x) with a relative error of 5e-7 above -2, and an absolute one of half a unit of x's last place below"""
+    u = _maximum(b, x, b.fsub(_number(0.0), x))
+    near = b.fdiv(_number(1.0), _fma(b, u, _number(_TAIL_STEEPNESS), _number(1.0)))
+    decay = _exp(b, b.fmul(b.fmul(u, u), _number(-0.5)))
+    tail = b.fmul(b.fmul(x, decay), _polynomial(b, near, _TAIL))  # x Phi(-|x|)
+    return b.select(b.fcmp_ordered(">", x, _number(0.0)), b.fsub(x, tail), tail)

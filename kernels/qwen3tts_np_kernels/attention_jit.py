@@ -1,0 +1,231 @@
+"""Grouped-query attention over a float32 cache: compiled twin of attention.py.
+
+A head's values lie one after the other, and their number is a multiple of ``HEAD_STEP``, filled up with zeros. Every
+result is a sum in an order of its own: it depends neither on the other heads nor on how much room the cache has.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numpy.typing import NDArray
+
+from .attention import attention_ref
+from .cpu import REGISTERS, compiled, inner, kernel
+from .norm_jit import inverse_rms
+from .simd import (
+    _F32,
+    _FLOAT_ARRAY,
+    _FLOATS,
+    _I32,
+    _TILE,
+    LANES,
+    Builder,
+    Value,
+    _at,
+    _fma,
+    _like_tile,
+    _operation,
+    _pick,
+    _steps,
+    add,
+    exp,
+    f32x16,
+    fma_tile,
+    largest,
+    load,
+    load_tile,
+    maximum,
+    mul,
+    splat,
+    store,
+    sub,
+    total,
+    zeros,
+    zeros_tile,
+)
+
+F32 = NDArray[np.float32]
+
+HEAD_STEP = 2 * LANES
+POSITIONS = 16 if REGISTERS == 32 else 4
+"""Keys that a query is multiplied with at once. Up to so many behind the last are read, and do not count."""
+
+
+@_operation(_like_tile, _TILE, f32x16, _FLOAT_ARRAY, types.intp, types.intp)
+def fma_rows(b: Builder, tile: list[Value], x: Value, array: Value, i: Value, stride: Value) -> list[Value]:
+    """tile[r] + x times 16 float32 from array[i + r stride]"""
+    rows = (b.load(_at(b, array, start, _FLOATS), align=4) for start in _steps(b, i, stride, len(tile)))
+    return [_fma(b, x, row, acc) for row, acc in zip(rows, tile, strict=True)]
+
+
+@_operation(types.void, _FLOAT_ARRAY, types.intp, _TILE)
+def store_totals(b: Builder, array: Value, i: Value, tile: list[Value]) -> None:
+    """array[i + r] = the sum of all lanes of tile[r], for 2, 4, 8 or 16 of them, always in the same order"""
+    count = len(tile)
+    for _ in range(4):  # each time, neighbours are added, and what two vectors leave fits into one
+        pairs = list(zip(tile[0::2], tile[1::2], strict=True)) if len(tile) > 1 else [(tile[0], tile[0])]
+        tile = [b.fadd(_neighbours(b, x, y, 0), _neighbours(b, x, y, 1)) for x, y in pairs]
+    b.store(_pick(b, tile[0], list(range(count))), _at(b, array, i, ir.VectorType(_F32, count)), align=4)
+
+
+def _neighbours(b: Builder, x: Value, y: Value, odd: int) -> Value:
+    """The even, or odd, lanes of x, then of y."""
+    return b.shuffle_vector(x, y, ir.Constant(ir.VectorType(_I32, LANES), list(range(odd, 2 * LANES, 2))))
+
+
+def attention(q: F32, k: F32, v: F32, window: int | None = None) -> F32:
+    """softmax(q kᵀ / √D) v; the T queries are the last T of the S positions, and each sees itself and the past.
+
+    q float32 [T, N, D], k and v float32 [S, K, D] -> [T, N, D]; TypeError or ValueError for anything else.
+    ``window`` limits what a query sees to that many positions, itself included.
+    """
+    for name, array in (("q", q), ("k", k), ("v", v)):
+        if array.dtype != np.float32:
+            raise TypeError(f"attention: {name}.dtype={array.dtype}, expected float32")
+        if array.ndim != 3:
+            raise ValueError(f"attention: {name}{list(array.shape)} has {array.ndim} axes, expected 3")
+    (t, heads, d), (s, kv_heads, _) = q.shape, k.shape
+    if k.shape != v.shape or k.shape[2] != d or t > s or heads % kv_heads:
+        shapes = f"q{list(q.shape)}, k{list(k.shape)}, v{list(v.shape)}"
+        raise ValueError(f"attention: {shapes} do not fit [T, N, D], [S, K, D], [S, K, D]")
+    if window is not None and window < 1:
+        raise ValueError(f"attention: window={window} must be at least 1")
+    if not compiled():
+        return np.asarray(attention_ref(q, k, v, window), dtype=np.float32)
+    q, k, v = _whole_steps(q, 0), _whole_steps(k, POSITIONS), _whole_steps(v, 0)
+    y, padded = np.empty_like(q), q.shape[2]
+    scores = np.empty(-(-s // LANES) * LANES, np.float32)
+    flat = (array.reshape(-1) for array in (q, k, v, y))
+    _attention(*flat, t, s, heads, kv_heads, padded, 1 / math.sqrt(d), window or s, scores)
+    return y[:, :, :d]
+
+
+def _whole_steps(x: F32, more: int) -> F32:
+    """Contiguous, every head filled up with zeros, and so many more positions."""
+    return np.ascontiguousarray(np.pad(x, ((0, more), (0, 0), (0, -x.shape[2] % HEAD_STEP))))
+
+
+@kernel
+def _attention(
+    q: F32,
+    k: F32,
+    v: F32,
+    y: F32,
+    t: int,
+    s: int,
+    heads: int,
+    kv_heads: int,
+    size: int,
+    scale: float,
+    window: int,
+    scores: F32,
+) -> None:
+    group = heads // kv_heads
+    for kv_head in range(kv_heads):
+        for query in range(t):
+            own = s - t + query
+            first = max(own + 1 - window, 0)
+            at, cache_at = (query * heads + kv_head * group) * size, (first * kv_heads + kv_head) * size
+            attend(q, at, group, size, k, v, cache_at, kv_heads * size, own + 1 - first, scale, scores, y, at)
+
+
+@inner
+def attend(
+    q: F32,
+    q_at: int,
+    group: int,
+    size: int,
+    k: F32,
+    v: F32,
+    cache_at: int,
+    stride: int,
+    seen: int,
+    scale: float,
+    scores: F32,
+    y: F32,
+    y_at: int,
+) -> None:
+    """One position of the ``group`` query heads that share a key/value head.
+
+    The queries [group, size] lie from q[q_at] on and their results go to y[y_at] on; the keys and values of the
+    ``seen`` positions lie from ``cache_at`` on, ``stride`` apart, and the arrays go on for ``POSITIONS`` more.
+    ``scores`` is working space for as many floats, rounded up to whole vectors.
+    """
+    for head in range(group):
+        peak = _score(q, q_at + head * size, size, k, cache_at, stride, seen, scale, scores)
+        weight = _exponentials(scores, seen, peak)
+        _mix(scores, seen, v, cache_at, stride, size, np.float32(1.0) / weight, y, y_at + head * size)
+
+
+@inner
+def _score(
+    q: F32, q_at: int, size: int, k: F32, k_at: int, stride: int, seen: int, scale: float, scores: F32
+) -> np.float32:
+    """scores[p] = q · key p * scale; the greatest of them."""
+    for position in range(0, seen, POSITIONS):
+        sums, at = zeros_tile(POSITIONS), k_at + position * stride
+        for i in range(0, size, LANES):
+            sums = fma_rows(sums, load(q, q_at + i), k, at + i, stride)
+        store_totals(scores, position, sums)
+    for position in range(seen, -(-seen // LANES) * LANES):
+        scores[position] = -np.inf
+    factor, peaks = splat(scale), splat(-np.inf)
+    for position in range(0, seen, LANES):
+        scaled = mul(load(scores, position), factor)
+        store(scores, position, scaled)
+        peaks = maximum(peaks, scaled)
+    return largest(peaks)
+
+
+@inner
+def _exponentials(scores: F32, seen: int, peak: float) -> np.float32:
+    """scores[p] = exp(scores[p] - peak), in place; their sum."""
+    sums, top = zeros(), splat(peak)
+    for position in range(0, seen, LANES):
+        e = exp(sub(load(scores, position), top))
+        store(scores, position, e)
+        sums = add(sums, e)
+    return total(sums)
+
+
+@inner
+def _mix(
+    weights: F32, seen: int, v: F32, v_at: int, stride: int, size: int, scale: float, y: F32, y_at: int
+) -> None:
+    """y = scale * the weighted sum of the values. Every fourth position is added up apart, so that sums overlap."""
+    factor = splat(scale)
+    for i in range(0, size, HEAD_STEP):
+        at = v_at + i
+        a, b, c, d = zeros_tile(2), zeros_tile(2), zeros_tile(2), zeros_tile(2)
+        for position in range(0, seen - 3, 4):
+            a = fma_tile(a, load_tile(v, at, LANES, 2), weights, position, 0)
+            b = fma_tile(b, load_tile(v, at + stride, LANES, 2), weights, position + 1, 0)
+            c = fma_tile(c, load_tile(v, at + 2 * stride, LANES, 2), weights, position + 2, 0)
+            d = fma_tile(d, load_tile(v, at + 3 * stride, LANES, 2), weights, position + 3, 0)
+            at += 4 * stride
+        for position in range(seen // 4 * 4, seen):
+            a = fma_tile(a, load_tile(v, v_at + position * stride + i, LANES, 2), weights, position, 0)
+        store(y, y_at + i, mul(add(add(a[0], b[0]), add(c[0], d[0])), factor))
+        store(y, y_at + i + LANES, mul(add(add(a[1], b[1]), add(c[1], d[1])), factor))
+
+
+@inner
+def norm_rotate(
+    x: F32, at: int, half: int, count: int, weight: F32, eps: float, cos: F32, sin: F32, angle_at: int
+) -> None:
+    """RMSNorm of one head of a query or key, then its rotary embedding, in place.
+
+    The head lies as two halves of ``half`` values, each filled up to whole vectors with zeros; ``count`` of its values
+    are real. weight [2 * half]; the angles [half] of its position start at cos[angle_at] and sin[angle_at].
+    """
+    scale = splat(inverse_rms(x, at, 2 * half, count, eps))
+    for i in range(0, half, LANES):
+        low = mul(mul(load(x, at + i), scale), load(weight, i))
+        high = mul(mul(load(x, at + half + i), scale), load(weight, half + i))
+        c, s = load(cos, angle_at + i), load(sin, angle_at + i)
+        store(x, at + i, sub(mul(low, c), mul(high, s)))
+        store(x, at + half + i, add(mul(high, c), mul(low, s)))

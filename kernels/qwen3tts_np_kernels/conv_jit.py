@@ -1,0 +1,363 @@
+"""Convolutions over rows [T, channels] with packed weights: compiled twin of conv.py.
+
+One kernel serves all of them. A row holds the channels of one instant, filled up to whole vectors (``width``); an
+output is a sum over taps and input channels, in this order, whatever the number of rows or threads. A register tile
+of 12 rows by 32 channels is summed up at a time (AVX-512; elsewhere 6 by 16), so that each weight that is read serves
+12 rows and each input 32 channels. What is not causal here is up to the caller: row t of the result reads rows
+``t * stride`` to ``t * stride + (taps - 1) * dilation`` of x.
+
+A transposed convolution is the same thing: its result at instant t has stride x channels, which are the next stride
+rows, and since rows lie one after the other, nothing moves. A matrix product is a convolution with one tap.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, NamedTuple
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numpy.typing import NDArray
+
+from .activation_jit import Activation, activate_rows, activation_ref, identity
+from .conv import conv1d_ref, depthwise_conv1d_ref
+from .cpu import REGISTERS, compiled, kernel
+from .simd import (
+    _ARRAY,
+    _COUNT,
+    _FLOATS,
+    _I64,
+    _TILE,
+    LANES,
+    Builder,
+    Value,
+    _at,
+    _operation,
+    _steps,
+    f32x16,
+    fma,
+    fma_tile,
+    load,
+    load_tile,
+    store,
+    total,
+    zeros,
+)
+
+F32 = NDArray[np.float32]
+
+TILE_ROWS, TILE_VECTORS = (12, 2) if REGISTERS == 32 else (6, 1)
+_CACHED = 1 << 16  # floats of a result that are activated while they are in the second-level cache
+
+
+class Convolution(NamedTuple):
+    """Packed weights. Blocks of 16 output channels, lane = channel; behind each other taps, inputs, lanes."""
+
+    weight: F32  # [blocks, taps, inputs, 16], flat
+    bias: F32  # [blocks * 16]
+    taps: int
+    inputs: int
+    outputs: int
+
+
+def width(channels: int) -> int:
+    """Values in a row of so many channels: whole register tiles."""
+    step = TILE_VECTORS * LANES
+    return -(-channels // step) * step
+
+
+def pack_conv(weight: NDArray[np.floating[Any]], bias: NDArray[np.floating[Any]] | None = None) -> Convolution:
+    """weight [out, in, taps] or, for a matrix, [out, in]; bias [out]."""
+    outputs, inputs, taps = weight.shape if weight.ndim == 3 else (*weight.shape, 1)
+    packed = np.zeros((width(outputs) // LANES, taps, inputs, LANES), np.float32)
+    whole, rest = divmod(outputs, LANES)
+    channels = weight.reshape(outputs, inputs, taps).transpose(2, 1, 0)  # [taps, in, out]
+    packed[:whole] = channels[..., : whole * LANES].reshape(taps, inputs, whole, LANES).transpose(2, 0, 1, 3)
+    if rest:
+        packed[whole, ..., :rest] = channels[..., whole * LANES :]
+    return Convolution(packed.reshape(-1), _padded(bias, outputs), taps, inputs, outputs)
+
+
+def transposed_as_conv(weight: F32, bias: F32, stride: int) -> tuple[F32, F32]:
+    """A transposed convolution as a convolution whose rows [stride * width(out)] are ``stride`` rows [width(out)].
+
+    weight [in, out, taps], taps a multiple of stride -> weight [stride * width(out), in, taps / stride] and its bias.
+    The first result needs taps / stride - 1 rows before its own; none is computed beyond the end, so none is trimmed.
+    """
+    inputs, outputs, taps = weight.shape
+    if taps % stride:
+        raise ValueError(f"transposed_as_conv: {taps} taps are not a multiple of the stride {stride}")
+    spread = np.zeros((stride, width(outputs), inputs, taps // stride), np.float32)
+    spread[:, :outputs] = weight.reshape(inputs, outputs, -1, stride)[:, :, ::-1].transpose(3, 1, 0, 2)
+    return spread.reshape(-1, inputs, taps // stride), np.tile(_padded(bias, outputs), stride)
+
+
+def unpack_conv(w: Convolution) -> tuple[F32, F32]:
+    """The weight [out, in, taps] and the bias [out] again."""
+    weight = w.weight.reshape(-1, w.taps, w.inputs, LANES).transpose(0, 3, 2, 1).reshape(-1, w.inputs, w.taps)
+    return weight[: w.outputs], w.bias[: w.outputs]
+
+
+def _padded(bias: F32 | None, outputs: int) -> F32:
+    padded = np.zeros(width(outputs), np.float32)
+    if bias is not None:
+        padded[:outputs] = bias
+    return padded
+
+
+def conv(
+    x: F32,
+    w: Convolution,
+    y: F32,
+    *,
+    stride: int = 1,
+    dilation: int = 1,
+    residual: bool = False,
+    activation: Activation = identity,
+    activated: F32 | None = None,
+) -> None:
+    """y = convolution of x, or y + it where ``residual``; then activated = activation(y).
+
+    Contiguous float32: x [T', at least inputs], y and activated [T, width(outputs)]; T' at least
+    (T - 1) stride + (taps - 1) dilation + 1. ``activated`` may be y. TypeError or ValueError for anything else.
+    """
+    rows = len(y)
+    needed = (rows - 1) * stride + (w.taps - 1) * dilation + 1
+    _check("x", x, needed, w.inputs, exact=False)
+    _check("y", y, rows, len(w.bias))
+    if activated is not None:
+        _check("activated", activated, rows, len(w.bias))
+    if rows == 0:
+        return
+    if not compiled():
+        _conv_ref(x[:needed], w, y, stride, dilation, residual)
+        if activated is not None:
+            activated[:] = activation_ref(y, activation)
+        return
+    out = y if activated is None else activated
+    shown = activation if activated is not None else identity
+    _conv(
+        x.reshape(-1), x.shape[1], stride, dilation, *w[:4], y.reshape(-1), residual, *shown, out.reshape(-1)
+    )
+
+
+def _check(name: str, array: F32, rows: int, columns: int, exact: bool = True) -> None:
+    if array.dtype != np.float32 or array.ndim != 2 or not array.flags.c_contiguous:
+        raise TypeError(f"conv: {name} is {array.dtype} {list(array.shape)}, expected a contiguous float32 matrix")
+    fits = array.shape == (rows, columns) if exact else array.shape[0] >= rows and array.shape[1] >= columns
+    if not fits:
+        raise ValueError(f"conv: {name}{list(array.shape)} should be {'' if exact else 'at least '}[{rows}, {columns}]")
+
+
+def _conv_ref(x: F32, w: Convolution, y: F32, stride: int, dilation: int, residual: bool) -> None:
+    result = conv1d_ref(x[:, : w.inputs].T, *unpack_conv(w), stride, dilation).T
+    if residual:
+        y[:, : w.outputs] += result
+    else:
+        y[:] = 0
+        y[:, : w.outputs] = result
+
+
+def _grid_of(*arguments: Any) -> Any:
+    return types.UniTuple(f32x16, arguments[-1].literal_value * TILE_VECTORS)
+
+
+def _grid(b: Builder, array: Value, start: Value, stride: Value, rows: int) -> list[Value]:
+    """Pointers to the vectors of a tile: TILE_VECTORS neighbours of each row, rows ``stride`` apart."""
+    starts = _steps(b, start, stride, rows)
+    offsets = [ir.Constant(_I64, LANES * vector) for vector in range(TILE_VECTORS)]
+    return [_at(b, array, b.add(row, offset), _FLOATS) for row, offset in itertools.product(starts, offsets)]
+
+
+@_operation(_grid_of, _ARRAY, types.intp, types.intp, _COUNT)
+def _load_grid(b: Builder, array: Value, i: Value, stride: Value, rows: int) -> list[Value]:
+    """a tile: TILE_VECTORS vectors from array[i] on, from array[i + stride] on, ..."""
+    return [b.load(pointer, align=4) for pointer in _grid(b, array, i, stride, rows)]
+
+
+@_operation(types.void, _ARRAY, types.intp, types.intp, _TILE)
+def _store_grid(b: Builder, array: Value, i: Value, stride: Value, tile: list[Value]) -> None:
+    """the reverse"""
+    for pointer, x in zip(_grid(b, array, i, stride, len(tile) // TILE_VECTORS), tile, strict=True):
+        b.store(x, pointer, align=4)
+
+
+@_operation(lambda tile, *_: tile, _TILE, _TILE)
+def _add_tiles(b: Builder, x: list[Value], y: list[Value]) -> list[Value]:
+    """x + y"""
+    return [b.fadd(one, other) for one, other in zip(x, y, strict=True)]
+
+
+def _tile_of_height(height: int) -> Any:
+    """The innermost loops, for ``height`` rows by TILE_VECTORS vectors of channels."""
+
+    @kernel
+    def tile(
+        x: F32,
+        x_at: int,
+        row_step: int,
+        tap_step: int,
+        weight: F32,
+        w_at: int,
+        bias: F32,
+        channel: int,
+        taps: int,
+        inputs: int,
+        y: F32,
+        y_at: int,
+        residual: bool,
+    ) -> None:
+        block, y_width = taps * inputs * LANES, bias.size
+        sums = _load_grid(bias, channel, 0, height)
+        for tap in range(taps):
+            at = x_at + tap * tap_step
+            for i in range(at, at + inputs):
+                sums = fma_tile(sums, load_tile(weight, w_at, block, TILE_VECTORS), x, i, row_step)
+                w_at += LANES
+        if residual:
+            sums = _add_tiles(sums, _load_grid(y, y_at, y_width, height))
+        _store_grid(y, y_at, y_width, sums)
+
+    return tile
+
+
+_high, _low, _single = (_tile_of_height(height) for height in (TILE_ROWS, 4, 1))
+
+
+@kernel
+def _conv(
+    x: F32,
+    x_width: int,
+    stride: int,
+    dilation: int,
+    weight: F32,
+    bias: F32,
+    taps: int,
+    inputs: int,
+    y: F32,
+    residual: bool,
+    kind: int,
+    frequency: F32,
+    gain: F32,
+    activated: F32,
+) -> None:
+    y_width = bias.size
+    rows = y.size // y_width
+    row_step, tap_step = stride * x_width, dilation * x_width
+    band = max(_CACHED // y_width // TILE_ROWS, 1) * TILE_ROWS
+    for first in range(0, rows, band):
+        end = min(first + band, rows)
+        multiply(
+            x, first * row_step, row_step, tap_step, weight, 0, bias, taps, inputs,
+            y, first * y_width, end - first, residual
+        )
+        if kind:
+            activate_rows(y, first * y_width, end * y_width, y_width, kind, frequency, gain, activated)
+
+
+@kernel
+def multiply(
+    x: F32,
+    x_at: int,
+    row_step: int,
+    tap_step: int,
+    weight: F32,
+    w_at: int,
+    bias: F32,
+    taps: int,
+    inputs: int,
+    y: F32,
+    y_at: int,
+    rows: int,
+    residual: bool,
+) -> None:
+    """``rows`` results from y[y_at] on: row r, tap j reads x from ``x_at + r * row_step + j * tap_step`` on."""
+    width = bias.size
+    for channel in range(0, width, TILE_VECTORS * LANES):
+        row = 0
+        while row < rows:
+            x_row, y_row, left = x_at + row * row_step, y_at + row * width + channel, rows - row
+            if left >= TILE_ROWS:
+                _high(x, x_row, row_step, tap_step, weight, w_at, bias, channel, taps, inputs, y, y_row, residual)
+                row += TILE_ROWS
+            elif left >= 4:
+                _low(x, x_row, row_step, tap_step, weight, w_at, bias, channel, taps, inputs, y, y_row, residual)
+                row += 4
+            else:
+                _single(x, x_row, row_step, tap_step, weight, w_at, bias, channel, taps, inputs, y, y_row, residual)
+                row += 1
+        w_at += TILE_VECTORS * taps * inputs * LANES
+
+
+class DepthwiseConvolution(NamedTuple):
+    """Each channel with its own taps."""
+
+    weight: F32  # [taps, width(channels)]
+    bias: F32  # [width(channels)]
+
+
+def pack_depthwise(weight: F32, bias: F32) -> DepthwiseConvolution:
+    """weight [C, 1, taps], bias [C]."""
+    packed = np.zeros((weight.shape[2], width(len(weight))), np.float32)
+    packed[:, : len(weight)] = weight[:, 0].T
+    return DepthwiseConvolution(packed, _padded(bias, len(bias)))
+
+
+def depthwise_conv(x: F32, w: DepthwiseConvolution, y: F32) -> None:
+    """x [T + taps - 1, W] -> y [T, W], contiguous float32."""
+    taps, columns = w.weight.shape
+    _check("x", x, len(y) + taps - 1, columns)
+    _check("y", y, len(y), columns)
+    if compiled():
+        _depthwise(x.reshape(-1), w.weight.reshape(-1), w.bias, y.reshape(-1))
+    else:
+        y[:] = depthwise_conv1d_ref(x.T, w.weight.T[:, None], w.bias).T
+
+
+@kernel
+def _depthwise(x: F32, weight: F32, bias: F32, y: F32) -> None:
+    columns = bias.size
+    for row in range(0, y.size, columns):
+        for i in range(0, columns, LANES):
+            at = row + i
+            sums = load(bias, i)
+            for tap in range(i, weight.size, columns):
+                sums = fma(load(weight, tap), load(x, at), sums)
+                at += columns
+            store(y, row + i, sums)
+
+
+class MonoConvolution(NamedTuple):
+    """A convolution to one channel. Here the lanes are input channels: as one of 32 outputs it would waste 31."""
+
+    weight: F32  # [taps, width(inputs)]
+    bias: float
+
+
+def pack_mono(weight: F32, bias: F32) -> MonoConvolution:
+    """weight [1, in, taps], bias [1]."""
+    packed = np.zeros((weight.shape[2], width(weight.shape[1])), np.float32)
+    packed[:, : weight.shape[1]] = weight[0].T
+    return MonoConvolution(packed, float(bias[0]))
+
+
+def mono_conv(x: F32, w: MonoConvolution) -> F32:
+    """x [T + taps - 1, W] -> [T], contiguous float32."""
+    taps, columns = w.weight.shape
+    y = np.empty(len(x) - taps + 1, np.float32)
+    _check("x", x, len(x), columns)
+    if compiled():
+        _mono(x.reshape(-1), columns, w.weight.reshape(-1), w.bias, y)
+    else:
+        y[:] = conv1d_ref(x.T, w.weight.T[None], np.float32([w.bias]))[0]
+    return y
+
+
+@kernel
+def _mono(x: F32, columns: int, weight: F32, bias: float, y: F32) -> None:
+    for row in range(y.size):
+        sums = zeros()
+        for i in range(0, weight.size, LANES):
+            sums = fma(load(weight, i), load(x, row * columns + i), sums)
+        y[row] = total(sums) + np.float32(bias)

@@ -1,0 +1,291 @@
+"""Products with packed weights, where nearly all of the time goes: compiled twin of ``linear_ref`` in pack.py.
+
+``matvec_*`` and ``matmul_*`` are called from other compiled code and check nothing. Theirs are the following arguments:
+
+- ``values``, ``scales``: an arena of packed matrices; ``start``: the weights before this one, padding included;
+- ``inputs``: without padding, and even in the float formats;
+- ``first``, ``last``: the blocks of 16 rows from first to last - 1, so that threads can share a matrix;
+- ``x[x_start + item * x_to]``: the first input of an item. int8 and int4 take the levels, scales and zeros that
+  ``quantise_groups`` makes of it, and x_start and x_to are multiples of 32, filled up with zeros;
+- ``y[y_start + item * y_to]``: where its first row goes. Rows are written in whole blocks, zeros for those missing.
+
+A sum has one order, whatever the number of threads, of items and of rows at a time: in the float formats one input
+after the other; in int8 and int4 the products within a group, exact integers, and then group after group. So an item
+has the same bits alone and in a batch.
+
+A thread with a single item waits for memory, not for arithmetic. Two measures bring it to the speed of a plain read:
+it walks through distant parts of the matrix at once, and asks for each some way ahead.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .cpu import REGISTERS, compiled, inlined, inner, kernel
+from .pack import GROUP, TINY, Packed, linear_ref
+from .simd import (
+    LANES,
+    absolute,
+    add_int,
+    dot4_tile,
+    fma_weights,
+    high_halves,
+    largest,
+    load,
+    load_cells,
+    load_first,
+    low_halves,
+    maximum,
+    mul,
+    scale_tile,
+    splat,
+    store_i8,
+    store_items,
+    to_int,
+    total_int,
+    zero_points,
+    zeros_tile,
+)
+
+F32: TypeAlias = NDArray[np.float32]
+I32: TypeAlias = NDArray[np.int32]
+I8: TypeAlias = NDArray[np.int8]
+U8: TypeAlias = NDArray[np.uint8]
+U16: TypeAlias = NDArray[np.uint16]
+Arrays: TypeAlias = tuple[NDArray[Any], ...]
+Blocks: TypeAlias = tuple[int, int, int]  # first; how many steps of one; distance of the blocks that go together
+Product: TypeAlias = Callable[..., None]
+
+STREAMS = 4  # blocks that a single item is multiplied with at once
+ROWS, WIDEST = (2, 8) if REGISTERS == 32 else (1, 4)  # blocks and items at once otherwise: the sums fill the registers
+AHEAD = 2048  # bytes between what is used and what is asked for
+SCALES_AHEAD = 256
+PANEL = 1 << 18  # weights that stay in the second-level cache while groups of items go through them
+_PEAK = np.float32(127)
+
+
+def linear(x: F32, packed: Packed, rows: int) -> F32:
+    """x wᵀ. x float32 [T, inputs], a packed matrix [rows, inputs] -> [T, rows]. TypeError, ValueError for others."""
+    if x.dtype != np.float32:
+        raise TypeError(f"linear: x.dtype={x.dtype}, expected float32")
+    if x.ndim != 2 or packed.weights != packed.format.count(rows, x.shape[1]):
+        raise ValueError(f"linear: x{list(x.shape)} does not fit {packed.weights} weights in {rows} rows")
+    if not compiled():
+        return linear_ref(x, packed, rows)
+    items, inputs = len(x), packed.format.padded(x.shape[1])
+    flat = np.pad(x, ((0, 0), (0, inputs - x.shape[1]))).reshape(-1)
+    blocks = -(-rows // LANES)
+    width = blocks * LANES
+    y = np.empty(items * width, np.float32)
+    if packed.format.bits is None:
+        matmul_float(packed.values, 0, inputs, items, flat, 0, inputs, y, 0, width, 0, blocks)
+    else:
+        levels, groups = np.empty(flat.size, np.int8), flat.size // GROUP
+        scales, zeros = np.empty(groups, np.float32), np.empty(groups, np.int32)
+        quantise_groups(flat, 0, flat.size, levels, scales, zeros, 0)
+        product = matmul_int4 if packed.format.bits == 4 else matmul_int8
+        product(
+            packed.values, packed.scales, 0, inputs, items,
+            levels, scales, zeros, 0, inputs, y, 0, width, 0, blocks,
+        )  # fmt: skip
+    return y.reshape(items, width)[:, :rows]
+
+
+@kernel
+def quantise_groups(x: F32, x_start: int, inputs: int, levels: I8, scales: F32, zeros: I32, start: int) -> None:
+    """Levels -127 to 127 of x[x_start : x_start + inputs], as ``quantise_groups_ref``, at levels[start] and so on.
+
+    start is a multiple of 32. Fills the last group up with zeros. zeros: what the offset of stored int4 levels adds to
+    a product, -8 times the sum of a group; that of int8 levels is 16 times as much.
+    """
+    for k in range(0, inputs, GROUP):
+        at, left = x_start + k, inputs - k
+        if left >= GROUP:
+            low, high = load(x, at), load(x, at + LANES)
+        else:
+            low, high = load_first(x, at, min(left, LANES)), load_first(x, at + LANES, max(left - LANES, 0))
+        peak = largest(maximum(absolute(low), absolute(high)))
+        inverse = splat(_PEAK / peak if peak > TINY else np.float32(0))
+        low_levels, high_levels = to_int(mul(low, inverse)), to_int(mul(high, inverse))
+        store_i8(levels, start + k, low_levels)
+        store_i8(levels, start + k + LANES, high_levels)
+        group = (start + k) // GROUP
+        scales[group] = peak / _PEAK
+        zeros[group] = -8 * total_int(add_int(low_levels, high_levels))
+
+
+# ---- register tiles: sums of rows * columns blocks and items ----
+
+
+def _float_tile(rows: int, columns: int) -> Product:
+    """For float32, bfloat16 and float16."""
+    size = rows * columns
+
+    @inner
+    def tile(
+        w: Arrays, start: int, inputs: int, which: Blocks,
+        x: Arrays, x_start: int, x_to: int, y: F32, y_start: int, y_to: int,
+    ) -> None:  # fmt: skip
+        block, steps, apart = which
+        stream = LANES * (inputs + inputs % 2)
+        for b in range(block, block + steps):
+            at = start + b * stream
+            sums = zeros_tile(size)
+            for k in range(0, inputs, 2):
+                sums = fma_weights(sums, w[0], at + LANES * k, apart * stream, x[0], x_start + k, x_to, rows, AHEAD)
+            store_items(y, y_start + LANES * b, LANES * apart, y_to, sums, rows)
+
+    return tile
+
+
+def _int_tile(bits: int, rows: int, columns: int) -> Product:
+    """For int8 (and int6, int5) or int4."""
+    size = rows * columns
+    group_bytes = GROUP * bits // 8
+    cells, offset_bits = (4, 0) if bits == 4 else (8, 4)
+
+    @inner
+    def tile(
+        w: Arrays, start: int, inputs: int, which: Blocks,
+        x: Arrays, x_start: int, x_to: int, y: F32, y_start: int, y_to: int,
+    ) -> None:  # fmt: skip
+        block, steps, apart = which
+        values, scales = w
+        levels, x_scales, zeros = x
+        groups = (inputs + GROUP - 1) // GROUP
+        for b in range(block, block + steps):
+            sums = zeros_tile(size)
+            for k in range(groups):
+                group = start // GROUP + (b * groups + k) * LANES  # of row 0 of the block
+                to = apart * groups * LANES
+                x_group = x_start // GROUP + k
+                ints = zero_points(zeros, x_group, x_to // GROUP, offset_bits, rows, size)
+                for cell in range(cells):
+                    u = load_cells(values, group * group_bytes + 64 * cell, to * group_bytes, AHEAD, rows)
+                    if bits == 4:
+                        four = x_start + GROUP * k + 8 * cell
+                        ints = dot4_tile(ints, low_halves(u), levels, four, x_to)
+                        ints = dot4_tile(ints, high_halves(u), levels, four + 4, x_to)
+                    else:
+                        ints = dot4_tile(ints, u, levels, x_start + GROUP * k + 4 * cell, x_to)
+                sums = scale_tile(sums, ints, scales, group, to, x_scales, x_group, x_to // GROUP, rows, SCALES_AHEAD)
+            store_items(y, y_start + LANES * b, LANES * apart, y_to, sums, rows)
+
+    return tile
+
+
+# ---- whole products ----
+
+
+def _products(tile: Callable[[int, int], Product]) -> tuple[Product, Product]:
+    """Products with one item and with many, from a maker of tiles."""
+    single = tile(STREAMS, 1)
+    one, two, four = (tile(ROWS, columns) for columns in (1, 2, 4))
+    eight = tile(ROWS, 8) if WIDEST == 8 else four
+
+    @inlined
+    def matvec(
+        w: Arrays, start: int, inputs: int, x: Arrays, x_start: int, y: F32, y_start: int, first: int, last: int
+    ) -> None:
+        apart, left = divmod(last - first, STREAMS)
+        for which in ((first, apart, apart), (last - left, left, 0)):
+            single(w, start, inputs, which, x, x_start, inputs, y, y_start, inputs)
+
+    @inlined
+    def matmul(
+        w: Arrays, start: int, inputs: int, items: int,
+        x: Arrays, x_start: int, x_to: int, y: F32, y_start: int, y_to: int, first: int, last: int,
+    ) -> None:  # fmt: skip
+        # A matrix is read from memory once: by one tile for all items, or panel by panel.
+        one_tile = items <= WIDEST and items & (items - 1) == 0
+        panel = max(last - first if one_tile else PANEL // (LANES * inputs), ROWS)
+        for begin in range(first, last, panel):
+            end = min(begin + panel, last)
+            apart, left = divmod(end - begin, ROWS)
+            item = 0
+            while item < items:
+                width = WIDEST
+                while width > items - item:
+                    width //= 2
+                xs, ys = x_start + item * x_to, y_start + item * y_to
+                for which in ((begin, apart, apart), (end - left, left, 0)):
+                    if width == 8:
+                        eight(w, start, inputs, which, x, xs, x_to, y, ys, y_to)
+                    elif width == 4:
+                        four(w, start, inputs, which, x, xs, x_to, y, ys, y_to)
+                    elif width == 2:
+                        two(w, start, inputs, which, x, xs, x_to, y, ys, y_to)
+                    else:
+                        one(w, start, inputs, which, x, xs, x_to, y, ys, y_to)
+                item += width
+
+    return matvec, matmul
+
+
+_float_vector, _float_matrix = _products(_float_tile)
+_int8_vector, _int8_matrix = _products(functools.partial(_int_tile, 8))
+_int4_vector, _int4_matrix = _products(functools.partial(_int_tile, 4))
+
+
+@inlined
+def matvec_float(
+    values: NDArray[Any], start: int, inputs: int, x: F32, x_start: int, y: F32, y_start: int, first: int, last: int
+) -> None:
+    """One item times a float32, bfloat16 or float16 matrix."""
+    _float_vector((values,), start, inputs, (x,), x_start, y, y_start, first, last)
+
+
+@inlined
+def matmul_float(
+    values: NDArray[Any], start: int, inputs: int, items: int,
+    x: F32, x_start: int, x_to: int, y: F32, y_start: int, y_to: int, first: int, last: int,
+) -> None:  # fmt: skip
+    """Items times a float32, bfloat16 or float16 matrix."""
+    _float_matrix((values,), start, inputs, items, (x,), x_start, x_to, y, y_start, y_to, first, last)
+
+
+@inlined
+def matvec_int8(
+    values: U8, scales: U16, start: int, inputs: int,
+    levels: I8, x_scales: F32, zeros: I32, x_start: int, y: F32, y_start: int, first: int, last: int,
+) -> None:  # fmt: skip
+    """One item times an int8, int6 or int5 matrix."""
+    x = (levels, x_scales, zeros)
+    _int8_vector((values, scales), start, inputs, x, x_start, y, y_start, first, last)
+
+
+@inlined
+def matmul_int8(
+    values: U8, scales: U16, start: int, inputs: int, items: int,
+    levels: I8, x_scales: F32, zeros: I32, x_start: int, x_to: int,
+    y: F32, y_start: int, y_to: int, first: int, last: int,
+) -> None:  # fmt: skip
+    """Items times an int8, int6 or int5 matrix."""
+    x = (levels, x_scales, zeros)
+    _int8_matrix((values, scales), start, inputs, items, x, x_start, x_to, y, y_start, y_to, first, last)
+
+
+@inlined
+def matvec_int4(
+    values: U8, scales: U16, start: int, inputs: int,
+    levels: I8, x_scales: F32, zeros: I32, x_start: int, y: F32, y_start: int, first: int, last: int,
+) -> None:  # fmt: skip
+    """One item times an int4 matrix."""
+    x = (levels, x_scales, zeros)
+    _int4_vector((values, scales), start, inputs, x, x_start, y, y_start, first, last)
+
+
+@inlined
+def matmul_int4(
+    values: U8, scales: U16, start: int, inputs: int, items: int,
+    levels: I8, x_scales: F32, zeros: I32, x_start: int, x_to: int,
+    y: F32, y_start: int, y_to: int, first: int, last: int,
+) -> None:  # fmt: skip
+    """Items times an int4 matrix."""
+    x = (levels, x_scales, zeros)
+    _int4_matrix((values, scales), start, inputs, items, x, x_start, x_to, y, y_start, y_to, first, last)

@@ -1,0 +1,61 @@
+"""RMSNorm: compiled twin of norm.py."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .cpu import compiled, inner, kernel
+from .norm import rms_norm_ref
+from .simd import LANES, fma, load, load_first, mul, splat, store, store_first, total, zeros
+
+F32 = NDArray[np.float32]
+
+
+def rms_norm(x: F32, weight: F32, eps: float) -> F32:
+    """x / rms(x) * weight. x float32 [..., H], weight float32 [H]; TypeError or ValueError for anything else."""
+    for name, array in (("x", x), ("weight", weight)):
+        if array.dtype != np.float32:
+            raise TypeError(f"rms_norm: {name}.dtype={array.dtype}, expected float32")
+    if weight.ndim != 1 or x.shape[-1:] != weight.shape:
+        raise ValueError(f"rms_norm: x{list(x.shape)} and weight{list(weight.shape)} do not fit [..., H] and [H]")
+    if not compiled():
+        return np.asarray(rms_norm_ref(x, weight, eps), dtype=np.float32)
+    y = np.empty(x.shape, np.float32)
+    _rms_norm(np.ascontiguousarray(x).reshape(-1), np.ascontiguousarray(weight), eps, y.reshape(-1))
+    return y
+
+
+@kernel
+def _rms_norm(x: F32, weight: F32, eps: float, y: F32) -> None:
+    for at in range(0, x.size, weight.size):
+        rms_norm_row(x, at, weight, 0, weight.size, weight.size, eps, y, at)
+
+
+@inner
+def rms_norm_row(
+    x: F32, x_at: int, weight: F32, weight_at: int, size: int, count: int, eps: float, y: F32, y_at: int
+) -> None:
+    """One row of ``size`` values, ``count`` of them not padding: x[x_at] on to y[y_at] on, maybe the same place."""
+    scale = splat(inverse_rms(x, x_at, size, count, eps))
+    whole = size // LANES * LANES
+    for i in range(0, whole, LANES):
+        store(y, y_at + i, mul(mul(load(x, x_at + i), scale), load(weight, weight_at + i)))
+    rest = size - whole
+    if rest:
+        scaled = mul(load_first(x, x_at + whole, rest), scale)
+        store_first(y, y_at + whole, mul(scaled, load_first(weight, weight_at + whole, rest)), rest)
+
+
+@inner
+def inverse_rms(x: F32, at: int, size: int, count: int, eps: float) -> float:
+    """1 / sqrt(mean square + eps) of ``size`` values from x[at] on, of which ``count`` are not padding."""
+    squares = zeros()
+    whole = size // LANES * LANES
+    for i in range(at, at + whole, LANES):
+        values = load(x, i)
+        squares = fma(values, values, squares)
+    if size - whole:
+        values = load_first(x, at + whole, size - whole)
+        squares = fma(values, values, squares)
+    return np.float32(1.0) / np.sqrt(total(squares) / np.float32(count) + np.float32(eps))

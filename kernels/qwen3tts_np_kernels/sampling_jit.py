@@ -1,0 +1,281 @@
+"""How a code is chosen from logits, compiled: the official logits processors and PyTorch's draws.
+
+The definition is ``qwen3tts_np/talker/sampling.py`` and ``generator.py``: same processors, same order, same words of
+the Mersenne Twister for the same token. What is saved is work that no choice depends on: only tokens that are still
+in need the logarithm of their draw, though the stream moves on by two words for every token.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .cpu import inner, kernel
+
+F32 = NDArray[np.float32]
+I64 = NDArray[np.int64]
+U32 = NDArray[np.uint32]
+
+STATE = 624  # words of the twister; a stream is these and, behind them, how many of them have been used
+NOT_A_NUMBER = -1  # what `choose` gives where the scores have no probabilities
+
+_OUT = np.float32(-np.inf)  # the score of a token that is out
+
+
+class Rule(NamedTuple):
+    """How one code is chosen; ``SamplingParameters`` as compiled functions see it."""
+
+    do_sample: bool  # otherwise the best code, and temperature, top_k, top_p are not looked at
+    temperature: float
+    top_k: int  # 0 keeps all
+    top_p: float  # 1 keeps all
+    repetition_penalty: float
+
+
+class Scratch(NamedTuple):
+    """Working space for one choice among V codes."""
+
+    scores: F32  # [V]
+    ids: I64  # [V] the tokens that are in
+    heap: I64  # [V]
+
+
+def new_scratch(vocabulary: int) -> Scratch:
+    """Working space for choices among at most ``vocabulary`` codes."""
+    return Scratch(
+        np.empty(vocabulary, np.float32), np.empty(vocabulary, np.int64), np.empty(vocabulary, np.int64)
+    )
+
+
+# ---- processors ----
+
+
+@kernel
+def talker_scores(
+    logits: F32, at: int, count: int, seen: NDArray[np.bool_], audio: int, eos: int, may_end: bool, rule: Rule, y: F32
+) -> None:
+    """y[:count] = the scores of the talker, except top-k and top-p, from ``count`` logits from logits[at] on.
+
+    ``seen`` [count]: which codes this item has had. Only ids below ``audio`` and, if it ``may_end``, ``eos`` are in.
+    """
+    penalty = np.float32(rule.repetition_penalty)
+    temperature = np.float32(rule.temperature if rule.do_sample else 1.0)
+    for i in range(count):
+        score = logits[at + i]
+        if seen[i]:
+            score = score * penalty if score < 0 else score / penalty
+        y[i] = score / temperature
+    end = y[eos]
+    for i in range(audio, count):
+        y[i] = _OUT
+    y[eos] = end if may_end else _OUT
+
+
+@kernel
+def predictor_scores(logits: F32, at: int, count: int, rule: Rule, y: F32) -> None:
+    """y[:count] = the scores of the code predictor, except top-k and top-p."""
+    temperature = np.float32(rule.temperature if rule.do_sample else 1.0)
+    for i in range(count):
+        y[i] = logits[at + i] / temperature
+
+
+# ---- the choice ----
+
+
+@kernel
+def choose(count: int, rule: Rule, stream: U32, scratch: Scratch) -> int:
+    """The code that ``count`` scores in ``scratch`` give: drawn after top-k and top-p, or the best.
+
+    Scores are overwritten. ``NOT_A_NUMBER`` where softmax would not give probabilities.
+    """
+    if not rule.do_sample:
+        return _best(scratch.scores, count)
+    scores, ids = scratch.scores, scratch.ids
+    for i in range(count):
+        if not scores[i] < np.inf:
+            return NOT_A_NUMBER
+    bar = _kth_best(scores, count, rule.top_k, scratch.heap) if 0 < rule.top_k < count else _OUT
+    kept = _gather(scores, count, bar, ids)
+    if kept == 0:
+        return NOT_A_NUMBER
+    if rule.top_p < 1:
+        _drop_worst(scores, ids, kept, np.float32(1 - rule.top_p), scratch.heap)
+        kept = _gather(scores, count, bar, ids)
+    return _race(scores, ids, kept, count, stream)
+
+
+@inner
+def _best(scores: F32, count: int) -> int:
+    """A tie goes to the lower id."""
+    best = 0
+    for i in range(1, count):
+        if scores[i] > scores[best]:
+            best = i
+    return best
+
+
+@inner
+def _kth_best(scores: F32, count: int, k: int, heap: I64) -> np.float32:
+    """The heap holds the k best so far, the worst of them on top."""
+    for i in range(k):
+        heap[i] = i
+    _order(heap, scores, k)
+    bar = scores[heap[0]]
+    for i in range(k, count):
+        if scores[i] > bar:
+            heap[0] = i
+            _sink(heap, scores, 0, k)
+            bar = scores[heap[0]]
+    return bar
+
+
+@inner
+def _gather(scores: F32, count: int, bar: np.float32, ids: I64) -> int:
+    """ids = the tokens that reach the bar and are not out, ascending; their number. A tie with the bar stays in."""
+    kept = 0
+    for i in range(count):
+        if scores[i] >= bar and scores[i] > _OUT:
+            ids[kept] = i
+            kept += 1
+    return kept
+
+
+@inner
+def _drop_worst(scores: F32, ids: I64, kept: int, drop_mass: np.float32, heap: I64) -> None:
+    """Top-p: put out the worst tokens that together hold at most ``drop_mass``, but never the best."""
+    for i in range(kept):
+        heap[i] = ids[i]
+    _order(heap, scores, kept)
+    peak = _highest(scores, ids, kept)
+    weights = 0.0
+    for i in range(kept):
+        weights += np.exp(scores[ids[i]] - peak)
+    weights = np.float32(weights)
+    mass = 0.0  # torch too adds in double and rounds each sum
+    for left in range(kept - 1, 0, -1):
+        worst = heap[0]
+        mass += np.exp(scores[worst] - peak) / weights
+        if np.float32(mass) > drop_mass:
+            return
+        scores[worst] = _OUT
+        heap[0] = heap[left]
+        _sink(heap, scores, 0, left)
+
+
+@inner
+def _race(scores: F32, ids: I64, kept: int, count: int, stream: U32) -> int:
+    """``torch.multinomial``: each token draws a time, and the largest probability / time wins, the lower id in a tie.
+
+    The stream moves on by the words of all ``count`` tokens.
+    """
+    peak = _highest(scores, ids, kept)
+    weights = 0.0
+    for i in range(kept):
+        weights += np.exp(scores[ids[i]] - peak)
+    weights = np.float32(weights)
+    winner, lead, drawn = ids[0], np.float32(-1.0), 0
+    for i in range(kept):
+        token = ids[i]
+        _skip(stream, 2 * (token - drawn))
+        drawn = token + 1
+        speed = np.exp(scores[token] - peak) / weights / _exponential(stream)
+        if speed > lead:
+            winner, lead = token, speed
+    _skip(stream, 2 * (count - drawn))
+    return winner
+
+
+@inner
+def _highest(scores: F32, ids: I64, kept: int) -> np.float32:
+    highest = scores[ids[0]]
+    for i in range(1, kept):
+        highest = max(highest, scores[ids[i]])
+    return highest
+
+
+# ---- a heap of token ids: the worst score on top, of equal scores the lower id ----
+
+
+@inner
+def _order(heap: I64, scores: F32, size: int) -> None:
+    for root in range(size // 2 - 1, -1, -1):
+        _sink(heap, scores, root, size)
+
+
+@inner
+def _sink(heap: I64, scores: F32, root: int, size: int) -> None:
+    """Move heap[root] down to where neither child is worse."""
+    token = heap[root]
+    while True:
+        child = 2 * root + 1
+        if child >= size:
+            break
+        if child + 1 < size and _worse(scores, heap[child + 1], heap[child]):
+            child += 1
+        if not _worse(scores, heap[child], token):
+            break
+        heap[root] = heap[child]
+        root = child
+    heap[root] = token
+
+
+@inner
+def _worse(scores: F32, a: int, b: int) -> bool:
+    return scores[a] < scores[b] or (scores[a] == scores[b] and a < b)
+
+
+# ---- MT19937 (Matsumoto and Nishimura, 1998): stream is uint32 [STATE + 1], as numpy.random.RandomState holds it ----
+
+
+@kernel
+def skip_choice(count: int, rule: Rule, stream: U32) -> None:
+    """Move on as a choice among ``count`` tokens does."""
+    if rule.do_sample:
+        _skip(stream, 2 * count)
+
+
+@inner
+def _skip(stream: U32, words: int) -> None:
+    used = np.int64(stream[STATE]) + words
+    while used > STATE:
+        _twist(stream)
+        used -= STATE
+    stream[STATE] = used
+
+
+@inner
+def _exponential(stream: U32) -> np.float32:
+    """An Exp(1) time. torch joins two words and takes the low 53 bits as a double in [0, 1)."""
+    high = np.float64(_word(stream) & 0x1FFFFF)
+    low = np.float64(_word(stream))
+    uniform = (high * 2.0**32 + low) * 2.0**-53
+    return np.float32(-math.log1p(-uniform))
+
+
+@inner
+def _word(stream: U32) -> int:
+    _skip(stream, 1)
+    y = np.int64(stream[np.int64(stream[STATE]) - 1])
+    y ^= y >> 11
+    y ^= (y << 7) & 0x9D2C5680
+    y ^= (y << 15) & 0xEFC60000
+    return y ^ (y >> 18)
+
+
+@inner
+def _twist(stream: U32) -> None:
+    """The next 624 words. In three loops, because the last word needs the first of the new ones."""
+    for i in range(227):
+        stream[i] = _twisted(stream[i], stream[i + 1], stream[i + 397])
+    for i in range(227, 623):
+        stream[i] = _twisted(stream[i], stream[i + 1], stream[i - 227])
+    stream[623] = _twisted(stream[623], stream[0], stream[396])
+
+
+@inner
+def _twisted(upper: int, lower: int, far: int) -> int:
+    y = (np.int64(upper) & 0x80000000) | (np.int64(lower) & 0x7FFFFFFF)
+    return np.int64(far) ^ (y >> 1) ^ (y & 1) * 0x9908B0DF

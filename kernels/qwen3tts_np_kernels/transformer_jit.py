@@ -1,0 +1,208 @@
+"""One pass of a Qwen3 transformer over some columns, compiled: the talker's steps and prompt, and the code predictor's.
+
+A column is one position of one item. A pass reads every weight once and takes all its columns through it, so a batch
+costs little more than one item, and a prompt little more than a step. A column's result does not depend on the others
+of its pass, except through the cache, nor on the number of threads: rows of a matrix are shared out, never a sum.
+
+Widths are padded to whole vectors with zeros: H, F to ``STEP`` values, and each half of a head, which rotation keeps
+apart, to 16. Rows of q, k and v lie head by head: the queries of a key/value head, its key, its value. So a thread
+that owns a key/value head needs nobody else up to the attention's result. Blocks of gate and up rows take turns.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .attention_jit import attend, norm_rotate
+from .cpu import inner
+from .norm_jit import rms_norm_row
+from .pack import BLOCK
+from .simd import LANES, add, load, mul, silu, store
+from .stack_jit import Levels, Stack, multiply, quantise
+from .threads_jit import Member, barrier, share
+
+F32 = NDArray[np.float32]
+I64 = NDArray[np.int64]
+
+STEP = 2 * LANES
+
+
+class Sizes(NamedTuple):
+    """Of one transformer. Without the letters in brackets: as stored, padding included."""
+
+    layers: int
+    width: int
+    hidden_size: int  # [H]
+    feed_forward: int
+    heads: int  # [N]
+    kv_heads: int  # [K]
+    half: int  # of a head
+    head_dim: int  # [D]
+    eps: float
+
+
+class Transformer(NamedTuple):
+    """Weights of all layers: stacks of matrices, and the vectors of the layers one after the other."""
+
+    sizes: Sizes
+    qkv: Stack
+    o_proj: Stack
+    gate_up: Stack
+    down_proj: Stack
+    input_norm: F32  # [layers, width]
+    post_norm: F32  # [layers, width]
+    q_norm: F32  # [layers, head]
+    k_norm: F32  # [layers, head]
+    norm: F32  # [width]
+
+
+class Cache(NamedTuple):
+    """Keys and values [items, layers, K, room, head], flat, and the angles [room, head / 2] of all positions, flat."""
+
+    k: F32
+    v: F32
+    room: int
+    cos: F32
+    sin: F32
+
+
+class Columns(NamedTuple):
+    """What a pass reads: for each column its item and its position."""
+
+    item: I64
+    position: I64
+
+
+class Work(NamedTuple):
+    """Working space for passes of up to M columns. The first four are shared, of the others each thread has a row."""
+
+    x: F32  # [M, width], flat: the residual stream
+    qkv: F32  # [M, K, queries + 2, head], flat
+    context: F32  # [M, N, head], flat: the attention's result
+    gated: F32  # [M, feed_forward], flat
+    product: F32  # [M, 2 * feed_forward], flat: what a matrix gave, before it goes where it belongs
+    normed: F32  # [threads, M * width]
+    scores: F32  # [threads, room]
+    levels: NDArray[np.int8]  # [threads, M * widest input]
+    scales: F32  # [threads, ...]
+    sums: NDArray[np.int32]  # [threads, ...]
+
+
+@inner
+def transform(me: Member, w: Transformer, columns: Columns, count: int, cache: Cache, work: Work) -> None:
+    """All layers on ``count`` columns, whose inputs are in ``work.x``, where the result will be too."""
+    for layer in range(w.sizes.layers):
+        _self_attention(me, w, layer, columns, count, cache, work)
+        _mlp(me, w, layer, count, work)
+
+
+@inner
+def normalise(x: F32, count: int, weight: F32, sizes: Sizes, y: F32) -> None:
+    """y = RMSNorm of the first ``count`` columns of x [M, width], both flat.
+
+    Every thread does all of it for itself: that takes less time than to meet.
+    """
+    for at in range(0, count * sizes.width, sizes.width):
+        rms_norm_row(x, at, weight, 0, sizes.width, sizes.hidden_size, sizes.eps, y, at)
+
+
+@inner
+def _self_attention(
+    me: Member, w: Transformer, layer: int, columns: Columns, count: int, cache: Cache, work: Work
+) -> None:
+    sizes = w.sizes
+    rows = (sizes.heads // sizes.kv_heads + 2) * 2 * sizes.half  # of a key/value head in the qkv matrix
+    first, end = share(me, sizes.kv_heads)
+
+    h = work.normed[me.index]
+    normalise(work.x, count, w.input_norm[layer], sizes, h)
+    blocks = rows // BLOCK
+    own = levels_of(me, work)
+    quantise(w.qkv, h, count, own)
+    multiply(w.qkv, layer, h, own, count, work.qkv, sizes.kv_heads * rows, first * blocks, end * blocks)
+    for kv_head in range(first, end):
+        _attend_head(me, w, layer, kv_head, columns, count, cache, work)
+    barrier(me)
+
+    quantise(w.o_proj, work.context, count, own)
+    _add_product(me, w.o_proj, layer, work.context, own, count, sizes.width, work)
+    barrier(me)
+
+
+@inner
+def _attend_head(
+    me: Member, w: Transformer, layer: int, kv_head: int, columns: Columns, count: int, cache: Cache, work: Work
+) -> None:
+    """Norm and rotate the queries and key of one key/value head, remember key and value, and attend."""
+    sizes = w.sizes
+    group, head = sizes.heads // sizes.kv_heads, 2 * sizes.half
+    rows = (group + 2) * head
+    for c in range(count):
+        at = (c * sizes.kv_heads + kv_head) * rows
+        key, value = at + group * head, at + (group + 1) * head
+        angle = columns.position[c] * sizes.half
+        for query in range(at, key, head):
+            norm_rotate(
+                work.qkv, query, sizes.half, sizes.head_dim, w.q_norm[layer], sizes.eps, cache.cos, cache.sin, angle
+            )
+        norm_rotate(work.qkv, key, sizes.half, sizes.head_dim, w.k_norm[layer], sizes.eps, cache.cos, cache.sin, angle)
+        place = _place(columns.item[c], layer, kv_head, sizes, cache) + columns.position[c] * head
+        for i in range(0, head, LANES):
+            store(cache.k, place + i, load(work.qkv, key + i))
+            store(cache.v, place + i, load(work.qkv, value + i))
+    scale = 1.0 / np.sqrt(sizes.head_dim)
+    for c in range(count):
+        query, y_at = (c * sizes.kv_heads + kv_head) * rows, (c * sizes.heads + kv_head * group) * head
+        place = _place(columns.item[c], layer, kv_head, sizes, cache)
+        attend(
+            work.qkv, query, group, head, cache.k, cache.v, place, head, columns.position[c] + 1, scale,
+            work.scores[me.index], work.context, y_at,
+        )  # fmt: skip
+
+
+@inner
+def _place(item: int, layer: int, kv_head: int, sizes: Sizes, cache: Cache) -> int:
+    """Where the keys and values of one head of one item begin."""
+    return ((item * sizes.layers + layer) * sizes.kv_heads + kv_head) * cache.room * 2 * sizes.half
+
+
+@inner
+def _mlp(me: Member, w: Transformer, layer: int, count: int, work: Work) -> None:
+    sizes = w.sizes
+    h = work.normed[me.index]
+    normalise(work.x, count, w.post_norm[layer], sizes, h)
+    own = levels_of(me, work)
+    quantise(w.gate_up, h, count, own)
+    first, end = share(me, sizes.feed_forward // BLOCK)
+    multiply(w.gate_up, layer, h, own, count, work.product, 2 * sizes.feed_forward, 2 * first, 2 * end)
+    for c in range(count):
+        for block in range(first, end):
+            gate = (c * sizes.feed_forward + block * BLOCK) * 2
+            gated = mul(silu(load(work.product, gate)), load(work.product, gate + BLOCK))
+            store(work.gated, c * sizes.feed_forward + block * BLOCK, gated)
+    barrier(me)
+
+    quantise(w.down_proj, work.gated, count, own)
+    _add_product(me, w.down_proj, layer, work.gated, own, count, sizes.width, work)
+    barrier(me)
+
+
+@inner
+def _add_product(
+    me: Member, stack: Stack, layer: int, x: F32, levels: Levels, count: int, width: int, work: Work
+) -> None:
+    """work.x += matrix ``layer`` of the stack times x: this thread's rows."""
+    first, end = share(me, width // BLOCK)
+    multiply(stack, layer, x, levels, count, work.product, width, first, end)
+    for c in range(count):
+        for i in range(c * width + first * BLOCK, c * width + end * BLOCK, LANES):
+            store(work.x, i, add(load(work.x, i), load(work.product, i)))
+
+
+@inner
+def levels_of(me: Member, work: Work) -> Levels:
+    """This thread's room for quantised inputs."""
+    return Levels(work.levels[me.index], work.scales[me.index], work.sums[me.index])
