@@ -3,6 +3,7 @@
 from .codec.tokenizer import Qwen3TTSTokenizer
 from .errors import CheckpointError, ConfigError, QwenTTSError, RequestError
 from .model import Qwen3TTSModel
+from .reference_clip import ReferenceClipWarning
 from .trace import trace
 from .voice import VoiceClonePromptItem
 
@@ -12,6 +13,7 @@ __all__ = [
     "Qwen3TTSModel",
     "Qwen3TTSTokenizer",
     "QwenTTSError",
+    "ReferenceClipWarning",
     "RequestError",
     "VoiceClonePromptItem",
     "trace",

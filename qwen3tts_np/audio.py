@@ -75,9 +75,7 @@ def write_audio(path: str | os.PathLike[str], wave: NDArray[np.floating[Any]], r
     unknown or the file cannot be written.
     """
     target = Path(path)
-    audio_format = target.suffix[1:].upper()
-    if audio_format not in soundfile.available_formats():
-        raise RequestError(f"{target}: the suffix {target.suffix!r} names no audio format; use .wav, .flac or .ogg")
+    audio_format = format_of(target)
     if wave.ndim != 1 or not np.isfinite(wave).all():
         raise RequestError(f"{target}: a waveform must be [samples], all finite; this one is {list(wave.shape)}")
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
@@ -91,6 +89,14 @@ def write_audio(path: str | os.PathLike[str], wave: NDArray[np.floating[Any]], r
         raise RequestError(f"{target} cannot be written: {getattr(e, 'error_string', e)}") from None
     finally:
         partial.unlink(missing_ok=True)
+
+
+def format_of(path: Path) -> str:
+    """The audio format that the suffix of ``path`` names, as libsndfile calls it; RequestError if it names none."""
+    audio_format = path.suffix[1:].upper()
+    if audio_format not in soundfile.available_formats():
+        raise RequestError(f"{path}: the suffix {path.suffix!r} names no audio format; use .wav, .flac or .ogg")
+    return audio_format
 
 
 def check_rate(rate: Any) -> int:

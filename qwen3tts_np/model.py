@@ -11,6 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,30 +20,24 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from .audio import AudioLike, read_audio, resample
+from .backend import FORMATS, Backend, Compiled, Reference, stored_format
 from .checkpoint.keys import check, load
 from .checkpoint.safetensors import Checkpoint
-from .checkpoint.tables import (
-    CodePredictorWeights,
-    SpeakerEncoderWeights,
-    TalkerWeights,
-    code_predictor_sizes,
-    model_specs,
-    speaker_encoder_sizes,
-    talker_sizes,
-)
+from .checkpoint.tables import SpeakerEncoderWeights, model_specs, speaker_encoder_sizes
 from .codec.tokenizer import Qwen3TTSTokenizer
 from .config import GenerationConfig, ModelConfig, read_generation_config, read_model_config
 from .errors import ConfigError, RequestError
-from .generate import Limits, Request, Weights, generate_codes
+from .generate import Limits, Request
 from .ops import Array, Ints
-from .pretrained import check_leftovers, compute_dtype, directory
+from .pretrained import available_cores, check_leftovers, compute_dtype, directory, runs_compiled
+from .reference_clip import warn_about_clip
 from .speaker.encoder import speaker_embedding
 from .talker.generator import make_generator
 from .talker.sampling import SamplingParameters
 from .text.prompt import Prompt, Voice, build_prompt, supported_languages
 from .text.templates import instruct_ids, reference_ids, text_ids
 from .text.tokenizer import Pretokenizer, Tokenizer
-from .voice import VoiceClonePromptItem, voice_prompt_items
+from .voice import Fingerprint, VoiceClonePromptItem, check_fits, digest, voice_prompt_items
 
 Samples = NDArray[np.float32]  # mono, in [-1, 1]
 Seed = int | Sequence[int | None] | None
@@ -76,7 +71,7 @@ class Qwen3TTSModel:
     generation_config: GenerationConfig
     text_tokenizer: Tokenizer
     speech_tokenizer: Qwen3TTSTokenizer
-    weights: Weights
+    backend: Backend
     speaker_encoder: SpeakerEncoderWeights | None
     threads: int | None
 
@@ -87,27 +82,30 @@ class Qwen3TTSModel:
         *,
         dtype: Any = None,
         backend: str = "auto",
+        weights_format: str = "auto",
         threads: int | None = None,
         pretokenizer: Pretokenizer = "native",
         **torch_arguments: Any,
     ) -> Qwen3TTSModel:
         """Load a checkpoint directory.
 
-        ``dtype``: what activations are computed in, float32 (default) or float64. ``backend``: "reference", the NumPy
-        path, is also what "auto" takes. ``threads``: how many the matrix products may use, all cores by default.
+        ``dtype``: what activations are computed in, float32 (default) or float64. ``backend``: "compiled" kernels,
+        the NumPy "reference", or "auto", which compiles unless float64 is asked for or Numba's compiler is off.
+        ``weights_format``: what the kernels multiply by: "auto" is the checkpoint's own format, which loses nothing;
+        "int8" and "int4" are smaller, faster and approximate. ``threads``: how many are used, all cores by default.
         ``pretokenizer``: see ``text.tokenizer.Tokenizer``. Arguments that tell PyTorch where to run are accepted
         where they say "cpu" and otherwise refused or, if they change no result, ignored with a warning.
         """
         check_leftovers(torch_arguments)
-        if backend not in ("auto", "reference"):
-            raise RequestError(f"backend={backend!r} must be 'auto' or 'reference'")
         if threads is not None and threads < 1:
             raise RequestError(f"threads={threads} must be at least 1")
         folder, float_type = directory(path), compute_dtype(dtype)
         config = read_model_config(folder)
         checkpoint = Checkpoint.open(folder)
         check(checkpoint, model_specs(config))
-        speech_tokenizer = Qwen3TTSTokenizer.from_pretrained(folder / "speech_tokenizer", dtype=float_type)
+        speech_tokenizer = Qwen3TTSTokenizer.from_pretrained(
+            folder / "speech_tokenizer", dtype=float_type, backend=backend, threads=threads
+        )
         writes, reads = config.talker_config.num_code_groups, speech_tokenizer.config.decoder_config.num_quantizers
         if writes != reads:
             raise ConfigError(f"{folder}: the talker writes {writes} codes a frame, speech_tokenizer reads {reads}")
@@ -116,9 +114,20 @@ class Qwen3TTSModel:
             generation_config=read_generation_config(folder),
             text_tokenizer=Tokenizer.from_directory(folder, pretokenizer=pretokenizer),
             speech_tokenizer=speech_tokenizer,
-            weights=_load_weights(checkpoint, config, float_type),
+            backend=_backend(checkpoint, config, backend, weights_format, float_type, threads),
             speaker_encoder=_load_speaker_encoder(checkpoint, config, float_type),
             threads=threads,
+        )
+
+    @cached_property
+    def fingerprint(self) -> Fingerprint:
+        """What the voices of this model are made with; hashing them takes about 0.1 s, once."""
+        encoder = self.speech_tokenizer.encoder.weights
+        stored = (*encoder.semantic.codebooks, *encoder.acoustic.codebooks)[: self.config.talker_config.num_code_groups]
+        return Fingerprint(
+            model_size=self.config.tts_model_size,
+            speaker_encoder=digest(self.speaker_encoder, np.float16),
+            codebooks=digest(tuple((book.embed_sum, book.cluster_usage) for book in stored), np.float32),
         )
 
     def get_supported_speakers(self) -> list[str]:
@@ -214,7 +223,8 @@ class Qwen3TTSModel:
     ) -> list[VoiceClonePromptItem]:
         """Turn reference clips into voice prompts that any number of ``generate_voice_clone`` calls can use.
 
-        A clip is a path, URL or base64 text of anything libsndfile reads, or ``(samples, rate in Hz)``.
+        A clip is a path, URL or base64 text of anything libsndfile reads, or ``(samples, rate in Hz)``. A clip that
+        will make a poor voice gets a ``ReferenceClipWarning``. ``save`` keeps what is returned as a file.
         """
         self._require("base", "create_voice_clone_prompt")
         assert self.speaker_encoder is not None and self.config.speaker_encoder_config is not None
@@ -224,6 +234,9 @@ class Qwen3TTSModel:
         for i, (transcript, alone) in enumerate(zip(texts, x_vector_only, strict=True)):
             if not alone and not transcript:
                 raise RequestError(f"ref_text of item {i} is missing; only x_vector_only_mode=True works without it")
+        for i, ((wave, rate), transcript, alone) in enumerate(zip(clips, texts, x_vector_only, strict=True)):
+            name = "the reference clip" if len(clips) == 1 else f"reference clip {i}"
+            warn_about_clip(wave, rate, None if alone else transcript, name, stacklevel=2)
         c = self.config.speaker_encoder_config
         with threadpool_limits(self.threads):
             codes = self._encode_references(clips)
@@ -231,7 +244,9 @@ class Qwen3TTSModel:
                 speaker_embedding(resample(wave, sr, c.sample_rate), self.speaker_encoder, c) for wave, sr in clips
             ]
         return [
-            VoiceClonePromptItem(None if alone else code, embedding, bool(alone), not alone, transcript)
+            VoiceClonePromptItem(
+                None if alone else code, embedding, bool(alone), not alone, transcript, self.fingerprint
+            )
             for code, embedding, alone, transcript in zip(codes, embeddings, x_vector_only, texts, strict=True)
         ]
 
@@ -243,17 +258,12 @@ class Qwen3TTSModel:
         return [self.speech_tokenizer.encode(samples, sr=rate).audio_codes[0] for samples, rate in clips]
 
     def _voice(self, item: VoiceClonePromptItem) -> Voice:
-        width, groups = self.config.talker_config.hidden_size, self.config.talker_config.num_code_groups
-        if item.ref_spk_embedding.shape != (width,):
-            raise RequestError(
-                f"the voice has an embedding of shape {list(item.ref_spk_embedding.shape)}, this model needs [{width}]"
-            )
+        c = self.config.talker_config
+        codebook_size = self.speech_tokenizer.config.decoder_config.codebook_size
+        check_fits(item, lambda: self.fingerprint, c.hidden_size, c.num_code_groups, codebook_size)
         if not item.icl_mode:
             return Voice(x_vector=item.x_vector_only_mode)
         assert item.ref_code is not None and item.ref_text is not None
-        if item.ref_code.ndim != 2 or item.ref_code.shape[1] != groups:
-            shape = list(item.ref_code.shape)
-            raise RequestError(f"the voice has codes of shape {shape}, this model needs [frames, {groups}]")
         return Voice(
             x_vector=True,
             reference_text=tuple(reference_ids(self.text_tokenizer, item.ref_text)),
@@ -276,8 +286,8 @@ class Qwen3TTSModel:
             Request(self._prompt(item, spoken, streaming), item.x_vector)
             for item, spoken in zip(items, languages, strict=True)
         ]
+        codes = self.backend.generate(requests, limits, generator)
         with threadpool_limits(self.threads):
-            codes = generate_codes(requests, self.weights, self.config, limits, generator)
             wavs = [self._decode(code, item.voice) for code, item in zip(codes, items, strict=True)]
         rate = self.speech_tokenizer.get_output_sample_rate()
         return (wavs, rate, codes) if return_codes else (wavs, rate)
@@ -321,12 +331,25 @@ class Qwen3TTSModel:
             raise RequestError(f"{method} needs a {model_type} model; this is a {self.config.tts_model_type} model")
 
 
-def _load_weights(checkpoint: Checkpoint, config: ModelConfig, dtype: np.dtype[Any]) -> Weights:
-    c = config.talker_config
-    return Weights(
-        talker=load(TalkerWeights, checkpoint, talker_sizes(c), "talker.", dtype),
-        code_predictor=load(CodePredictorWeights, checkpoint, code_predictor_sizes(c), "talker.code_predictor.", dtype),
-    )
+def _backend(
+    checkpoint: Checkpoint,
+    config: ModelConfig,
+    backend: str,
+    weights_format: str,
+    dtype: np.dtype[Any],
+    threads: int | None,
+) -> Backend:
+    if weights_format not in ("auto", *FORMATS):
+        raise RequestError(f"weights_format={weights_format!r} must be 'auto' or one of {', '.join(FORMATS)}")
+    if not runs_compiled(backend, dtype):
+        if weights_format != "auto":
+            raise RequestError(
+                f"weights_format={weights_format!r} with backend={backend!r} and dtype={dtype.name}: weight formats "
+                "are for the compiled kernels, which need float32 and Numba's compiler"
+            )
+        return Reference.load(checkpoint, config, dtype, threads)
+    chosen = stored_format(checkpoint) if weights_format == "auto" else weights_format
+    return Compiled.load(checkpoint, config, chosen, threads or available_cores())
 
 
 def _load_speaker_encoder(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .errors import CheckpointError, RequestError
+from .hub import published_names, repository, snapshot
 
 # Official arguments that choose where and how PyTorch runs. Here there is nothing to choose.
 _WITHOUT_EFFECT = frozenset(
@@ -19,11 +21,22 @@ _WITHOUT_EFFECT = frozenset(
 
 
 def directory(path: str | Path) -> Path:
-    """``path`` as a checkpoint directory on disk."""
+    """``path`` as a checkpoint directory on disk; the name of a published model is downloaded if need be.
+
+    What is a directory never touches the network, whatever its name.
+    """
     folder = Path(path)
-    if not folder.is_dir():
-        raise CheckpointError(f"{folder} is not a directory; give the folder that holds a checkpoint's config.json")
-    return folder
+    if folder.is_dir():
+        return folder
+    if wanted := repository(folder.as_posix()):
+        return snapshot(wanted)
+    if folder.name.startswith("Qwen3-TTS"):
+        known = ", ".join(published_names())
+        raise CheckpointError(f"{folder} is neither a directory nor a published model; those are {known}")
+    raise CheckpointError(
+        f"{folder} is not a directory; give the folder that holds a checkpoint's config.json, or a name such as "
+        f"{published_names()[0]}"
+    )
 
 
 def compute_dtype(dtype: Any) -> np.dtype[Any]:
@@ -51,3 +64,23 @@ def check_leftovers(arguments: Mapping[str, Any]) -> None:
             warnings.warn(f"{name} has no effect here and was ignored", stacklevel=3)
         else:
             raise RequestError(f"from_pretrained has no argument {name!r}")
+
+
+def available_cores() -> int:
+    """Cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def runs_compiled(backend: str, dtype: np.dtype[Any]) -> bool:
+    """Whether ``backend`` means the compiled kernels: they need float32 and Numba's compiler.
+
+    RequestError if it names none, or asks for kernels where they cannot run.
+    """
+    if backend not in ("auto", "compiled", "reference"):
+        raise RequestError(f"backend={backend!r} must be 'auto', 'compiled' or 'reference'")
+    possible = dtype == np.float32 and os.environ.get("NUMBA_DISABLE_JIT", "0") == "0"
+    if backend == "compiled" and not possible:
+        raise RequestError(
+            f"backend='compiled' with dtype={dtype.name}: the kernels need float32, and NUMBA_DISABLE_JIT unset"
+        )
+    return backend != "reference" and possible

@@ -28,7 +28,7 @@ def load(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Qwen3TTSMo
 
     @lru_cache(maxsize=1)
     def loaded(name: str) -> Qwen3TTSModel:
-        return Qwen3TTSModel.from_pretrained(checkpoint_of(load_full(name)[0], folder))
+        return Qwen3TTSModel.from_pretrained(checkpoint_of(load_full(name)[0], folder), backend="reference")
 
     return loaded
 

@@ -260,6 +260,9 @@ def test_arguments_of_pytorch_are_accepted_ignored_or_refused(synthetic: Callabl
         ({"colour": "red"}, "no argument 'colour'"),
         ({"dtype": "int8"}, "use float32 or float64"),
         ({"backend": "gpu"}, "backend='gpu'"),
+        ({"weights_format": "int3"}, "weights_format='int3'"),
+        ({"weights_format": "int4", "dtype": "float64"}, "which need float32"),
+        ({"backend": "compiled", "dtype": "float64"}, "the kernels need float32"),
         ({"threads": 0}, "threads=0"),
     ):
         with pytest.raises(RequestError, match=sentence):

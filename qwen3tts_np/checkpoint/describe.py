@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from ..config import (
 )
 from ..errors import QwenTTSError
 from .keys import TensorSpec, problems
-from .published import CODEC_NAME, CODEC_WEIGHTS, COMMON_FILES, MODELS, PublishedFile, PublishedModel
+from .published import CODEC_NAME, CODEC_WEIGHTS, MODELS, published_files, sha256_of
 from .safetensors import Checkpoint
 from .tables import codec_specs, model_specs
 
@@ -137,13 +136,14 @@ def verify(description: Description) -> list[str]:
     if description.released is None:
         return ["this is not the layout of a published model, so there is nothing to verify it against"]
     root, wrong = Path(description.directory), []
-    for name, published in _published_files(description).items():
+    model = next((model for model in MODELS if model.name == description.released), None)
+    for name, published in published_files(model).items():
         size = description.files.get(name)
         if size is None:
             wrong.append(f"{name} is missing")
         elif size != published.bytes:
             wrong.append(f"{name}: {size} bytes, published {published.bytes}")
-        elif (digest := _sha256(root / name)) != published.sha256:
+        elif (digest := sha256_of(root / name)) != published.sha256:
             wrong.append(f"{name}: sha256 {digest}, published {published.sha256}")
     return wrong
 
@@ -188,19 +188,3 @@ def _released(config: ModelConfig | None, summaries: list[WeightsSummary]) -> st
         if model.model_type == config.tts_model_type and counts == layout:
             return model.name
     return None
-
-
-def _published_files(description: Description) -> dict[str, PublishedFile]:
-    if description.config is None:
-        inside = f"{CODEC_DIR}/"
-        return {name.removeprefix(inside): file for name, file in COMMON_FILES.items() if name.startswith(inside)}
-    model: PublishedModel = next(model for model in MODELS if model.name == description.released)
-    return {"config.json": model.config, "model.safetensors": model.weights.file, **COMMON_FILES}
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -1,12 +1,14 @@
 """The published checkpoints in numbers: what a download must be, and what the key tables must add up to.
 
-The revisions are those of huggingface.co/Qwen. Every model carries the same ``speech_tokenizer`` directory, which is
+The revisions are those of the hub. Every model carries the same ``speech_tokenizer`` directory, which is
 also published on its own, and the same tokenizer files.
 """
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 from .layouts import Like, ModelType
 
@@ -125,3 +127,20 @@ COMMON_FILES = {
     ),
     "speech_tokenizer/model.safetensors": CODEC_WEIGHTS.file,
 }
+
+
+def published_files(model: PublishedModel | None) -> dict[str, PublishedFile]:
+    """Every file of a published model by its name there; of the codec's own repository where ``model`` is None."""
+    if model is None:
+        inside = "speech_tokenizer/"
+        return {name.removeprefix(inside): file for name, file in COMMON_FILES.items() if name.startswith(inside)}
+    return {"config.json": model.config, "model.safetensors": model.weights.file, **COMMON_FILES}
+
+
+def sha256_of(path: Path) -> str:
+    """The digest of a file, as PublishedFile has it."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

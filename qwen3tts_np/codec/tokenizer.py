@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +19,14 @@ from ..checkpoint.safetensors import Checkpoint
 from ..checkpoint.tables import codec_specs
 from ..config import CodecConfig, read_codec_config
 from ..errors import RequestError
-from ..ops import Ints
-from ..pretrained import check_leftovers, compute_dtype, directory
+from ..ops import Array, Ints
+from ..pretrained import available_cores, check_leftovers, compute_dtype, directory, runs_compiled
+from ..trace import tracing
 from .decoder import CodecDecoder, decode, decode_chunked
 from .encoder import CodecEncoder, encode
+
+if TYPE_CHECKING:
+    from .fast_decoder import FastCodecDecoder
 
 Codes = NDArray[np.int64]
 
@@ -40,13 +44,23 @@ class Qwen3TTSTokenizer:
     config: CodecConfig
     encoder: CodecEncoder
     decoder: CodecDecoder
+    fast_decoder: FastCodecDecoder | None = None  # the compiled twin of decoder
 
     @classmethod
-    def from_pretrained(cls, path: str | Path, *, dtype: Any = None, **torch_arguments: Any) -> Qwen3TTSTokenizer:
+    def from_pretrained(
+        cls,
+        path: str | Path,
+        *,
+        dtype: Any = None,
+        backend: str = "auto",
+        threads: int | None = None,
+        **torch_arguments: Any,
+    ) -> Qwen3TTSTokenizer:
         """Load a ``speech_tokenizer`` directory, or the one inside a model directory.
 
         ``dtype``: what activations are computed in, float32 (default) or float64, where the same code is its own
-        oracle. Arguments that tell PyTorch where to run are treated as in ``Qwen3TTSModel.from_pretrained``.
+        oracle. ``backend``, ``threads`` and arguments that tell PyTorch where to run are those of
+        ``Qwen3TTSModel.from_pretrained``.
         """
         check_leftovers(torch_arguments)
         folder, float_type = directory(path), compute_dtype(dtype)
@@ -55,11 +69,19 @@ class Qwen3TTSTokenizer:
         config = read_codec_config(folder)
         checkpoint = Checkpoint.open(folder)
         check(checkpoint, codec_specs(config))
-        groups = config.encoder_valid_num_quantizers
+        groups, fast = config.encoder_valid_num_quantizers, None
+        if runs_compiled(backend, float_type):
+            # Numba takes half a second to import: only who needs it pays.
+            from qwen3tts_np_kernels.threads_jit import Team
+
+            from .fast_decoder import FastCodecDecoder
+
+            fast = FastCodecDecoder.load(checkpoint, config.decoder_config, Team(threads or available_cores()))
         return cls(
             config,
             CodecEncoder.load(checkpoint, config.encoder_config, groups, float_type),
             CodecDecoder.load(checkpoint, config.decoder_config, float_type),
+            fast,
         )
 
     def encode(
@@ -90,9 +112,14 @@ class Qwen3TTSTokenizer:
         ``continuous``: then a clip is decoded in one pass, with the same result up to frame 300.
         """
         clips = [self._check_codes(codes) for codes in _codes_of(encoded)]
-        run = decode if continuous else decode_chunked
-        waves = [run(codes, self.decoder) if len(codes) else np.zeros(0) for codes in clips]
+        waves = [self._decode(codes, continuous) if len(codes) else np.zeros(0) for codes in clips]
         return [wave.astype(np.float32) for wave in waves], self.get_output_sample_rate()
+
+    def _decode(self, codes: Ints, continuous: bool) -> Array:
+        """codes [T, G] -> waveform. Compiled code cannot be traced, so NumPy decodes for a trace."""
+        if self.fast_decoder is not None and not tracing():
+            return self.fast_decoder.decode(codes) if continuous else self.fast_decoder.decode_chunked(codes)
+        return decode(codes, self.decoder) if continuous else decode_chunked(codes, self.decoder)
 
     def load_audio(self, x: AudioLike, target_sr: int, sr: int | None = None) -> Wave:
         """A clip as a mono waveform [samples] at ``target_sr`` Hz; ``sr`` as in :meth:`encode`."""
