@@ -17,6 +17,7 @@ import safetensors.numpy
 from qwen3tts_np import cli
 from qwen3tts_np.checkpoint import describe as describing
 from qwen3tts_np.checkpoint import layouts
+from qwen3tts_np.checkpoint import published as publishing
 from qwen3tts_np.checkpoint.describe import describe
 from qwen3tts_np.checkpoint.published import CODEC_WEIGHTS, MODELS, PublishedFile, PublishedModel, PublishedWeights
 from qwen3tts_np.checkpoint.synthetic import write_checkpoint
@@ -241,7 +242,7 @@ def test_info_verifies_files_by_their_hash(copy, capsys, monkeypatch):
     common = {name: file(name) for name in ("vocab.json", "speech_tokenizer/model.safetensors")}
     monkeypatch.setattr(describing, "MODELS", (*MODELS, published))
     monkeypatch.setattr(describing, "CODEC_WEIGHTS", codec)
-    monkeypatch.setattr(describing, "COMMON_FILES", common)
+    monkeypatch.setattr(publishing, "COMMON_FILES", common)
     assert cli.main(["info", str(copy), "--verify"]) == 0
     assert "  layout           that of Tiny, verified\n" in capsys.readouterr().out
     assert cli.main(["info", str(copy / "speech_tokenizer"), "--verify"]) == 0
@@ -293,7 +294,7 @@ def test_wrong_usage(argv, capsys):
     assert capsys.readouterr().err.startswith("usage: qwen3tts-np")
 
 
-@pytest.mark.parametrize("command", ["say", "clone", "encode", "decode", "info", "synth"])
+@pytest.mark.parametrize("command", ["say", "clone", "encode", "decode", "info", "synth", "voice"])
 def test_every_command_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as exit_:
         cli.main([command, "--help"])

@@ -9,10 +9,14 @@ import argparse
 import io
 import os
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
+from typing import Any
 
 from ..errors import QwenTTSError
-from . import clone, convert, decode, encode, info, say, synth
+from . import clone, convert, decode, encode, info, say, synth, voice
 
 PROGRAM = "qwen3tts-np"
 
@@ -23,7 +27,8 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # a checkpoint may hold names the terminal cannot show
     args = _parser().parse_args(argv)
     try:
-        status = args.run(args)
+        with warnings_of_one_line(args.command):
+            status = args.run(args)
         sys.stdout.flush()  # here, where a reader that has gone is handled
     except QwenTTSError as e:
         print(f"{PROGRAM} {args.command}: {e}", file=sys.stderr)
@@ -37,11 +42,25 @@ def main(argv: list[str] | None = None) -> int:
     return int(status or 0)
 
 
+@contextmanager
+def warnings_of_one_line(command: str) -> Iterator[None]:
+    """Python's warnings without the line of source that they show to programmers."""
+
+    def one_line(message: Warning | str, category: Any, filename: Any, lineno: Any, line: Any = None) -> str:
+        return f"{PROGRAM} {command}: warning: {message}\n"
+
+    before, warnings.formatwarning = warnings.formatwarning, one_line
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=PROGRAM, description="Qwen3-TTS on NumPy and Numba, without a framework.")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {_version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in (say, clone, encode, decode, convert, info, synth):
+    for command in (say, clone, voice, encode, decode, convert, info, synth):
         command.add_parser(commands)
     return parser
 

@@ -11,11 +11,12 @@ from ..model import Qwen3TTSModel, Speech
 
 _SAMPLING = ("temperature", "top_p", "repetition_penalty", "subtalker_temperature", "subtalker_top_p")
 _COUNTS = ("top_k", "subtalker_top_k", "max_new_tokens")
+MODEL_HELP = "checkpoint directory, or a name to download: Qwen/Qwen3-TTS-12Hz-0.6B-Base"
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Which checkpoint, and how to run it."""
-    parser.add_argument("model", type=Path, metavar="MODEL", help="checkpoint directory")
+    parser.add_argument("model", type=Path, metavar="MODEL", help=MODEL_HELP)
     parser.add_argument("--threads", type=int, metavar="N", help="threads for matrix products (default: all cores)")
 
 
