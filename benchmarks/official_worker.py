@@ -1,0 +1,80 @@
+"""The official package as a worker for speed.py: reads one JSON request a line, answers with seconds.
+
+Runs in the environment of golden/setup_official.sh; the only file here that imports PyTorch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from typing import Any
+
+os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
+
+import numpy as np
+import torch
+from qwen_tts import Qwen3TTSModel
+
+
+class Worker:
+    def __init__(self, model: str, threads: int) -> None:
+        torch.set_num_threads(threads)
+        self.model = Qwen3TTSModel.from_pretrained(model, device_map="cpu", dtype=torch.float32)
+        self.tokenizer = self.model.model.speech_tokenizer
+
+    def decode_frames(self, frames: int, text: str, speaker: str) -> float:
+        """Seconds for ``frames`` more frames: a long run less a short one, so that the prompt does not count."""
+        return self._speak(frames + 3, text, speaker) - self._speak(3, text, speaker)
+
+    def _speak(self, tokens: int, text: str, speaker: str) -> float:
+        ends: list[float] = []
+        decode = self.tokenizer.decode
+        self.tokenizer.decode = lambda *_, **__: ends.append(time.perf_counter()) or ([np.zeros(1)], 24000)
+        try:
+            torch.manual_seed(0)
+            start = time.perf_counter()
+            # No end of speech: the frames asked for are the frames timed.
+            self.model.model.config.talker_config.codec_eos_token_id = 10**9
+            self.model.generate_custom_voice(text, speaker, max_new_tokens=tokens)
+            return ends[0] - start
+        finally:
+            self.tokenizer.decode = decode
+
+    def codec_decode(self, frames: int) -> float:
+        config = self.tokenizer.model.config.decoder_config
+        codes = np.random.RandomState(0).randint(0, config.codebook_size, (frames, config.num_quantizers))
+        start = time.perf_counter()
+        self.tokenizer.decode({"audio_codes": torch.from_numpy(codes)})
+        return time.perf_counter() - start
+
+    def codec_encode(self, samples: int) -> float:
+        wave = np.random.RandomState(0).uniform(-0.3, 0.3, samples).astype(np.float32)
+        start = time.perf_counter()
+        self.tokenizer.encode(wave, sr=24000)
+        return time.perf_counter() - start
+
+    def speaker_embedding(self, samples: int) -> float:
+        wave = np.random.RandomState(0).uniform(-0.3, 0.3, samples).astype(np.float32)
+        start = time.perf_counter()
+        self.model.model.extract_speaker_embedding(wave, 24000)
+        return time.perf_counter() - start
+
+
+def main() -> None:
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # the package prints; only answers go to the pipe
+    worker: Any = None
+    for line in sys.stdin:
+        name, arguments = json.loads(line)
+        if name == "load":
+            worker = Worker(**arguments)
+            seconds = 0.0
+        else:
+            seconds = getattr(worker, name)(**arguments)
+        print(json.dumps(seconds), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()
