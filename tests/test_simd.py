@@ -364,6 +364,25 @@ def test_an_llvm_without_the_products_gets_the_generic_path_and_one_warning(monk
         assert cpu._dot_lanes() == 0
 
 
+@needs_compiler
+def test_compiled_closures_have_names_of_their_own() -> None:
+    """Or the linker, which knows functions by name and types, would take one for another that a cache brings along."""
+
+    def add(number: int, function: Any = abs) -> Any:
+        @cpu.inner
+        def closure(x: float) -> float:
+            return x + number + function(x)
+
+        return closure
+
+    names = [add(1), add(2), add(1, cpu.kernel(abs_of)), add(1, add(1))]
+    assert len({closure.py_func.__qualname__ for closure in names}) == 4
+
+
+def abs_of(x: float) -> float:
+    return abs(x)
+
+
 def run_again(**environment: str) -> None:
     """The tests of the kernels that are written here and in test_kernels_linear.py, in a process of its own."""
     files = ["tests/test_simd.py", "tests/test_kernels_linear.py"]

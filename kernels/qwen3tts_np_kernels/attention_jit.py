@@ -193,9 +193,7 @@ def _exponentials(scores: F32, seen: int, peak: float) -> np.float32:
 
 
 @inner
-def _mix(
-    weights: F32, seen: int, v: F32, v_at: int, stride: int, size: int, scale: float, y: F32, y_at: int
-) -> None:
+def _mix(weights: F32, seen: int, v: F32, v_at: int, stride: int, size: int, scale: float, y: F32, y_at: int) -> None:
     """y = scale * the weighted sum of the values. Every fourth position is added up apart, so that sums overlap."""
     factor = splat(scale)
     for i in range(0, size, HEAD_STEP):

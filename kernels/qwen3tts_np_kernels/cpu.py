@@ -38,7 +38,10 @@ def inner(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def inlined(function: Callable[P, R]) -> Callable[P, R]:
-    """Like a kernel, but in other compiled code its statements stand in for the call, which compiles faster."""
+    """Like a kernel, but in other compiled code its statements stand in for the call, which compiles faster.
+
+    It cannot be called with ``*arguments`` there.
+    """
     return _compile(function, cache=True, inline="always")
 
 

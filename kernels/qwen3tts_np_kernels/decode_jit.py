@@ -18,12 +18,12 @@ from numba import types
 from numba.extending import overload
 from numpy.typing import NDArray
 
-from .cpu import inner, kernel
+from .cpu import inlined, inner
 from .pack import BLOCK
 from .sampling_jit import NOT_A_NUMBER, Rule, Scratch, choose, predictor_scores, skip_choice, talker_scores
 from .simd import LANES, add, load, load_bf16, silu, store
-from .stack_jit import Stack, multiply, quantise
-from .threads_jit import Member, barrier, share
+from .stack_jit import Stack, multiply
+from .threads_jit import Member, barrier, share, team_kernel
 from .transformer_jit import Cache, Columns, Transformer, Work, levels_of, normalise, transform
 
 F32 = NDArray[np.float32]
@@ -95,7 +95,7 @@ class Choosing(NamedTuple):
     scratch: Scratch
 
 
-@kernel
+@team_kernel
 def write_frame(
     me: Member,
     model: Model,
@@ -125,7 +125,7 @@ def write_frame(
     _read_logits(me, model.talker, batch, np.int64(0), going, columns, work)  # a plain 0 would be compiled on its own
 
 
-@kernel
+@team_kernel
 def read_prompt(
     me: Member, talker: Talker, batch: Batch, count: int, ends: I64, cache: Cache, columns: Columns, work: Work
 ) -> None:
@@ -153,24 +153,26 @@ def _read_logits(
         for c in range(count):
             for i in range(0, width, LANES):
                 store(batch.hidden, columns.item[first + c] * width + i, load(h, c * width + i))
-    row = matrix_logits(me, talker.head, np.int64(0), h, count, talker.vocabulary, work)
+    row = _matrix_logits(me, talker.head, 0, h, count, talker.vocabulary, work)
     begin, end = share(me, row // LANES)
     for c in range(count):
         for i in range(begin * LANES, end * LANES, LANES):
             store(batch.logits, columns.item[first + c] * row + i, load(work.product, c * row + i))
 
 
-@inner
-def matrix_logits(me: Member, head: Stack, index: int, h: F32, count: int, entries: int, work: Work) -> int:
-    """Logits [count, entries], rows filled up to whole vectors, to ``work.product``: its own part. A row's size."""
-    own, blocks = levels_of(me, work), -(-entries // BLOCK)
-    quantise(head, h, count, own)
+@inlined
+def _matrix_logits(me: Member, head: Stack, index: int, h: F32, count: int, entries: int, work: Work) -> int:
+    """Logits [count, entries], rows filled up to whole vectors, to ``work.product``: this thread's part.
+
+    Gives the length of a row.
+    """
+    blocks = -(-entries // BLOCK)
     first, end = share(me, blocks)
-    multiply(head, index, h, own, count, work.product, blocks * BLOCK, first, end)
+    multiply(head, index, h, count, work.product, blocks * BLOCK, first, end, levels_of(me, work))
     return blocks * BLOCK
 
 
-@inner
+@inlined
 def _choose_code0(talker: Talker, batch: Batch, choosing: Choosing, step: int) -> None:
     """Code 0 of every item, and the list of those that go on."""
     vocabulary, row = talker.vocabulary, -(-talker.vocabulary // BLOCK) * BLOCK
@@ -195,7 +197,7 @@ def _choose_code0(talker: Talker, batch: Batch, choosing: Choosing, step: int) -
     batch.status[0] = going
 
 
-@inner
+@inlined
 def _complete_frame(
     me: Member,
     model: Model,
@@ -217,14 +219,14 @@ def _complete_frame(
         sizes = predictor.layers.sizes
         h = work.normed[me.index]
         normalise(work.x[(count - going) * sizes.width :], going, predictor.layers.norm, sizes, h)
-        matrix_logits(me, predictor.heads, group - 1, h, going, predictor.entries, work)
+        _matrix_logits(me, predictor.heads, group - 1, h, going, predictor.entries, work)
         barrier(me)
         if me.index == 0:
             _choose_codes(predictor, batch, choosing, group, work)
         barrier(me)
 
 
-@inner
+@inlined
 def _gather_inputs(
     me: Member, model: Model, batch: Batch, group: int, going: int, columns: Columns, work: Work
 ) -> None:
@@ -245,12 +247,12 @@ def _gather_inputs(
             columns.position[own] = group
 
 
-@inner
+@inlined
 def _enter(me: Member, predictor: Predictor, count: int, work: Work) -> None:
     """Inputs, projected where the predictor is narrower than the talker, to ``work.x``."""
     inputs, width = work.normed[me.index], predictor.layers.sizes.width
     if predictor.projects:
-        affine(me, predictor.projection, inputs, count, work.x, width, work)
+        _affine(me, predictor.projection, inputs, count, work.x, width, work)
     else:
         first, end = share(me, width // LANES)
         for c in range(count):
@@ -258,7 +260,7 @@ def _enter(me: Member, predictor: Predictor, count: int, work: Work) -> None:
                 store(work.x, i, load(inputs, i))
 
 
-@inner
+@inlined
 def _choose_codes(predictor: Predictor, batch: Batch, choosing: Choosing, group: int, work: Work) -> None:
     """Code ``group`` of every item that goes on. The others keep their place in the draw, as officially."""
     row = -(-predictor.entries // BLOCK) * BLOCK
@@ -282,7 +284,7 @@ def _chosen(count: int, rule: Rule, stream: NDArray[np.uint32], scratch: Scratch
     return code
 
 
-@inner
+@inlined
 def _embed_frame(
     me: Member, tables: CodeTables, batch: Batch, step: int, going: int, columns: Columns, work: Work
 ) -> None:
@@ -302,26 +304,24 @@ def _embed_frame(
             columns.item[c], columns.position[c] = item, batch.length[item] + step
 
 
-@kernel
+@team_kernel
 def project_text(me: Member, fc1: Affine, fc2: Affine, x: F32, count: int, hidden: F32, y: F32, work: Work) -> None:
     """``text_projection``: fc2(silu(fc1(x))) of ``count`` columns, all of them flat and filled up to whole vectors."""
     width = fc1.bias.size
-    affine(me, fc1, x, count, hidden, width, work)
+    _affine(me, fc1, x, count, hidden, width, work)
     first, end = share(me, width // BLOCK)
     for c in range(count):
         for i in range(c * width + first * BLOCK, c * width + end * BLOCK, LANES):
             store(hidden, i, silu(load(hidden, i)))
     barrier(me)
-    affine(me, fc2, hidden, count, y, fc2.bias.size, work)
+    _affine(me, fc2, hidden, count, y, fc2.bias.size, work)
 
 
-@inner
-def affine(me: Member, w: Affine, x: F32, count: int, y: F32, width: int, work: Work) -> None:
+@inlined
+def _affine(me: Member, w: Affine, x: F32, count: int, y: F32, width: int, work: Work) -> None:
     """y [count, width] = x wᵀ + bias: this thread's rows."""
-    own = levels_of(me, work)
-    quantise(w.weight, x, count, own)
     first, end = share(me, width // BLOCK)
-    multiply(w.weight, 0, x, own, count, y, width, first, end)
+    multiply(w.weight, 0, x, count, y, width, first, end, levels_of(me, work))
     for c in range(count):
         for i in range(first * BLOCK, end * BLOCK, LANES):
             store(y, c * width + i, add(load(y, c * width + i), load(w.bias, i)))

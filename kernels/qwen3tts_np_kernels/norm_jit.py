@@ -36,7 +36,7 @@ def _rms_norm(x: F32, weight: F32, eps: float, y: F32) -> None:
 def rms_norm_row(
     x: F32, x_at: int, weight: F32, weight_at: int, size: int, count: int, eps: float, y: F32, y_at: int
 ) -> None:
-    """One row of ``size`` values, ``count`` of them not padding: x[x_at] on to y[y_at] on, maybe the same place."""
+    """One row: ``size`` values from x[x_at] on, of which ``count`` are not padding, to y[y_at] on. y may be x."""
     scale = splat(inverse_rms(x, x_at, size, count, eps))
     whole = size // LANES * LANES
     for i in range(0, whole, LANES):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .cpu import inner, kernel
+from .cpu import inner
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
@@ -45,15 +45,13 @@ class Scratch(NamedTuple):
 
 def new_scratch(vocabulary: int) -> Scratch:
     """Working space for choices among at most ``vocabulary`` codes."""
-    return Scratch(
-        np.empty(vocabulary, np.float32), np.empty(vocabulary, np.int64), np.empty(vocabulary, np.int64)
-    )
+    return Scratch(np.empty(vocabulary, np.float32), np.empty(vocabulary, np.int64), np.empty(vocabulary, np.int64))
 
 
 # ---- processors ----
 
 
-@kernel
+@inner
 def talker_scores(
     logits: F32, at: int, count: int, seen: NDArray[np.bool_], audio: int, eos: int, may_end: bool, rule: Rule, y: F32
 ) -> None:
@@ -74,7 +72,7 @@ def talker_scores(
     y[eos] = end if may_end else _OUT
 
 
-@kernel
+@inner
 def predictor_scores(logits: F32, at: int, count: int, rule: Rule, y: F32) -> None:
     """y[:count] = the scores of the code predictor, except top-k and top-p."""
     temperature = np.float32(rule.temperature if rule.do_sample else 1.0)
@@ -85,7 +83,7 @@ def predictor_scores(logits: F32, at: int, count: int, rule: Rule, y: F32) -> No
 # ---- the choice ----
 
 
-@kernel
+@inner
 def choose(count: int, rule: Rule, stream: U32, scratch: Scratch) -> int:
     """The code that ``count`` scores in ``scratch`` give: drawn after top-k and top-p, or the best.
 
@@ -230,7 +228,7 @@ def _worse(scores: F32, a: int, b: int) -> bool:
 # ---- MT19937 (Matsumoto and Nishimura, 1998): stream is uint32 [STATE + 1], as numpy.random.RandomState holds it ----
 
 
-@kernel
+@inner
 def skip_choice(count: int, rule: Rule, stream: U32) -> None:
     """Move on as a choice among ``count`` tokens does."""
     if rule.do_sample:

@@ -1,132 +1,129 @@
-"""Stacks of packed matrices of one shape, and their products, whatever their format."""
+"""Stacks of packed matrices of one shape, of whatever format.
+
+A stack carries the address of the compiled function that multiplies by its format. So the transformer and the frame
+loop are compiled once, not once a format, and do not contain the products, which take long to compile.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import types
-from numba.extending import overload
+from llvmlite import ir
+from numba import carray, cfunc, from_dtype, types
 from numpy.typing import NDArray
 
-from .linear_jit import (
-    matmul_float,
-    matmul_int4,
-    matmul_int8,
-    matvec_float,
-    matvec_int4,
-    matvec_int8,
-    quantise_groups,
-)
+from .cpu import inlined
+from .linear_jit import matmul_float, matmul_int4, matmul_int8, matvec_float, matvec_int4, matvec_int8, quantise_groups
+from .pack import Packed
+from .simd import _ARRAY, Builder, Value, _operation
 
 F32 = NDArray[np.float32]
 
 
-class FloatStack(NamedTuple):
-    """float32, bfloat16 or float16 matrices, packed one behind the other."""
+class Stack(NamedTuple):
+    """Matrices of one shape, packed one behind the other."""
 
-    values: NDArray[Any]
+    values: NDArray[np.uint8]  # of any format, as bytes
+    scales: NDArray[np.uint16]
     size: int  # weights of one matrix, padding included
-    inputs: int  # a multiple of 32
-
-
-class Int8Stack(NamedTuple):
-    """int8 matrices."""
-
-    values: NDArray[np.uint8]
-    scales: NDArray[np.uint16]
-    size: int
-    inputs: int
-
-
-class Int4Stack(NamedTuple):
-    """int4 matrices."""
-
-    values: NDArray[np.uint8]
-    scales: NDArray[np.uint16]
-    size: int
-    inputs: int
-
-
-Stack = FloatStack | Int8Stack | Int4Stack
+    inputs: int  # padding included
+    product: int  # address of the function that `multiply` calls
 
 
 class Levels(NamedTuple):
-    """Inputs quantised in groups of 32 for integer products: a thread's own working space."""
+    """A thread's own room for inputs quantised in groups of 32, for formats that multiply integers."""
 
     levels: NDArray[np.int8]
     scales: F32
-    sums: NDArray[np.int32]
+    zeros: NDArray[np.int32]
 
 
-def quantise(stack: Stack, x: F32, count: int, levels: Levels) -> None:
-    """Quantise ``count`` columns of x [count, inputs], flat, if the format of ``stack`` multiplies integers."""
-    raise NotImplementedError("compiled code only")
+def new_stack(arena: Packed, size: int, inputs: int) -> Stack:
+    """The matrices of ``arena``, ``size`` weights each, with ``inputs`` inputs, all with padding."""
+    return Stack(
+        arena.values.view(np.uint8), arena.scales, size, inputs, _product(arena.format.bits, arena.format.dtype).address
+    )
 
 
+@_operation(
+    types.void, types.int64, _ARRAY, _ARRAY, types.int64, types.int64, types.int64,
+    _ARRAY, _ARRAY, _ARRAY, _ARRAY, _ARRAY, types.int64, types.int64, types.int64,
+)  # fmt: skip
+def _call(
+    b: Builder, address: Value, values: Value, scales: Value, start: Value, inputs: Value, count: Value,
+    x: Value, levels: Value, x_scales: Value, zeros: Value, y: Value, y_to: Value, first: Value, end: Value,
+) -> None:  # fmt: skip
+    """Call the product at an address. It gets arrays as pointers to their first elements."""
+    arguments = (values, scales, start, inputs, count, x, levels, x_scales, zeros, y, y_to, first, end)
+    signature = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments])
+    b.call(b.inttoptr(address, signature.as_pointer()), arguments)
+
+
+@inlined
 def multiply(
-    stack: Stack, index: int, x: F32, levels: Levels, count: int, y: F32, y_to: int, first: int, end: int
+    stack: Stack, index: int, x: F32, count: int, y: F32, y_to: int, first: int, end: int, own: Levels
 ) -> None:
-    """Rows of blocks first..end-1 of matrix ``index`` times ``count`` columns of x, or of ``levels`` made of it.
+    """Rows of blocks first..end-1 of matrix ``index`` times ``count`` columns of x [count, inputs], flat.
 
-    Column c of y begins at y[c * y_to].
+    Column c of the result begins at y[c * y_to]; it does not depend on ``count``, first or end.
     """
-    raise NotImplementedError("compiled code only")
+    _call(
+        stack.product, stack.values, stack.scales, index * stack.size, stack.inputs, count,
+        x, own.levels, own.scales, own.zeros, y, y_to, first, end,
+    )  # fmt: skip
 
 
-def _is(stack: Any, cls: type) -> bool:
-    return isinstance(stack, types.NamedTuple) and stack.instance_class is cls
+# ---- what is at the addresses: C functions, so arrays come as pointers, and their sizes do not matter ----
 
 
-@overload(quantise)
-def _quantise(stack: Any, x: Any, count: Any, levels: Any) -> Callable[..., None]:
-    if _is(stack, FloatStack):
-
-        def nothing(stack: Any, x: Any, count: Any, levels: Any) -> None:
-            pass
-
-        return nothing
-
-    def groups(stack: Any, x: Any, count: Any, levels: Any) -> None:
-        for c in range(count):
-            at = c * stack.inputs
-            quantise_groups(x, at, stack.inputs, levels.levels, levels.scales, levels.sums, at)
-
-    return groups
+def _float_product(
+    values: Any, scales: Any, start: int, inputs: int, count: int,
+    x: Any, levels: Any, x_scales: Any, zeros: Any, y: Any, y_to: int, first: int, end: int,
+) -> None:  # fmt: skip
+    weights, given, result = carray(values, 1), carray(x, 1), carray(y, 1)
+    if count == 1:
+        matvec_float(weights, start, inputs, given, 0, result, 0, first, end)
+    else:
+        matmul_float(weights, start, inputs, count, given, 0, inputs, result, 0, y_to, first, end)
 
 
-@overload(multiply)
-def _multiply(
-    stack: Any, index: Any, x: Any, levels: Any, count: Any, y: Any, y_to: Any, first: Any, end: Any
-) -> Callable[..., None]:
-    if _is(stack, FloatStack):
+def _int8_product(
+    values: Any, scales: Any, start: int, inputs: int, count: int,
+    x: Any, levels: Any, x_scales: Any, zeros: Any, y: Any, y_to: int, first: int, end: int,
+) -> None:  # fmt: skip
+    weights, steps, result = carray(values, 1), carray(scales, 1), carray(y, 1)
+    q, q_steps, q_zeros = carray(levels, 1), carray(x_scales, 1), carray(zeros, 1)
+    quantise_groups(carray(x, 1), 0, count * inputs, q, q_steps, q_zeros, 0)
+    if count == 1:
+        matvec_int8(weights, steps, start, inputs, q, q_steps, q_zeros, 0, result, 0, first, end)
+    else:
+        matmul_int8(weights, steps, start, inputs, count, q, q_steps, q_zeros, 0, inputs, result, 0, y_to, first, end)
 
-        def floats(
-            stack: Any, index: Any, x: Any, levels: Any, count: Any, y: Any, y_to: Any, first: Any, end: Any
-        ) -> None:
-            start = index * stack.size
-            if count == 1:
-                matvec_float(stack.values, start, stack.inputs, x, 0, y, 0, first, end)
-            else:
-                matmul_float(stack.values, start, stack.inputs, count, x, 0, stack.inputs, y, 0, y_to, first, end)
 
-        return floats
+def _int4_product(
+    values: Any, scales: Any, start: int, inputs: int, count: int,
+    x: Any, levels: Any, x_scales: Any, zeros: Any, y: Any, y_to: int, first: int, end: int,
+) -> None:  # fmt: skip
+    weights, steps, result = carray(values, 1), carray(scales, 1), carray(y, 1)
+    q, q_steps, q_zeros = carray(levels, 1), carray(x_scales, 1), carray(zeros, 1)
+    quantise_groups(carray(x, 1), 0, count * inputs, q, q_steps, q_zeros, 0)
+    if count == 1:
+        matvec_int4(weights, steps, start, inputs, q, q_steps, q_zeros, 0, result, 0, first, end)
+    else:
+        matmul_int4(weights, steps, start, inputs, count, q, q_steps, q_zeros, 0, inputs, result, 0, y_to, first, end)
 
-    vector, matrix = (matvec_int8, matmul_int8) if _is(stack, Int8Stack) else (matvec_int4, matmul_int4)
 
-    def integers(
-        stack: Any, index: Any, x: Any, levels: Any, count: Any, y: Any, y_to: Any, first: Any, end: Any
-    ) -> None:
-        start, q = index * stack.size, levels
-        if count == 1:
-            vector(
-                stack.values, stack.scales, start, stack.inputs, q.levels, q.scales, q.sums, 0, y, 0, first, end
-            )
-        else:
-            matrix(
-                stack.values, stack.scales, start, stack.inputs, count, q.levels, q.scales, q.sums, 0, stack.inputs,
-                y, 0, y_to, first, end,
-            )  # fmt: skip
-
-    return integers
+@cache
+def _product(bits: int | None, dtype: np.dtype[Any]) -> Any:
+    """The compiled product of a format. Kept for ever, since stacks hold its address."""
+    function = _float_product if bits is None else _int4_product if bits == 4 else _int8_product
+    pointer = {name: types.CPointer(getattr(types, name)) for name in ("float32", "int8", "uint16", "int32")}
+    integer = types.int64
+    signature = types.void(
+        types.CPointer(from_dtype(dtype)), pointer["uint16"], integer, integer, integer,
+        pointer["float32"], pointer["int8"], pointer["float32"], pointer["int32"],
+        pointer["float32"], integer, integer, integer,
+    )  # fmt: skip
+    return cfunc(signature, cache=True, error_model="numpy")(function)

@@ -13,19 +13,31 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from queue import SimpleQueue
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 from llvmlite import binding
 from numba import types
 from numpy.typing import NDArray
 
-from .cpu import inner
+from .cpu import _compile, inner
 from .simd import atomic_add, atomic_load, pause
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _LINE = 8  # int64 values in a cache line: counters of different threads lie on different lines
 _SPINS = 2000  # looks at the counter before the thread lets others have the core
+
+
+def team_kernel(function: Callable[P, R]) -> Callable[P, R]:
+    """A kernel that a team runs. It can make no arrays, and counts no references to those it has.
+
+    Counting is a write to memory; threads that count on the same array wait for each other all the time.
+    """
+    return _compile(function, cache=True, _nrt=False)
 
 
 class Member(NamedTuple):
@@ -109,33 +121,23 @@ class _Crew:
 
     def __init__(self, size: int) -> None:
         self.process = os.getpid()
-        self._done: SimpleQueue[BaseException | None] = SimpleQueue()
         self._todo: list[SimpleQueue[Any]] = [SimpleQueue() for _ in range(size)]
-        self._pending = 0  # calls not yet reported as done; above 0 between runs only after an interrupt
+        self._calls: list[Future[None]] = []  # of the last run, one a thread; after an interrupt not all are done
         self._threads = [
-            threading.Thread(
-                target=_work, args=(member, todo, self._done), daemon=True, name=f"qwen3tts-{member.index}"
-            )
+            threading.Thread(target=_work, args=(member, todo), daemon=True, name=f"qwen3tts-{member.index}")
             for member, todo in zip(_members(size), self._todo, strict=True)
         ]
         for thread in self._threads:
             thread.start()
 
     def run(self, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-        self._wait()
-        self._pending = len(self._todo)
-        for todo in self._todo:
-            todo.put((function, arguments))
-        failure = self._wait()
-        if failure is not None:
-            raise failure
-
-    def _wait(self) -> BaseException | None:
-        failure: BaseException | None = None
-        while self._pending:
-            failure = self._done.get() or failure
-            self._pending -= 1
-        return failure
+        wait(self._calls)
+        self._calls = [Future() for _ in self._todo]
+        for todo, call in zip(self._todo, self._calls, strict=True):
+            todo.put((call, function, arguments))
+        wait(self._calls)
+        for call in self._calls:
+            call.result()
 
     def stop(self) -> None:
         for todo in self._todo:
@@ -145,16 +147,16 @@ class _Crew:
                 thread.join()
 
 
-def _work(member: Member, todo: SimpleQueue[Any], done: SimpleQueue[BaseException | None]) -> None:
+def _work(member: Member, todo: SimpleQueue[Any]) -> None:
     while (task := todo.get()) is not None:
-        function, arguments = task
+        call, function, arguments = task
         try:
             function(member, *arguments)
         except BaseException as failure:
-            done.put(failure)
+            call.set_exception(failure)
         else:
-            done.put(None)
-        del task, function, arguments  # a sleeping thread must not keep a model's weights alive
+            call.set_result(None)
+        del task, call, function, arguments  # a sleeping thread must not keep a model's weights alive
 
 
 def _members(size: int) -> list[Member]:

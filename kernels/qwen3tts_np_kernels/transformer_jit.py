@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .attention_jit import attend, norm_rotate
-from .cpu import inner
+from .cpu import inlined, inner
 from .norm_jit import rms_norm_row
 from .pack import BLOCK
 from .simd import LANES, add, load, mul, silu, store
-from .stack_jit import Levels, Stack, multiply, quantise
+from .stack_jit import Levels, Stack, multiply
 from .threads_jit import Member, barrier, share
 
 F32 = NDArray[np.float32]
@@ -88,7 +88,7 @@ class Work(NamedTuple):
     scores: F32  # [threads, room]
     levels: NDArray[np.int8]  # [threads, M * widest input]
     scales: F32  # [threads, ...]
-    sums: NDArray[np.int32]  # [threads, ...]
+    zeros: NDArray[np.int32]  # [threads, ...]
 
 
 @inner
@@ -109,7 +109,7 @@ def normalise(x: F32, count: int, weight: F32, sizes: Sizes, y: F32) -> None:
         rms_norm_row(x, at, weight, 0, sizes.width, sizes.hidden_size, sizes.eps, y, at)
 
 
-@inner
+@inlined
 def _self_attention(
     me: Member, w: Transformer, layer: int, columns: Columns, count: int, cache: Cache, work: Work
 ) -> None:
@@ -121,14 +121,12 @@ def _self_attention(
     normalise(work.x, count, w.input_norm[layer], sizes, h)
     blocks = rows // BLOCK
     own = levels_of(me, work)
-    quantise(w.qkv, h, count, own)
-    multiply(w.qkv, layer, h, own, count, work.qkv, sizes.kv_heads * rows, first * blocks, end * blocks)
+    multiply(w.qkv, layer, h, count, work.qkv, sizes.kv_heads * rows, first * blocks, end * blocks, own)
     for kv_head in range(first, end):
         _attend_head(me, w, layer, kv_head, columns, count, cache, work)
     barrier(me)
 
-    quantise(w.o_proj, work.context, count, own)
-    _add_product(me, w.o_proj, layer, work.context, own, count, sizes.width, work)
+    _add_product(me, w.o_proj, layer, work.context, count, sizes.width, work)
     barrier(me)
 
 
@@ -163,21 +161,20 @@ def _attend_head(
         )  # fmt: skip
 
 
-@inner
+@inlined
 def _place(item: int, layer: int, kv_head: int, sizes: Sizes, cache: Cache) -> int:
     """Where the keys and values of one head of one item begin."""
     return ((item * sizes.layers + layer) * sizes.kv_heads + kv_head) * cache.room * 2 * sizes.half
 
 
-@inner
+@inlined
 def _mlp(me: Member, w: Transformer, layer: int, count: int, work: Work) -> None:
     sizes = w.sizes
     h = work.normed[me.index]
     normalise(work.x, count, w.post_norm[layer], sizes, h)
-    own = levels_of(me, work)
-    quantise(w.gate_up, h, count, own)
     first, end = share(me, sizes.feed_forward // BLOCK)
-    multiply(w.gate_up, layer, h, own, count, work.product, 2 * sizes.feed_forward, 2 * first, 2 * end)
+    own = levels_of(me, work)
+    multiply(w.gate_up, layer, h, count, work.product, 2 * sizes.feed_forward, 2 * first, 2 * end, own)
     for c in range(count):
         for block in range(first, end):
             gate = (c * sizes.feed_forward + block * BLOCK) * 2
@@ -185,24 +182,21 @@ def _mlp(me: Member, w: Transformer, layer: int, count: int, work: Work) -> None
             store(work.gated, c * sizes.feed_forward + block * BLOCK, gated)
     barrier(me)
 
-    quantise(w.down_proj, work.gated, count, own)
-    _add_product(me, w.down_proj, layer, work.gated, own, count, sizes.width, work)
+    _add_product(me, w.down_proj, layer, work.gated, count, sizes.width, work)
     barrier(me)
 
 
-@inner
-def _add_product(
-    me: Member, stack: Stack, layer: int, x: F32, levels: Levels, count: int, width: int, work: Work
-) -> None:
+@inlined
+def _add_product(me: Member, stack: Stack, layer: int, x: F32, count: int, width: int, work: Work) -> None:
     """work.x += matrix ``layer`` of the stack times x: this thread's rows."""
     first, end = share(me, width // BLOCK)
-    multiply(stack, layer, x, levels, count, work.product, width, first, end)
+    multiply(stack, layer, x, count, work.product, width, first, end, levels_of(me, work))
     for c in range(count):
         for i in range(c * width + first * BLOCK, c * width + end * BLOCK, LANES):
             store(work.x, i, add(load(work.x, i), load(work.product, i)))
 
 
-@inner
+@inlined
 def levels_of(me: Member, work: Work) -> Levels:
     """This thread's room for quantised inputs."""
-    return Levels(work.levels[me.index], work.scales[me.index], work.sums[me.index])
+    return Levels(work.levels[me.index], work.scales[me.index], work.zeros[me.index])

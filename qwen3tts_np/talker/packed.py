@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from qwen3tts_np_kernels import decode_jit as kernels
 from qwen3tts_np_kernels.bfloat16 import round_ref, widen_ref
 from qwen3tts_np_kernels.pack import BLOCK, FORMATS, Format, empty, pack, pack_levels
-from qwen3tts_np_kernels.stack_jit import FloatStack, Int4Stack, Int8Stack, Stack
+from qwen3tts_np_kernels.stack_jit import Stack, new_stack
 from qwen3tts_np_kernels.transformer_jit import STEP, Sizes, Transformer
 
 from ..checkpoint.keys import Embedding, load
@@ -149,14 +149,10 @@ def _transformer(
         eps=c.rms_norm_eps,
     )
     head, layers = 2 * sizes.half, w.layers
+    heads = sizes.heads + 2 * sizes.kv_heads  # of queries, keys and values
     return Transformer(
         sizes,
-        qkv=_stack(
-            [partial(_qkv, w, sizes, form) for w in layers],
-            (sizes.heads + 2 * sizes.kv_heads) * head,
-            sizes.width,
-            form,
-        ),
+        qkv=_stack([partial(_qkv, w, sizes, form) for w in layers], heads * head, sizes.width, form),
         o_proj=_stack([partial(_o_proj, w, sizes, form) for w in layers], sizes.width, sizes.heads * head, form),
         gate_up=_stack([partial(_gate_up, w, sizes, form) for w in layers], 2 * sizes.feed_forward, sizes.width, form),
         down_proj=_stack([partial(_take, w.down_proj, form) for w in layers], sizes.width, sizes.feed_forward, form),
@@ -262,9 +258,7 @@ def _stack(matrices: Sequence[Callable[[], Matrix]], rows: int, inputs: int, for
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy works outside the GIL
         list(pool.map(fill_in, range(len(matrices))))
-    if form.bits is None:
-        return FloatStack(arena.values, size, inputs)
-    return (Int4Stack if form.bits == 4 else Int8Stack)(arena.values, arena.scales, size, inputs)
+    return new_stack(arena, size, inputs)
 
 
 def _take(tensor: Any, form: Format | None) -> Matrix:

@@ -156,6 +156,18 @@ class DecodeSession:
         self._step += 1
         return None if self._ended else Frame(going, batch.codes[going])
 
+    @property
+    def logits(self) -> Array:
+        """Logits [B, V] of the next code 0 of each item; an item that has ended keeps its last ones."""
+        rows = self._batch.logits.reshape(len(self._batch.length), -1)
+        return rows[:, : self._config.vocab_size].copy()
+
+    @property
+    def hidden(self) -> Array:
+        """The talker's hidden state [B, H] of the last position of each item, after its final norm."""
+        rows = self._batch.hidden.reshape(len(self._batch.length), -1)
+        return rows[:, : self._config.hidden_size].copy()
+
     def _make_room(self, used: int, needed: int) -> None:
         """A cache of at least ``needed`` positions, of which ``used`` are kept."""
         sizes, items = self._packed.model.talker.layers.sizes, len(self._batch.length)
@@ -215,7 +227,7 @@ def _new_work(model: kernels.Model, columns: int, threads: int, text_width: int)
         scores=np.zeros((threads, model.predictor.layers.sizes.heads), np.float32),
         levels=own(widest, np.int8),
         scales=own(widest // 32, np.float32),
-        sums=own(widest // 32, np.int32),
+        zeros=own(widest // 32, np.int32),
     )
 
 
