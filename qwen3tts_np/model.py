@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,9 @@ from .text.prompt import Prompt, Voice, build_prompt, supported_languages
 from .text.templates import instruct_ids, reference_ids, text_ids
 from .text.tokenizer import Pretokenizer, Tokenizer
 from .voice import Fingerprint, VoiceClonePromptItem, check_fits, digest, voice_prompt_items
+
+if TYPE_CHECKING:
+    from .speaker.fast_encoder import FastSpeakerEncoder
 
 Samples = NDArray[np.float32]  # mono, in [-1, 1]
 Seed = int | Sequence[int | None] | None
@@ -241,7 +244,10 @@ class Qwen3TTSModel:
         with threadpool_limits(self.threads):
             codes = self._encode_references(clips)
             embeddings = [
-                speaker_embedding(resample(wave, sr, c.sample_rate), self.speaker_encoder, c) for wave, sr in clips
+                speaker_embedding(
+                    resample(wave, sr, c.sample_rate), self.speaker_encoder, c, self._fast_speaker_encoder
+                )
+                for wave, sr in clips
             ]
         return [
             VoiceClonePromptItem(
@@ -249,6 +255,16 @@ class Qwen3TTSModel:
             )
             for code, embedding, alone, transcript in zip(codes, embeddings, x_vector_only, texts, strict=True)
         ]
+
+    @cached_property
+    def _fast_speaker_encoder(self) -> FastSpeakerEncoder | None:
+        """Packed at the first clip: most models never hear one."""
+        if isinstance(self.backend, Reference) or self.speaker_encoder is None:
+            return None
+        from .speaker.fast_encoder import FastSpeakerEncoder
+
+        assert self.config.speaker_encoder_config is not None
+        return FastSpeakerEncoder.pack(self.speaker_encoder, self.config.speaker_encoder_config)
 
     def _encode_references(self, clips: list[tuple[Samples, int]]) -> list[Ints]:
         """Clips of one rate are encoded as a batch and others one by one: the official choice, and the last code of a

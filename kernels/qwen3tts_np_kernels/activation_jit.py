@@ -1,8 +1,11 @@
-"""Pointwise functions over rows [T, channels], applied where a kernel has its rows: compiled twin of activation.py."""
+"""Pointwise functions over rows [T, channels], which convolutions apply to what they have just made.
+
+Compiled twin of activation.py.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,12 +38,13 @@ from .simd import (
 )
 
 F32 = NDArray[np.float32]
+Floats = NDArray[np.floating[Any]]
 
-IDENTITY, SNAKE, ELU, GELU, RELU = range(5)
+_NOTHING, _SNAKE, _ELU, _GELU, _RELU = range(5)
 
 
 class Activation(NamedTuple):
-    """Which function, and for SnakeBeta its two numbers for each channel."""
+    """Which function, if any, and for SnakeBeta its two numbers for each channel."""
 
     kind: int
     frequency: F32
@@ -52,10 +56,10 @@ class Activation(NamedTuple):
 
 
 _NONE = np.zeros(0, np.float32)
-identity = Activation(IDENTITY, _NONE, _NONE)
-elu = Activation(ELU, _NONE, _NONE)
-gelu = Activation(GELU, _NONE, _NONE)
-relu = Activation(RELU, _NONE, _NONE)
+NOTHING = Activation(_NOTHING, _NONE, _NONE)
+ELU = Activation(_ELU, _NONE, _NONE)
+GELU = Activation(_GELU, _NONE, _NONE)
+RELU = Activation(_RELU, _NONE, _NONE)
 
 
 def snake_beta(alpha: F32, beta: F32, width: int) -> Activation:
@@ -63,15 +67,15 @@ def snake_beta(alpha: F32, beta: F32, width: int) -> Activation:
     frequency, gain = np.zeros(width, np.float32), np.zeros(width, np.float32)
     frequency[: len(alpha)] = np.exp(alpha)
     gain[: len(beta)] = 1 / (np.exp(beta) + 1e-9)
-    return Activation(SNAKE, frequency, gain)
+    return Activation(_SNAKE, frequency, gain)
 
 
 def activate(x: F32, activation: Activation, out: F32) -> None:
     """out = activation(x). Both float32 [T, W], contiguous, W whole vectors; they may be the same array."""
     _check_rows("activate", x=x, out=out)
     if x.shape != out.shape or activation.gain.size not in (0, x.shape[1]):
-        shapes = f"x{list(x.shape)}, out{list(out.shape)} and {activation.gain.size} gains"
-        raise ValueError(f"activate: {shapes} do not fit")
+        shapes = f"x{list(x.shape)}, out{list(out.shape)}"
+        raise ValueError(f"activate: {shapes} and SnakeBeta for {activation.gain.size} channels do not fit")
     if compiled():
         activate_rows(x.reshape(-1), 0, x.size, x.shape[1], *activation, out.reshape(-1))
     else:
@@ -90,41 +94,38 @@ def silu_gate(x: F32, out: F32) -> None:
         out[:] = silu_ref(x[:, :width]) * x[:, width:]
 
 
-def activation_ref(x: F32, activation: Activation) -> NDArray[np.floating]:
+def activation_ref(x: Floats, activation: Activation) -> Floats:
     """Any shape [..., channels]."""
-    if activation.kind == SNAKE:
+    if activation.kind == _SNAKE:
         wave = np.sin(x * activation.frequency)
         return x + wave * wave * activation.gain
-    return {IDENTITY: np.asarray, ELU: elu_ref, GELU: gelu_ref, RELU: lambda x: np.maximum(x, 0)}[activation.kind](x)
+    if activation.kind == _RELU:
+        return np.maximum(x, 0)
+    return {_ELU: elu_ref, _GELU: gelu_ref}.get(activation.kind, np.asarray)(x)
 
 
 def _check_rows(function: str, **arrays: F32) -> None:
     for name, array in arrays.items():
         if array.dtype != np.float32 or array.ndim != 2 or array.shape[1] % LANES or not array.flags.c_contiguous:
-            shape = f"{array.dtype} {list(array.shape)}"
-            raise ValueError(f"{function}: {name} is {shape}, expected contiguous float32 rows of vectors of {LANES}")
+            found = f"{array.dtype} {list(array.shape)}"
+            raise ValueError(f"{function}: {name} is {found}, expected contiguous float32 rows of {LANES} n values")
 
 
 @kernel
-def activate_rows(
-    x: F32, first: int, end: int, width: int, kind: int, frequency: F32, gain: F32, y: F32
-) -> None:
-    """y[first:end] = activation(x[first:end]), whole rows of ``width`` values."""
-    if kind == SNAKE:
+def activate_rows(x: F32, first: int, end: int, width: int, kind: int, frequency: F32, gain: F32, y: F32) -> None:
+    """y[first:end] = activation(x[first:end]), whole rows of ``width`` values; nothing is done for ``NOTHING``."""
+    if kind == _SNAKE:
         for row in range(first, end, width):
             snake_row(x, row, width, frequency, gain, y)
-    elif kind == ELU:
+    elif kind == _ELU:
         for i in range(first, end, LANES):
             store(y, i, _elu(load(x, i)))
-    elif kind == GELU:
+    elif kind == _GELU:
         for i in range(first, end, LANES):
             store(y, i, _gelu(load(x, i)))
-    elif kind == RELU:
+    elif kind == _RELU:
         for i in range(first, end, LANES):
             store(y, i, maximum(load(x, i), zeros()))
-    else:
-        for i in range(first, end, LANES):
-            store(y, i, load(x, i))
 
 
 @kernel

@@ -20,7 +20,7 @@ from llvmlite import ir
 from numba import types
 from numpy.typing import NDArray
 
-from .activation_jit import Activation, activate_rows, activation_ref, identity
+from .activation_jit import NOTHING, Activation, activate_rows, activation_ref
 from .conv import conv1d_ref, depthwise_conv1d_ref
 from .cpu import REGISTERS, compiled, kernel
 from .simd import (
@@ -46,6 +46,7 @@ from .simd import (
 )
 
 F32 = NDArray[np.float32]
+Floats = NDArray[np.floating[Any]]
 
 TILE_ROWS, TILE_VECTORS = (12, 2) if REGISTERS == 32 else (6, 1)
 _CACHED = 1 << 16  # floats of a result that are activated while they are in the second-level cache
@@ -67,7 +68,7 @@ def width(channels: int) -> int:
     return -(-channels // step) * step
 
 
-def pack_conv(weight: NDArray[np.floating[Any]], bias: NDArray[np.floating[Any]] | None = None) -> Convolution:
+def pack_conv(weight: Floats, bias: Floats | None = None) -> Convolution:
     """weight [out, in, taps] or, for a matrix, [out, in]; bias [out]."""
     outputs, inputs, taps = weight.shape if weight.ndim == 3 else (*weight.shape, 1)
     packed = np.zeros((width(outputs) // LANES, taps, inputs, LANES), np.float32)
@@ -79,7 +80,7 @@ def pack_conv(weight: NDArray[np.floating[Any]], bias: NDArray[np.floating[Any]]
     return Convolution(packed.reshape(-1), _padded(bias, outputs), taps, inputs, outputs)
 
 
-def transposed_as_conv(weight: F32, bias: F32, stride: int) -> tuple[F32, F32]:
+def transposed_as_conv(weight: Floats, bias: Floats, stride: int) -> tuple[F32, F32]:
     """A transposed convolution as a convolution whose rows [stride * width(out)] are ``stride`` rows [width(out)].
 
     weight [in, out, taps], taps a multiple of stride -> weight [stride * width(out), in, taps / stride] and its bias.
@@ -99,7 +100,7 @@ def unpack_conv(w: Convolution) -> tuple[F32, F32]:
     return weight[: w.outputs], w.bias[: w.outputs]
 
 
-def _padded(bias: F32 | None, outputs: int) -> F32:
+def _padded(bias: Floats | None, outputs: int) -> F32:
     padded = np.zeros(width(outputs), np.float32)
     if bias is not None:
         padded[:outputs] = bias
@@ -114,32 +115,27 @@ def conv(
     stride: int = 1,
     dilation: int = 1,
     residual: bool = False,
-    activation: Activation = identity,
+    activation: Activation = NOTHING,
     activated: F32 | None = None,
 ) -> None:
-    """y = convolution of x, or y + it where ``residual``; then activated = activation(y).
+    """y = convolution of x, or y + it where ``residual``; then activated, by default y, = activation(y).
 
     Contiguous float32: x [T', at least inputs], y and activated [T, width(outputs)]; T' at least
-    (T - 1) stride + (taps - 1) dilation + 1. ``activated`` may be y. TypeError or ValueError for anything else.
+    (T - 1) stride + (taps - 1) dilation + 1. TypeError or ValueError for anything else.
     """
     rows = len(y)
     needed = (rows - 1) * stride + (w.taps - 1) * dilation + 1
     _check("x", x, needed, w.inputs, exact=False)
-    _check("y", y, rows, len(w.bias))
-    if activated is not None:
-        _check("activated", activated, rows, len(w.bias))
-    if rows == 0:
-        return
-    if not compiled():
-        _conv_ref(x[:needed], w, y, stride, dilation, residual)
-        if activated is not None:
-            activated[:] = activation_ref(y, activation)
-        return
     out = y if activated is None else activated
-    shown = activation if activated is not None else identity
-    _conv(
-        x.reshape(-1), x.shape[1], stride, dilation, *w[:4], y.reshape(-1), residual, *shown, out.reshape(-1)
-    )
+    _check("y", y, rows, len(w.bias))
+    _check("activated", out, rows, len(w.bias))
+    if compiled():
+        inside = x.reshape(-1), x.shape[1], stride, dilation
+        _conv(*inside, w.weight, w.bias, w.taps, w.inputs, y.reshape(-1), int(residual), *activation, out.reshape(-1))
+    elif rows:
+        _conv_ref(x[:needed], w, y, stride, dilation, residual)
+        if activation.kind:
+            out[:] = activation_ref(y, activation)
 
 
 def _check(name: str, array: F32, rows: int, columns: int, exact: bool = True) -> None:
@@ -206,7 +202,7 @@ def _tile_of_height(height: int) -> Any:
         inputs: int,
         y: F32,
         y_at: int,
-        residual: bool,
+        residual: int,
     ) -> None:
         block, y_width = taps * inputs * LANES, bias.size
         sums = _load_grid(bias, channel, 0, height)
@@ -236,7 +232,7 @@ def _conv(
     taps: int,
     inputs: int,
     y: F32,
-    residual: bool,
+    residual: int,
     kind: int,
     frequency: F32,
     gain: F32,
@@ -247,13 +243,10 @@ def _conv(
     row_step, tap_step = stride * x_width, dilation * x_width
     band = max(_CACHED // y_width // TILE_ROWS, 1) * TILE_ROWS
     for first in range(0, rows, band):
-        end = min(first + band, rows)
-        multiply(
-            x, first * row_step, row_step, tap_step, weight, 0, bias, taps, inputs,
-            y, first * y_width, end - first, residual
-        )
+        count, x_at, y_at = min(band, rows - first), first * row_step, first * y_width
+        multiply(x, x_at, row_step, tap_step, weight, np.int64(0), bias, taps, inputs, y, y_at, count, residual)
         if kind:
-            activate_rows(y, first * y_width, end * y_width, y_width, kind, frequency, gain, activated)
+            activate_rows(y, y_at, y_at + count * y_width, y_width, kind, frequency, gain, activated)
 
 
 @kernel
@@ -270,9 +263,12 @@ def multiply(
     y: F32,
     y_at: int,
     rows: int,
-    residual: bool,
+    residual: int,
 ) -> None:
-    """``rows`` results from y[y_at] on: row r, tap j reads x from ``x_at + r * row_step + j * tap_step`` on."""
+    """``rows`` results from y[y_at] on: row r, tap j reads x from ``x_at + r * row_step + j * tap_step`` on.
+
+    Trap: Numba compiles all of this anew for a call with literal numbers, so write ``np.int64(0)``.
+    """
     width = bias.size
     for channel in range(0, width, TILE_VECTORS * LANES):
         row = 0
@@ -297,7 +293,7 @@ class DepthwiseConvolution(NamedTuple):
     bias: F32  # [width(channels)]
 
 
-def pack_depthwise(weight: F32, bias: F32) -> DepthwiseConvolution:
+def pack_depthwise(weight: Floats, bias: Floats) -> DepthwiseConvolution:
     """weight [C, 1, taps], bias [C]."""
     packed = np.zeros((weight.shape[2], width(len(weight))), np.float32)
     packed[:, : len(weight)] = weight[:, 0].T
@@ -335,7 +331,7 @@ class MonoConvolution(NamedTuple):
     bias: float
 
 
-def pack_mono(weight: F32, bias: F32) -> MonoConvolution:
+def pack_mono(weight: Floats, bias: Floats) -> MonoConvolution:
     """weight [1, in, taps], bias [1]."""
     packed = np.zeros((weight.shape[2], width(weight.shape[1])), np.float32)
     packed[:, : weight.shape[1]] = weight[0].T

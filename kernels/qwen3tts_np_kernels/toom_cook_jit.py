@@ -30,7 +30,7 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-from .activation_jit import Activation, activation_ref, identity, snake_row
+from .activation_jit import NOTHING, Activation, activation_ref, snake_row
 from .conv import conv1d_ref
 from .conv_jit import multiply, width
 from .cpu import compiled, kernel
@@ -45,7 +45,9 @@ from .simd import (
     f32x16,
     load,
     load_tile,
+    store,
     store_tile,
+    zeros,
 )
 
 F32 = NDArray[np.float32]
@@ -70,7 +72,7 @@ class Scheme:
     def matrices(self) -> tuple[Matrix, Matrix, Matrix]:
         """A [results, products], G [products, taps], B [products, products].
 
-        A product may be scaled at will, one way in G and the other in B: by powers of two, so that both have one size.
+        A product may be scaled at will, one way in G and the other in B: by powers of two, until both are of one size.
         """
         points = (Fraction(0), *(sign * p for p in self.pairs for sign in (1, -1)))
         a, g, b = (np.zeros((self.products, n)) for n in (self.results, self.taps, self.products))
@@ -89,9 +91,8 @@ def _expand(roots: list[Fraction]) -> list[float]:
     """Coefficients of the polynomial with these roots, lowest power first."""
     zero, polynomial = Fraction(0), [Fraction(1)]
     for root in roots:
-        polynomial = [
-            high - root * low for high, low in zip([zero, *polynomial], [*polynomial, zero], strict=True)
-        ]
+        shifted, padded = [zero, *polynomial], [*polynomial, zero]
+        polynomial = [high - root * low for high, low in zip(shifted, padded, strict=True)]
     return list(map(float, polynomial))
 
 
@@ -112,7 +113,7 @@ class MinimalFilter(NamedTuple):
     outputs: int
 
 
-def pack_minimal(weight: F32, bias: F32) -> MinimalFilter:
+def pack_minimal(weight: NDArray[np.floating[Any]], bias: NDArray[np.floating[Any]]) -> MinimalFilter:
     """weight [out, in, 7 or 2], bias [out]."""
     outputs, inputs, taps = weight.shape
     _, g, _ = SCHEMES[taps].matrices
@@ -139,13 +140,12 @@ def minimal_conv(
     *,
     frame: int,
     dilation: int = 1,
-    activation: Activation = identity,
+    activation: Activation = NOTHING,
     activated: F32 | None = None,
 ) -> None:
-    """y = convolution of x, whose frames have ``frame`` rows; then activated = activation(y).
+    """y = convolution of x, whose frames have ``frame`` rows; then activated, by default y, = SnakeBeta of y if given.
 
     Contiguous float32: x [T + (taps - 1) dilation, width(inputs)], y and activated [T, width(outputs)], T whole frames.
-    ``activated`` may be y.
     """
     out = y if activated is None else activated
     past = (w.taps - 1) * dilation
@@ -161,14 +161,13 @@ def minimal_conv(
         raise ValueError(f"minimal_conv: {len(y)} rows are not a multiple of frame={frame}")
     if compiled():
         starts, counts = tiles(SCHEMES[w.taps].results, frame, dilation)
-        shown = activation if activated is not None else identity
         flat = x.reshape(-1), x.shape[1], dilation, *w[:4], y.reshape(-1)
-        _minimal_conv(*flat, *shown, out.reshape(-1), frame, starts, counts)
+        _minimal_conv(*flat, *activation, out.reshape(-1), frame, starts, counts)
     else:
         y[:] = 0
         y[:, : w.outputs] = conv1d_ref(x[:, : w.inputs].T, *unpack_minimal(w), dilation=dilation).T
-        if activated is not None:
-            activated[:] = activation_ref(y, activation)
+        if activation.kind:
+            out[:] = activation_ref(y, activation)
 
 
 def tiles(results: int, frame: int, dilation: int) -> tuple[Ints, Ints]:
@@ -233,9 +232,9 @@ def _tile_kernels(scheme: Scheme) -> Any:
         """All values for all channels. ``known`` results are in the frame; inputs that serve others only are zeros."""
         step = dilation * columns
         if known < results:
-            patch[: count * columns] = np.float32(0)
-            for row in range(known + others):
-                patch[row * columns : (row + 1) * columns] = x[at + row * step : at + row * step + columns]
+            for row in range(count):
+                for i in range(0, columns, LANES):
+                    store(patch, row * columns + i, load(x, at + row * step + i) if row < known + others else zeros())
             x, at, step = patch, 0, columns
         for i in range(0, columns, LANES):
             store_tile(values, to + i, stride, _evaluate(load_tile(x, at + i, step, count)))
@@ -255,7 +254,8 @@ def _tile_kernels(scheme: Scheme) -> Any:
                 store_tile(patch, i, columns, rows)
         if known < results:
             for row in range(known):
-                y[at + row * step : at + row * step + columns] = patch[row * columns : (row + 1) * columns]
+                for i in range(0, columns, LANES):
+                    store(y, at + row * step + i, load(patch, row * columns + i))
 
     return evaluate, read_off
 
@@ -289,6 +289,7 @@ def _minimal_conv(
     x_step, y_step = band * x_width + LANES, band * y_width + LANES  # a line more: not all on one line of the cache
     values, products = np.empty(count * x_step, np.float32), np.empty(count * y_step, np.float32)
     patch, nothing = np.empty(count * max(x_width, y_width), np.float32), np.zeros(y_width, np.float32)
+    zero, one = np.int64(0), np.int64(1)
     for first in range(0, all_tiles, band):
         here = min(band, all_tiles - first)
         for i in range(here):
@@ -300,7 +301,7 @@ def _minimal_conv(
                 _evaluate_2(x, at, x_width, dilation, counts[tile], patch, values, i * x_width, x_step)
         for product in range(count):
             v, w, p = product * x_step, product * y_width * inputs, product * y_step
-            multiply(values, v, x_width, 0, weight, w, nothing, 1, inputs, products, p, here, False)
+            multiply(values, v, x_width, zero, weight, w, nothing, one, inputs, products, p, here, zero)
         for i in range(here):
             of_frame, tile = divmod(first + i, starts.size)
             at = (of_frame * frame + starts[tile]) * y_width

@@ -10,6 +10,7 @@ threads and the length of the blocks change nothing, not even the last bit.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -33,16 +34,20 @@ class Stream:
         self._moved = threading.Condition()
         self._stopped = False
 
-    def run(self, team: Team, x: Rows, y: F32, block_rows: int, work: Callable[[Any, Block], F32]) -> None:
+    def run(self, team: Team, x: Rows, y: Rows, block_rows: int, work: Callable[[Any, Block], Rows]) -> None:
         """Fill y with work(x), block by block: about ``block_rows`` rows each, as many at once as there are threads.
 
         x [T, ...] and y [T, ...] hold the next T rows; ``work`` may return the rows of a block in any shape.
+        RuntimeError if a former run was cut short: what the layers have kept of it is useless.
         """
+        if self._stopped:
+            raise RuntimeError("this stream has failed before; start a new one")
+        if len(x) == 0:
+            return
         blocks = min(-(-len(x) // (block_rows * team.size)) * team.size, len(x))
         edges = [len(x) * i // blocks for i in range(blocks + 1)]
-        ahead = [
-            (slice(*edges[i : i + 2]), Block(self, self._blocks + i, self._position + edges[i])) for i in range(blocks)
-        ]
+        slices = [slice(*edge) for edge in itertools.pairwise(edges)]
+        ahead = [(now, Block(self, self._blocks + i, self._position + now.start)) for i, now in enumerate(slices)]
 
         def follow(me: Member) -> None:
             try:
@@ -76,7 +81,7 @@ class Block:
         self._stream, self._number = stream, number
 
     def after_past(self, layer: str, x: F32, past: int) -> F32:
-        """x, its first ``past`` rows filled with the last that ``layer`` read, at first zeros; keeps the last of x.
+        """x, its first ``past`` rows filled with the last that ``layer`` read, zeros at first; keeps the last of x.
 
         Call it once in every block for every layer, when all other rows of x are written.
         """

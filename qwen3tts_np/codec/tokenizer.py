@@ -27,6 +27,7 @@ from .encoder import CodecEncoder, encode
 
 if TYPE_CHECKING:
     from .fast_decoder import FastCodecDecoder
+    from .fast_encoder import FastCodecEncoder
 
 Codes = NDArray[np.int64]
 
@@ -44,7 +45,8 @@ class Qwen3TTSTokenizer:
     config: CodecConfig
     encoder: CodecEncoder
     decoder: CodecDecoder
-    fast_decoder: FastCodecDecoder | None = None  # the compiled twin of decoder
+    fast_encoder: FastCodecEncoder | None = None  # the compiled twins
+    fast_decoder: FastCodecDecoder | None = None
 
     @classmethod
     def from_pretrained(
@@ -69,19 +71,25 @@ class Qwen3TTSTokenizer:
         config = read_codec_config(folder)
         checkpoint = Checkpoint.open(folder)
         check(checkpoint, codec_specs(config))
-        groups, fast = config.encoder_valid_num_quantizers, None
+        groups = config.encoder_valid_num_quantizers
+        twins: tuple[FastCodecEncoder, FastCodecDecoder] | tuple[()] = ()
         if runs_compiled(backend, float_type):
             # Numba takes half a second to import: only who needs it pays.
             from qwen3tts_np_kernels.threads_jit import Team
 
             from .fast_decoder import FastCodecDecoder
+            from .fast_encoder import FastCodecEncoder
 
-            fast = FastCodecDecoder.load(checkpoint, config.decoder_config, Team(threads or available_cores()))
+            team = Team(threads or available_cores())
+            twins = (
+                FastCodecEncoder.load(checkpoint, config.encoder_config, groups, team),
+                FastCodecDecoder.load(checkpoint, config.decoder_config, team),
+            )
         return cls(
             config,
             CodecEncoder.load(checkpoint, config.encoder_config, groups, float_type),
             CodecDecoder.load(checkpoint, config.decoder_config, float_type),
-            fast,
+            *twins,
         )
 
     def encode(
@@ -150,6 +158,8 @@ class Qwen3TTSTokenizer:
         samples = self.get_encode_downsample_rate()
         whole_frames = -(-len(wave) // samples) * samples
         padded = np.pad(wave, (0, min(whole_frames, longest) - len(wave)))
+        if self.fast_encoder is not None and len(padded) and not tracing():
+            return self.fast_encoder.encode(padded).astype(np.int64)
         dtype = self.encoder.weights.downsample.weight.dtype
         return encode(padded.astype(dtype), self.encoder).astype(np.int64)
 

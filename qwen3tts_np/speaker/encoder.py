@@ -10,18 +10,27 @@ Shapes: C channels, T mel frames.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ..checkpoint.tables import Conv, Res2NetWeights, SERes2NetWeights, SpeakerEncoderWeights
 from ..config import SpeakerEncoderConfig
 from ..errors import RequestError
 from ..ops import Array, conv1d, sigmoid, softmax
-from ..trace import record
+from ..trace import record, tracing
 from .mel import HOP, PAD, log_mel
 
+if TYPE_CHECKING:
+    from .fast_encoder import FastSpeakerEncoder
 
-def speaker_embedding(audio: Array, w: SpeakerEncoderWeights, c: SpeakerEncoderConfig) -> Array:
+
+def speaker_embedding(
+    audio: Array, w: SpeakerEncoderWeights, c: SpeakerEncoderConfig, fast: FastSpeakerEncoder | None = None
+) -> Array:
     """audio [samples], mono at ``c.sample_rate`` -> [H], computed in the type of the weights.
+
+    ``fast``: the same weights for the compiled kernels, which are used except in a trace.
 
     ``RequestError`` for a clip shorter than :func:`shortest_clip`.
     """
@@ -32,6 +41,8 @@ def speaker_embedding(audio: Array, w: SpeakerEncoderWeights, c: SpeakerEncoderC
             f"the speaker encoder needs at least {shortest} ({1000 * shortest / c.sample_rate:.0f} ms)"
         )
     mel = log_mel(audio.astype(w.fc.weight.dtype))
+    if fast is not None and not tracing():
+        return fast(mel)
     record("speaker_encoder.mel", mel)
     return speaker_encoder(mel, w, c, "speaker_encoder")
 

@@ -1,0 +1,98 @@
+"""The nearest codebook entry: compiled twin of rvq.py. A lookup is one NumPy index for each codebook, and stays one."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .conv_jit import Convolution, multiply, pack_conv
+from .cpu import compiled, kernel
+from .rvq import nearest_ref
+from .simd import (
+    LANES,
+    add,
+    add_int,
+    as_float,
+    as_int,
+    greater,
+    lane_numbers,
+    load,
+    maximum,
+    select,
+    splat,
+    splat_int,
+    sqrt,
+    store,
+    store_int,
+    zeros,
+)
+
+F32 = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+_BAND = 48  # rows whose distances to all entries are worked out together
+
+
+class Codebook(NamedTuple):
+    """The entries, and -2 entries and their squared lengths as weights and bias of a matrix product."""
+
+    entries: F32  # [C, E]
+    products: Convolution
+
+
+def pack_codebook(entries: NDArray[np.floating[Any]]) -> Codebook:
+    """entries [C, E]. Lanes beyond the last entry are infinitely far away."""
+    products = pack_conv(-2 * entries, np.sum(entries * entries, axis=1))
+    products.bias[len(entries) :] = np.inf
+    return Codebook(entries.astype(np.float32, copy=False), products)
+
+
+def nearest(x: F32, codebook: Codebook) -> Ints:
+    """The entry at the smallest Euclidean distance; of entries that tie, the first. x float32 [T, E] -> [T].
+
+    As in ``nearest_ref``, |x|² - 2 x·e + |e|² is rounded at every step, and its root decides.
+    """
+    size = codebook.entries.shape[1]
+    if x.dtype != np.float32 or x.ndim != 2 or x.shape[1] != size or not x.flags.c_contiguous:
+        raise ValueError(f"nearest: x is {x.dtype} {list(x.shape)}, expected contiguous float32 [T, {size}]")
+    if not compiled():
+        return nearest_ref(x, codebook.entries)
+    codes = np.empty(len(x), np.int64)
+    _nearest(x.reshape(-1), codebook.products.weight, codebook.products.bias, size, codes)
+    return codes
+
+
+@kernel
+def _nearest(x: F32, weight: F32, lengths: F32, size: int, codes: Ints) -> None:
+    distances = np.empty(_BAND * lengths.size, np.float32)
+    best, chosen = np.empty(LANES, np.float32), np.empty(LANES, np.int32)
+    for first in range(0, codes.size, _BAND):
+        rows = min(_BAND, codes.size - first)
+        zero, one = np.int64(0), np.int64(1)
+        multiply(x, first * size, size, zero, weight, zero, lengths, one, size, distances, zero, rows, zero)
+        for row in range(rows):
+            square = np.float32(0)
+            for i in range((first + row) * size, (first + row + 1) * size):
+                square += x[i] * x[i]
+            codes[first + row] = _smallest(distances, row * lengths.size, lengths.size, square, best, chosen)
+
+
+@kernel
+def _smallest(distances: F32, at: int, count: int, square: float, best: F32, chosen: NDArray[np.int32]) -> int:
+    """Index of the smallest sqrt(distance + square), the first where they tie; best and chosen are working space."""
+    nearest_yet, where = splat(np.float32(np.inf)), splat_int(np.int32(0))
+    for i in range(0, count, LANES):
+        distance = sqrt(maximum(add(load(distances, at + i), splat(square)), zeros()))
+        closer = greater(nearest_yet, distance)
+        nearest_yet = select(closer, distance, nearest_yet)
+        index = add_int(lane_numbers(), splat_int(np.int32(i)))
+        where = as_int(select(closer, as_float(index), as_float(where)))
+    store(best, 0, nearest_yet)
+    store_int(chosen, 0, where)
+    first = 0
+    for lane in range(1, LANES):
+        if best[lane] < best[first] or (best[lane] == best[first] and chosen[lane] < chosen[first]):
+            first = lane
+    return chosen[first]

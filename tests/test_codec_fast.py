@@ -1,0 +1,257 @@
+"""The compiled codec and speaker encoder against the reference path, whatever the threads, blocks and calls."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from qwen3tts_np_kernels.cpu import compiled
+from qwen3tts_np_kernels.threads_jit import Team
+
+from qwen3tts_np.audio import read_audio, resample
+from qwen3tts_np.checkpoint.keys import load
+from qwen3tts_np.checkpoint.safetensors import Checkpoint
+from qwen3tts_np.checkpoint.tables import SpeakerEncoderWeights, speaker_encoder_sizes
+from qwen3tts_np.codec import decoder, encoder, fast_decoder, fast_encoder
+from qwen3tts_np.codec.fast_decoder import FastCodecDecoder
+from qwen3tts_np.codec.fast_encoder import FastCodecEncoder
+from qwen3tts_np.codec.pipeline import Stream
+from qwen3tts_np.config import read_codec_config, read_model_config
+from qwen3tts_np.speaker.encoder import shortest_clip, speaker_encoder
+from qwen3tts_np.speaker.fast_encoder import FastSpeakerEncoder
+from qwen3tts_np.speaker.mel import log_mel
+
+FRAMES = 23
+# |fast - reference| of a waveform from -1 to 1. Two float32 sums in different orders differ by 5e-7 here, minimal
+# filtering by 2.6e-6 (and by 6e-6 with the full-size model).
+EXACT, MINIMAL = 2e-6, 8e-6
+needs_compiler = pytest.mark.skipif(not compiled(), reason="NumPy's sums depend on the shape")
+one, two = Team(1), Team(2)
+
+
+class Codec:
+    """The tokenizer of a checkpoint, both ways."""
+
+    def __init__(self, folder):
+        config, self.checkpoint = read_codec_config(folder), Checkpoint.open(folder)
+        self.decoder_config, self.encoder_config = config.decoder_config, config.encoder_config
+        self.groups = config.encoder_valid_num_quantizers
+        self.decoder = decoder.CodecDecoder.load(self.checkpoint, self.decoder_config, np.dtype(np.float32))
+        self.encoder = encoder.CodecEncoder.load(
+            self.checkpoint, self.encoder_config, self.groups, np.dtype(np.float32)
+        )
+
+    def fast_decoder(self, team=two, exact=False):
+        return FastCodecDecoder.load(self.checkpoint, self.decoder_config, team, exact)
+
+    def fast_encoder(self, team=two):
+        return FastCodecEncoder.load(self.checkpoint, self.encoder_config, self.groups, team)
+
+    def codes(self, frames=FRAMES):
+        return np.random.default_rng(0).integers(0, self.decoder_config.codebook_size, (frames, self.groups))
+
+
+@pytest.fixture(scope="module")
+def folder(synthetic):
+    return synthetic("tiny", "base")
+
+
+@pytest.fixture(scope="module")
+def codec(folder):
+    return Codec(folder / "speech_tokenizer")
+
+
+def hum(samples):
+    """Two tones that drift, and some noise."""
+    t = np.arange(samples) / 24000
+    tones = sum(np.sin(2 * np.pi * (f * t + 3 * np.sin(2 * t + f))) for f in (140, 900))
+    return (0.2 * tones + 0.02 * np.random.default_rng(0).standard_normal(samples)).astype(np.float32)
+
+
+# ---- decoder ----
+
+
+@pytest.mark.parametrize(("exact", "tolerance"), [(True, EXACT), (False, MINIMAL)])
+@pytest.mark.parametrize("frames", [1, 2, FRAMES])
+def test_decoding_is_the_reference(codec, exact, tolerance, frames):
+    codes = codec.codes(frames)
+    actual, expected = codec.fast_decoder(exact=exact).decode(codes), decoder.decode(codes, codec.decoder)
+    assert actual.dtype == np.float32
+    np.testing.assert_allclose(actual, expected, atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize("part", ["pre_conv", "first_conv"])
+def test_the_tolerance_tells_a_weight_that_is_off_by_a_thousandth(codec, part):
+    fast, codes = codec.fast_decoder(), codec.codes()
+    packed = getattr(fast.weights, part)
+    packed.weight[np.abs(packed.weight).argmax()] *= 1.001
+    difference = np.abs(fast.decode(codes) - decoder.decode(codes, codec.decoder)).max()
+    assert difference > MINIMAL
+
+
+@needs_compiler
+@pytest.mark.parametrize("exact", [True, False])
+def test_threads_and_blocks_change_no_bit(codec, exact, monkeypatch):
+    codes, expected = codec.codes(), codec.fast_decoder(one, exact).decode(codec.codes())
+    for team, blocks in ((two, (64, 8, 2)), (Team(3), (4, 3, 1)), (one, (1, 1, 1)), (two, (7, 100, 5))):
+        monkeypatch.setattr(fast_decoder, "BLOCK_FRAMES", blocks)
+        np.testing.assert_array_equal(codec.fast_decoder(team, exact).decode(codes), expected)
+
+
+@needs_compiler
+@pytest.mark.parametrize("cuts", [(1, 2, 3), (FRAMES // 2,), range(1, FRAMES)])
+def test_a_stream_is_the_whole(codec, cuts):
+    fast, codes = codec.fast_decoder(), codec.codes()
+    past, edges = fast.stream(), [0, *cuts, FRAMES]
+    parts = [fast.decode(codes[first:end], past) for first, end in pairwise(edges)]
+    np.testing.assert_array_equal(np.concatenate(parts), fast.decode(codes))
+
+
+def test_chunks_are_the_official_ones(codec, monkeypatch):
+    for module in (decoder, fast_decoder):
+        monkeypatch.setattr(module, "CHUNK_FRAMES", 9)
+        monkeypatch.setattr(module, "CONTEXT_FRAMES", 4)
+    fast, codes = codec.fast_decoder(), codec.codes()
+    chunked, expected = fast.decode_chunked(codes), decoder.decode_chunked(codes, codec.decoder)
+    np.testing.assert_allclose(chunked, expected, atol=MINIMAL, rtol=0)
+    assert np.abs(chunked - fast.decode(codes)).max() > 10 * MINIMAL
+
+
+# ---- encoder ----
+
+
+@pytest.mark.parametrize("samples", [1, 959, 1920, 1921, 5000, 41_234])
+def test_codes_are_the_reference_s(codec, samples):
+    """All of them: on these clips no two entries tie within the rounding of float32."""
+    wave = hum(samples)
+    np.testing.assert_array_equal(codec.fast_encoder().encode(wave), encoder.encode(wave, codec.encoder))
+
+
+def test_an_encoder_weight_that_is_off_is_told(codec):
+    fast, wave = codec.fast_encoder(), hum(41_234)
+    fast.last.weight[:] *= np.float32(1.01)
+    assert (fast.encode(wave) != encoder.encode(wave, codec.encoder)).any()
+
+
+@needs_compiler
+def test_encoder_threads_and_blocks_change_nothing(codec, monkeypatch):
+    wave = hum(41_234)
+    expected = codec.fast_encoder(one).encode(wave)
+    for team, blocks in ((two, (16, 64, 64)), (Team(3), (1, 5, 3)), (one, (2, 1, 1))):
+        for name, block in zip(("SEANET_STEPS", "TRANSFORMER_STEPS", "QUANTISER_FRAMES"), blocks, strict=True):
+            monkeypatch.setattr(fast_encoder, name, block)
+        np.testing.assert_array_equal(codec.fast_encoder(team).encode(wave), expected)
+
+
+# ---- speaker encoder ----
+
+
+def speaker_weights(folder, dtype):
+    config, checkpoint = read_model_config(folder).speaker_encoder_config, Checkpoint.open(folder)
+    sizes = speaker_encoder_sizes(config)
+    return load(SpeakerEncoderWeights, checkpoint, sizes, "speaker_encoder.", np.dtype(dtype)), config
+
+
+@pytest.mark.parametrize("samples", [0, 24_000, 70_001])
+def test_the_embedding_is_the_reference_s(folder, samples):
+    (weights, config), (double, _) = (speaker_weights(folder, dtype) for dtype in (np.float32, np.float64))
+    mel = log_mel(hum(max(samples, shortest_clip(config))))
+    actual = FastSpeakerEncoder.pack(weights, config)(mel)
+    expected = speaker_encoder(mel.astype(np.float64), double, config, "speaker_encoder")
+    # float32 against float64: 1e-6 of the length of the vector, in either path
+    assert np.linalg.norm(actual - expected) <= 1e-5 * np.linalg.norm(expected)
+
+
+def test_a_speaker_weight_that_is_off_is_told(folder):
+    weights, config = speaker_weights(folder, np.float32)
+    mel, fast = log_mel(hum(24_000)), FastSpeakerEncoder.pack(weights, config)
+    expected = fast(mel)
+    fast.mfa.packed.weight[:] *= np.float32(1.001)
+    assert np.linalg.norm(fast(mel) - expected) > 1e-5 * np.linalg.norm(expected)
+
+
+# ---- real checkpoints and clips, where they are there ----
+
+
+def test_a_real_clip_through_the_demo_checkpoint():
+    shared = Path(__file__).parents[2] / "shared"
+    folder = shared / "demo-study" / "checkpoint" / "speech_tokenizer"
+    clip = shared / "audio" / "librispeech-1272-128104-0000.wav"
+    if not (folder.is_dir() and clip.is_file()):
+        pytest.skip("needs ../shared/demo-study and ../shared/audio")
+    codec, wave = Codec(folder), resample(*read_audio(str(clip), None), 24_000)[:72_000].astype(np.float32)
+    codes = codec.fast_encoder().encode(wave)
+    np.testing.assert_array_equal(codes, encoder.encode(wave, codec.encoder))
+    expected = decoder.decode(codes, codec.decoder)
+    np.testing.assert_allclose(codec.fast_decoder().decode(codes), expected, atol=MINIMAL, rtol=0)
+
+
+# ---- blocks that follow one another ----
+
+
+def test_every_layer_sees_the_rows_before_a_block():
+    x = np.arange(1, 41, dtype=np.float32)[:, None]
+    for team, rows, past in ((one, 4, 3), (two, 4, 3), (Team(3), 1, 5), (two, 40, 0)):
+        y, stream = np.empty((40, past + 1), np.float32), Stream()
+
+        def work(rows, block, past=past):
+            with_past = block.after_past("layer", np.concatenate([np.full((past, 1), -1, np.float32), rows]), past)
+            return np.stack([with_past[i : i + past + 1, 0] for i in range(len(rows))])
+
+        for part in (slice(0, 13), slice(13, 14), slice(14, 40)):
+            stream.run(team, x[part], y[part], rows, work)
+        padded = np.pad(x[:, 0], (past, 0))
+        np.testing.assert_array_equal(y, [padded[i : i + past + 1] for i in range(40)])
+
+
+@pytest.mark.parametrize("team", [one, two])
+def test_a_failure_in_one_block_ends_them_all(team):
+    entered = []
+
+    def work(rows, block):
+        block.after_past("layer", rows, 0)
+        entered.append(block.position)
+        if block.position >= 4:
+            raise KeyError("no such block")
+        return rows
+
+    x, stream = np.zeros((40, 1), np.float32), Stream()
+    with pytest.raises(KeyError, match="no such block"):
+        stream.run(team, x, x, 1, work)
+    assert len(entered) < 40
+    with pytest.raises(RuntimeError, match="has failed before"):
+        stream.run(team, x, x, 1, work)
+
+
+def test_a_block_waits_for_the_one_ahead():
+    """The second thread would be through at once; it must not enter the layer first."""
+    order, gate = [], threading.Event()
+
+    def work(rows, block):
+        if block.position == 0:
+            gate.wait(0.2)
+        block.after_past("layer", rows, 0)
+        order.append(block.position)
+        gate.set()
+        return rows
+
+    x = np.zeros((2, 1), np.float32)
+    Stream().run(two, x, x, 1, work)
+    assert order[0] == 0
+
+
+# ---- the same without the compiler ----
+
+
+@pytest.mark.skipif(not compiled(), reason="this is the process without the compiler")
+def test_again_without_the_compiler():
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-k", "not again", "-p", "no:cacheprovider", __file__]
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
