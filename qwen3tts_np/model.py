@@ -112,6 +112,7 @@ class Qwen3TTSModel:
         writes, reads = config.talker_config.num_code_groups, speech_tokenizer.config.decoder_config.num_quantizers
         if writes != reads:
             raise ConfigError(f"{folder}: the talker writes {writes} codes a frame, speech_tokenizer reads {reads}")
+        _ = speech_tokenizer.fast_decoder  # packed now: its file's pages are given back before the talker needs memory
         return cls(
             config=config,
             generation_config=read_generation_config(folder),

@@ -126,7 +126,8 @@ def test_every_codebook_takes_what_is_left_over(seed):
 
 def test_acoustic_codes_do_not_depend_on_the_semantic_codebook(tokenizer):
     e = tokenizer.encoder
-    other = dataclasses.replace(e, codebooks=(-e.codebooks[0], *e.codebooks[1:]))
+    other = dataclasses.replace(e)
+    vars(other)["codebooks"] = (-e.codebooks[0], *e.codebooks[1:])  # where a cached property keeps its value
     a, b = encode(hum(5 * FRAME), e), encode(hum(5 * FRAME), other)
     np.testing.assert_array_equal(a[:, 1:], b[:, 1:])
     assert (a[:, 0] != b[:, 0]).any()

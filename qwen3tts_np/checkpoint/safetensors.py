@@ -20,7 +20,7 @@ import numpy as np
 from ..config import parse_json, read_json
 from ..errors import CheckpointError, ConfigError
 from .quantised import fold
-from .tensor import DTYPES, StoredTensor
+from .tensor import DTYPES, StoredTensor, return_free_memory
 
 _MAX_HEADER = 100_000_000  # bytes, the limit of the format's own library
 _MAX_DIMS = 32  # what every NumPy can hold
@@ -58,6 +58,12 @@ class Checkpoint(Mapping[str, StoredTensor]):
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._tensors)
+
+    def release(self) -> None:
+        """``StoredTensor.release`` of all tensors, and of what packing them left free."""
+        for tensor in self._tensors.values():
+            tensor.release()
+        return_free_memory()
 
     def __len__(self) -> int:
         return len(self._tensors)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
+import mmap
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +61,23 @@ class StoredTensor:
     def rows(self, ids: NDArray[np.integer[Any]], dtype: np.dtype[Any]) -> Array:
         """``widen(...)[ids]`` that reads those rows only."""
         return _widen(self.data[ids], self.dtype, dtype)
+
+    def release(self) -> None:
+        """Drop its pages from this process; a later look reads them again. Where it cannot be done, nothing happens."""
+        owner: Any = self.data
+        while owner is not None and not isinstance(owner, mmap.mmap):
+            owner = owner.obj if isinstance(owner, memoryview) else getattr(owner, "base", None)
+        if owner is None or not hasattr(mmap, "MADV_DONTNEED"):
+            return
+        offset = self.data.ctypes.data - np.frombuffer(owner, np.uint8).ctypes.data
+        first = offset // mmap.PAGESIZE * mmap.PAGESIZE
+        owner.madvise(mmap.MADV_DONTNEED, first, offset + self.data.nbytes - first)
+
+
+def return_free_memory() -> None:
+    """Hand what NumPy has freed back to the system: glibc keeps it otherwise, up to 200 MB once a model is packed."""
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
+        trim(0)
 
 
 def _widen(data: NDArray[Any], stored: str, dtype: np.dtype[Any]) -> Array:

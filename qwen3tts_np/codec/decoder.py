@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -52,18 +53,21 @@ CONVNEXT_EPS = 1e-6
 
 @dataclass(frozen=True)
 class CodecDecoder:
-    """The weights of the decoder, with the codebook entries worked out."""
+    """The weights of the decoder."""
 
     config: CodecDecoderConfig
     weights: CodecDecoderWeights
-    codebooks: tuple[Array, ...]  # G of [C, Q/2]
 
     @classmethod
     def load(cls, checkpoint: Checkpoint, c: CodecDecoderConfig, dtype: np.dtype[Any]) -> CodecDecoder:
         """Read it from a checked ``speech_tokenizer`` file; ``dtype`` is that of all its arithmetic."""
-        w = load(CodecDecoderWeights, checkpoint, codec_decoder_sizes(c), "decoder.", dtype)
-        stored = (*w.rvq_first.codebooks, *w.rvq_rest.codebooks)
-        return cls(c, w, tuple(codebook_entries(b.embedding_sum, b.cluster_usage) for b in stored))
+        return cls(c, load(CodecDecoderWeights, checkpoint, codec_decoder_sizes(c), "decoder.", dtype))
+
+    @cached_property
+    def codebooks(self) -> tuple[Array, ...]:
+        """The entries of the G codebooks, each [C, Q/2]."""
+        stored = (*self.weights.rvq_first.codebooks, *self.weights.rvq_rest.codebooks)
+        return tuple(codebook_entries(b.embedding_sum, b.cluster_usage) for b in stored)
 
 
 def decode_chunked(codes: Ints, d: CodecDecoder) -> Array:

@@ -7,6 +7,7 @@ in the convolutions and [T, H] in the transformer; T counts samples at first and
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -33,18 +34,22 @@ DOWNSAMPLE_STRIDE = 2  # the official code has this 2 whatever the rates are
 
 @dataclass(frozen=True)
 class CodecEncoder:
-    """The weights of the encoder, with the entries of the codebooks in use worked out."""
+    """The weights of the encoder."""
 
     config: CodecEncoderConfig
     weights: CodecEncoderWeights
-    codebooks: tuple[Array, ...]  # G of [C, E]; the file holds more, and a frame keeps its first G codes
+    groups: int  # G: codebooks in use; the file holds more, and a frame keeps its first G codes
 
     @classmethod
     def load(cls, checkpoint: Checkpoint, c: CodecEncoderConfig, groups: int, dtype: np.dtype[Any]) -> CodecEncoder:
         """Read it from a checked ``speech_tokenizer`` file; ``dtype`` is that of all its arithmetic."""
-        w = load(CodecEncoderWeights, checkpoint, codec_encoder_sizes(c), "encoder.", dtype)
-        stored = (*w.semantic.codebooks, *w.acoustic.codebooks)[:groups]
-        return cls(c, w, tuple(codebook_entries(b.embed_sum, b.cluster_usage) for b in stored))
+        return cls(c, load(CodecEncoderWeights, checkpoint, codec_encoder_sizes(c), "encoder.", dtype), groups)
+
+    @cached_property
+    def codebooks(self) -> tuple[Array, ...]:
+        """The entries of the G codebooks, each [C, E]."""
+        stored = (*self.weights.semantic.codebooks, *self.weights.acoustic.codebooks)[: self.groups]
+        return tuple(codebook_entries(b.embed_sum, b.cluster_usage) for b in stored)
 
 
 def encode(wave: Array, e: CodecEncoder) -> Ints:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,6 +27,8 @@ from .decoder import CodecDecoder, decode, decode_chunked
 from .encoder import CodecEncoder, encode
 
 if TYPE_CHECKING:
+    from qwen3tts_np_kernels.threads_jit import Team
+
     from .fast_decoder import FastCodecDecoder
     from .fast_encoder import FastCodecEncoder
 
@@ -45,8 +48,8 @@ class Qwen3TTSTokenizer:
     config: CodecConfig
     encoder: CodecEncoder
     decoder: CodecDecoder
-    fast_encoder: FastCodecEncoder | None = None  # the compiled twins
-    fast_decoder: FastCodecDecoder | None = None
+    checkpoint: Checkpoint
+    team: Team | None  # the threads of the compiled twins; None: NumPy does it all
 
     @classmethod
     def from_pretrained(
@@ -71,26 +74,44 @@ class Qwen3TTSTokenizer:
         config = read_codec_config(folder)
         checkpoint = Checkpoint.open(folder)
         check(checkpoint, codec_specs(config))
-        groups = config.encoder_valid_num_quantizers
-        twins: tuple[FastCodecEncoder, FastCodecDecoder] | tuple[()] = ()
+        team = None
         if runs_compiled(backend, float_type):
             # Numba takes half a second to import: only who needs it pays.
             from qwen3tts_np_kernels.threads_jit import Team
 
-            from .fast_decoder import FastCodecDecoder
-            from .fast_encoder import FastCodecEncoder
-
             team = Team(threads or available_cores())
-            twins = (
-                FastCodecEncoder.load(checkpoint, config.encoder_config, groups, team),
-                FastCodecDecoder.load(checkpoint, config.decoder_config, team),
-            )
         return cls(
             config,
-            CodecEncoder.load(checkpoint, config.encoder_config, groups, float_type),
+            CodecEncoder.load(
+                checkpoint, config.encoder_config, config.encoder_valid_num_quantizers, float_type
+            ),
             CodecDecoder.load(checkpoint, config.decoder_config, float_type),
-            *twins,
+            checkpoint,
+            team,
         )
+
+    @cached_property
+    def fast_encoder(self) -> FastCodecEncoder | None:
+        """The compiled twin of ``encoder``, packed when first used: who only speaks never needs it."""
+        if self.team is None:
+            return None
+        from .fast_encoder import FastCodecEncoder
+
+        groups = self.config.encoder_valid_num_quantizers
+        packed = FastCodecEncoder.load(self.checkpoint, self.config.encoder_config, groups, self.team)
+        self.checkpoint.release()
+        return packed
+
+    @cached_property
+    def fast_decoder(self) -> FastCodecDecoder | None:
+        """The compiled twin of ``decoder``, packed when first used."""
+        if self.team is None:
+            return None
+        from .fast_decoder import FastCodecDecoder
+
+        packed = FastCodecDecoder.load(self.checkpoint, self.config.decoder_config, self.team)
+        self.checkpoint.release()
+        return packed
 
     def encode(
         self, audios: AudioLike | list[AudioLike], sr: int | None = None, return_dict: bool = True

@@ -15,7 +15,6 @@ packed weights. A checkpoint that is quantised already keeps its levels, where t
 
 from __future__ import annotations
 
-import mmap
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,7 +34,7 @@ from ..checkpoint.keys import Embedding, load
 from ..checkpoint.quantised import QuantisedTensor
 from ..checkpoint.safetensors import Checkpoint
 from ..checkpoint.tables import CodePredictorWeights, Qwen3Layer, TalkerWeights, code_predictor_sizes, talker_sizes
-from ..checkpoint.tensor import StoredTensor
+from ..checkpoint.tensor import StoredTensor, return_free_memory
 from ..config import CodePredictorConfig, TalkerConfig
 from ..errors import RequestError
 from ..ops import Array, Ints
@@ -100,6 +99,7 @@ def pack_weights(checkpoint: Checkpoint, c: TalkerConfig, format_name: str) -> P
         _affine(talker.text_projection_fc1, talker.text_projection_fc1_bias, wide),
         _affine(talker.text_projection_fc2, talker.text_projection_fc2_bias, wide),
     )
+    return_free_memory()
     return PackedWeights(format_name, model, text_projection, talker.text_embedding)
 
 
@@ -235,7 +235,7 @@ def _code_tables(talker: TalkerWeights, predictor: CodePredictorWeights, keep_wi
             rows[:] = tensor.data
         else:
             rows[:] = tensor.widen(_FLOAT32) if wide else round_ref(tensor.widen(_FLOAT32))
-        _release(tensor)
+        tensor.release()
     return kernels.CodeTables(values.reshape(-1), first, width)
 
 
@@ -273,7 +273,7 @@ def _take(tensor: Any, form: Format | None) -> Matrix:
         matrix = (tensor.levels(), tensor.scales.copy())
     else:
         matrix = (tensor.widen(_FLOAT32),)
-    _release(tensor)
+    tensor.release()
     return matrix
 
 
@@ -290,18 +290,6 @@ def _padded(count: int) -> int:
 def _fill(array: NDArray[Any], sizes: Mapping[int, int]) -> NDArray[Any]:
     """Zeros behind the end of some axes. sizes: axis -> size."""
     return np.pad(array, [(0, sizes.get(axis, size) - size) for axis, size in enumerate(array.shape)])
-
-
-def _release(tensor: StoredTensor) -> None:
-    """Drop a tensor's pages from this process (a later look reads them again). Where it cannot be done, do nothing."""
-    owner: Any = tensor.data
-    while owner is not None and not isinstance(owner, mmap.mmap):
-        owner = owner.obj if isinstance(owner, memoryview) else getattr(owner, "base", None)
-    if owner is None or not hasattr(mmap, "MADV_DONTNEED"):
-        return
-    offset = tensor.data.ctypes.data - np.frombuffer(owner, np.uint8).ctypes.data
-    first = offset // mmap.PAGESIZE * mmap.PAGESIZE
-    owner.madvise(mmap.MADV_DONTNEED, first, offset + tensor.data.nbytes - first)
 
 
 def _arrays(value: Any) -> Iterator[NDArray[Any]]:

@@ -29,7 +29,7 @@ from .packed import PackedWeights
 from .sampling import SamplingParameters
 
 PROMPT_COLUMNS = 32  # positions of a prompt read in one pass: enough that arithmetic, not memory, is the limit
-FIRST_FRAMES = 256  # room for so many at first; it grows by half
+FIRST_FRAMES = 128  # room for so many at first; it grows by half
 
 
 @dataclass(frozen=True)
