@@ -23,12 +23,13 @@ class Worker:
         torch.set_num_threads(threads)
         self.model = Qwen3TTSModel.from_pretrained(model, device_map="cpu", dtype=torch.float32)
         self.tokenizer = self.model.model.speech_tokenizer
+        self.voice: Any = None
 
-    def decode_frames(self, frames: int, text: str, speaker: str) -> float:
+    def decode_frames(self, frames: int, text: str) -> float:
         """Seconds for ``frames`` more frames: a long run less a short one, so that the prompt does not count."""
-        return self._speak(frames + 3, text, speaker) - self._speak(3, text, speaker)
+        return self._speak(frames + 3, text) - self._speak(3, text)
 
-    def _speak(self, tokens: int, text: str, speaker: str) -> float:
+    def _speak(self, tokens: int, text: str) -> float:
         ends: list[float] = []
         decode = self.tokenizer.decode
         self.tokenizer.decode = lambda *_, **__: ends.append(time.perf_counter()) or ([np.zeros(1)], 24000)
@@ -37,10 +38,24 @@ class Worker:
             start = time.perf_counter()
             # No end of speech: the frames asked for are the frames timed.
             self.model.model.config.talker_config.codec_eos_token_id = 10**9
-            self.model.generate_custom_voice(text, speaker, max_new_tokens=tokens)
+            self._generate(text, max_new_tokens=tokens)
             return ends[0] - start
         finally:
             self.tokenizer.decode = decode
+
+    def _generate(self, text: str, **options: Any) -> None:
+        kind = self.model.model.tts_model_type
+        if kind == "base":
+            if self.voice is None:
+                self.voice = self.model.create_voice_clone_prompt((self._noise(96000), 24000), x_vector_only_mode=True)
+            self.model.generate_voice_clone(text, voice_clone_prompt=self.voice, non_streaming_mode=True, **options)
+        elif kind == "custom_voice":
+            self.model.generate_custom_voice(text, self.model.get_supported_speakers()[0], **options)
+        else:
+            self.model.generate_voice_design(text, "A calm voice.", **options)
+
+    def _noise(self, samples: int) -> Any:
+        return np.random.RandomState(0).uniform(-0.3, 0.3, samples).astype(np.float32)
 
     def codec_decode(self, frames: int) -> float:
         config = self.tokenizer.model.config.decoder_config
@@ -50,13 +65,13 @@ class Worker:
         return time.perf_counter() - start
 
     def codec_encode(self, samples: int) -> float:
-        wave = np.random.RandomState(0).uniform(-0.3, 0.3, samples).astype(np.float32)
+        wave = self._noise(samples)
         start = time.perf_counter()
         self.tokenizer.encode(wave, sr=24000)
         return time.perf_counter() - start
 
     def speaker_embedding(self, samples: int) -> float:
-        wave = np.random.RandomState(0).uniform(-0.3, 0.3, samples).astype(np.float32)
+        wave = self._noise(samples)
         start = time.perf_counter()
         self.model.model.extract_speaker_embedding(wave, 24000)
         return time.perf_counter() - start

@@ -1,0 +1,49 @@
+"""The codec and the speaker encoder, timed from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from machine import FRAME, noise
+from qwen3tts_np_kernels.threads_jit import Team
+
+from qwen3tts_np import Qwen3TTSModel
+from qwen3tts_np.codec.fast_decoder import FastCodecDecoder
+from qwen3tts_np.codec.fast_encoder import FastCodecEncoder
+from qwen3tts_np.speaker.encoder import speaker_embedding
+from qwen3tts_np.speaker.fast_encoder import FastSpeakerEncoder
+
+
+def codec_runs(model: Qwen3TTSModel, threads: int, seconds: float) -> dict[str, Callable[[], Any]]:
+    """What there is to time with so much audio, by name."""
+    tokenizer, team, wave = model.speech_tokenizer, Team(threads), noise(seconds)
+    c, groups = tokenizer.config, tokenizer.config.encoder_valid_num_quantizers
+    minimal = FastCodecDecoder.load(tokenizer.checkpoint, c.decoder_config, team)
+    exact = FastCodecDecoder.load(tokenizer.checkpoint, c.decoder_config, team, exact=True)
+    encoder = FastCodecEncoder.load(tokenizer.checkpoint, c.encoder_config, groups, team)
+    codes = random_codes(model, seconds)
+    runs: dict[str, Callable[[], Any]] = {
+        "decode": lambda: minimal.decode_chunked(codes),
+        "decode, tap by tap": lambda: exact.decode_chunked(codes),
+        "encode": lambda: encoder.encode(wave),
+    }
+    weights, config = model.speaker_encoder, model.config.speaker_encoder_config
+    if weights is not None and config is not None:
+        fast = FastSpeakerEncoder.pack(weights, config)
+        runs["speaker embedding"] = lambda: speaker_embedding(wave, weights, config, fast)
+    return runs
+
+
+def random_codes(model: Qwen3TTSModel, seconds: float) -> np.ndarray[Any, np.dtype[np.int64]]:
+    c = model.speech_tokenizer.config.decoder_config
+    return np.random.default_rng(0).integers(0, c.codebook_size, (round(seconds / FRAME), c.num_quantizers))
+
+
+def decode_error(model: Qwen3TTSModel, threads: int) -> float:
+    """The greatest difference of a waveform from -1 to 1 between the decoder and one that sums up tap by tap."""
+    checkpoint, c = model.speech_tokenizer.checkpoint, model.speech_tokenizer.config.decoder_config
+    codes, team = random_codes(model, 2), Team(threads)
+    waves = [FastCodecDecoder.load(checkpoint, c, team, exact).decode(codes) for exact in (False, True)]
+    return float(np.abs(waves[0] - waves[1]).max())

@@ -1,0 +1,101 @@
+"""The decode loop of one model in one format, timed from outside: frames, steps of the talker, prompts."""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+import numpy as np
+from machine import TEXT, noise
+from qwen3tts_np_kernels import decode_jit
+from qwen3tts_np_kernels.threads_jit import Team
+
+from qwen3tts_np import Qwen3TTSModel
+from qwen3tts_np.backend import Compiled
+from qwen3tts_np.generate import Request
+from qwen3tts_np.generate_fast import _embed, _streams
+from qwen3tts_np.model import Utterance
+from qwen3tts_np.talker.generator import make_generator
+from qwen3tts_np.talker.session import DecodeSession
+from qwen3tts_np.text.prompt import Voice
+
+
+class Speaker:
+    """Our model in one format with one number of threads."""
+
+    def __init__(self, model: Qwen3TTSModel, team: Team) -> None:
+        backend = model.backend
+        assert isinstance(backend, Compiled)
+        self.model, self.team, self.packed = model, team, backend.packed
+        self._seed = 0
+        self._voice, self._x_vector = Voice(x_vector=True), None
+        if model.config.tts_model_type == "base":
+            (item,) = model.create_voice_clone_prompt((noise(4), 24000), x_vector_only_mode=True)
+            self._x_vector = item.ref_spk_embedding
+        elif model.config.tts_model_type == "custom_voice":
+            self._voice = Voice(speaker=model.get_supported_speakers()[0])
+        else:
+            self._voice = Voice()
+
+    def session(self, items: int = 1, text: str = TEXT) -> tuple[DecodeSession, float]:
+        """A session behind its prompt, and the seconds a position of the prompt took."""
+        utterance = Utterance(text, self._voice, x_vector=self._x_vector)
+        request = Request(self.model._prompt(utterance, "english", False), self._x_vector)
+        limits, generator = self.model._limits({"max_new_tokens": 200}), make_generator(self._seed, items)
+        self._seed += 1
+        c = self.model.config
+        streams = _streams(generator, items)
+        chosen = (limits.talker, limits.subtalker, limits.max_new_tokens)
+        session = DecodeSession(self.packed, self.team, c.talker_config, *chosen, streams)
+        inputs, texts = _embed([request] * items, session, self.packed, c)
+        start = time.perf_counter()
+        session.prefill(inputs, texts)
+        return session, (time.perf_counter() - start) / sum(map(len, inputs))
+
+    def frames(self, count: int, items: int = 1) -> tuple[float, float]:
+        """Seconds and CPU seconds a frame of ``items`` items; a run that ends is followed by one of the next seed."""
+        times: list[tuple[float, float]] = []
+        session, _ = self.session(items)
+        while len(times) < count:
+            start = time.perf_counter(), time.process_time()
+            frame = session.frame()
+            end = time.perf_counter(), time.process_time()
+            if frame is None or len(frame.items) < items:
+                session, _ = self.session(items)
+                continue
+            times.append((end[0] - start[0], end[1] - start[1]))
+        seconds, cpu_seconds = zip(*times, strict=True)
+        return statistics.median(seconds), statistics.median(cpu_seconds)
+
+    def talker_steps(self, count: int) -> float:
+        """Seconds a step of the talker alone, 200 positions in."""
+        session, _ = self.session()
+        position = 200
+        session._make_room(int(session._batch.length.max()), position + 1)
+        session._columns.item[0], session._columns.position[0] = 0, position
+        ends = np.ones(1, np.int64)
+        times = []
+        for _ in range(count):
+            start = time.perf_counter()
+            talker = self.packed.model.talker
+            work = (session._batch, 1, ends, session._cache, session._columns, session._work)
+            self.team.run(decode_jit.read_prompt, talker, *work)
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    @property
+    def talker_bytes(self) -> int:
+        """What one talker step reads."""
+        talker = self.packed.model.talker
+        stacks = (talker.layers.qkv, talker.layers.o_proj, talker.layers.gate_up, talker.layers.down_proj, talker.head)
+        return sum(array.nbytes for stack in stacks for array in stack if isinstance(array, np.ndarray))
+
+    @property
+    def predictor_bytes(self) -> int:
+        """What the code predictor reads in a frame: its layers once for each of its codes, each head once."""
+        predictor = self.packed.model.predictor
+        layers = predictor.layers
+        stacks = (layers.qkv, layers.o_proj, layers.gate_up, layers.down_proj)
+        once = sum(array.nbytes for stack in stacks for array in stack if isinstance(array, np.ndarray))
+        heads = sum(array.nbytes for array in predictor.heads if isinstance(array, np.ndarray))
+        return once * (self.model.config.talker_config.num_code_groups - 1) + heads

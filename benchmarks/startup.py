@@ -1,0 +1,60 @@
+"""What a fresh process costs: import, load, the first sound, the second, and the most memory it ever held.
+
+    python benchmarks/startup.py MODEL FORMAT     prints one JSON object: seconds, and bytes
+
+speed.py runs it twice with a new NUMBA_CACHE_DIR: first all kernels are compiled, then they are read from the cache.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+
+def cold_and_warm(model: Path, weights_format: str) -> dict[str, dict[str, float]]:
+    """The measurements of a process that compiles, and of one that finds its kernels compiled."""
+    with tempfile.TemporaryDirectory() as cache:
+        environment = {**os.environ, "NUMBA_CACHE_DIR": cache}
+        command = [sys.executable, __file__, str(model), weights_format]
+        runs = [subprocess.run(command, env=environment, check=True, capture_output=True, text=True) for _ in range(2)]
+    cold, warm = (json.loads(run.stdout) for run in runs)
+    return {"cold": cold, "warm": warm}
+
+
+def main() -> None:
+    path, weights_format = sys.argv[1:]
+    times = [time.perf_counter()]
+    from qwen3tts_np import Qwen3TTSModel
+
+    times.append(time.perf_counter())
+    model = Qwen3TTSModel.from_pretrained(path, weights_format=weights_format)
+    times.append(time.perf_counter())
+    from machine import TEXT, call, request
+
+    arguments = request(model, TEXT)
+    for _ in range(2):
+        times.append(time.perf_counter())
+        next(call(model, "stream")(**arguments, seed=0))
+        times.append(time.perf_counter())
+    call(model, "generate")(**arguments, seed=0, max_new_tokens=100)
+    names = ("import", "load", "request", "first_sound", "pause", "second_sound")
+    seconds = {name: end - start for name, start, end in zip(names, times, times[1:], strict=False)}
+    print(json.dumps(seconds | {"peak_bytes": _peak_memory()}))
+
+
+def _peak_memory() -> int:
+    """Most resident bytes so far; 0 where the system does not say."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return 0
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+if __name__ == "__main__":
+    main()
