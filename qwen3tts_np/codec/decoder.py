@@ -1,8 +1,8 @@
 """Codes to waveform: split RVQ, a transformer at the frame rate, then convolutions up to the sample rate.
 
 Official: ``Qwen3TTSTokenizerV2Decoder``. Activations are [T, H] in the transformer and [C, T] in the convolutions; T
-counts frames at first and samples at the end. Every block is causal: it needs of the past only what ``past`` keeps of it
-(``past.py``), so a stream may be decoded piece by piece.
+counts frames at first and samples at the end. Every block is causal. Of a stream's past it needs only what ``past``
+keeps (``past.py``), so a stream may be decoded piece by piece.
 """
 
 from __future__ import annotations
@@ -93,9 +93,9 @@ def decode_continuous(codes: Ints, d: CodecDecoder, past: Past | None = None) ->
 
 
 def decode(codes: Ints, d: CodecDecoder, past: Past | None = None) -> Array:
-    """One pass over a clip, or over what follows ``past``: codes [T, G], T at least 1 -> waveform [T * samples a frame].
+    """One pass over a clip, or over what follows ``past``.
 
-    Samples are from -1 to 1.
+    codes [T, G], T at least 1 -> waveform [T * samples a frame], from -1 to 1.
     """
     w, c, past = d.weights, d.config, past or Past()
     x = split_rvq(codes, d)  # [Q, T]

@@ -18,7 +18,7 @@ class Past:
         self._kept: dict[str, Array] = {}
 
     def before(self, layer: str, x: Array, count: int) -> Array:
-        """x behind the last inputs of ``layer``, as many as there have been, at most ``count``; keeps those of the next.
+        """x behind the last inputs of ``layer``, ``count`` or as many as there have been; keeps them for the next call.
 
         x [..., T] -> [..., S + T].
         """
