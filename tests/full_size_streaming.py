@@ -1,6 +1,6 @@
 """Full-size streaming: the 0.6B structure with synthetic weights, packets against the whole.
 
-    pytest tests/full_size_streaming.py         FULL_TIME on two cores, 3 GB of disk, 6 GB of memory
+    pytest tests/full_size_streaming.py         3 GB of disk for the checkpoint, 6 GB of memory
 
 Not part of the suite: its name does not begin with ``test_``.
 """
