@@ -13,13 +13,17 @@ Report = dict[str, Any]
 
 def markdown(report: Report) -> str:
     machine = report["machine"]
-    stream = ", ".join(f"{rate:.1f} GB/s with {t} threads" for t, rate in report["stream_gb_s"].items())
+    stream = ", ".join(f"{rate:.1f} GB/s with {_threads(n)}" for n, rate in report["stream_gb_s"].items())
     title = (
         f"{report['model']} on {machine['cpu']}, {machine['cores']} cores, which read memory at {stream}. Medians of "
         f"{report['rounds']} rounds."
     )
     parts = [_decode(report), _batches(report), _codec(report), _startup(report)]
     return "\n\n".join([title, *("\n".join(part) for part in parts if part)]) + "\n"
+
+
+def _threads(count: str) -> str:
+    return f"{count} thread{'s' * (count != '1')}"
 
 
 def _table(*columns: str) -> Iterator[str]:
@@ -63,7 +67,7 @@ def _batches(report: Report) -> list[str]:
 
 def _codec(report: Report) -> list[str]:
     official, seconds = report["official"], report["codec_seconds"]
-    lines = list(_table("codec, of the audio's length", *(f"{t} threads" for t in report["codec"]), "official / ours"))
+    lines = list(_table("codec, of the audio's length", *map(_threads, report["codec"]), "official / ours"))
     most = list(report["codec"].values())[-1]
     for name in (name for name in most if not name.endswith(" CPU")):
         theirs = official.get(name.split(",")[0])

@@ -10,7 +10,7 @@ Shapes: C channels, T mel frames.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import numpy as np
 
@@ -21,16 +21,13 @@ from ..ops import Array, conv1d, sigmoid, softmax
 from ..trace import record, tracing
 from .mel import HOP, PAD, log_mel
 
-if TYPE_CHECKING:
-    from .fast_encoder import FastSpeakerEncoder
-
 
 def speaker_embedding(
-    audio: Array, w: SpeakerEncoderWeights, c: SpeakerEncoderConfig, fast: FastSpeakerEncoder | None = None
+    audio: Array, w: SpeakerEncoderWeights, c: SpeakerEncoderConfig, fast: Callable[[Array], Array] | None = None
 ) -> Array:
     """audio [samples], mono at ``c.sample_rate`` -> [H], computed in the type of the weights.
 
-    ``fast``: the same weights for the compiled kernels, which are used except in a trace.
+    ``fast``: the same network on compiled kernels, mel [T, 128] -> [H], which is used except in a trace.
 
     ``RequestError`` for a clip shorter than :func:`shortest_clip`.
     """
