@@ -159,7 +159,8 @@ def _draw_box(box: Block, lane: Lane, y: float, i: Inspection) -> Iterator[str]:
     yield _text(lane.x + 8, y + 41, _numbers(box), 10, INK, room=BOX - 16)
     share = share_of_reads(box, i)
     if share:
-        yield f'<rect x="{lane.x + 1:g}" y="{y + HEIGHT - 5:g}" width="{share * (BOX - 2):.1f}" height="4" fill="{INK}"/>'
+        bar = f'y="{y + HEIGHT - 5:g}" width="{share * (BOX - 2):.1f}" height="4"'
+        yield f'<rect x="{lane.x + 1:g}" {bar} fill="{INK}"/>'
 
 
 def _shape(box: Block) -> str:
