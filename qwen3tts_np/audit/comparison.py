@@ -22,6 +22,7 @@ from ..speaker.mel import HOP, MELS, PAD, SAMPLE_RATE, log_mel
 Mel = NDArray[np.floating[Any]]  # [T, MELS], dB
 
 FLOOR = -120.0  # dB, of silence
+LONGEST_WARP = 60  # s
 DECIBELS = 20 / math.log(10)  # in one unit of a natural logarithm
 
 
@@ -93,6 +94,8 @@ def compare_audio(a: AudioLike, b: AudioLike, names: tuple[str, str] = ("A", "B"
     gain = fitted_gain(over_a, over_b)
     fitted = over_b / gain if gain else over_b
     mel_a, mel_b = log_mels(over_a), log_mels(fitted)
+    if dtw and max(len(x), len(y)) > LONGEST_WARP * SAMPLE_RATE:
+        raise RequestError(f"warping takes the square of the length: it is for sounds of up to {LONGEST_WARP} s")
     warped = warp_mels(log_mels(x), log_mels(y / abs(gain) if gain else y)) if dtw else None
     return Comparison(
         a=sounds[0],
@@ -113,6 +116,14 @@ def compare_audio(a: AudioLike, b: AudioLike, names: tuple[str, str] = ("A", "B"
         dtw_mel_db=None if warped is None else warped[0],
         dtw_stretch_seconds=None if warped is None else warped[1] * HOP / SAMPLE_RATE,
     )
+
+
+def fitted_mels(a: AudioLike, b: AudioLike) -> tuple[Mel, Mel]:
+    """The log-mel spectrograms of both, laid over each other and B scaled, in dB; for pictures."""
+    x, y = (resample(*read_audio(sound), SAMPLE_RATE).astype(np.float64) for sound in (a, b))
+    over_a, over_b = laid_over(x, y, best_lag(x, y))
+    gain = fitted_gain(over_a, over_b)
+    return log_mels(over_a), log_mels(over_b / gain if gain else over_b)
 
 
 def best_lag(a: NDArray[np.float64], b: NDArray[np.float64]) -> int:
@@ -171,9 +182,11 @@ def warp_mels(a: Mel, b: Mel) -> tuple[float, int]:
     steps = np.array([np.abs(b - frame).mean(axis=1) for frame in a])  # [Ta, Tb] dB
     total = np.full((len(a) + 1, len(b) + 1), np.inf)
     total[0, 0] = 0
-    for i in range(len(a)):
-        for j in range(len(b)):
-            total[i + 1, j + 1] = steps[i, j] + min(total[i, j], total[i, j + 1], total[i + 1, j])
+    for diagonal in range(len(a) + len(b) - 1):  # each depends on the two before it only
+        i = np.arange(max(0, diagonal - len(b) + 1), min(len(a), diagonal + 1))
+        j = diagonal - i
+        before = np.minimum(np.minimum(total[i, j], total[i, j + 1]), total[i + 1, j])
+        total[i + 1, j + 1] = steps[i, j] + before
     path = [(len(a) - 1, len(b) - 1)]
     while path[-1] != (0, 0):
         i, j = path[-1]
