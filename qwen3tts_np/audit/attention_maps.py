@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,9 +39,8 @@ def heads_of(text: str | None, c: TalkerConfig) -> list[Head]:
             raise RequestError(f"{item!r} is not LAYER:HEAD, such as 0:3")
         heads.append(Head(int(layer), int(head)))
         if heads[-1].layer >= c.num_hidden_layers or heads[-1].head >= c.num_attention_heads:
-            raise RequestError(
-                f"{item!r}: this talker has layers 0 to {c.num_hidden_layers - 1}, heads 0 to {c.num_attention_heads - 1}"
-            )
+            last = f"layer {c.num_hidden_layers - 1}, head {c.num_attention_heads - 1}"
+            raise RequestError(f"{item!r} is not a head of this talker, whose last is {last}")
     return heads
 
 
@@ -59,7 +59,9 @@ def write_map(path: Path, arrays: Checkpoint, head: Head, c: TalkerConfig) -> ND
     queries = _whole(arrays, f"{name}.q_rot", head.head)
     keys = _whole(arrays, f"{name}.k_rot", head.head // (c.num_attention_heads // c.num_key_value_heads))
     size = len(queries)
-    found: NDArray[np.float32] = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(size, size))
+    found: np.memmap[Any, np.dtype[np.float32]] = np.lib.format.open_memmap(
+        path, mode="w+", dtype=np.float32, shape=(size, size)
+    )
     for t, query in enumerate(queries):
         found[t, : t + 1] = softmax(keys[: t + 1] @ query / math.sqrt(c.head_dim))
     found.flush()
@@ -68,7 +70,7 @@ def write_map(path: Path, arrays: Checkpoint, head: Head, c: TalkerConfig) -> ND
 
 def _whole(arrays: Checkpoint, name: str, head: int) -> NDArray[np.float64]:
     """One head of all calls of an activation [T, heads, D], one after the other: [S, D]."""
-    calls = []
+    calls: list[NDArray[np.float64]] = []
     while f"{name}@{len(calls)}" in arrays:
         calls.append(arrays[f"{name}@{len(calls)}"].data[:, head].astype(np.float64))
     return np.concatenate(calls)

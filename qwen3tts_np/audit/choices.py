@@ -6,6 +6,7 @@ import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +59,7 @@ def _choice(frame: int, codebook: int, logits: NDArray[np.float64], code: int | 
     )
 
 
-def entropy_bits(p: NDArray[np.floating]) -> float:  # type: ignore[type-arg]
+def entropy_bits(p: NDArray[Any]) -> float:
     """Of a distribution, or of counts, in bits."""
     positive = p[p > 0] / p.sum()
     return float(-(positive * np.log2(positive)).sum()) + 0.0

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .arrays_on_disk import ArraysOnDisk
-from .golden import Golden
+from .golden import Difference, Golden
 
 COLUMNS = ("name", "call", "shape", "mean", "std", "min", "max", "rms", "seconds", "error", "relative_error", "atol")
 
@@ -35,9 +35,7 @@ class Total:
     lowest: float = np.inf
     highest: float = -np.inf
     seconds: float = 0.0
-    error: float | None = None  # greatest |difference| from the golden
-    relative_error: float = 0.0
-    atol: float | None = None
+    worst: Difference | None = None  # of the calls that have a golden
 
     @property
     def mean(self) -> float:
@@ -98,8 +96,18 @@ class StreamedTrace:
         found = None if self.golden is None else self.golden.compare(full_name, array)
         errors: list[Any] = [] if found is None else [found.error, found.relative, found.atol]
         self._rows.writerow(
-            [name, total.calls, "x".join(map(str, array.shape)), row.mean, row.std, row.lowest, row.highest]
-            + [row.rms, f"{seconds:.6f}", *errors]
+            [
+                name,
+                total.calls,
+                "x".join(map(str, array.shape)),
+                row.mean,
+                row.std,
+                row.lowest,
+                row.highest,
+                row.rms,
+                f"{seconds:.6f}",
+                *errors,
+            ]
         )
         total.calls += 1
         total.values += row.values
@@ -107,9 +115,8 @@ class StreamedTrace:
         total.squares += row.squares
         total.lowest, total.highest = min(total.lowest, row.lowest), max(total.highest, row.highest)
         total.seconds += seconds
-        if found is not None:
-            total.error = max(total.error or 0.0, found.error)
-            total.relative_error, total.atol = max(total.relative_error, found.relative), found.atol
+        if found is not None and (total.worst is None or found.severity > total.worst.severity):
+            total.worst = found
 
 
 def seconds_by_block(totals: dict[str, Total]) -> dict[str, float]:

@@ -82,7 +82,7 @@ class Comparison:
 
 
 def compare_audio(a: AudioLike, b: AudioLike, names: tuple[str, str] = ("A", "B"), dtw: bool = False) -> Comparison:
-    """Compare two sounds; see the fields of :class:`Comparison`. RequestError for what cannot be read or is too short."""
+    """Compare two sounds; the fields of :class:`Comparison` say how. RequestError for what is too short, or no sound."""
     (wave_a, rate_a), (wave_b, rate_b) = read_audio(a), read_audio(b)
     sounds = (_sound(names[0], wave_a, rate_a), _sound(names[1], wave_b, rate_b))
     x, y = (resample(w, rate, SAMPLE_RATE).astype(np.float64) for w, rate in ((wave_a, rate_a), (wave_b, rate_b)))
@@ -189,12 +189,12 @@ def warp_mels(a: Mel, b: Mel) -> tuple[float, int]:
         total[i + 1, j + 1] = steps[i, j] + before
     path = [(len(a) - 1, len(b) - 1)]
     while path[-1] != (0, 0):
-        i, j = path[-1]
-        ways = {(i - 1, j - 1): total[i, j], (i - 1, j): total[i, j + 1], (i, j - 1): total[i + 1, j]}
+        m, n = path[-1]
+        ways = {(m - 1, n - 1): total[m, n], (m - 1, n): total[m, n + 1], (m, n - 1): total[m + 1, n]}
         path.append(min(ways, key=lambda way: ways[way]))
     slope = (len(b) - 1) / max(len(a) - 1, 1)
-    cost = float(np.mean([steps[i, j] for i, j in path]))
-    return cost, round(max(abs(j - slope * i) for i, j in path))
+    cost = float(np.mean([steps[m, n] for m, n in path]))
+    return cost, round(max(abs(n - slope * m) for m, n in path))
 
 
 def _sound(name: str, wave: Wave, rate: int) -> Sound:

@@ -151,8 +151,16 @@ class _Names:
 def _table(title: str, rows: list[Row], note: str = "") -> Table:
     headers = ["position", "kind", "text id", "text token", "codec id", "codec", "sum", "why"]
     cells = [
-        [str(r.position), r.kind, str(r.text_id), r.text, "" if r.codec_id is None else str(r.codec_id), r.codec]
-        + [r.sum, r.why]
+        [
+            str(r.position),
+            r.kind,
+            str(r.text_id),
+            r.text,
+            "" if r.codec_id is None else str(r.codec_id),
+            r.codec,
+            r.sum,
+            r.why,
+        ]
         for r in rows
     ]
     return Table(title, headers, "rlrlrlll", cells, note)

@@ -104,6 +104,7 @@ def lines(axes: Any, series: dict[str, Floats], title: str, xlabel: str, ylabel:
         marker = "o" if len(values) < 40 else None
         axes.plot(values, STYLES[n % len(STYLES)], color=shade, label=name, marker=marker, markersize=3, linewidth=1.2)
     axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     if log:
         axes.set_yscale("log")
     if len(series) > 1:

@@ -92,9 +92,8 @@ def perform(model: Qwen3TTSModel, request: SpeechRequest) -> Speech:
         arguments.setdefault("instruct", "")
     if mode == "voice_clone":
         _complete_clone(arguments)
-    unknown = [name for name in ("self", "return_codes") if name in arguments]
-    if unknown or isinstance(request.seed, list):
-        raise RequestError(f"{(unknown or ['a list as seed'])[0]} has no place in a request")
+    if arguments.keys() & {"self", "seed", "return_codes"} or isinstance(request.seed, list):
+        raise RequestError("a request has one seed beside its arguments, and no self or return_codes among them")
     missing = [name for name in _required(method) if name not in arguments]
     if missing:
         raise RequestError(f"{missing[0]} is missing: {METHODS[mode]} needs it")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..audio import resample
 from ..speaker.mel import SAMPLE_RATE
@@ -32,7 +33,7 @@ def draw(t: Traced, folder: Path, suffix: str) -> Iterator[Path]:
     yield _time(t, path("time"))
     for name, found in t.maps.items():
         yield _attention(name, found, path("attention-" + name.replace("layer ", "").replace(", head ", "-")))
-    if any(total.error is not None for total in t.totals.values()):
+    if any(total.worst is not None for total in t.totals.values()):
         yield _error(t, path("error"))
 
 
@@ -87,7 +88,7 @@ def _time(t: Traced, path: Path) -> Path:
     return path
 
 
-def _attention(name: str, found: np.ndarray, path: Path) -> Path:  # type: ignore[type-arg]
+def _attention(name: str, found: NDArray[np.float32], path: Path) -> Path:
     with plots.figure(path, f"Attention of the talker: {name}", 1, (7, 6)) as axes:
         title = f"{len(found)} positions: the prompt, then one a frame"
         plots.image(axes[0], np.sqrt(found), title, "position looked at", "position that looks", "sqrt of the weight")
@@ -95,12 +96,13 @@ def _attention(name: str, found: np.ndarray, path: Path) -> Path:  # type: ignor
 
 
 def _error(t: Traced, path: Path) -> Path:
-    compared = [total for total in t.totals.values() if total.error is not None]
-    series = {"greatest |difference|": np.array([max(c.error or 0.0, SMALLEST) for c in compared])}
+    compared = [total.worst for total in t.totals.values() if total.worst is not None]
+    columns = {"greatest |difference|": [c.error for c in compared]}
     if all(c.atol is not None for c in compared):
-        series["tolerance of the golden"] = np.array([max(c.atol or 0.0, SMALLEST) for c in compared])
-    series["relative (root mean square)"] = np.array([max(c.relative_error, SMALLEST) for c in compared])
+        columns["tolerance of the golden"] = [c.atol or 0.0 for c in compared]
+    columns["relative (root mean square)"] = [c.relative for c in compared]
+    series = {name: np.maximum(values, SMALLEST) for name, values in columns.items()}
     with plots.figure(path, "Difference from the golden", 1, (9, 4.5)) as axes:
-        title = f"{len(compared)} activations, worst of all calls; 0 is drawn at {SMALLEST:g}"
+        title = f"{len(compared)} activations, the worst call of each; 0 is drawn at {SMALLEST:g}"
         plots.lines(axes[0], series, title, "activation, in the order of execution", "difference", log=True)
     return path

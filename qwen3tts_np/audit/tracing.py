@@ -133,21 +133,20 @@ def summary(t: Traced) -> dict[str, Any]:
 
 def first_outside(totals: dict[str, Total]) -> str | None:
     """The first activation, in the order of execution, that lies outside its golden's tolerance."""
-    return next((n for n, t in totals.items() if t.error is not None and t.error > (t.atol or np.inf)), None)
+    return next((name for name, total in totals.items() if total.worst is not None and total.worst.outside), None)
 
 
 def _golden(totals: dict[str, Total]) -> dict[str, Any] | None:
-    compared = {name: total for name, total in totals.items() if total.error is not None}
+    compared = {name: total.worst for name, total in totals.items() if total.worst is not None}
     if not compared:
         return None
-    worst = max(compared, key=lambda name: compared[name].relative_error)
     return {
         "compared": len(compared),
         "first_outside_tolerance": first_outside(totals),
-        "worst_relative": worst,
+        "worst_relative": max(compared, key=lambda name: compared[name].relative),
         "errors": {
-            name: {"error": _finite(t.error), "relative": _finite(t.relative_error), "atol": t.atol}
-            for name, t in compared.items()
+            name: {"error": _finite(d.error), "relative": _finite(d.relative), "atol": d.atol}
+            for name, d in compared.items()
         },
     }
 
@@ -157,5 +156,5 @@ def _mean(values: NDArray[np.float32]) -> float | None:
     return float(known.mean()) if known.size else None
 
 
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and np.isfinite(value) else None
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None

@@ -26,7 +26,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("a", metavar="A", help="anything libsndfile reads")
     parser.add_argument("b", metavar="B", help="the same")
     parser.add_argument("--dtw", action="store_true", help="also compare along the best warping of time")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw both spectrograms and the difference; png or svg")
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE", help="draw both spectrograms and the difference; png or svg"
+    )
     parser.add_argument("--json", action="store_true", help="for programs")
     parser.set_defaults(run=run)
 

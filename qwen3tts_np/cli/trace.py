@@ -34,7 +34,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     add_model(parser)
     add_request(parser)
-    parser.add_argument("-o", "--output", type=Path, default="trace", metavar="DIR", help="must not exist (%(default)s)")
+    parser.add_argument(
+        "-o", "--output", type=Path, default="trace", metavar="DIR", help="must not exist (%(default)s)"
+    )
     parser.add_argument("--heads", metavar="L:H,...", help="attention maps of these heads (0 of first, middle, last)")
     parser.add_argument(
         "--keep", action="append", default=[], metavar="PATTERN", help="keep the values of these activations as well"
@@ -76,12 +78,14 @@ def report(t: Traced) -> Iterator[str]:
     times = list(seconds_by_block(t.totals).items())
     whole = sum(seconds for _, seconds in times)
     rows = [[name, f"{seconds:.3f}", f"{seconds / whole:.1%}"] for name, seconds in times[:SHOWN]]
-    note = f"From one activation to the next, on the NumPy path; the {t.seconds - whole:.1f} s of the trace are left out."
+    note = (
+        f"From one activation to the next, on the NumPy path; the {t.seconds - whole:.1f} s of the trace are left out."
+    )
     yield as_text(Table("Time by block", ["block", "s", "share"], "lrr", rows, note))
-    compared = sum(total.error is not None for total in t.totals.values())
+    compared = sum(total.worst is not None for total in t.totals.values())
     if compared:
         outside = first_outside(t.totals)
-        verdict = "all within its tolerance" if outside is None else f"the first outside its tolerance is {outside}"
+        verdict = "all within their tolerances" if outside is None else f"the first outside its tolerance is {outside}"
         yield f"golden: {compared} activations compared, {verdict}"
 
 
