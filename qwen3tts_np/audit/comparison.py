@@ -82,7 +82,7 @@ class Comparison:
 
 
 def compare_audio(a: AudioLike, b: AudioLike, names: tuple[str, str] = ("A", "B"), dtw: bool = False) -> Comparison:
-    """Compare two sounds; the fields of :class:`Comparison` say how. RequestError for what is too short, or no sound."""
+    """Compare two sounds, by the fields of :class:`Comparison`. RequestError for what is too short, or no sound."""
     (wave_a, rate_a), (wave_b, rate_b) = read_audio(a), read_audio(b)
     sounds = (_sound(names[0], wave_a, rate_a), _sound(names[1], wave_b, rate_b))
     x, y = (resample(w, rate, SAMPLE_RATE).astype(np.float64) for w, rate in ((wave_a, rate_a), (wave_b, rate_b)))

@@ -93,8 +93,13 @@ def _lanes(i: Inspection) -> Iterator[Lane]:
             x += BETWEEN.get(TITLES[path][0], 28)
         elif path == "talker":
             x += 40  # the way back needs room on the left
-        yield Lane(found[path], sorted(_boxes(found[path]), key=lambda box: box.place), x)
+        yield Lane(found[path], shown_blocks(found[path]), x)
         x += BOX
+
+
+def shown_blocks(block: Block) -> list[Block]:
+    """The blocks of a network that get a box, in the order of its key table."""
+    return sorted(_boxes(block), key=lambda box: box.place)
 
 
 def _boxes(block: Block) -> Iterator[Block]:

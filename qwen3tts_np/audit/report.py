@@ -145,7 +145,7 @@ def decoder_table(i: Inspection) -> Table:
 
 
 def encoder_table(i: Inspection) -> Table:
-    note = "field: samples that one step of the layer's output depends on, all of them in the past."
+    note = "field: samples that one step of the layer's output depends on, none of them after its end."
     return _fields("Codec encoder: how far back a step hears", i.encoder_fields, ["field", "s"], note)
 
 
