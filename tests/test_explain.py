@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -103,8 +104,8 @@ def test_each_word_is_told_from_the_others(synthetic, clip):
 
 def test_marks_have_their_names(synthetic):
     model = listening_model(synthetic("tiny-1.7b", "custom_voice"))
-    request = {"text": "Hi", "speaker": "Dylan", "language": "auto", "instruct": "Whisper.", "non_streaming_mode": False}
-    found = explain(model, SpeechRequest(request))
+    request = {"text": "Hi", "speaker": "Dylan", "language": "auto", "instruct": "Whisper."}
+    found = explain(model, SpeechRequest({**request, "non_streaming_mode": False}))
     codec = [row.codec for row in found.prefill if row.kind not in ("instruction", "role")]
     assert codec == "codec_think codec_think_bos beijing_dialect codec_think_eos dylan codec_pad codec_bos".split()
     assert [row.text for row in found.prefill if row.kind == "role"] == ["'<|im_start|>'", "'assistant'", "'\\n'"]
@@ -140,7 +141,7 @@ def test_a_request_is_a_file_and_options_go_before_it(synthetic, tmp_path, capsy
 
 
 def test_clips_lie_beside_the_request(synthetic, clip, tmp_path):
-    (tmp_path / "clip.wav").write_bytes(open(clip, "rb").read())
+    shutil.copy(clip, tmp_path / "clip.wav")
     (tmp_path / "r.json").write_text(json.dumps({"text": "Hi", "ref_audio": "clip.wav"}))
     assert read_request(tmp_path / "r.json").arguments["ref_audio"] == str(tmp_path / "clip.wav")
     found = explain(listening_model(synthetic("tiny", "base")), read_request(tmp_path / "r.json"))

@@ -120,7 +120,7 @@ def test_a_greedy_code_predictor_takes_the_first(model, tmp_path):
 
 def test_attention_maps_are_what_attention_did(traced):
     """Each row is a distribution over the past, and with the values it gives the recorded context."""
-    folder, found, whole, codes = traced
+    folder, found, whole, _ = traced
     assert list(found.maps) == ["layer 0, head 0", "layer 2, head 3"]
     for layer, head in ((0, 0), (2, 3)):
         weights = np.load(folder / f"attention-{layer}-{head}.npy")
@@ -228,9 +228,8 @@ def test_arrays_of_every_kind_survive_the_disk(tmp_path):
 
 
 def test_an_interrupted_trace_leaves_no_file(tmp_path):
-    with pytest.raises(RuntimeError), ArraysOnDisk(tmp_path / "x.safetensors") as disk:
-        disk.add("a", np.ones(3))
-        raise RuntimeError
+    with pytest.raises(KeyError), ArraysOnDisk(tmp_path / "x.safetensors") as disk:
+        disk.add("a", np.array(["no number"]))
     assert list(tmp_path.iterdir()) == []
 
 

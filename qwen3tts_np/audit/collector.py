@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from .arrays_on_disk import ArraysOnDisk
 from .golden import Difference, Golden
 
+PART = 1 << 20  # values that are looked at together
 COLUMNS = ("name", "call", "shape", "mean", "std", "min", "max", "rms", "seconds", "error", "relative_error", "atol")
 
 
@@ -91,8 +92,7 @@ class StreamedTrace:
         self._last = self.clock()
 
     def _count(self, name: str, full_name: str, total: Total, array: NDArray[Any], seconds: float) -> None:
-        x = array.astype(np.float64, copy=False)
-        row = Total(1, x.size, float(x.sum()), float(np.vdot(x, x)), float(x.min()), float(x.max()), seconds)
+        row = _statistics(array)
         found = None if self.golden is None else self.golden.compare(full_name, array)
         errors: list[Any] = [] if found is None else [found.error, found.relative, found.atol]
         self._rows.writerow(
@@ -117,6 +117,18 @@ class StreamedTrace:
         total.seconds += seconds
         if found is not None and (total.worst is None or found.severity > total.worst.severity):
             total.worst = found
+
+
+def _statistics(array: NDArray[Any]) -> Total:
+    """Of one call. The sums are float64, part by part: a whole float64 copy of a waveform block would be large."""
+    row = Total(calls=1, values=array.size)
+    for part in np.array_split(np.atleast_1d(array), -(-array.size // PART) or 1):
+        if part.size:
+            x = part.astype(np.float64).ravel()
+            row.sum += float(x.sum())
+            row.squares += float(x @ x)
+            row.lowest, row.highest = min(row.lowest, float(x.min())), max(row.highest, float(x.max()))
+    return row
 
 
 def seconds_by_block(totals: dict[str, Total]) -> dict[str, float]:

@@ -98,7 +98,7 @@ def _sizes(small: Inspection, large: Inspection) -> Table:
     headers = ["block", "official class or shape", *SIZES, "read", *(f"{name}: share of reads" for name in SIZES)]
     note = (
         "Parameters. read: how often one frame reads the whole block; the shares are of the bytes of weights that a "
-        "frame of speech reads, the codec included, where frames are made one by one. Shapes are those of the 1.7B model."
+        "frame of speech reads, the codec included, where frames are made one by one. Shapes are those of the 1.7B."
     )
     return Table("", headers, "llrrlrr", rows, note)
 
@@ -131,10 +131,10 @@ def _share(block: Block | None, i: Inspection) -> str:
 
 def _widths(small: Inspection, large: Inspection) -> Table:
     """What the configurations say of the transformers."""
-    talkers = {f"talker {name}": i.config.talker_config for name, i in zip(SIZES, (small, large), strict=True) if i.config}
-    assert small.config is not None and small.codec is not None
+    assert small.config is not None and large.config is not None and small.codec is not None
     all_of = {
-        **talkers,
+        "talker 0.6B": small.config.talker_config,
+        "talker 1.7B": large.config.talker_config,
         "code predictor": small.config.talker_config.code_predictor_config,
         "codec decoder": small.codec.decoder_config,
         "codec encoder": small.codec.encoder_config,
