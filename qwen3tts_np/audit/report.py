@@ -107,7 +107,7 @@ def _block_rows(block: Block, i: Inspection, level: int, depth: int) -> Iterator
         cost, when = _costs(block.cost["frame"]), "frame"
     sizes = [f"{block.parameters:,}", f"{block.bytes:,}"]
     yield [name, shape, tensor.dtype if tensor else "", *sizes, share, *cost, when, block.official]
-    if level < depth:
+    if level < depth and (tensor is None or len(block.children) > 1):  # a weight alone is on its module's line
         for child in block.children:
             yield from _block_rows(child, i, level + 1, depth)
 

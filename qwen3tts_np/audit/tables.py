@@ -49,7 +49,8 @@ def as_html(table: Table, level: int = 2) -> str:
     body = "\n".join(row(cells, "td") for cells in table.rows)
     note = f"<p>{escape(table.note)}</p>" if table.note else ""
     heading = f"<h{level}>{escape(table.title)}</h{level}>" if table.title else ""
-    return f"{heading}\n<table>\n<thead>{row(table.headers, 'th')}</thead>\n<tbody>\n{body}\n</tbody></table>\n{note}"
+    whole = f"<table>\n<thead>{row(table.headers, 'th')}</thead>\n<tbody>\n{body}\n</tbody></table>"
+    return f"{heading}\n<div>{whole}</div>\n{note}"
 
 
 def page(title: str, body: str) -> str:
@@ -61,12 +62,13 @@ def page(title: str, body: str) -> str:
 
 
 STYLE = """
-body { font: 14px/1.45 system-ui, "DejaVu Sans", sans-serif; margin: 2em auto; max-width: 1280px; padding: 0 1em;
+body { font: 14px/1.45 system-ui, "DejaVu Sans", sans-serif; margin: 2em auto; max-width: 1400px; padding: 0 1em;
   color: #111; background: #fff }
 h1 { font-size: 1.5em } h2 { font-size: 1.15em; margin-top: 2em }
+div { overflow-x: auto } td:last-child { white-space: pre-wrap }
 table { border-collapse: collapse; font-size: 13px } th { text-align: left; border-bottom: 2px solid #444 }
 td, th { padding: 2px 12px 2px 0; vertical-align: top } td { border-bottom: 1px solid #ddd }
-td { white-space: pre-wrap; font-variant-numeric: tabular-nums } .n { text-align: right; white-space: nowrap }
+td { white-space: pre; font-variant-numeric: tabular-nums } .n { text-align: right; white-space: nowrap }
 svg { max-width: 100%; height: auto } p { max-width: 90ch; color: #333 }
 """
 
