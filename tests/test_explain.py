@@ -165,7 +165,12 @@ def test_a_golden_case_is_a_request(synthetic):
         ({"text": ["a", "b"]}, "a request to look into has one text"),
         ({"text": "Hi", "speaker": "Bob"}, "speaker 'Bob' is not in this model"),
         ({"text": "Hi", "volume": 3}, "there is no argument 'volume'"),
-        ({"text": "Hi", "return_codes": False}, "no self or return_codes"),
+        ({"text": "Hi", "return_codes": False}, "return_codes has no place among the arguments"),
+        ({"text": "Hi", "language": 5}, "language is 5, expected text"),
+        ({"text": "Hi", "seed": [1, 2]}, "seed is [1, 2], expected a whole number"),
+        ({"text": "Hi", "seed": True}, "seed is True, expected a whole number"),
+        ({"text": "Hi", "non_streaming_mode": "no"}, "expected true or false"),
+        ({"text": "Hi", "mode": ["voice_clone"]}, "mode ['voice_clone'] is not one of"),
         ({"method": "decode", "arguments": {}}, "a call needs a method"),
     ],
 )

@@ -10,7 +10,6 @@ and so is a whole ``case.json``.
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,11 @@ METHODS = {
     "custom_voice": "generate_custom_voice",
     "voice_design": "generate_voice_design",
     "voice_clone": "generate_voice_clone",
+}
+TYPES: dict[str, tuple[type, str]] = {
+    **dict.fromkeys(("speaker", "language", "instruct", "ref_text", "ref_audio", "voice_clone_prompt"), (str, "text")),
+    **dict.fromkeys(("non_streaming_mode", "x_vector_only_mode"), (bool, "true or false")),
+    "seed": (int, "a whole number"),
 }
 MODE_OF = {"custom_voice": "custom_voice", "voice_design": "voice_design", "base": "voice_clone"}
 
@@ -51,8 +55,11 @@ def read_request(path: Path) -> SpeechRequest:
     content = read_json(file)
     if "call" in content or "method" in content:
         return _read_call(file, content.get("call", content))
+    for name, (kind, words) in TYPES.items():
+        if content.get(name) is not None and type(content[name]) is not kind:
+            raise RequestError(f"{file}: {name} is {content[name]!r}, expected {words}")
     mode, seed = content.pop("mode", None), content.pop("seed", None)
-    if mode is not None and mode not in METHODS:
+    if mode is not None and mode not in tuple(METHODS):
         raise RequestError(f"{file}: mode {mode!r} is not one of {', '.join(METHODS)}")
     for name in ("ref_audio", "voice_clone_prompt"):
         if isinstance(content.get(name), str) and (file.parent / content[name]).exists():
@@ -92,11 +99,8 @@ def perform(model: Qwen3TTSModel, request: SpeechRequest) -> Speech:
         arguments.setdefault("instruct", "")
     if mode == "voice_clone":
         _complete_clone(arguments)
-    if arguments.keys() & {"self", "seed", "return_codes"} or isinstance(request.seed, list):
-        raise RequestError("a request has one seed beside its arguments, and no self or return_codes among them")
-    missing = [name for name in _required(method) if name not in arguments]
-    if missing:
-        raise RequestError(f"{missing[0]} is missing: {METHODS[mode]} needs it")
+    if reserved := arguments.keys() & {"self", "seed", "return_codes"}:
+        raise RequestError(f"{', '.join(sorted(reserved))} has no place among the arguments of a request")
     speech: Speech = method(**arguments, seed=request.seed, return_codes=True)
     return speech
 
@@ -107,8 +111,3 @@ def _complete_clone(arguments: dict[str, Any]) -> None:
         arguments["voice_clone_prompt"] = VoiceClonePromptItem.load(arguments["voice_clone_prompt"])
     elif arguments.get("ref_text") is None:
         arguments.setdefault("x_vector_only_mode", True)
-
-
-def _required(method: Any) -> list[str]:
-    parameters = inspect.signature(method).parameters.values()
-    return [p.name for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
