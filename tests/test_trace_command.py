@@ -17,8 +17,9 @@ from qwen3tts_np.audit import plots
 from qwen3tts_np.audit.arrays_on_disk import ArraysOnDisk
 from qwen3tts_np.audit.attention_maps import Head, heads_of
 from qwen3tts_np.audit.collector import StreamedTrace, block_of, seconds_by_block
-from qwen3tts_np.audit.request import SpeechRequest
-from qwen3tts_np.audit.tracing import Options, trace_request
+from qwen3tts_np.audit.golden import Golden
+from qwen3tts_np.audit.request import SpeechRequest, read_request
+from qwen3tts_np.audit.tracing import Options, first_outside, trace_request
 from qwen3tts_np.errors import QwenTTSError
 from qwen3tts_np.ops import softmax
 from qwen3tts_np.trace import collect_into, record, trace
@@ -35,7 +36,7 @@ def model(synthetic) -> Qwen3TTSModel:
 def traced(model, tmp_path_factory):
     """(folder, result, the whole trace in memory, codes) of one request."""
     folder = tmp_path_factory.mktemp("traced")
-    options = Options((Head(0, 0), Head(2, 3)), keep=("talker.model.layers.*.self_attn.[vc]*",), top=3)
+    options = Options((Head(0, 0), Head(2, 2)), keep=("talker.model.layers.*.self_attn.[vc]*",), top=3)
     found = trace_request(model, REQUEST, folder, options)
     with trace() as whole:
         _, _, codes = model.generate_custom_voice(**REQUEST.arguments, seed=1, return_codes=True)
@@ -121,8 +122,8 @@ def test_a_greedy_code_predictor_takes_the_first(model, tmp_path):
 def test_attention_maps_are_what_attention_did(traced):
     """Each row is a distribution over the past, and with the values it gives the recorded context."""
     folder, found, whole, _ = traced
-    assert list(found.maps) == ["layer 0, head 0", "layer 2, head 3"]
-    for layer, head in ((0, 0), (2, 3)):
+    assert list(found.maps) == ["layer 0, head 0", "layer 2, head 2"]
+    for layer, head in ((0, 0), (2, 2)):
         weights = np.load(folder / f"attention-{layer}-{head}.npy")
         name = f"talker.model.layers.{layer}.self_attn"
 
@@ -151,16 +152,22 @@ def test_the_histogram_counts_every_code(traced):
 
 
 def test_time_is_from_one_activation_to_the_next_without_the_trace(tmp_path):
-    """A clock that moves one second at every look: of two looks an activation, one is its own second."""
-    ticks = iter(range(1000))
-    with StreamedTrace(tmp_path, clock=lambda: float(next(ticks))) as stream, collect_into(stream):
+    """The model takes 1, 2 and 5 s for its activations, the trace 100 s for each."""
+    now = 0.0
+
+    class Slow:
+        def compare(self, name, array):
+            nonlocal now
+            now += 100
+
+    with StreamedTrace(tmp_path, golden=Slow(), clock=lambda: now) as stream, collect_into(stream):
         for layer in (0, 1):
-            record(f"talker.model.layers.{layer}.self_attn.q_proj", np.ones(3))
-            record(f"talker.model.layers.{layer}.self_attn.context", np.ones(3))
-            record(f"talker.model.layers.{layer}.mlp.up_proj", np.ones(3))
+            for seconds, part in ((1, "self_attn.q_proj"), (2, "self_attn.context"), (5, "mlp.up_proj")):
+                now += seconds
+                record(f"talker.model.layers.{layer}.{part}", np.ones(3))
     assert seconds_by_block(stream.totals) == {
-        "talker.model.layers.*.self_attn": 4.0,
-        "talker.model.layers.*.mlp": 2.0,
+        "talker.model.layers.*.mlp": 10.0,
+        "talker.model.layers.*.self_attn": 6.0,
     }
 
 
@@ -204,9 +211,9 @@ def test_a_long_trace_stays_out_of_memory(tmp_path):
 @pytest.mark.parametrize("buffer", [2, 300, 1 << 20])
 def test_a_tiny_buffer_changes_nothing(model, traced, tmp_path, buffer):
     folder, *_ = traced
-    options = Options((Head(0, 0), Head(2, 3)), ("talker.model.layers.*.self_attn.[vc]*",), 3, buffer=buffer)
+    options = Options((Head(0, 0), Head(2, 2)), ("talker.model.layers.*.self_attn.[vc]*",), 3, buffer=buffer)
     trace_request(model, REQUEST, tmp_path, options)
-    for name in ("activations.safetensors", "choices.csv", "codes.npy", "attention-2-3.npy", "speech.wav"):
+    for name in ("activations.safetensors", "choices.csv", "codes.npy", "attention-2-2.npy", "speech.wav"):
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes(), name
 
 
@@ -243,7 +250,18 @@ def test_a_golden_case_is_met_within_its_tolerances(synthetic, tmp_path, capsys)
     assert "all within their tolerances" in capsys.readouterr().out
     golden = json.loads((out / "summary.json").read_text())["golden"]
     assert golden["compared"] > 250 and golden["first_outside_tolerance"] is None
-    # Another seed of weights is another model: the first activation of all is outside already.
+
+
+def test_one_matrix_off_by_a_thousandth_is_named(synthetic, tmp_path):
+    model = Qwen3TTSModel.from_pretrained(synthetic("tiny", "custom_voice"), backend="reference")
+    model.backend.weights.talker.layers[1].up_proj[...] *= 1.001
+    case = CASES / "activations_custom_voice"
+    found = trace_request(model, read_request(case), tmp_path, Options(golden=Golden(case)))
+    assert first_outside(found.totals) == "talker.model.layers.1.mlp.up_proj"
+
+
+def test_another_architecture_is_outside_at_once(synthetic, tmp_path, capsys):
+    case = str(CASES / "activations_custom_voice")
     wrong = ["trace", str(synthetic("tiny-1.7b", "custom_voice")), case, "-o", str(tmp_path / "wrong")]
     assert cli.main([*wrong, "--plots", "none", "--golden", case]) == 0
     assert "the first outside its tolerance is talker." in capsys.readouterr().out
