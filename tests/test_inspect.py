@@ -20,6 +20,7 @@ from qwen3tts_np.audit.receptive import decoder_fields, encoder_fields, frames_h
 from qwen3tts_np.audit.tables import si
 from qwen3tts_np.checkpoint.tables import codec_specs, model_specs
 from qwen3tts_np.config import read_codec_config, read_model_config
+from qwen3tts_np.speaker.encoder import speaker_embedding
 from qwen3tts_np.trace import trace
 
 
@@ -108,6 +109,21 @@ def test_flops_of_the_encoder_are_those_of_a_run(base, monkeypatch):
     tokenizer.encode(np.sin(np.arange(frames * 1920) / 10).astype(np.float32), sr=24000)
     encoder = inspect_checkpoint(base, 10).blocks[-1]
     assert sum(done) == frames * encoder.cost["reference"].flops
+
+
+def test_flops_of_the_speaker_encoder_are_those_of_a_run(base, monkeypatch):
+    model = Qwen3TTSModel.from_pretrained(base, backend="reference")
+    done = count_flops(monkeypatch)
+    seconds = 2
+    wave = np.sin(np.arange(seconds * 24000) / 10).astype(np.float32)
+    with trace("speaker_encoder.blocks.0*") as t:
+        speaker_embedding(wave, model.speaker_encoder, model.config.speaker_encoder_config)
+    mel_frames = max(x.shape[-1] for x in t.values())
+    assert mel_frames == seconds * 24000 // 256
+    encoder = next(b for b in inspect_checkpoint(base, 10).blocks if b.path == "speaker_encoder")
+    once = [b for b in leaves(encoder) if len(b.shape) > 1 and (".se_block." in b.path or ".fc." in b.path)]
+    wanted = encoder.cost["reference"].flops * mel_frames / 7.5 + sum(2 * b.parameters for b in once)
+    assert sum(done) == wanted
 
 
 def count_flops(monkeypatch) -> list[int]:
