@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+
+COLUMNS = 110  # of a note in the terminal
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ def as_text(table: Table) -> str:
         return "  ".join(_padded(*cell) for cell in zip(row, widths, table.align, strict=True)).rstrip()
 
     parts = [table.title, line(table.headers), line(["-" * width for width in widths]), *map(line, table.rows)]
-    return "\n".join([*parts, *([table.note] if table.note else [])])
+    return "\n".join([*parts, *textwrap.wrap(table.note, COLUMNS)])
 
 
 def as_markdown(table: Table) -> str:
