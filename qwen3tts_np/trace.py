@@ -15,10 +15,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+class Collector(Protocol):
+    """Whatever activations may be handed to."""
+
+    def add(self, name: str, array: NDArray[Any]) -> None:
+        """Take an activation; the array may be overwritten afterwards."""
+        ...
+
+
+_C = TypeVar("_C", bound=Collector)
 
 
 class Trace(dict[str, NDArray[Any]]):
@@ -36,16 +47,22 @@ class Trace(dict[str, NDArray[Any]]):
             self[f"{name}@{call}"] = np.array(array)  # a copy: caches are overwritten later
 
 
-_current: ContextVar[Trace | None] = ContextVar("trace", default=None)
+_current: ContextVar[Collector | None] = ContextVar("trace", default=None)
 
 
 @contextmanager
 def trace(*patterns: str) -> Iterator[Trace]:
     """Collect activations whose name matches one of ``patterns`` (shell style); all of them where none is given."""
-    collected = Trace(patterns)
-    token = _current.set(collected)
-    try:
+    with collect_into(Trace(patterns)) as collected:
         yield collected
+
+
+@contextmanager
+def collect_into(collector: _C) -> Iterator[_C]:
+    """Hand every activation to ``collector``, which keeps of them what it wants."""
+    token = _current.set(collector)
+    try:
+        yield collector
     finally:
         _current.reset(token)
 

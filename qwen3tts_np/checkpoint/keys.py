@@ -92,6 +92,15 @@ def specs(cls: type, sizes: Sizes, prefix: str, dtype: str) -> Iterator[TensorSp
             yield from specs(part, part_sizes, prefix + key, dtype)
 
 
+def parts(cls: type, sizes: Sizes, prefix: str) -> Iterator[tuple[str, type]]:
+    """(official name, class) of ``cls`` at ``prefix`` and of every block in it, outer ones first."""
+    yield prefix.rstrip("."), cls
+    for f in fields(cls):
+        if not f.metadata.get("when") or sizes[f.metadata["when"]]:
+            for part, key, part_sizes in _parts(f, sizes):
+                yield from parts(part, part_sizes, prefix + key)
+
+
 def problems(checkpoint: Checkpoint, wanted: Iterable[TensorSpec]) -> list[str]:
     """What ``checkpoint`` has that it should not, lacks, or has in another shape or type; [] when all is well."""
     found: list[str] = []

@@ -16,7 +16,7 @@ from importlib import metadata
 from typing import Any
 
 from ..errors import QwenTTSError
-from . import clone, convert, decode, encode, info, say, synth, voice
+from . import clone, compare_audio, convert, decode, encode, explain, info, inspect, say, synth, trace, voice
 
 PROGRAM = "qwen3tts-np"
 
@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=PROGRAM, description="Qwen3-TTS on NumPy and Numba, without a framework.")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {_version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in (say, clone, voice, encode, decode, convert, info, synth):
+    for command in (say, clone, voice, encode, decode, convert, info, inspect, explain, trace, compare_audio, synth):
         command.add_parser(commands)
     return parser
 

@@ -1,0 +1,173 @@
+"""The tree of blocks of a checkpoint under the official names, with what each holds and what each costs.
+
+The tree is the key tables', cut at the dots of the keys. Blocks that are alike but for their number become one entry:
+``layers.0-27``. FLOPs are those of matrix products and convolutions, two for a multiplication and an addition; norms,
+activations and the products inside attention are left out (``caches.py`` has those).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from ..checkpoint.keys import TensorSpec, parts, specs
+from ..checkpoint.safetensors import Checkpoint
+from ..checkpoint.tensor import DTYPES
+from .components import Component, Use
+
+WHENS = ("frame", "text", "reference")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one frame (of speech, or of a reference clip) or one text token."""
+
+    bytes_read: float = 0.0
+    flops: float = 0.0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.bytes_read + other.bytes_read, self.flops + other.flops)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block, or ``count`` blocks that are alike; sums are over all of them."""
+
+    name: str  # below its parent: "self_attn", "layers.0-27", "q_proj.weight"
+    path: str  # the whole official name, with the prefix of its file
+    official: str  # class of the official package; "" where the tables name none
+    count: int
+    shape: tuple[int, ...] | None  # of one tensor; None for a block of several
+    letters: str
+    dtype: str  # as stored; "" for a block
+    parameters: int
+    bytes: int
+    cost: Mapping[str, Cost]  # by WHENS
+    place: int  # of the first tensor in the key table
+    children: tuple[Block, ...] = ()
+
+    @property
+    def tensor(self) -> Block | None:
+        """The one that gives its shape to a module of its own tensors only: the largest of them."""
+        if self.shape is not None:
+            return self
+        own = all(child.shape is not None for child in self.children)
+        return max(self.children, key=lambda child: child.parameters) if own else None
+
+
+def tree(component: Component, checkpoint: Checkpoint | None = None) -> Block:
+    """The blocks of one network. Bytes and types are those in ``checkpoint``, or the released ones where it is None."""
+    c = component
+    table = specs(c.cls, c.sizes, c.prefix, c.dtype)
+    leaves = {spec.key: _leaf(spec, c.use(spec.key), checkpoint, place) for place, spec in enumerate(table)}
+    which = -1 if c.name == "code predictor" else 0  # of two names: the table of a Qwen3 layer serves both networks
+    classes: dict[str, str] = {}
+    for path, cls in parts(c.cls, c.sizes, c.prefix):
+        classes.setdefault(path, _official_class(cls, which))
+    return _node(c.prefix.rstrip("."), c.prefix.rstrip("."), leaves, classes)
+
+
+def _leaf(spec: TensorSpec, use: Use, checkpoint: Checkpoint | None, place: int) -> Block:
+    dtype, stored = spec.dtype, spec.size * DTYPES[spec.dtype].itemsize
+    if checkpoint is not None and spec.key in checkpoint:
+        dtype, stored = checkpoint[spec.key].dtype, checkpoint[spec.key].nbytes
+    cost: dict[str, Cost] = {}
+    if use.when != "never":
+        read = stored / spec.shape[0] * use.positions if use.lookup else stored * use.reads
+        multiplies = len(spec.shape) > 1 and not use.lookup
+        cost[use.when] = Cost(read, 2 * spec.size * use.positions if multiplies else 0)
+    name = spec.key.rpartition(".")[2]
+    return Block(name, spec.key, "", 1, spec.shape, spec.letters, dtype, spec.size, stored, cost, place)
+
+
+def _node(name: str, path: str, leaves: Mapping[str, Block], classes: Mapping[str, str]) -> Block:
+    """The block at ``path``, made of the tensors whose keys begin with it."""
+    if path in leaves:
+        return leaves[path]
+    inside = [key for key in leaves if key.startswith(f"{path}.")]
+    steps = list(dict.fromkeys(key[len(path) + 1 :].split(".")[0] for key in inside))
+    children: list[Block] = []
+    official = classes.get(path, "")
+    for step in steps:
+        child = _node(step, f"{path}.{step}", leaves, classes)
+        # "layers" alone says nothing: its numbered entries stand in its place.
+        listed = bool(child.children) and _is_list(child)
+        children += child.children if listed else [child]
+        official = official or (child.official if listed else "")
+    children = [_named_below(child, path) for child in children]
+    return _sum(name, path, official, _merged(children))
+
+
+def _is_list(block: Block) -> bool:
+    return all(re.fullmatch(r"[\d-]+", child.name) for child in block.children)
+
+
+def _named_below(block: Block, path: str) -> Block:
+    return _replace(block, name=block.path[len(path) + 1 :])
+
+
+def _merged(children: list[Block]) -> list[Block]:
+    """Runs of numbered blocks that differ in nothing but their number, as one."""
+    merged: list[Block] = []
+    for _, run in groupby(children, key=_likeness):
+        alike = list(run)
+        first, last = alike[0], alike[-1]
+        if len(alike) == 1:
+            merged.append(first)
+            continue
+        span = f"{_number(first)}-{_number(last)}"
+        name = re.sub(r"\d+$", span, first.name)
+        merged.append(_replace(_times(first, len(alike)), name=name, path=re.sub(r"\d+$", span, first.path)))
+    return merged
+
+
+def _likeness(block: Block) -> tuple[object, ...]:
+    if not re.search(r"(^|\.)\d+$", block.name):
+        return (block.path,)
+    return (re.sub(r"\d+$", "", block.path), _content(block))
+
+
+def _content(block: Block) -> tuple[object, ...]:
+    if block.shape is not None:
+        return (block.name, block.shape, block.dtype, tuple(block.cost.items()))
+    return (block.official, *((child.name, child.count, _content(child)) for child in block.children))
+
+
+def _number(block: Block) -> str:
+    return block.name.rpartition(".")[2]
+
+
+def _times(block: Block, count: int) -> Block:
+    """``count`` blocks like this one; the numbers of the children become sums over all of them too."""
+    return _replace(
+        block,
+        count=block.count * count,
+        parameters=block.parameters * count,
+        bytes=block.bytes * count,
+        cost={when: Cost(c.bytes_read * count, c.flops * count) for when, c in block.cost.items()},
+        children=tuple(_times(child, count) for child in block.children),
+    )
+
+
+def _sum(name: str, path: str, official: str, children: list[Block]) -> Block:
+    cost: dict[str, Cost] = {}
+    for child in children:
+        for when, part in child.cost.items():
+            cost[when] = cost.get(when, Cost()) + part
+    parameters, stored = sum(c.parameters for c in children), sum(c.bytes for c in children)
+    place = min(child.place for child in children)
+    return Block(name, path, official, 1, None, "", "", parameters, stored, cost, place, tuple(children))
+
+
+def _official_class(cls: type, which: int) -> str:
+    """The class that the docstring of a key table begins with, where it names one."""
+    names = re.match(r"(``[A-Z]\w+``(, )?)*", cls.__doc__ or "")
+    found = re.findall(r"\w+", names[0]) if names else []
+    return found[which] if found else ""
+
+
+def _replace(block: Block, **changes: Any) -> Block:
+    return Block(**{**vars(block), **changes})

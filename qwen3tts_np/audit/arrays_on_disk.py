@@ -1,0 +1,72 @@
+"""Arrays that go to disk as they come, and lie in one safetensors file at the end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..checkpoint.keys import TensorSpec
+from ..checkpoint.tensor import DTYPES
+from ..checkpoint.writer import header
+
+_NAMES = {dtype: name for name, dtype in DTYPES.items() if name != "BF16"}
+
+
+class ArraysOnDisk:
+    """Collects named arrays in ``path``; at most ``buffer`` bytes of them wait in memory.
+
+    Used as a context: the file is there, and readable by any safetensors library, when the block ends well.
+    """
+
+    def __init__(self, path: Path, buffer: int = 1 << 20) -> None:
+        self._path, self._buffer = path, buffer
+        self._data = path.with_name(f".{path.name}.{os.getpid()}.data")
+        self._specs: list[TensorSpec] = []
+        self._waiting: list[bytes] = []
+        self._bytes = 0
+
+    def __enter__(self) -> ArraysOnDisk:
+        self._file = self._data.open("wb")
+        return self
+
+    def __exit__(self, failed: type[BaseException] | None, *_: object) -> None:
+        try:
+            with self._file:
+                self._flush()
+            if failed is None:
+                self._finish()
+        finally:
+            self._data.unlink(missing_ok=True)
+
+    @property
+    def waiting(self) -> int:
+        """Bytes in memory."""
+        return self._bytes
+
+    def add(self, name: str, array: NDArray[Any]) -> None:
+        dtype = _NAMES[np.dtype(array.dtype).newbyteorder("<")]
+        self._specs.append(TensorSpec(name, array.shape, "", dtype))
+        if array.nbytes > self._buffer - self._bytes:
+            self._flush()
+        if array.nbytes > self._buffer:
+            self._file.write(np.ascontiguousarray(array).data)
+        else:
+            self._waiting.append(array.tobytes())
+            self._bytes += array.nbytes
+
+    def _flush(self) -> None:
+        self._file.writelines(self._waiting)
+        self._waiting, self._bytes = [], 0
+
+    def _finish(self) -> None:
+        """The format wants its table of contents first, so the data is copied behind it, piece by piece."""
+        part = self._path.with_name(f".{self._path.name}.{os.getpid()}.part")
+        with part.open("wb") as whole, self._data.open("rb") as data:
+            whole.write(header(self._specs))
+            shutil.copyfileobj(data, whole)
+        os.replace(part, self._path)

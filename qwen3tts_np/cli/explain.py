@@ -1,0 +1,48 @@
+"""``qwen3tts-np explain``: what the talker reads for a request, position by position."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from ..audit.explanation import Explanation, as_json, explain
+from ..audit.listening import listening_model
+from ..audit.output import write_text
+from ..audit.tables import as_html, as_text, page
+from .options import MODEL_HELP
+from .request_options import add_request, request_of
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "explain",
+        help="the prompt of a request, position by position",
+        description="Print what the talker reads for a request: at each position the text token, the codec part, what "
+        "is summed, and why. Nothing is generated, and of the weights only those that a reference clip needs are read.",
+        epilog='example: qwen3tts-np explain MODEL --text "Hello." --speaker vivian --language english --streaming',
+    )
+    parser.add_argument("model", type=Path, metavar="MODEL", help=MODEL_HELP)
+    add_request(parser)
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write one page with the tables")
+    parser.add_argument("--json", action="store_true", help="everything, for programs")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    request = request_of(args)
+    found = explain(listening_model(args.model), request)
+    if args.html is not None:
+        body = f"<p>{heading(found)}</p>" + "\n".join(as_html(table) for table in found.tables())
+        write_text(args.html, page("The prompt, position by position", body))
+    if args.json:
+        print(json.dumps(as_json(found), indent=2, ensure_ascii=False))
+    elif args.html is None:
+        print("\n\n".join([heading(found), *map(as_text, found.tables())]))
+    else:
+        print(f"{args.html}: written")
+
+
+def heading(e: Explanation) -> str:
+    way = "streaming: the text lies beside the frames" if e.streaming else "non-streaming: the whole text goes in first"
+    return f"{e.mode.replace('_', ' ')}, {way}"

@@ -1,0 +1,44 @@
+"""A request on the command line: a JSON file, options, or a file with options in place of what it says."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..audit.request import SpeechRequest, read_request
+from ..errors import RequestError
+
+
+def add_request(parser: argparse.ArgumentParser) -> None:
+    """What to say, with which voice, and how."""
+    request = parser.add_argument(
+        "request", type=Path, metavar="[REQUEST]", help="JSON file of the arguments, or the folder of a golden case"
+    )
+    request.required = False  # trap: with nargs="?" argparse does not find it behind an option
+    parser.add_argument("--text", help="what to say")
+    parser.add_argument("--speaker", help="a voice of the model's table (default: its first); custom-voice models")
+    parser.add_argument("--instruct", help="how to say it, or the voice to design")
+    parser.add_argument("--ref-audio", metavar="FILE", help="the reference clip; base models")
+    parser.add_argument("--ref-text", metavar="TEXT", help="what the clip says; without it the x-vector alone is used")
+    parser.add_argument("--voice", metavar="FILE", help="a voice that 'voice create' has saved; base models")
+    streaming = parser.add_mutually_exclusive_group()
+    streaming.add_argument("--streaming", action="store_true", help="the text goes in one token a frame")
+    streaming.add_argument("--non-streaming", action="store_true", help="the whole text goes in first")
+    parser.add_argument("--language", help="language of the text (auto)")
+    parser.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same speech")
+    parser.add_argument("--greedy", action="store_true", help="take the best code every time instead of sampling")
+    parser.add_argument("--max-new-tokens", type=int, metavar="N", help="at most N - 1 frames (the checkpoint's)")
+
+
+def request_of(args: argparse.Namespace) -> SpeechRequest:
+    """The request that file and options describe. RequestError if there is neither a file nor a text."""
+    if args.request is None and args.text is None:
+        raise RequestError("there is no request: give --text, or a JSON file with the arguments of generate_*")
+    request = SpeechRequest({}) if args.request is None else read_request(args.request)
+    names = ("text", "speaker", "instruct", "ref_audio", "ref_text", "language", "max_new_tokens")
+    given = {name: getattr(args, name) for name in names} | {"voice_clone_prompt": args.voice}
+    if args.streaming or args.non_streaming:
+        given["non_streaming_mode"] = args.non_streaming
+    if args.greedy:
+        given |= {"do_sample": False, "subtalker_dosample": False}
+    return request.updated(given, args.seed)
