@@ -19,7 +19,7 @@ from .checkpoint.keys import load
 from .checkpoint.safetensors import Checkpoint
 from .checkpoint.tables import CodePredictorWeights, TalkerWeights, code_predictor_sizes, talker_sizes
 from .config import ModelConfig
-from .generate import Limits, Request, Weights, generate_codes
+from .generate import Limits, Progress, Request, Weights, generate_codes
 from .ops import Ints
 from .talker.generator import Generator
 from .trace import tracing
@@ -36,7 +36,9 @@ _STORED = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 class Backend(Protocol):
     """What turns prompts into codes."""
 
-    def generate(self, requests: Sequence[Request], limits: Limits, generator: Generator) -> list[Ints]:
+    def generate(
+        self, requests: Sequence[Request], limits: Limits, generator: Generator, progress: Progress = None
+    ) -> list[Ints]:
         """The codes of every request, [frames, G] each."""
         ...
 
@@ -59,9 +61,11 @@ class Reference:
         )
         return cls(weights, config, threads)
 
-    def generate(self, requests: Sequence[Request], limits: Limits, generator: Generator) -> list[Ints]:
+    def generate(
+        self, requests: Sequence[Request], limits: Limits, generator: Generator, progress: Progress = None
+    ) -> list[Ints]:
         with threadpool_limits(self.threads):
-            return generate_codes(requests, self.weights, self.config, limits, generator)
+            return generate_codes(requests, self.weights, self.config, limits, generator, progress)
 
 
 @dataclass(frozen=True)
@@ -83,12 +87,14 @@ class Compiled:
         packed = pack_weights(checkpoint, config.talker_config, weights_format)
         return cls(packed, Team(threads), config, checkpoint)
 
-    def generate(self, requests: Sequence[Request], limits: Limits, generator: Generator) -> list[Ints]:
+    def generate(
+        self, requests: Sequence[Request], limits: Limits, generator: Generator, progress: Progress = None
+    ) -> list[Ints]:
         if tracing():
-            return self.reference.generate(requests, limits, generator)
+            return self.reference.generate(requests, limits, generator, progress)
         from .generate_fast import generate_codes_fast
 
-        return generate_codes_fast(requests, self.packed, self.config, limits, generator, self.team)
+        return generate_codes_fast(requests, self.packed, self.config, limits, generator, self.team, progress)
 
     @cached_property
     def reference(self) -> Reference:

@@ -8,7 +8,7 @@ the left and masks the padding, which is the same in other words. Only sampling 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,9 @@ from .talker.generator import Generator
 from .talker.sampling import SamplingParameters, choose, talker_scores, warp
 from .talker.talker import Cache, new_cache, read, text_projection
 from .text.prompt import Prompt
+
+# Called with the number of frames written so far, those of the longest item; what it raises ends the generation.
+Progress = Callable[[int], None] | None
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,12 @@ class Item:
 
 
 def generate_codes(
-    requests: Sequence[Request], w: Weights, config: ModelConfig, limits: Limits, generator: Generator
+    requests: Sequence[Request],
+    w: Weights,
+    config: ModelConfig,
+    limits: Limits,
+    generator: Generator,
+    progress: Progress = None,
 ) -> list[Ints]:
     """Write the codes of every request: a list of [frames, G]."""
     c = config.talker_config
@@ -90,6 +98,8 @@ def generate_codes(
         for item, frame in zip(items, frames, strict=True):
             if not item.finished:
                 item.read_frame(frame)
+        if progress is not None:
+            progress(step + 1)
     return [np.array(item.frames, dtype=np.int64).reshape(-1, c.num_code_groups) for item in items]
 
 

@@ -13,7 +13,7 @@ from qwen3tts_np_kernels.threads_jit import Team
 from threadpoolctl import threadpool_limits
 
 from .config import ModelConfig
-from .generate import Limits, Request
+from .generate import Limits, Progress, Request
 from .ops import Array, Ints
 from .talker.generator import Generator, ItemGenerators, TorchGenerator
 from .talker.packed import PackedWeights
@@ -27,13 +27,16 @@ def generate_codes_fast(
     limits: Limits,
     generator: Generator,
     team: Team,
+    progress: Progress = None,
 ) -> list[Ints]:
     """Write the codes of every request: a list of [frames, G]. ``generator`` moves on as it does in the reference."""
     frames: list[list[Ints]] = [[] for _ in requests]
     with threadpool_limits(1):  # a BLAS that waits for work would take a core from the team
-        for frame in stream_codes(requests, packed, config, limits, generator, team):
+        for count, frame in enumerate(stream_codes(requests, packed, config, limits, generator, team), start=1):
             for item, codes in zip(frame.items, frame.codes, strict=True):
                 frames[item].append(codes)
+            if progress is not None:
+                progress(count)
     groups = config.talker_config.num_code_groups
     return [np.array(codes, dtype=np.int64).reshape(-1, groups) for codes in frames]
 

@@ -27,7 +27,7 @@ from .checkpoint.tables import SpeakerEncoderWeights, model_specs, speaker_encod
 from .codec.tokenizer import Qwen3TTSTokenizer
 from .config import GenerationConfig, ModelConfig, read_generation_config, read_model_config
 from .errors import ConfigError, RequestError
-from .generate import Limits, Request
+from .generate import Limits, Progress, Request
 from .ops import Array, Ints
 from .pretrained import available_cores, check_leftovers, compute_dtype, directory, runs_compiled
 from .reference_clip import warn_about_clip
@@ -64,7 +64,8 @@ class Qwen3TTSModel:
     the codes [frames, G] of each. ``seed=s`` gives the codes that ``torch.manual_seed(s)`` gives the official
     package; ``seed=[s1, s2, ...]`` seeds each item on its own. The sampling arguments are those of
     ``GenerationConfig``, which holds what the checkpoint says about them. ``max_new_tokens=N`` gives at most N - 1
-    frames, as it does officially. RequestError says in one sentence what a model cannot do.
+    frames, as it does officially. ``progress`` is called after every frame with the number of frames so far.
+    RequestError says in one sentence what a model cannot do.
     """
 
     config: ModelConfig
@@ -85,6 +86,7 @@ class Qwen3TTSModel:
         weights_format: str = "auto",
         threads: int | None = None,
         pretokenizer: Pretokenizer = "native",
+        cache_dir: str | Path | None = None,
         **torch_arguments: Any,
     ) -> Qwen3TTSModel:
         """Load a checkpoint directory.
@@ -93,13 +95,15 @@ class Qwen3TTSModel:
         the NumPy "reference", or "auto", which compiles unless float64 is asked for or Numba's compiler is off.
         ``weights_format``: what the kernels multiply by: "auto" is the checkpoint's own format, which loses nothing;
         "int8" and "int4" are smaller, faster and approximate. ``threads``: how many are used, all cores by default.
-        ``pretokenizer``: see ``text.tokenizer.Tokenizer``. Arguments that tell PyTorch where to run are accepted
-        where they say "cpu" and otherwise refused or, if they change no result, ignored with a warning.
+        ``pretokenizer``: see ``text.tokenizer.Tokenizer``. ``path`` may be the name of a published model, which is
+        downloaded to ``cache_dir``, or to where huggingface_hub keeps its files. Arguments that tell PyTorch where to
+        run are accepted where they say "cpu" and otherwise refused or, if they change no result, ignored with a
+        warning.
         """
         check_leftovers(torch_arguments)
         if threads is not None and threads < 1:
             raise RequestError(f"threads={threads} must be at least 1")
-        folder, float_type = directory(path), compute_dtype(dtype)
+        folder, float_type = directory(path, cache_dir), compute_dtype(dtype)
         config = read_model_config(folder)
         checkpoint = Checkpoint.open(folder)
         check(checkpoint, model_specs(config))
@@ -148,6 +152,7 @@ class Qwen3TTSModel:
         *,
         seed: Seed = None,
         return_codes: bool = False,
+        progress: Progress = None,
         **sampling: Any,
     ) -> Speech:
         """Speak with a voice of the model's table, optionally following an instruction.
@@ -162,7 +167,7 @@ class Qwen3TTSModel:
             instructs = [""] * len(texts)
         speakers = _per_item(speaker, len(texts), "speaker", "")
         items = [Utterance(t, Voice(speaker=s or None), i) for t, s, i in zip(texts, speakers, instructs, strict=True)]
-        return self._speak(items, language, not non_streaming_mode, seed, return_codes, sampling)
+        return self._speak(items, language, not non_streaming_mode, seed, return_codes, progress, sampling)
 
     def generate_voice_design(
         self,
@@ -173,6 +178,7 @@ class Qwen3TTSModel:
         *,
         seed: Seed = None,
         return_codes: bool = False,
+        progress: Progress = None,
         **sampling: Any,
     ) -> Speech:
         """Speak with the voice that ``instruct`` describes; "" lets the model choose one."""
@@ -180,7 +186,7 @@ class Qwen3TTSModel:
         texts = _texts(text)
         instructs = _per_item(instruct, len(texts), "instruct", "")
         items = [Utterance(t, Voice(), i) for t, i in zip(texts, instructs, strict=True)]
-        return self._speak(items, language, not non_streaming_mode, seed, return_codes, sampling)
+        return self._speak(items, language, not non_streaming_mode, seed, return_codes, progress, sampling)
 
     def generate_voice_clone(
         self,
@@ -194,6 +200,7 @@ class Qwen3TTSModel:
         *,
         seed: Seed = None,
         return_codes: bool = False,
+        progress: Progress = None,
         **sampling: Any,
     ) -> Speech:
         """Speak with the voice of a reference: a clip, or what :meth:`create_voice_clone_prompt` made of one.
@@ -213,7 +220,7 @@ class Qwen3TTSModel:
         items = [
             Utterance(t, self._voice(r), x_vector=r.ref_spk_embedding) for t, r in zip(texts, references, strict=True)
         ]
-        return self._speak(items, language, not non_streaming_mode, seed, return_codes, sampling)
+        return self._speak(items, language, not non_streaming_mode, seed, return_codes, progress, sampling)
 
     def create_voice_clone_prompt(
         self,
@@ -277,6 +284,7 @@ class Qwen3TTSModel:
         streaming: bool,
         seed: Seed,
         return_codes: bool,
+        progress: Progress,
         sampling: dict[str, Any],
     ) -> Speech:
         languages = _per_item(language, len(items), "language", "auto")
@@ -286,7 +294,7 @@ class Qwen3TTSModel:
             Request(self._prompt(item, spoken, streaming), item.x_vector)
             for item, spoken in zip(items, languages, strict=True)
         ]
-        codes = self.backend.generate(requests, limits, generator)
+        codes = self.backend.generate(requests, limits, generator, progress)
         with threadpool_limits(self.threads):
             wavs = [self._decode(code, item.voice) for code, item in zip(codes, items, strict=True)]
         rate = self.speech_tokenizer.get_output_sample_rate()
