@@ -28,6 +28,7 @@ EXAMPLES = (
 )
 TEXT = "The quick brown fox jumps over the lazy dog, and then it does so once more."
 CODEC_FRAMES = 50  # 4 s
+MOST_FRAMES = 200  # of one speech
 FEWEST = 3  # measurements of anything, however long they take
 
 
@@ -90,11 +91,12 @@ def talk(model: Qwen3TTSModel, seconds: float) -> Talking:
 
         def frame(_: int, times: list[float] = times, end: float | None = end) -> None:
             times.append(time.perf_counter())
-            if (end is None and len(times) > FEWEST) or (end is not None and times[-1] > end):
+            enough = len(found.frames) + len(times) - 2 >= FEWEST
+            if enough and (end is None or times[-1] > end):
                 raise _Enough
 
         with suppress(_Enough):
-            speak(TEXT, seed=seed, progress=frame, **voice)
+            speak(TEXT, seed=seed, max_new_tokens=MOST_FRAMES + 1, progress=frame, **voice)
         if end is None:
             end = time.perf_counter() + seconds
             continue
