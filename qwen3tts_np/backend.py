@@ -7,20 +7,22 @@ request.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from .checkpoint.keys import load
 from .checkpoint.safetensors import Checkpoint
 from .checkpoint.tables import CodePredictorWeights, TalkerWeights, code_predictor_sizes, talker_sizes
 from .config import ModelConfig
-from .generate import Limits, Progress, Request, Weights, generate_codes
+from .generate import Limits, Request, Weights, collect, write_frames
 from .ops import Ints
+from .talker.frame import Frame
 from .talker.generator import Generator
 from .trace import tracing
 
@@ -29,22 +31,32 @@ if TYPE_CHECKING:
 
     from .talker.packed import PackedWeights
 
+# Called with the number of frames written so far, those of the longest item; what it raises ends the generation.
+Progress = Callable[[int], None] | None
+
 FORMATS = ("float32", "bfloat16", "float16", "int8", "int6", "int5", "int4")
 _STORED = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 
 
-class Backend(Protocol):
+class Backend(ABC):
     """What turns prompts into codes."""
+
+    config: ModelConfig
+
+    @abstractmethod
+    def frames(self, requests: Sequence[Request], limits: Limits, generator: Generator) -> Iterator[Frame]:
+        """The codes of every request, frame by frame; nothing runs between two of them."""
 
     def generate(
         self, requests: Sequence[Request], limits: Limits, generator: Generator, progress: Progress = None
     ) -> list[Ints]:
         """The codes of every request, [frames, G] each."""
-        ...
+        frames = _told(self.frames(requests, limits, generator), progress)
+        return collect(frames, len(requests), self.config.talker_config.num_code_groups)
 
 
 @dataclass(frozen=True)
-class Reference:
+class Reference(Backend):
     """``generate.py`` on NumPy, in the type of its weights."""
 
     weights: Weights
@@ -61,15 +73,12 @@ class Reference:
         )
         return cls(weights, config, threads)
 
-    def generate(
-        self, requests: Sequence[Request], limits: Limits, generator: Generator, progress: Progress = None
-    ) -> list[Ints]:
-        with threadpool_limits(self.threads):
-            return generate_codes(requests, self.weights, self.config, limits, generator, progress)
+    def frames(self, requests: Sequence[Request], limits: Limits, generator: Generator) -> Iterator[Frame]:
+        return _limited(write_frames(requests, self.weights, self.config, limits, generator), self.threads)
 
 
 @dataclass(frozen=True)
-class Compiled:
+class Compiled(Backend):
     """``generate_fast.py`` on Numba, with packed weights."""
 
     packed: PackedWeights
@@ -87,19 +96,37 @@ class Compiled:
         packed = pack_weights(checkpoint, config.talker_config, weights_format)
         return cls(packed, Team(threads), config, checkpoint)
 
-    def generate(
-        self, requests: Sequence[Request], limits: Limits, generator: Generator, progress: Progress = None
-    ) -> list[Ints]:
+    def frames(self, requests: Sequence[Request], limits: Limits, generator: Generator) -> Iterator[Frame]:
         if tracing():
-            return self.reference.generate(requests, limits, generator, progress)
-        from .generate_fast import generate_codes_fast
+            return self.reference.frames(requests, limits, generator)
+        from .generate_fast import write_frames as write_frames_fast
 
-        return generate_codes_fast(requests, self.packed, self.config, limits, generator, self.team, progress)
+        frames = write_frames_fast(requests, self.packed, self.config, limits, generator, self.team)
+        return _limited(frames, 1)  # a BLAS that waits for work would take a core from the team
 
     @cached_property
     def reference(self) -> Reference:
         """The NumPy path on the same checkpoint, for traces."""
         return Reference.load(self.checkpoint, self.config, np.dtype(np.float32), None)
+
+
+def _limited(frames: Iterator[Frame], threads: int | None) -> Iterator[Frame]:
+    """``frames``, each written with so many threads of NumPy; between two of them the caller has its own number."""
+    blas = ThreadpoolController()
+    while True:
+        with blas.limit(limits=threads):
+            frame = next(frames, None)
+        if frame is None:
+            return
+        yield frame
+
+
+def _told(frames: Iterator[Frame], progress: Progress) -> Iterator[Frame]:
+    """``frames``, their number told one by one."""
+    for count, frame in enumerate(frames, start=1):
+        if progress is not None:
+            progress(count)
+        yield frame
 
 
 def stored_format(checkpoint: Checkpoint) -> str:

@@ -8,7 +8,7 @@ the left and masks the padding, which is the same in other words. Only sampling 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,13 +17,11 @@ from .checkpoint.tables import CodePredictorWeights, TalkerWeights
 from .config import ModelConfig
 from .ops import Array, Ints
 from .talker.code_predictor import predict_frame
+from .talker.frame import Frame
 from .talker.generator import Generator
 from .talker.sampling import SamplingParameters, choose, talker_scores, warp
 from .talker.talker import Cache, new_cache, read, text_projection
 from .text.prompt import Prompt
-
-# Called with the number of frames written so far, those of the longest item; what it raises ends the generation.
-Progress = Callable[[int], None] | None
 
 
 @dataclass(frozen=True)
@@ -58,29 +56,29 @@ class Item:
         self._w, self._config = w, config
         self._cache: Cache = new_cache(config.talker_config)
         x = embed_prefill(request, w)  # [T, H]
-        ids = [*request.prompt.trailing, config.tts_pad_token_id]
+        self._ids = request.prompt.trailing
+        ids = [*self._ids, config.tts_pad_token_id]
         self._trailing = text_projection(w.talker, np.array(ids))  # [T', H], the last for ever
-        self.frames: list[Ints] = []
+        self._frames = 0
         self.finished = False
         self.hidden, self.logits = read(x, w.talker, self._cache, config.talker_config)
 
     def read_frame(self, frame: Ints) -> None:
-        """Append a complete frame [G] and read it together with the next piece of text."""
-        text = self._trailing[min(len(self.frames), len(self._trailing) - 1)]
-        self.frames.append(frame)
+        """Read a complete frame [G] together with the next piece of text."""
+        more = self._ids[len(self._trailing) - 1 :]
+        if more:  # text that has come meanwhile
+            rows = text_projection(self._w.talker, np.array(more))
+            self._trailing = np.concatenate([self._trailing[:-1], rows, self._trailing[-1:]])
+        text = self._trailing[min(self._frames, len(self._trailing) - 1)]
+        self._frames += 1
         x = embed_frame(frame, self._w) + text  # [H]
         self.hidden, self.logits = read(x[None], self._w.talker, self._cache, self._config.talker_config)
 
 
-def generate_codes(
-    requests: Sequence[Request],
-    w: Weights,
-    config: ModelConfig,
-    limits: Limits,
-    generator: Generator,
-    progress: Progress = None,
-) -> list[Ints]:
-    """Write the codes of every request: a list of [frames, G]."""
+def write_frames(
+    requests: Sequence[Request], w: Weights, config: ModelConfig, limits: Limits, generator: Generator
+) -> Iterator[Frame]:
+    """Write the codes of every request, a frame at a time."""
     c = config.talker_config
     items = [Item(request, w, config) for request in requests]
     seen = np.zeros((len(items), c.vocab_size), dtype=np.bool_)  # [B, V] codes 0 so far
@@ -93,14 +91,21 @@ def generate_codes(
         for item, code in zip(items, code0, strict=True):
             item.finished |= bool(code == c.codec_eos_token_id)
         if all(item.finished for item in items) or step == limits.max_new_tokens - 1:
-            break
+            return
         frames = _complete_frames(items, code0, w, config, limits.subtalker, generator)  # [B, G]
-        for item, frame in zip(items, frames, strict=True):
-            if not item.finished:
-                item.read_frame(frame)
-        if progress is not None:
-            progress(step + 1)
-    return [np.array(item.frames, dtype=np.int64).reshape(-1, c.num_code_groups) for item in items]
+        going = np.array([i for i, item in enumerate(items) if not item.finished])
+        for i in going:
+            items[i].read_frame(frames[i])
+        yield Frame(going, frames[going])
+
+
+def collect(frames: Iterable[Frame], items: int, groups: int) -> list[Ints]:
+    """The codes of each of so many items, [frames, G] each."""
+    codes: list[list[Ints]] = [[] for _ in range(items)]
+    for frame in frames:
+        for item, row in zip(frame.items, frame.codes, strict=True):
+            codes[item].append(row)
+    return [np.array(rows, dtype=np.int64).reshape(-1, groups) for rows in codes]
 
 
 def _complete_frames(

@@ -1,6 +1,6 @@
 """The frame loop on compiled kernels: the codes of ``generate.py``, many times faster.
 
-With float32 and bfloat16 weights the choices are those of ``generate.generate_codes``; int8 and int4 approximate.
+With float32 and bfloat16 weights the choices are those of ``generate.write_frames``; int8 and int4 approximate.
 Tracing is not possible here.
 """
 
@@ -10,38 +10,17 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from qwen3tts_np_kernels.threads_jit import Team
-from threadpoolctl import threadpool_limits
 
 from .config import ModelConfig
-from .generate import Limits, Progress, Request
-from .ops import Array, Ints
+from .generate import Limits, Request
+from .ops import Array
+from .talker.frame import Frame
 from .talker.generator import Generator, ItemGenerators, TorchGenerator
 from .talker.packed import PackedWeights
-from .talker.session import DecodeSession, Frame, Streams
+from .talker.session import DecodeSession, Streams
 
 
-def generate_codes_fast(
-    requests: Sequence[Request],
-    packed: PackedWeights,
-    config: ModelConfig,
-    limits: Limits,
-    generator: Generator,
-    team: Team,
-    progress: Progress = None,
-) -> list[Ints]:
-    """Write the codes of every request: a list of [frames, G]. ``generator`` moves on as it does in the reference."""
-    frames: list[list[Ints]] = [[] for _ in requests]
-    with threadpool_limits(1):  # a BLAS that waits for work would take a core from the team
-        for count, frame in enumerate(stream_codes(requests, packed, config, limits, generator, team), start=1):
-            for item, codes in zip(frame.items, frame.codes, strict=True):
-                frames[item].append(codes)
-            if progress is not None:
-                progress(count)
-    groups = config.talker_config.num_code_groups
-    return [np.array(codes, dtype=np.int64).reshape(-1, groups) for codes in frames]
-
-
-def stream_codes(
+def write_frames(
     requests: Sequence[Request],
     packed: PackedWeights,
     config: ModelConfig,
@@ -49,13 +28,21 @@ def stream_codes(
     generator: Generator,
     team: Team,
 ) -> Iterator[Frame]:
-    """The same, frame by frame as they are written."""
+    """Write the codes of every request, a frame at a time.
+
+    At the end ``generator`` has moved on as it does in the reference. The text of a single request may grow meanwhile.
+    """
     streams = _streams(generator, len(requests))
     c = config.talker_config
     session = DecodeSession(packed, team, c, limits.talker, limits.subtalker, limits.max_new_tokens, streams)
     session.prefill(*_embed(requests, session, packed, config))
+    ids = requests[0].prompt.trailing
+    given = len(ids)
     while (frame := session.frame()) is not None:
         yield frame
+        if len(ids) > given:
+            session.more_text(session.project_text(np.array(ids[given:])))
+            given = len(ids)
     _move_on(generator, streams)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +20,22 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from .audio import AudioLike, read_audio, resample
-from .backend import FORMATS, Backend, Compiled, Reference, stored_format
+from .backend import FORMATS, Backend, Compiled, Progress, Reference, stored_format
 from .checkpoint.keys import check, load
 from .checkpoint.safetensors import Checkpoint
 from .checkpoint.tables import SpeakerEncoderWeights, model_specs, speaker_encoder_sizes
 from .codec.tokenizer import Qwen3TTSTokenizer
 from .config import GenerationConfig, ModelConfig, read_generation_config, read_model_config
 from .errors import ConfigError, RequestError
-from .generate import Limits, Progress, Request
+from .generate import Limits, Request
 from .ops import Array, Ints
 from .pretrained import available_cores, check_leftovers, compute_dtype, directory, runs_compiled
 from .reference_clip import warn_about_clip
 from .speaker.encoder import speaker_embedding
+from .streaming import Playback, SpeechSession, SpeechStream
 from .talker.generator import make_generator
 from .talker.sampling import SamplingParameters
+from .text.feed import TextFeed
 from .text.prompt import Prompt, Voice, build_prompt, supported_languages
 from .text.templates import instruct_ids, reference_ids, text_ids
 from .text.tokenizer import Pretokenizer, Tokenizer
@@ -66,6 +68,9 @@ class Qwen3TTSModel:
     ``GenerationConfig``, which holds what the checkpoint says about them. ``max_new_tokens=N`` gives at most N - 1
     frames, as it does officially. ``progress`` is called after every frame with the number of frames so far.
     RequestError says in one sentence what a model cannot do.
+
+    The ``stream_*`` methods speak one text and hand out its samples packet by packet, ``packet_frames`` frames of 80 ms
+    each, as they are made. The ``open_*`` methods begin a session to which the text itself comes piece by piece.
     """
 
     config: ModelConfig
@@ -159,15 +164,47 @@ class Qwen3TTSModel:
 
         Trap: the official package drops the instruction on 0.6B models without a word; here it warns.
         """
-        self._require("custom_voice", "generate_custom_voice")
-        texts = _texts(text)
+        items = self._custom_voices("generate_custom_voice", _texts(text), speaker, instruct)
+        return self._speak(items, language, not non_streaming_mode, seed, return_codes, progress, sampling)
+
+    def stream_custom_voice(
+        self,
+        text: str,
+        speaker: str,
+        language: str | None = None,
+        instruct: str | None = None,
+        non_streaming_mode: bool = True,
+        *,
+        packet_frames: int = 4,
+        seed: Seed = None,
+        **sampling: Any,
+    ) -> SpeechStream:
+        """The codes of ``generate_custom_voice`` as packets of samples, continuously decoded."""
+        (item,) = self._custom_voices("stream_custom_voice", [_one(text)], speaker, instruct)
+        return self._stream(item, language, not non_streaming_mode, packet_frames, seed, sampling)
+
+    def open_custom_voice(
+        self,
+        speaker: str,
+        language: str | None = None,
+        instruct: str | None = None,
+        *,
+        packet_frames: int = 4,
+        seed: Seed = None,
+        **sampling: Any,
+    ) -> SpeechSession:
+        """A session that speaks with a voice of the model's table while the text is being written."""
+        (item,) = self._custom_voices("open_custom_voice", [""], speaker, instruct)
+        return self._open(item, language, packet_frames, seed, sampling)
+
+    def _custom_voices(self, method: str, texts: list[str], speaker: Any, instruct: Any) -> list[Utterance]:
+        self._require("custom_voice", method)
         instructs = _per_item(instruct, len(texts), "instruct", "")
         if self.config.tts_model_size == "0b6" and any(instructs):
-            warnings.warn("the 0.6B custom-voice model does not follow instructions: instruct is ignored", stacklevel=2)
+            warnings.warn("the 0.6B custom-voice model does not follow instructions: instruct is ignored", stacklevel=3)
             instructs = [""] * len(texts)
         speakers = _per_item(speaker, len(texts), "speaker", "")
-        items = [Utterance(t, Voice(speaker=s or None), i) for t, s, i in zip(texts, speakers, instructs, strict=True)]
-        return self._speak(items, language, not non_streaming_mode, seed, return_codes, progress, sampling)
+        return [Utterance(t, Voice(speaker=s or None), i) for t, s, i in zip(texts, speakers, instructs, strict=True)]
 
     def generate_voice_design(
         self,
@@ -182,11 +219,41 @@ class Qwen3TTSModel:
         **sampling: Any,
     ) -> Speech:
         """Speak with the voice that ``instruct`` describes; "" lets the model choose one."""
-        self._require("voice_design", "generate_voice_design")
-        texts = _texts(text)
-        instructs = _per_item(instruct, len(texts), "instruct", "")
-        items = [Utterance(t, Voice(), i) for t, i in zip(texts, instructs, strict=True)]
+        items = self._designed_voices("generate_voice_design", _texts(text), instruct)
         return self._speak(items, language, not non_streaming_mode, seed, return_codes, progress, sampling)
+
+    def stream_voice_design(
+        self,
+        text: str,
+        instruct: str,
+        language: str | None = None,
+        non_streaming_mode: bool = True,
+        *,
+        packet_frames: int = 4,
+        seed: Seed = None,
+        **sampling: Any,
+    ) -> SpeechStream:
+        """The codes of ``generate_voice_design`` as packets of samples, continuously decoded."""
+        (item,) = self._designed_voices("stream_voice_design", [_one(text)], instruct)
+        return self._stream(item, language, not non_streaming_mode, packet_frames, seed, sampling)
+
+    def open_voice_design(
+        self,
+        instruct: str,
+        language: str | None = None,
+        *,
+        packet_frames: int = 4,
+        seed: Seed = None,
+        **sampling: Any,
+    ) -> SpeechSession:
+        """A session that speaks with the voice that ``instruct`` describes while the text is being written."""
+        (item,) = self._designed_voices("open_voice_design", [""], instruct)
+        return self._open(item, language, packet_frames, seed, sampling)
+
+    def _designed_voices(self, method: str, texts: list[str], instruct: Any) -> list[Utterance]:
+        self._require("voice_design", method)
+        instructs = _per_item(instruct, len(texts), "instruct", "")
+        return [Utterance(t, Voice(), i) for t, i in zip(texts, instructs, strict=True)]
 
     def generate_voice_clone(
         self,
@@ -208,19 +275,70 @@ class Qwen3TTSModel:
         With ``x_vector_only_mode`` only the speaker embedding is used; otherwise the model continues the reference,
         whose transcript ``ref_text`` is then needed. Trap: this call is streaming by default, the others are not.
         """
-        self._require("base", "generate_voice_clone")
-        texts = _texts(text)
-        if voice_clone_prompt is not None:
-            references = voice_prompt_items(voice_clone_prompt)
+        reference = (ref_audio, ref_text, x_vector_only_mode, voice_clone_prompt)
+        items = self._cloned_voices("generate_voice_clone", _texts(text), *reference)
+        return self._speak(items, language, not non_streaming_mode, seed, return_codes, progress, sampling)
+
+    def stream_voice_clone(
+        self,
+        text: str,
+        language: str | None = None,
+        ref_audio: AudioLike | None = None,
+        ref_text: str | None = None,
+        x_vector_only_mode: bool = False,
+        voice_clone_prompt: Any = None,
+        non_streaming_mode: bool = False,
+        *,
+        packet_frames: int = 4,
+        seed: Seed = None,
+        **sampling: Any,
+    ) -> SpeechStream:
+        """The codes of ``generate_voice_clone`` as packets of samples, continuously decoded.
+
+        In context the codec is led through the reference first: the samples are those that follow it in the continuous
+        decode of reference and speech. ``generate_voice_clone`` restarts that decode every 300 frames, the reference
+        counted, and its official cut is one sample early for some lengths.
+        """
+        reference = (ref_audio, ref_text, x_vector_only_mode, voice_clone_prompt)
+        (item,) = self._cloned_voices("stream_voice_clone", [_one(text)], *reference)
+        return self._stream(item, language, not non_streaming_mode, packet_frames, seed, sampling)
+
+    def open_voice_clone(
+        self,
+        language: str | None = None,
+        ref_audio: AudioLike | None = None,
+        ref_text: str | None = None,
+        x_vector_only_mode: bool = False,
+        voice_clone_prompt: Any = None,
+        *,
+        packet_frames: int = 4,
+        seed: Seed = None,
+        **sampling: Any,
+    ) -> SpeechSession:
+        """A session that speaks with the voice of a reference while the text is being written.
+
+        In context the streaming prompt lays the transcript and the text beside the reference's frames, a token to a
+        frame. So nothing is spoken before the text has reached the end of the reference, or is finished: about 60
+        tokens for 5 seconds, less the transcript. ``x_vector_only_mode`` begins at once.
+        """
+        reference = (ref_audio, ref_text, x_vector_only_mode, voice_clone_prompt)
+        (item,) = self._cloned_voices("open_voice_clone", [""], *reference)
+        return self._open(item, language, packet_frames, seed, sampling)
+
+    def _cloned_voices(
+        self, method: str, texts: list[str], ref_audio: Any, ref_text: Any, x_vector_only_mode: Any, prompt: Any
+    ) -> list[Utterance]:
+        self._require("base", method)
+        if prompt is not None:
+            references = voice_prompt_items(prompt)
         elif ref_audio is not None:
             references = self.create_voice_clone_prompt(ref_audio, ref_text, x_vector_only_mode)
         else:
             raise RequestError("give ref_audio or voice_clone_prompt: a base model has no voice of its own")
         references = _per_item(references, len(texts), "voice_clone_prompt", None)
-        items = [
+        return [
             Utterance(t, self._voice(r), x_vector=r.ref_spk_embedding) for t, r in zip(texts, references, strict=True)
         ]
-        return self._speak(items, language, not non_streaming_mode, seed, return_codes, progress, sampling)
 
     def create_voice_clone_prompt(
         self,
@@ -300,6 +418,53 @@ class Qwen3TTSModel:
         rate = self.speech_tokenizer.get_output_sample_rate()
         return (wavs, rate, codes) if return_codes else (wavs, rate)
 
+    def _stream(
+        self,
+        item: Utterance,
+        language: str | None,
+        streaming: bool,
+        packet_frames: int,
+        seed: Seed,
+        sampling: dict[str, Any],
+    ) -> SpeechStream:
+        playback = self._playback(item.voice, packet_frames)
+        (spoken,) = _per_item(language, 1, "language", "auto")
+        request = Request(self._prompt(item, spoken, streaming), item.x_vector)
+        frames = self.backend.frames([request], self._limits(sampling), make_generator(seed, 1))
+        return SpeechStream(frames, playback)
+
+    def _open(
+        self, item: Utterance, language: str | None, packet_frames: int, seed: Seed, sampling: dict[str, Any]
+    ) -> SpeechSession:
+        playback = self._playback(item.voice, packet_frames)
+        (spoken,) = _per_item(language, 1, "language", "auto")
+        limits, generator = self._limits(sampling), make_generator(seed, 1)
+        instruct = instruct_ids(self.text_tokenizer, item.instruct)
+        prompt = partial(
+            build_prompt, self.config, language=spoken, voice=item.voice, instruct=instruct, streaming=True
+        )
+        prompt(text_ids(self.text_tokenizer, ""))  # what the model does not have is said now
+        return SpeechSession(
+            TextFeed(self.text_tokenizer),
+            prompt,
+            lambda request: self.backend.frames([request], limits, generator),
+            item.x_vector,
+            self.config.tts_eos_token_id,
+            playback,
+        )
+
+    def _playback(self, voice: Voice, packet_frames: int) -> Playback:
+        if not isinstance(packet_frames, int) or isinstance(packet_frames, bool) or packet_frames < 1:
+            raise RequestError(f"packet_frames={packet_frames!r} must be a whole number of at least 1")
+        return Playback(
+            decode=self.speech_tokenizer.stream(),
+            reference=voice.reference_codes,
+            packet_frames=packet_frames,
+            groups=self.config.talker_config.num_code_groups,
+            sample_rate=self.speech_tokenizer.get_output_sample_rate(),
+            threads=self.threads,
+        )
+
     def _prompt(self, item: Utterance, language: str, streaming: bool) -> Prompt:
         text = text_ids(self.text_tokenizer, item.text)
         instruct = instruct_ids(self.text_tokenizer, item.instruct)
@@ -374,6 +539,12 @@ def _texts(text: str | list[str]) -> list[str]:
     if not texts:
         raise RequestError("text is an empty list; give at least one text")
     return texts
+
+
+def _one(text: str) -> str:
+    if not isinstance(text, str):
+        raise RequestError(f"text is {type(text).__name__}; a stream speaks one text, a string")
+    return text
 
 
 def _per_item(value: Any, count: int, name: str, default: Any) -> list[Any]:

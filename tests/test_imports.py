@@ -23,6 +23,7 @@ FLOORS = (
     {"__init__"},
     {"longform"},
     {"model"},
+    {"streaming"},
     {"backend"},
     {"generate_fast"},
     {"generate"},

@@ -12,6 +12,7 @@ import numpy as np
 from ..checkpoint.tables import Conv, TransposedConv
 from ..ops import Array, conv1d, conv_transpose1d
 from ..trace import record
+from .past import Past
 
 
 def causal_conv(x: Array, w: Conv, stride: int = 1, dilation: int = 1) -> Array:
@@ -28,10 +29,19 @@ def pad_causal(
     return np.pad(x, ((0, 0), (before, after)), mode=mode)
 
 
-def causal_conv_transpose(x: Array, w: TransposedConv, stride: int, name: str) -> Array:
+def next_conv(x: Array, w: Conv, past: Past, name: str, dilation: int = 1) -> Array:
+    """:func:`causal_conv` of stride 1 on the next frames of a stream. x [in, T] -> [out, T]."""
+    x = past.padded(name, x, (w.weight.shape[2] - 1) * dilation)
+    return conv1d(x, w.weight, w.bias, dilation=dilation)
+
+
+def next_conv_transpose(x: Array, w: TransposedConv, stride: int, past: Past, name: str) -> Array:
     """x [in, T] -> [out, T * stride]. What the last frames add beyond that would need the frames after them."""
-    y = conv_transpose1d(x, w.weight, w.bias, stride)  # [out, (T - 1) * stride + taps]
+    t = x.shape[1]
+    x = past.before(name, x, -(-w.weight.shape[2] // stride) - 1)  # frames whose taps reach into the next: [in, S + T]
+    y = conv_transpose1d(x, w.weight, w.bias, stride)  # [out, (S + T - 1) * stride + taps]
+    y = y[:, (x.shape[1] - t) * stride :]
     record(f"{name}.conv", y)
-    y = y[:, : x.shape[1] * stride]
+    y = y[:, : t * stride]
     record(name, y)
     return y

@@ -1,7 +1,8 @@
 """Codes to waveform: split RVQ, a transformer at the frame rate, then convolutions up to the sample rate.
 
 Official: ``Qwen3TTSTokenizerV2Decoder``. Activations are [T, H] in the transformer and [C, T] in the convolutions; T
-counts frames at first and samples at the end. Every block is causal.
+counts frames at first and samples at the end. Every block is causal. Of a stream's past it needs only what ``past``
+keeps (``past.py``), so a stream may be decoded piece by piece.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ from ..ops import (
     snake_beta,
 )
 from ..trace import record
-from .conv import causal_conv, causal_conv_transpose, pad_causal
+from .conv import next_conv, next_conv_transpose
+from .past import Past
 from .rvq import dequantise
 from .transformer import self_attention
 
@@ -80,17 +82,31 @@ def decode_chunked(codes: Ints, d: CodecDecoder) -> Array:
     return np.concatenate(waves)
 
 
-def decode(codes: Ints, d: CodecDecoder) -> Array:
-    """All frames in one pass. codes [T, G], T at least 1 -> waveform [T * samples a frame], from -1 to 1."""
-    w, c = d.weights, d.config
+def decode_continuous(codes: Ints, d: CodecDecoder, past: Past | None = None) -> Array:
+    """All frames of a stream, or those that follow ``past``, without restarts: as :func:`decode`, frame by frame.
+
+    The last bits of a matrix product depend on its shape. Here every product is that of one frame, so the samples are
+    the same to the last bit in however many calls they are made. They are those of one pass up to rounding.
+    """
+    past = past or Past()
+    return np.concatenate([decode(codes[t : t + 1], d, past) for t in range(len(codes))])
+
+
+def decode(codes: Ints, d: CodecDecoder, past: Past | None = None) -> Array:
+    """One pass over a clip, or over what follows ``past``.
+
+    codes [T, G], T at least 1 -> waveform [T * samples a frame], from -1 to 1.
+    """
+    w, c, past = d.weights, d.config, past or Past()
     x = split_rvq(codes, d)  # [Q, T]
-    x = causal_conv(x, w.pre_conv)  # [Z, T]
+    x = next_conv(x, w.pre_conv, past, f"{NAME}.pre_conv")  # [Z, T]
     record(f"{NAME}.pre_conv", x)
-    x = pre_transformer(x.T, w.pre_transformer, c, f"{NAME}.pre_transformer").T  # [Z, T]
+    x = pre_transformer(x.T, w.pre_transformer, c, past, f"{NAME}.pre_transformer").T  # [Z, T]
     for i, (up, ratio) in enumerate(zip(w.upsample, c.upsampling_ratios, strict=True)):
-        x = causal_conv_transpose(x, up.conv, ratio, f"{NAME}.upsample.{i}.0")  # [Z, T * ratio]
-        x = convnext(x, up.convnext, f"{NAME}.upsample.{i}.1")
-    return waveform(x, w, c, f"{NAME}.decoder")
+        x = next_conv_transpose(x, up.conv, ratio, past, f"{NAME}.upsample.{i}.0")  # [Z, T * ratio]
+        x = convnext(x, up.convnext, past, f"{NAME}.upsample.{i}.1")
+    past.frames += len(codes)
+    return waveform(x, w, c, past, f"{NAME}.decoder")
 
 
 def split_rvq(codes: Ints, d: CodecDecoder) -> Array:
@@ -102,13 +118,13 @@ def split_rvq(codes: Ints, d: CodecDecoder) -> Array:
     return x
 
 
-def pre_transformer(x: Array, w: PreTransformerWeights, c: CodecDecoderConfig, name: str) -> Array:
+def pre_transformer(x: Array, w: PreTransformerWeights, c: CodecDecoderConfig, past: Past, name: str) -> Array:
     """Transformer with a sliding window, between two projections. x [T, Z] -> [T, Z]."""
-    rope = rope_angles(np.arange(len(x)), c.head_dim, c.rope_theta)
+    rope = rope_angles(np.arange(past.frames, past.frames + len(x)), c.head_dim, c.rope_theta)
     x = linear(x, w.input_proj, w.input_proj_bias)  # [T, H]
     record(f"{name}.input_proj", x)
     for i, layer in enumerate(w.layers):
-        x = transformer_layer(x, layer, rope, c, f"{name}.layers.{i}")
+        x = transformer_layer(x, layer, rope, c, past, f"{name}.layers.{i}")
     x = rms_norm(x, w.norm, c.rms_norm_eps)
     record(f"{name}.norm", x)
     x = linear(x, w.output_proj, w.output_proj_bias)  # [T, Z]
@@ -116,11 +132,13 @@ def pre_transformer(x: Array, w: PreTransformerWeights, c: CodecDecoderConfig, n
     return x
 
 
-def transformer_layer(x: Array, w: DecoderLayer, rope: tuple[Array, Array], c: CodecDecoderConfig, name: str) -> Array:
+def transformer_layer(
+    x: Array, w: DecoderLayer, rope: tuple[Array, Array], c: CodecDecoderConfig, past: Past, name: str
+) -> Array:
     """Attention and SwiGLU, both scaled per channel before they are added. x [T, H] -> [T, H]."""
     h = rms_norm(x, w.input_layernorm, c.rms_norm_eps)
     record(f"{name}.input_layernorm", h)
-    h = w.self_attn_layer_scale * self_attention(h, w, rope, c.sliding_window, c, f"{name}.self_attn")
+    h = w.self_attn_layer_scale * self_attention(h, w, rope, c.sliding_window, c, f"{name}.self_attn", past)
     record(f"{name}.self_attn_layer_scale", h)
     x = x + h
     record(f"{name}.post_attention_layernorm.input", x)
@@ -133,9 +151,9 @@ def transformer_layer(x: Array, w: DecoderLayer, rope: tuple[Array, Array], c: C
     return x
 
 
-def convnext(x: Array, w: ConvNeXtWeights, name: str) -> Array:
+def convnext(x: Array, w: ConvNeXtWeights, past: Past, name: str) -> Array:
     """A depthwise convolution, then a feed-forward on every frame. x [Z, T] -> [Z, T]. Liu et al., 2022."""
-    h = depthwise_conv1d(pad_causal(x, w.dwconv.shape[2]), w.dwconv, w.dwconv_bias)  # [Z, T]
+    h = depthwise_conv1d(past.padded(name, x, w.dwconv.shape[2] - 1), w.dwconv, w.dwconv_bias)  # [Z, T]
     record(f"{name}.dwconv", h)
     h = layer_norm(h.T, w.norm, w.norm_bias, CONVNEXT_EPS)  # [T, Z]
     record(f"{name}.norm", h)
@@ -150,36 +168,36 @@ def convnext(x: Array, w: ConvNeXtWeights, name: str) -> Array:
     return x
 
 
-def waveform(x: Array, w: CodecDecoderWeights, c: CodecDecoderConfig, name: str) -> Array:
+def waveform(x: Array, w: CodecDecoderWeights, c: CodecDecoderConfig, past: Past, name: str) -> Array:
     """Upsample, halving the channels each time, until one is left. x [Z, T] -> [T * product of the rates]."""
-    x = causal_conv(x, w.first_conv)  # [W, T]
+    x = next_conv(x, w.first_conv, past, f"{name}.0")  # [W, T]
     record(f"{name}.0", x)
     for i, (block, rate) in enumerate(zip(w.waveform_blocks, c.upsample_rates, strict=True), start=1):
-        x = waveform_block(x, block, rate, f"{name}.{i}")  # [W / 2^i, T * rate]
+        x = waveform_block(x, block, rate, past, f"{name}.{i}")  # [W / 2^i, T * rate]
     last = len(w.waveform_blocks) + 1
     x = snake(x, w.last_snake, f"{name}.{last}")
-    x = causal_conv(x, w.last_conv)  # [1, T]
+    x = next_conv(x, w.last_conv, past, f"{name}.{last + 1}")  # [1, T]
     record(f"{name}.{last + 1}", x)
     x = np.clip(x, -1, 1)
     record(NAME, x)
     return x[0]
 
 
-def waveform_block(x: Array, w: WaveformBlockWeights, rate: int, name: str) -> Array:
+def waveform_block(x: Array, w: WaveformBlockWeights, rate: int, past: Past, name: str) -> Array:
     """SnakeBeta, a transposed convolution, three residual units. x [C, T] -> [C / 2, T * rate]."""
     x = snake(x, w.snake, f"{name}.block.0")
-    x = causal_conv_transpose(x, w.conv, rate, f"{name}.block.1")  # [C / 2, T * rate]
+    x = next_conv_transpose(x, w.conv, rate, past, f"{name}.block.1")  # [C / 2, T * rate]
     for i, (unit, dilation) in enumerate(zip(w.units, DILATIONS, strict=True), start=2):
-        x = residual_unit(x, unit, dilation, f"{name}.block.{i}")
+        x = residual_unit(x, unit, dilation, past, f"{name}.block.{i}")
     record(name, x)
     return x
 
 
-def residual_unit(x: Array, w: ResidualUnitWeights, dilation: int, name: str) -> Array:
+def residual_unit(x: Array, w: ResidualUnitWeights, dilation: int, past: Past, name: str) -> Array:
     """x + a dilated convolution and a pointwise one, SnakeBeta before each. x [C, T] -> [C, T]."""
-    h = causal_conv(snake(x, w.act1, f"{name}.act1"), w.conv1, dilation=dilation)
+    h = next_conv(snake(x, w.act1, f"{name}.act1"), w.conv1, past, f"{name}.conv1", dilation)
     record(f"{name}.conv1", h)
-    h = causal_conv(snake(h, w.act2, f"{name}.act2"), w.conv2)
+    h = next_conv(snake(h, w.act2, f"{name}.act2"), w.conv2, past, f"{name}.conv2")
     record(f"{name}.conv2", h)
     x = x + h
     record(name, x)

@@ -5,8 +5,9 @@ Official: ``Qwen3TTSTokenizer`` (``inference/qwen3_tts_tokenizer.py``) around ``
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,8 +23,9 @@ from ..errors import RequestError
 from ..ops import Array, Ints
 from ..pretrained import available_cores, check_leftovers, compute_dtype, directory, runs_compiled
 from ..trace import tracing
-from .decoder import CodecDecoder, decode, decode_chunked
+from .decoder import CodecDecoder, decode_chunked, decode_continuous
 from .encoder import CodecEncoder, encode
+from .past import Past
 
 if TYPE_CHECKING:
     from .fast_decoder import FastCodecDecoder
@@ -110,17 +112,30 @@ class Qwen3TTSTokenizer:
         themselves: an array [frames, G], a list of them, or a batch [B, frames, G] padded with -1.
 
         The official decoder restarts every 300 frames (24 s) with 25 frames of context, and so does this one, unless
-        ``continuous``: then a clip is decoded in one pass, with the same result up to frame 300.
+        ``continuous``: then a clip is decoded as one stream, with the same result up to frame 300 (in NumPy, up to
+        rounding).
         """
         clips = [self._check_codes(codes) for codes in _codes_of(encoded)]
         waves = [self._decode(codes, continuous) if len(codes) else np.zeros(0) for codes in clips]
         return [wave.astype(np.float32) for wave in waves], self.get_output_sample_rate()
 
+    def stream(self) -> Callable[[Ints], Array]:
+        """A new stream: a function of its next codes [T, G], T at least 1, that gives their samples.
+
+        However the codes are cut into calls, the samples are those of ``decode(..., continuous=True)`` to the last bit.
+        What a stream keeps of the past does not grow.
+        """
+        if self.fast_decoder is not None and not tracing():
+            return partial(self.fast_decoder.decode, past=self.fast_decoder.stream())
+        return partial(decode_continuous, d=self.decoder, past=Past())
+
     def _decode(self, codes: Ints, continuous: bool) -> Array:
         """codes [T, G] -> waveform. Compiled code cannot be traced, so NumPy decodes for a trace."""
+        if continuous:
+            return self.stream()(codes)
         if self.fast_decoder is not None and not tracing():
-            return self.fast_decoder.decode(codes) if continuous else self.fast_decoder.decode_chunked(codes)
-        return decode(codes, self.decoder) if continuous else decode_chunked(codes, self.decoder)
+            return self.fast_decoder.decode_chunked(codes)
+        return decode_chunked(codes, self.decoder)
 
     def load_audio(self, x: AudioLike, target_sr: int, sr: int | None = None) -> Wave:
         """A clip as a mono waveform [samples] at ``target_sr`` Hz; ``sr`` as in :meth:`encode`."""

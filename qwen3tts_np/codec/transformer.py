@@ -9,6 +9,7 @@ from ..checkpoint.tables import DecoderLayer, EncoderLayer
 from ..config import CodecDecoderConfig, CodecEncoderConfig
 from ..ops import Array, attention, linear, rotate
 from ..trace import record
+from .past import Past
 
 
 def self_attention(
@@ -18,8 +19,12 @@ def self_attention(
     window: int | None,
     c: CodecDecoderConfig | CodecEncoderConfig,
     name: str,
+    past: Past | None = None,
 ) -> Array:
-    """Causal attention over one whole sequence; unlike the talker's, without a norm on q and k. x [T, H] -> [T, H]."""
+    """Causal attention; unlike the talker's, without a norm on q and k. x [T, H] -> [T, H].
+
+    x is one whole sequence or, with ``past`` and a ``window``, what comes next in a stream.
+    """
     t, d = len(x), c.head_dim
     q, k, v = linear(x, w.q_proj), linear(x, w.k_proj), linear(x, w.v_proj)  # [T, ND], [T, KD], [T, KD]
     record(f"{name}.q_proj", q)
@@ -29,7 +34,10 @@ def self_attention(
     k = rotate(k.reshape(t, c.num_key_value_heads, d), *rope)  # [T, K, D]
     record(f"{name}.q_rot", q)
     record(f"{name}.k_rot", k)
-    context = attention(q, k, v.reshape(t, c.num_key_value_heads, d), window).reshape(t, -1)  # [T, ND]
+    v = v.reshape(t, c.num_key_value_heads, d)  # [T, K, D]
+    if past is not None and window is not None:
+        k, v = (past.before(f"{name}.{n}", a.T, window - 1).T for n, a in (("k", k), ("v", v)))  # [S + T, K, D]
+    context = attention(q, k, v, window).reshape(t, -1)  # [T, ND]
     record(f"{name}.context", context)
     y = linear(context, w.o_proj)
     record(f"{name}.o_proj", y)

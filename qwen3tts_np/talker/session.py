@@ -25,19 +25,12 @@ from qwen3tts_np_kernels.transformer_jit import Cache, Columns, Sizes, Work
 from ..config import TalkerConfig
 from ..errors import RequestError
 from ..ops import Array, Ints, rope_angles
+from .frame import Frame
 from .packed import PackedWeights
 from .sampling import SamplingParameters
 
 PROMPT_COLUMNS = 32  # positions of a prompt read in one pass: enough that arithmetic, not memory, is the limit
 FIRST_FRAMES = 256  # room for so many at first; it grows by half
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One frame of the items that go on."""
-
-    items: Ints  # [n] ascending
-    codes: Ints  # [n, G]
 
 
 @dataclass(frozen=True)
@@ -122,6 +115,16 @@ class DecodeSession:
                 columns,
                 work,
             )
+
+    def more_text(self, text: Array) -> None:
+        """Text [n, H] that has come meanwhile, for a batch of one: it goes before the row that stays for ever."""
+        batch = self._batch
+        rows = batch.text.reshape(-1, text.shape[1])
+        first, last = int(batch.text_first[0]) + self._step, int(batch.text_last[0])  # what was read is let go
+        rows = np.concatenate([rows[first:last], text, rows[last:]])
+        self._batch = batch._replace(
+            text=rows.reshape(-1), text_first=np.array([-self._step]), text_last=np.array([len(rows) - 1])
+        )
 
     def frame(self) -> Frame | None:
         """Write the next frame; None when all items have ended or the limit is reached.

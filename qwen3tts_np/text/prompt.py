@@ -9,6 +9,7 @@ Official: ``Qwen3TTSForConditionalGeneration.generate`` and ``generate_icl_promp
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..config import ModelConfig, TalkerConfig
@@ -32,11 +33,11 @@ class Position:
 class Prompt:
     """What the talker reads: ``prefill`` at once, then ``trailing`` text ids, one added to each frame's input.
 
-    When ``trailing`` has run out the frames go on with ``tts_pad``.
+    When ``trailing`` has run out the frames go on with ``tts_pad``. While text streams in it is a list that grows.
     """
 
     prefill: tuple[Position, ...]
-    trailing: tuple[int, ...]
+    trailing: Sequence[int]
 
 
 @dataclass(frozen=True)

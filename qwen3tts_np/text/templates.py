@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from .tokenizer import Tokenizer, require_text
 
+TEXT_TEMPLATE = "<|im_start|>assistant\n{text}<|im_end|>\n<|im_start|>assistant\n"
 ROLE = 3  # <|im_start|> assistant \n
 TEXT_TAIL = 5  # <|im_end|> \n <|im_start|> assistant \n
 REFERENCE_TAIL = 2  # <|im_end|> \n
@@ -43,7 +44,11 @@ class TextIds:
 def text_ids(tokenizer: Tokenizer, text: str) -> TextIds:
     """The text to say. RequestError if it is not a proper string."""
     require_text(text, "text")
-    ids = tokenizer.encode(f"<|im_start|>assistant\n{text}<|im_end|>\n<|im_start|>assistant\n")
+    return split_text(tokenizer.encode(TEXT_TEMPLATE.replace("{text}", text)))
+
+
+def split_text(ids: list[int]) -> TextIds:
+    """The parts of the whole template."""
     return TextIds(role=ids[:ROLE], text=ids[ROLE:-TEXT_TAIL], tail=ids[-TEXT_TAIL:])
 
 

@@ -44,8 +44,11 @@ class Tokenizer:
     ``"mistral"``. ``vocab_size`` is one more than the highest id, so the text embedding needs at least that many rows.
     """
 
-    def __init__(self, backend: tokenizers.Tokenizer, pretokenizer: Pattern, vocab_size: int) -> None:
+    def __init__(
+        self, backend: tokenizers.Tokenizer, pretokenizer: Pattern, vocab_size: int, added: tuple[str, ...]
+    ) -> None:
         self._backend = backend
+        self.added = added  # the literals that become one token wherever they stand
         self.pretokenizer: Pattern = pretokenizer
         self.vocab_size = vocab_size
 
@@ -82,7 +85,8 @@ class Tokenizer:
         )
         backend.decoder = decoders.ByteLevel()
         added = _add_tokens(backend, directory / "tokenizer_config.json")
-        return cls(backend, pattern, vocab_size=max(max(vocab.values()), *added) + 1)
+        literals = tuple(str(backend.id_to_token(i)) for i in added)
+        return cls(backend, pattern, vocab_size=max(max(vocab.values()), *added) + 1, added=literals)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of ``text``; literals of added tokens (``<|im_end|>``) become those tokens.
@@ -92,6 +96,17 @@ class Tokenizer:
         require_text(text, "text")
         ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
         return ids
+
+    def words(self, text: str) -> list[tuple[int, list[int]]]:
+        """The same ids word by word: where a piece of the regex, or an added token, begins in ``text``, and its ids."""
+        require_text(text, "text")
+        encoding = self._backend.encode(text, add_special_tokens=False)
+        words: dict[int | None, tuple[list[int], list[int]]] = {}
+        for word, (start, _), token in zip(encoding.word_ids, encoding.offsets, encoding.ids, strict=True):
+            starts, ids = words.setdefault(word, ([], []))
+            starts.append(start)
+            ids.append(token)
+        return [(min(starts), ids) for starts, ids in words.values()]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The NFC text that ``ids`` stand for, added tokens included; bytes that are no UTF-8 become U+FFFD.

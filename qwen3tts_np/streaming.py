@@ -1,0 +1,242 @@
+"""Speech while it is being written: packets of samples out and, in a session, pieces of text in.
+
+Frames come from the loop that ``generate_*`` runs to its end (``backend.frames``), samples from a codec that carries
+its past along. Nothing runs between two packets: who stops asking stops the work.
+
+The waveform is the *continuous* decode of the codes. The official decoder, and so ``generate_*``, restarts every 300
+frames with 25 frames of context; up to there the two are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from threadpoolctl import ThreadpoolController
+
+from .audio import Wave
+from .errors import RequestError
+from .generate import Request
+from .ops import Array, Ints
+from .talker.frame import Frame
+from .text.feed import TextFeed
+from .text.prompt import Prompt
+from .text.templates import ROLE, TEXT_TAIL, TextIds, split_text
+
+
+@dataclass(frozen=True)
+class Playback:
+    """How frames become packets."""
+
+    decode: Callable[[Ints], Array]  # the next codes [T, G] -> their samples
+    reference: Ints | None  # what in-context cloning continues [frames, G]: decoded in front, and not heard
+    packet_frames: int
+    groups: int  # codes a frame
+    sample_rate: int
+    threads: int | None  # of NumPy
+
+
+class Packets:
+    """Collects frames and decodes them packet by packet."""
+
+    def __init__(self, playback: Playback) -> None:
+        self._playback = playback
+        self._blas = ThreadpoolController()
+        self._codes: list[Ints] = []
+        self._heard = 0  # frames
+        self._past: Ints | None = playback.reference
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz."""
+        return self._playback.sample_rate
+
+    @property
+    def written(self) -> int:
+        """Frames so far."""
+        return len(self._codes)
+
+    @property
+    def codes(self) -> Ints:
+        """The codes [frames, G] written so far."""
+        return np.array(self._codes, dtype=np.int64).reshape(-1, self._playback.groups)
+
+    def of(self, frames: Iterable[Frame]) -> Iterator[Wave]:
+        """The packets that ``frames`` fill; the rest stays for :meth:`rest`."""
+        for frame in frames:
+            self._codes.append(frame.codes[0])
+            if len(self._codes) - self._heard == self._playback.packet_frames:
+                yield from self.rest()
+
+    def rest(self) -> Iterator[Wave]:
+        """The packet that has begun, if one has."""
+        codes = self._codes[self._heard :]
+        if codes:
+            self._heard = len(self._codes)
+            yield self._decode(np.stack(codes))
+
+    def listen_to_reference(self) -> None:
+        """Lead the codec through the reference, whose samples are not heard."""
+        if self._past is not None:
+            past, self._past = self._past, None
+            self._decode(past)
+
+    def _decode(self, codes: Ints) -> Wave:
+        self.listen_to_reference()
+        with self._blas.limit(limits=self._playback.threads):
+            return self._playback.decode(codes).astype(np.float32, copy=False)
+
+
+class SpeechStream:
+    """One text being spoken: an iterator over its packets, float32 samples [packet_frames * samples a frame].
+
+    The last packet may be shorter. ``sample_rate`` is in Hz; ``codes`` are those written so far. Leaving the loop, or
+    :meth:`close`, ends the speech.
+    """
+
+    def __init__(self, frames: Iterator[Frame], playback: Playback) -> None:
+        self._packets = Packets(playback)
+        self._speech = self._speak(frames)
+
+    def _speak(self, frames: Iterator[Frame]) -> Generator[Wave, None, None]:
+        yield from self._packets.of(frames)
+        yield from self._packets.rest()
+
+    def __iter__(self) -> Iterator[Wave]:
+        return self
+
+    def __next__(self) -> Wave:
+        return next(self._speech)
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz."""
+        return self._packets.sample_rate
+
+    @property
+    def codes(self) -> Ints:
+        """The codes [frames, G] written so far."""
+        return self._packets.codes
+
+    def close(self) -> None:
+        """End the speech here; no packet follows."""
+        self._speech.close()
+
+
+class SpeechSession:
+    """Text in, speech out, while the text is still being written; a context manager.
+
+        with model.open_custom_voice(speaker="ryan") as session:
+            for piece in language_model:
+                for samples in session.feed(piece): play(samples)
+            for samples in session.finish(): play(samples)
+
+    The prompt is the streaming one, which reads a token of the text with every frame, so speech runs as far as the text
+    has come and waits there. Only tokens that later text cannot change are read: a word once it is followed by another,
+    and in a script without blanks a phrase once its punctuation is there. Codes and samples are those of the whole
+    text with ``non_streaming_mode=False``, however it was cut.
+    """
+
+    def __init__(
+        self,
+        feed: TextFeed,
+        prompt: Callable[[TextIds], Prompt],
+        start: Callable[[Request], Iterator[Frame]],
+        x_vector: Array | None,
+        end_of_text: int,
+        playback: Playback,
+    ) -> None:
+        self._feed, self._prompt, self._start, self._x_vector = feed, prompt, start, x_vector
+        self._end_of_text = end_of_text
+        self._packets = Packets(playback)
+        self._packets.listen_to_reference()
+        self._ids: list[int] = []  # of the template, until the talker reads its prompt
+        self._trailing: list[int] = []  # what it reads then, a token a frame
+        self._frames: Iterator[Frame] | None = None
+        self._finished = self._ended = self._closed = False
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz."""
+        return self._packets.sample_rate
+
+    @property
+    def codes(self) -> Ints:
+        """The codes [frames, G] written so far."""
+        return self._packets.codes
+
+    @property
+    def ended(self) -> bool:
+        """Whether the speech is over: by the model's choice, or at ``max_new_tokens``. Text fed later is not spoken."""
+        return self._ended
+
+    def feed(self, text: str) -> Iterator[Wave]:
+        """Take a piece of text; the packets that can be spoken now.
+
+        The text is taken by the call itself, and packets not asked for come with those of the next call. RequestError
+        if ``text`` is not a proper string, or after ``finish`` or ``close``.
+        """
+        self._require_open()
+        ids = self._feed.feed(text)
+        if self._frames is not None:
+            self._trailing += ids
+            return self._speak()
+        self._ids += ids
+        so_far = TextIds(self._ids[:ROLE], self._ids[ROLE:], tail=[])
+        prompt = self._prompt(so_far) if so_far.text else None
+        if prompt is not None and prompt.trailing:  # else the end of the text, or padding, would be among what is read
+            self._begin(Prompt(prompt.prefill, prompt.trailing[:-1]))
+        return self._speak()
+
+    def finish(self) -> Iterator[Wave]:
+        """The text is complete; all other packets. RequestError after ``finish`` or ``close``."""
+        self._require_open()
+        self._finished = True
+        ids = self._feed.finish()
+        if self._frames is None:
+            self._begin(self._prompt(split_text(self._ids + ids)))
+        else:
+            self._trailing += [*ids[:-TEXT_TAIL], self._end_of_text]
+        return self._speak()
+
+    def close(self) -> None:
+        """End the speech here; no packet follows."""
+        self._closed = self._ended = True
+        self._frames = None
+
+    def __enter__(self) -> SpeechSession:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _require_open(self) -> None:
+        if self._finished or self._closed:
+            raise RequestError(f"this session is {'closed' if self._closed else 'finished'}; open another one")
+
+    def _begin(self, prompt: Prompt) -> None:
+        self._trailing = list(prompt.trailing)
+        self._frames = self._start(Request(Prompt(prompt.prefill, self._trailing), self._x_vector))
+
+    def _speak(self) -> Iterator[Wave]:
+        try:
+            yield from self._packets.of(self._next_frames())
+            if (self._finished or self._ended) and not self._closed:
+                yield from self._packets.rest()
+        except GeneratorExit:  # the caller has left the loop: what is missing comes with the next call
+            raise
+        except BaseException:  # an interrupt, say, has cut a frame short
+            self.close()
+            raise
+
+    def _next_frames(self) -> Iterator[Frame]:
+        """The frames whose text is there."""
+        while self._frames is not None and not self._ended:
+            if not self._finished and self._packets.written == len(self._trailing):
+                return
+            frame = next(self._frames, None)
+            if frame is None:
+                self._ended = True
+                return
+            yield frame

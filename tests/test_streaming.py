@@ -1,0 +1,367 @@
+"""Speech in packets and text in pieces: the same codes and samples as all at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from itertools import pairwise, zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from threadpoolctl import threadpool_info
+
+from qwen3tts_np import Qwen3TTSModel, RequestError
+from qwen3tts_np.backend import Backend
+from qwen3tts_np.codec.decoder import decode, decode_continuous
+from qwen3tts_np.codec.past import Past
+from qwen3tts_np.codec.tokenizer import Qwen3TTSTokenizer
+from qwen3tts_np.ops import Ints
+
+FRAME = 1920  # samples
+PACKETS = (1, 2, 4, 7, 300)
+BACKENDS = ("compiled", "reference")
+KINDS = ("custom_voice", "voice_design", "x_vector", "in_context")
+TEXT = "Hello there, how are you today? It's 7:45, I think. 你好，世界。"
+
+Load = Callable[[str, str], Qwen3TTSModel]
+
+
+@pytest.fixture(scope="session")
+def load(synthetic: Callable[..., Path]) -> Load:
+    models: dict[tuple[str, str], Qwen3TTSModel] = {}
+
+    def loaded(kind: str, backend: str) -> Qwen3TTSModel:
+        key = (kind if kind in KINDS[:2] else "base", backend)
+        if key not in models:
+            models[key] = Qwen3TTSModel.from_pretrained(synthetic("tiny", key[0]), backend=backend, threads=2)
+        return models[key]
+
+    return loaded
+
+
+@pytest.fixture(scope="session")
+def double(synthetic: Callable[..., Path]) -> Qwen3TTSTokenizer:
+    return Qwen3TTSTokenizer.from_pretrained(synthetic("tiny", "base"), dtype="float64")
+
+
+def clip(samples: int) -> tuple[np.ndarray, int]:
+    noise = np.random.default_rng(0).standard_normal(samples)
+    return (0.1 * noise).astype(np.float32), 24000
+
+
+def voice(model: Qwen3TTSModel, kind: str) -> dict[str, Any]:
+    """What the methods of a kind of voice need beside the text."""
+    if kind == "custom_voice":
+        return {"speaker": "ryan", "language": "english"}
+    if kind == "voice_design":
+        return {"instruct": "A calm voice."}
+    alone = kind == "x_vector"
+    frames = 4 if alone else 12
+    prompt = model.create_voice_clone_prompt(clip(frames * FRAME), None if alone else "It is good.", alone)
+    return {"voice_clone_prompt": prompt}
+
+
+def method(model: Qwen3TTSModel, verb: str, kind: str) -> Callable[..., Any]:
+    return getattr(model, f"{verb}_{kind if kind in KINDS[:2] else 'voice_clone'}")
+
+
+def random_codes(tokenizer: Qwen3TTSTokenizer, frames: int, seed: int = 0) -> Ints:
+    c = tokenizer.config.decoder_config
+    return np.random.default_rng(seed).integers(0, c.codebook_size, (frames, c.num_quantizers))
+
+
+def streamed(tokenizer: Qwen3TTSTokenizer, codes: Ints, cuts: list[int]) -> np.ndarray:
+    stream = tokenizer.stream()
+    return np.concatenate([stream(codes[a:b]) for a, b in pairwise([0, *cuts, len(codes)]) if a < b])
+
+
+def whole(tokenizer: Qwen3TTSTokenizer, codes: Ints) -> np.ndarray:
+    return tokenizer.decode(codes, continuous=True)[0][0]
+
+
+# --- the codec ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("frames", [1, 2, 8, 73, 300, 301, 700])
+@pytest.mark.parametrize("packet", PACKETS)
+def test_packets_of_compiled_samples_are_the_whole(load: Load, packet: int, frames: int) -> None:
+    tokenizer = load("base", "compiled").speech_tokenizer
+    codes = random_codes(tokenizer, frames)
+    cuts = list(range(packet, frames, packet))
+    np.testing.assert_array_equal(streamed(tokenizer, codes, cuts), whole(tokenizer, codes))
+
+
+@settings(max_examples=20)
+@given(frames=st.integers(1, 700), data=st.data())
+def test_any_packets_of_compiled_samples_are_the_whole(load: Load, frames: int, data: st.DataObject) -> None:
+    tokenizer = load("base", "compiled").speech_tokenizer
+    codes = random_codes(tokenizer, frames, frames)
+    cuts = sorted(data.draw(st.lists(st.integers(0, frames), max_size=20)))
+    np.testing.assert_array_equal(streamed(tokenizer, codes, cuts), whole(tokenizer, codes))
+
+
+@pytest.mark.parametrize(("packet", "frames"), [(1, 1), (1, 9), (2, 20), (4, 74), (7, 30), (300, 310)])
+def test_packets_of_numpy_samples_are_the_whole(load: Load, packet: int, frames: int) -> None:
+    tokenizer = load("base", "reference").speech_tokenizer
+    codes = random_codes(tokenizer, frames)
+    cuts = list(range(packet, frames, packet))
+    np.testing.assert_array_equal(streamed(tokenizer, codes, cuts), whole(tokenizer, codes))
+
+
+@settings(max_examples=10)
+@given(frames=st.integers(1, 90), window=st.sampled_from([1, 3, 72]), data=st.data())
+def test_a_stream_is_one_pass(double: Qwen3TTSTokenizer, frames: int, window: int, data: st.DataObject) -> None:
+    c = dataclasses.replace(double.config.decoder_config, sliding_window=window)
+    d = dataclasses.replace(double.decoder, config=c)
+    codes, past = random_codes(double, frames), Past()
+    cut = data.draw(st.integers(0, frames))
+    one_pass = decode(codes, d)
+    pieces = [decode(part, d, past) for part in (codes[:cut], codes[cut:]) if len(part)]
+    for wave in (np.concatenate(pieces), decode_continuous(codes, d)):
+        np.testing.assert_allclose(wave, one_pass, rtol=0, atol=1e-12)  # float64: sums of another order
+
+
+def test_the_past_does_not_grow(load: Load) -> None:
+    tokenizer = load("base", "reference").speech_tokenizer
+    past, sizes = Past(), []
+    for frames in (100, 60):
+        decode(random_codes(tokenizer, frames), tokenizer.decoder, past)
+        sizes.append(sum(kept.nbytes for kept in past._kept.values()))
+    assert sizes[0] == sizes[1] < 1e6
+    fast = load("base", "compiled").speech_tokenizer.fast_decoder
+    assert fast is not None
+    streams, sizes = fast.stream(), []
+    for frames in (100, 60):
+        fast.decode(random_codes(tokenizer, frames), streams)
+        sizes.append(sum(kept.nbytes for stream in streams for kept in stream._kept.values()))
+    assert sizes[0] == sizes[1] < 1e6
+
+
+# --- speech out -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stream_has_the_codes_of_the_twin_and_their_continuous_samples(load: Load, kind: str, backend: str) -> None:
+    model = load(kind, backend)
+    given_, sampling = voice(model, kind), {"seed": 5, "max_new_tokens": 30, "temperature": 2.0}
+    (wave,), rate, (codes,) = method(model, "generate", kind)(TEXT, **given_, **sampling, return_codes=True)
+    assert len(codes) > 10
+    before = np.zeros((0, codes.shape[1]), np.int64)
+    if kind == "in_context":
+        before = given_["voice_clone_prompt"][0].ref_code
+    expected = whole(model.speech_tokenizer, np.concatenate([before, codes]))[len(before) * FRAME :]
+    for packet in PACKETS:
+        stream = method(model, "stream", kind)(TEXT, **given_, **sampling, packet_frames=packet)
+        packets = list(stream)
+        assert all(p.dtype == np.float32 for p in packets)
+        assert [len(p) for p in packets[:-1]] == [packet * FRAME] * ((len(codes) - 1) // packet)
+        np.testing.assert_array_equal(stream.codes, codes)
+        np.testing.assert_array_equal(np.concatenate(packets), expected)
+        assert stream.sample_rate == rate
+    # Up to 300 frames generate_* decodes the same, compiled to the last bit; its cut may be a sample early.
+    tolerance = {"compiled": 0.0, "reference": 5e-6}[backend]  # float32 noise of one pass, as in test_codec.py
+    assert 0 <= len(wave) - len(expected) <= (kind == "in_context")
+    np.testing.assert_allclose(wave[len(wave) - len(expected) :], expected, rtol=0, atol=tolerance)
+
+
+class Counting(Backend):
+    """Counts frames, and notices when nobody wants more."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.config, self._backend = backend.config, backend
+        self.written, self.closed = 0, False
+
+    def frames(self, *arguments: Any) -> Iterator[Any]:
+        try:
+            for frame in self._backend.frames(*arguments):
+                self.written += 1
+                yield frame
+        finally:
+            self.closed = True
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_packets_come_as_soon_as_their_frames_and_leaving_ends_the_work(load: Load, backend: str) -> None:
+    model = load("custom_voice", backend)
+    counting = Counting(model.backend)
+    counted = dataclasses.replace(model, backend=counting)
+    options: dict[str, Any] = {"max_new_tokens": 40, "seed": 1, "temperature": 2.0}
+    expected = model.generate_custom_voice(TEXT, "ryan", **options, return_codes=True)[2][0]
+    stream = counted.stream_custom_voice(TEXT, "ryan", packet_frames=3, **options)
+    assert counting.written == 0
+    alive, blas = threading.active_count(), threadpool_info()
+    for i, _ in enumerate(stream, 1):
+        assert counting.written == 3 * i
+        assert threadpool_info() == blas  # a paused stream holds no process-wide setting
+        if i == 3:
+            break
+    stream.close()
+    assert counting.closed
+    assert list(stream) == []
+    np.testing.assert_array_equal(stream.codes, expected[:9])
+    assert threading.active_count() <= alive + 2  # the team of the codec, if this was its first work
+    again = model.generate_custom_voice(TEXT, "ryan", **options, return_codes=True)[2][0]
+    np.testing.assert_array_equal(again, expected)
+
+
+def test_streams_of_one_model_may_alternate(load: Load) -> None:
+    model = load("custom_voice", "compiled")
+    options: dict[str, Any] = {"max_new_tokens": 20, "temperature": 2.0, "packet_frames": 2}
+    alone = [np.concatenate(list(model.stream_custom_voice(TEXT, "ryan", seed=seed, **options))) for seed in (1, 2)]
+    streams = [model.stream_custom_voice(TEXT, "ryan", seed=seed, **options) for seed in (1, 2)]
+    for one, packets in zip(alone, zip(*zip_longest(*streams), strict=True), strict=True):
+        np.testing.assert_array_equal(one, np.concatenate([packet for packet in packets if packet is not None]))
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer signal")
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_interrupt_ends_a_stream_and_leaves_the_model_whole(load: Load, backend: str) -> None:
+    model = load("custom_voice", backend)
+    options: dict[str, Any] = {"max_new_tokens": 60, "seed": 1, "temperature": 2.0}
+    expected = np.concatenate(list(model.stream_custom_voice(TEXT, "ryan", **options)))
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def listen() -> None:
+        while True:
+            stream.append(model.stream_custom_voice(TEXT, "ryan", **options))
+            for _ in stream[-1]:
+                pass
+
+    stream: list[Any] = []
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(KeyboardInterrupt):
+            listen()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert list(stream[-1]) == []
+    np.testing.assert_array_equal(np.concatenate(list(model.stream_custom_voice(TEXT, "ryan", **options))), expected)
+
+
+# --- text in --------------------------------------------------------------------------------------
+
+WORDS = ["Hello", " world", ", ", "it", "'s", " 5", "  ", "\n", "。", "你好", "!", " <|im", "e\u0301", " and so on", "…", "7"]
+TEXTS = st.lists(st.sampled_from(WORDS), max_size=25).map("".join)
+
+
+@settings(max_examples=12)
+@pytest.mark.parametrize("kind", KINDS)
+@given(text=TEXTS, data=st.data())
+def test_text_in_pieces_is_spoken_as_the_whole(load: Load, kind: str, text: str, data: st.DataObject) -> None:
+    check_session(load(kind, "compiled"), kind, text, data)
+
+
+@settings(max_examples=3)
+@pytest.mark.parametrize("kind", KINDS)
+@given(text=TEXTS, data=st.data())
+def test_text_in_pieces_is_spoken_by_numpy_as_the_whole(load: Load, kind: str, text: str, data: st.DataObject) -> None:
+    check_session(load(kind, "reference"), kind, text, data)
+
+
+def check_session(model: Qwen3TTSModel, kind: str, text: str, data: st.DataObject) -> None:
+    cuts = data.draw(st.lists(st.integers(0, len(text)), max_size=8).map(sorted))
+    options = voice(model, kind) | {"max_new_tokens": data.draw(st.sampled_from([2, 60])), "temperature": 2.0}
+    options |= {"seed": data.draw(st.integers(0, 99)), "packet_frames": data.draw(st.sampled_from(PACKETS))}
+    stream = method(model, "stream", kind)(text, **options, non_streaming_mode=False)
+    expected = list(stream)
+    heard: list[np.ndarray] = []
+    with method(model, "open", kind)(**options) as session:
+        for a, b in pairwise([0, *cuts, len(text)]):
+            packets = session.feed(text[a:b])
+            if data.draw(st.booleans()):  # what is not asked for now comes later
+                heard += packets
+        heard += session.finish()
+    np.testing.assert_array_equal(session.codes, stream.codes)
+    assert [len(packet) for packet in heard] == [len(packet) for packet in expected]
+    np.testing.assert_array_equal(np.concatenate([*heard, []]), np.concatenate([*expected, []]))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_speech_waits_for_text_that_nothing_can_change(load: Load, backend: str) -> None:
+    model = load("custom_voice", backend)
+    options: dict[str, Any] = {"seed": 5, "max_new_tokens": 60, "temperature": 2.0, "packet_frames": 1}
+    pieces = ["Hel", "lo", " world", ", it", " is", " 7:45", "."]
+    encode = model.text_tokenizer.encode
+    # The first token is in the prompt, each of the others allows a frame; the last word may still go on.
+    known = ["", "", "Hello", " world,", " it", " is", " 7:45"]
+    allowed = [max(0, len(encode("".join(known[: i + 1]))) - 1) for i in range(len(pieces))]
+    with model.open_custom_voice("ryan", **options) as session:
+        for piece, frames in zip(pieces, allowed, strict=True):
+            packets = list(session.feed(piece))
+            assert len(session.codes) == frames
+            assert list(session.feed("")) == []
+            assert all(len(packet) == FRAME for packet in packets)
+        assert not session.ended
+        rest = list(session.finish())
+        assert rest and session.ended
+    assert allowed[-1] > allowed[2] >= 0
+
+
+def test_in_context_speech_waits_for_the_end_of_the_reference(load: Load) -> None:
+    model = load("in_context", "compiled")
+    prompt = voice(model, "in_context")["voice_clone_prompt"]
+    beside = 1 + len(prompt[0].ref_code) - len(model.text_tokenizer.encode("It is good."))
+    assert beside > 3
+    with model.open_voice_clone(voice_clone_prompt=prompt, max_new_tokens=60, packet_frames=1, seed=1) as session:
+        for token in range(beside + 3):
+            list(session.feed(" 5"))  # two tokens each time, and a digit waits for what follows it
+            tokens = 2 * (token + 1) - 1
+            assert session.ended or len(session.codes) == max(0, tokens - beside)
+
+
+def test_text_after_the_end_of_speech_is_not_spoken(load: Load) -> None:
+    model = load("custom_voice", "compiled")
+    options: dict[str, Any] = {"seed": 5, "max_new_tokens": 4, "temperature": 2.0}
+    expected = model.stream_custom_voice(TEXT, "ryan", non_streaming_mode=False, **options)
+    samples = np.concatenate(list(expected))
+    with model.open_custom_voice("ryan", **options) as session:
+        (packet,) = session.feed(TEXT)
+        assert session.ended
+        assert list(session.feed(TEXT)) == [] == list(session.finish())
+    assert len(session.codes) == 3
+    np.testing.assert_array_equal(packet, samples)
+
+
+def test_a_session_ends_once(load: Load) -> None:
+    model = load("custom_voice", "compiled")
+    with model.open_custom_voice("ryan", max_new_tokens=8) as session:
+        waiting = session.finish()
+        for call in (session.finish, lambda: session.feed("more")):
+            with pytest.raises(RequestError, match="this session is finished"):
+                call()
+    assert list(waiting) == []  # closed before anybody listened
+    with pytest.raises(RequestError, match="this session is closed"):
+        session.feed("more")
+
+
+@pytest.mark.parametrize(
+    ("kind", "call", "arguments", "sentence"),
+    [
+        ("custom_voice", "stream_custom_voice", {"text": ["a", "b"], "speaker": "ryan"}, "text is list; a stream speaks"),
+        ("custom_voice", "stream_custom_voice", {"text": "a", "speaker": "Bob"}, "speaker 'Bob' is not"),
+        ("custom_voice", "stream_custom_voice", {"text": "a", "speaker": "ryan", "packet_frames": 0}, "packet_frames=0"),
+        ("custom_voice", "stream_voice_design", {"text": "a", "instruct": ""}, "stream_voice_design needs a voice_design"),
+        ("custom_voice", "open_custom_voice", {"speaker": "Bob"}, "speaker 'Bob' is not"),
+        ("custom_voice", "open_custom_voice", {"speaker": "ryan", "language": "x"}, "language 'x' is not"),
+        ("custom_voice", "open_custom_voice", {"speaker": "ryan", "beams": 2}, "no argument 'beams'"),
+        ("custom_voice", "open_custom_voice", {"speaker": "ryan", "packet_frames": 1.5}, "packet_frames=1.5"),
+        ("custom_voice", "open_voice_clone", {}, "open_voice_clone needs a base model"),
+        ("in_context", "open_voice_clone", {}, "give ref_audio or voice_clone_prompt"),
+        ("in_context", "stream_voice_clone", {"text": "a"}, "give ref_audio or voice_clone_prompt"),
+    ],
+)
+def test_refusals_come_with_the_call(
+    load: Load, kind: str, call: str, arguments: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(RequestError, match=sentence):
+        getattr(load(kind, "reference"), call)(**arguments)
