@@ -35,6 +35,9 @@ BOOK = "It rained. The ferry came late, and nobody minded.\n\nIn the morning the
 PROGRAM = """#!/bin/sh
 PYTHONPATH={path} exec {python} -m qwen3tts_np "$@"
 """
+PIP = """#!/bin/sh
+test "$1" = install
+"""
 PLAYER = """#!/bin/sh
 exec cat > {heard}
 """
@@ -58,6 +61,7 @@ def build(folder: Path, synthetic: Callable[..., Path]) -> None:
     path = os.pathsep.join([str(ROOT), str(ROOT / "kernels")])
     programs = {
         "qwen3tts-np": PROGRAM.format(path=shlex.quote(path), python=shlex.quote(sys.executable)),
+        "pip": PIP,
         "aplay": PLAYER.format(heard=shlex.quote(str(folder / "heard.wav"))),
     }
     (folder / "bin").mkdir()
@@ -72,7 +76,7 @@ def run(line: str, folder: Path) -> None:
     A plain call of the program runs in this process, which has compiled the kernels already, and others in bash.
     """
     words = shlex.split(line)
-    if words[0] == "qwen3tts-np" and not {"|", ">", "&&", "--help"} & set(words):
+    if words[0] == "qwen3tts-np" and not {"|", ">", "&&", "--help"} & set(words):  # argparse leaves after --help
         assert cli.main(words[1:]) == 0, line
         return
     home = folder / "home"

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RequestError
-from ..longform import narrate
+from ..longform import ATTEMPTS, narrate
 from ..model import Qwen3TTSModel
 from ..text.sentences import split
 from .options import add_json, add_model, add_sampling, add_seed, sampling
 from .output import PIPE, add_output, check_output, copy_to_pipe, report, save
 from .progress import bar
-from .stream import add_stream, check_stream, method, stream
+from .stream import add_stream, check_stream, limits, method, stream, warn_of_cut
 from .text_source import add_text, read_text
 
 LONG_ONLY = ("srt", "vtt", "work")
@@ -72,17 +72,26 @@ def speak(model: Qwen3TTSModel, text: str, args: argparse.Namespace, voice: dict
 def _speak_at_once(
     model: Qwen3TTSModel, text: str, args: argparse.Namespace, arguments: dict[str, Any]
 ) -> dict[str, Any]:
+    """A text of one piece. One that does not stop is tried with the next seeds, then kept, cut where no speech of
+    these words could still go on."""
     seed = secrets.randbits(32) if args.seed is None else args.seed
+    tokens, most = limits(model, text, arguments)
+    options = {**arguments, "max_new_tokens": tokens, "return_codes": True}
     with bar(text, model) as shown:
-        speech = method(model, "generate")(text, seed=seed, return_codes=True, progress=shown.frames, **arguments)
-    (wave,), rate, (codes,) = speech
+        for attempt in range(ATTEMPTS):
+            speech = method(model, "generate")(text, seed=seed + attempt, progress=shown.frames, **options)
+            (wave,), rate, (codes,) = speech
+            if len(codes) < most or args.greedy:
+                break
+    if len(codes) >= most:
+        warn_of_cut(model, text, most, attempt + 1)
     save(args, wave, rate)
     return {
         "seconds": len(wave) / rate,
         "sample_rate": rate,
         "frames": codes.shape[0],
         "codes": codes.size,
-        "seed": seed,
+        "seed": seed + attempt,
     }
 
 

@@ -87,17 +87,27 @@ def _packets(
 def _piece(
     model: Qwen3TTSModel, text: str, packet_frames: int, seed: int, arguments: dict[str, Any]
 ) -> Iterator[Samples]:
-    """One piece; a model that does not stop is cut where no speech of these words could still go on."""
-    given = arguments.get("max_new_tokens", model.generation_config.max_new_tokens)
-    most = math.ceil(most_milliseconds(text) / 1000 / frame_seconds(model))
-    options = {**arguments, "max_new_tokens": min(given, most + 1), "seed": seed, "packet_frames": packet_frames}
+    """One piece. What has been heard cannot be taken back, so one that does not stop is cut at once."""
+    tokens, most = limits(model, text, arguments)
+    options = {**arguments, "max_new_tokens": tokens, "seed": seed, "packet_frames": packet_frames}
     samples = 0
     for packet in method(model, "stream")(text, **options):
         samples += len(packet)
         yield packet
-    if most < given and samples >= most * model.speech_tokenizer.get_decode_upsample_rate():
-        shown = repr(text if len(text) <= 50 else f"{text[:50]}...")
-        warnings.warn(f"{shown} did not stop; it was cut after {most * frame_seconds(model):.1f} s", stacklevel=2)
+    if samples >= most * model.speech_tokenizer.get_decode_upsample_rate():
+        warn_of_cut(model, text, most, 1)
+
+
+def limits(model: Qwen3TTSModel, text: str, arguments: dict[str, Any]) -> tuple[int, int]:
+    """max_new_tokens for a text, and the number of frames that no speech of it reaches (``text/pace.py``)."""
+    given = arguments.get("max_new_tokens", model.generation_config.max_new_tokens)
+    most = math.ceil(most_milliseconds(text) / 1000 / frame_seconds(model))
+    return min(given, most + 1), most
+
+
+def warn_of_cut(model: Qwen3TTSModel, text: str, frames: int, attempts: int) -> None:
+    shown, times = repr(text if len(text) <= 50 else f"{text[:50]}..."), "" if attempts == 1 else f" {attempts} times"
+    warnings.warn(f"{shown} did not stop{times}; it was cut after {frames * frame_seconds(model):.1f} s", stacklevel=3)
 
 
 def method(model: Qwen3TTSModel, verb: str) -> Any:
