@@ -39,7 +39,7 @@ def load(synthetic: Callable[..., Path]) -> Load:
     def loaded(kind: str, backend: str) -> Qwen3TTSModel:
         key = (kind if kind in KINDS[:2] else "base", backend)
         if key not in models:
-            models[key] = Qwen3TTSModel.from_pretrained(synthetic("tiny", key[0]), backend=backend, threads=2)
+            models[key] = Qwen3TTSModel.from_pretrained(synthetic("tiny", key[0]), backend=backend, threads=1)
         return models[key]
 
     return loaded
@@ -71,6 +71,19 @@ def method(model: Qwen3TTSModel, verb: str, kind: str) -> Callable[..., Any]:
     return getattr(model, f"{verb}_{kind if kind in KINDS[:2] else 'voice_clone'}")
 
 
+def lasting(
+    model: Qwen3TTSModel, kind: str, frames: int, text: str = TEXT, non_streaming_mode: bool = True
+) -> dict[str, Any]:
+    """A voice, and sampling with the first seed that gives so many frames: random weights may end early."""
+    options: dict[str, Any] = voice(model, kind) | {"temperature": 2.0, "max_new_tokens": frames + 1}
+    for seed in range(99):
+        options["seed"] = seed
+        stream = method(model, "stream", kind)(text, **options, non_streaming_mode=non_streaming_mode)
+        if sum(map(len, stream)) == frames * FRAME:
+            return options
+    raise AssertionError("no seed lasts so long")
+
+
 def random_codes(tokenizer: Qwen3TTSTokenizer, frames: int, seed: int = 0) -> Ints:
     c = tokenizer.config.decoder_config
     return np.random.default_rng(seed).integers(0, c.codebook_size, (frames, c.num_quantizers))
@@ -88,16 +101,17 @@ def whole(tokenizer: Qwen3TTSTokenizer, codes: Ints) -> np.ndarray:
 # --- the codec ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("frames", [1, 2, 8, 73, 300, 301, 700])
-@pytest.mark.parametrize("packet", PACKETS)
-def test_packets_of_compiled_samples_are_the_whole(load: Load, packet: int, frames: int) -> None:
+@pytest.mark.parametrize("frames", [1, 2, 8, 73, 301, 700])
+def test_packets_of_compiled_samples_are_the_whole(load: Load, frames: int) -> None:
     tokenizer = load("base", "compiled").speech_tokenizer
     codes = random_codes(tokenizer, frames)
-    cuts = list(range(packet, frames, packet))
-    np.testing.assert_array_equal(streamed(tokenizer, codes, cuts), whole(tokenizer, codes))
+    expected = whole(tokenizer, codes)
+    for packet in PACKETS:
+        cuts = list(range(packet, frames, packet))
+        np.testing.assert_array_equal(streamed(tokenizer, codes, cuts), expected)
 
 
-@settings(max_examples=20)
+@settings(max_examples=6)
 @given(frames=st.integers(1, 700), data=st.data())
 def test_any_packets_of_compiled_samples_are_the_whole(load: Load, frames: int, data: st.DataObject) -> None:
     tokenizer = load("base", "compiled").speech_tokenizer
@@ -106,7 +120,7 @@ def test_any_packets_of_compiled_samples_are_the_whole(load: Load, frames: int, 
     np.testing.assert_array_equal(streamed(tokenizer, codes, cuts), whole(tokenizer, codes))
 
 
-@pytest.mark.parametrize(("packet", "frames"), [(1, 1), (1, 9), (2, 20), (4, 74), (7, 30), (300, 310)])
+@pytest.mark.parametrize(("packet", "frames"), [(1, 1), (1, 9), (2, 20), (4, 74), (7, 30), (300, 303)])
 def test_packets_of_numpy_samples_are_the_whole(load: Load, packet: int, frames: int) -> None:
     tokenizer = load("base", "reference").speech_tokenizer
     codes = random_codes(tokenizer, frames)
@@ -114,8 +128,8 @@ def test_packets_of_numpy_samples_are_the_whole(load: Load, packet: int, frames:
     np.testing.assert_array_equal(streamed(tokenizer, codes, cuts), whole(tokenizer, codes))
 
 
-@settings(max_examples=10)
-@given(frames=st.integers(1, 90), window=st.sampled_from([1, 3, 72]), data=st.data())
+@settings(max_examples=5)
+@given(frames=st.integers(1, 24), window=st.sampled_from([1, 3, 8]), data=st.data())
 def test_a_stream_is_one_pass(double: Qwen3TTSTokenizer, frames: int, window: int, data: st.DataObject) -> None:
     c = dataclasses.replace(double.config.decoder_config, sliding_window=window)
     d = dataclasses.replace(double.decoder, config=c)
@@ -130,14 +144,14 @@ def test_a_stream_is_one_pass(double: Qwen3TTSTokenizer, frames: int, window: in
 def test_the_past_does_not_grow(load: Load) -> None:
     tokenizer = load("base", "reference").speech_tokenizer
     past, sizes = Past(), []
-    for frames in (100, 60):
+    for frames in (30, 20):
         decode(random_codes(tokenizer, frames), tokenizer.decoder, past)
         sizes.append(sum(kept.nbytes for kept in past._kept.values()))
     assert sizes[0] == sizes[1] < 1e6
     fast = load("base", "compiled").speech_tokenizer.fast_decoder
     assert fast is not None
     streams, sizes = fast.stream(), []
-    for frames in (100, 60):
+    for frames in (30, 20):
         fast.decode(random_codes(tokenizer, frames), streams)
         sizes.append(sum(kept.nbytes for stream in streams for kept in stream._kept.values()))
     assert sizes[0] == sizes[1] < 1e6
@@ -148,17 +162,16 @@ def test_the_past_does_not_grow(load: Load) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_stream_has_the_codes_of_the_twin_and_their_continuous_samples(load: Load, kind: str, backend: str) -> None:
+def test_a_stream_has_the_codes_of_the_twin_continuously_decoded(load: Load, kind: str, backend: str) -> None:
     model = load(kind, backend)
-    given_, sampling = voice(model, kind), {"seed": 5, "max_new_tokens": 30, "temperature": 2.0}
-    (wave,), rate, (codes,) = method(model, "generate", kind)(TEXT, **given_, **sampling, return_codes=True)
-    assert len(codes) > 10
+    options = lasting(model, kind, 15, non_streaming_mode=False) | {"non_streaming_mode": False}
+    (wave,), rate, (codes,) = method(model, "generate", kind)(TEXT, **options, return_codes=True)
     before = np.zeros((0, codes.shape[1]), np.int64)
     if kind == "in_context":
-        before = given_["voice_clone_prompt"][0].ref_code
+        before = options["voice_clone_prompt"][0].ref_code
     expected = whole(model.speech_tokenizer, np.concatenate([before, codes]))[len(before) * FRAME :]
     for packet in PACKETS:
-        stream = method(model, "stream", kind)(TEXT, **given_, **sampling, packet_frames=packet)
+        stream = method(model, "stream", kind)(TEXT, **options, packet_frames=packet)
         packets = list(stream)
         assert all(p.dtype == np.float32 for p in packets)
         assert [len(p) for p in packets[:-1]] == [packet * FRAME] * ((len(codes) - 1) // packet)
@@ -192,9 +205,9 @@ def test_packets_come_as_soon_as_their_frames_and_leaving_ends_the_work(load: Lo
     model = load("custom_voice", backend)
     counting = Counting(model.backend)
     counted = dataclasses.replace(model, backend=counting)
-    options: dict[str, Any] = {"max_new_tokens": 40, "seed": 1, "temperature": 2.0}
-    expected = model.generate_custom_voice(TEXT, "ryan", **options, return_codes=True)[2][0]
-    stream = counted.stream_custom_voice(TEXT, "ryan", packet_frames=3, **options)
+    options = lasting(model, "custom_voice", 12)
+    expected = model.generate_custom_voice(TEXT, **options, return_codes=True)[2][0]
+    stream = counted.stream_custom_voice(TEXT, packet_frames=3, **options)
     assert counting.written == 0
     alive, blas = threading.active_count(), threadpool_info()
     for i, _ in enumerate(stream, 1):
@@ -207,16 +220,17 @@ def test_packets_come_as_soon_as_their_frames_and_leaving_ends_the_work(load: Lo
     assert list(stream) == []
     np.testing.assert_array_equal(stream.codes, expected[:9])
     assert threading.active_count() <= alive + 2  # the team of the codec, if this was its first work
-    again = model.generate_custom_voice(TEXT, "ryan", **options, return_codes=True)[2][0]
+    again = model.generate_custom_voice(TEXT, **options, return_codes=True)[2][0]
     np.testing.assert_array_equal(again, expected)
 
 
 def test_streams_of_one_model_may_alternate(load: Load) -> None:
     model = load("custom_voice", "compiled")
-    options: dict[str, Any] = {"max_new_tokens": 20, "temperature": 2.0, "packet_frames": 2}
+    options: dict[str, Any] = {"max_new_tokens": 12, "temperature": 2.0, "packet_frames": 2}
     alone = [np.concatenate(list(model.stream_custom_voice(TEXT, "ryan", seed=seed, **options))) for seed in (1, 2)]
     streams = [model.stream_custom_voice(TEXT, "ryan", seed=seed, **options) for seed in (1, 2)]
-    for one, packets in zip(alone, zip(*zip_longest(*streams), strict=True), strict=True):
+    in_turn = zip_longest(*streams)
+    for one, packets in zip(alone, zip(*in_turn, strict=True), strict=True):
         np.testing.assert_array_equal(one, np.concatenate([packet for packet in packets if packet is not None]))
 
 
@@ -224,7 +238,7 @@ def test_streams_of_one_model_may_alternate(load: Load) -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_an_interrupt_ends_a_stream_and_leaves_the_model_whole(load: Load, backend: str) -> None:
     model = load("custom_voice", backend)
-    options: dict[str, Any] = {"max_new_tokens": 60, "seed": 1, "temperature": 2.0}
+    options: dict[str, Any] = {"max_new_tokens": 20, "seed": 1, "temperature": 2.0}
     expected = np.concatenate(list(model.stream_custom_voice(TEXT, "ryan", **options)))
 
     def interrupt(*_: object) -> None:
@@ -250,11 +264,11 @@ def test_an_interrupt_ends_a_stream_and_leaves_the_model_whole(load: Load, backe
 
 # --- text in --------------------------------------------------------------------------------------
 
-WORDS = ["Hello", " world", ", ", "it", "'s", " 5", "  ", "\n", "。", "你好", "!", " <|im", "e\u0301", " and so on", "…", "7"]
+WORDS = ["Hello", " world", ", ", "it", "'s", " 5", "  ", "\n", "。", "你好", "!", " <|im", "e\u0301", " and so on", "7"]
 TEXTS = st.lists(st.sampled_from(WORDS), max_size=25).map("".join)
 
 
-@settings(max_examples=12)
+@settings(max_examples=10)
 @pytest.mark.parametrize("kind", KINDS)
 @given(text=TEXTS, data=st.data())
 def test_text_in_pieces_is_spoken_as_the_whole(load: Load, kind: str, text: str, data: st.DataObject) -> None:
@@ -270,7 +284,7 @@ def test_text_in_pieces_is_spoken_by_numpy_as_the_whole(load: Load, kind: str, t
 
 def check_session(model: Qwen3TTSModel, kind: str, text: str, data: st.DataObject) -> None:
     cuts = data.draw(st.lists(st.integers(0, len(text)), max_size=8).map(sorted))
-    options = voice(model, kind) | {"max_new_tokens": data.draw(st.sampled_from([2, 60])), "temperature": 2.0}
+    options = voice(model, kind) | {"max_new_tokens": data.draw(st.sampled_from([2, 20])), "temperature": 2.0}
     options |= {"seed": data.draw(st.integers(0, 99)), "packet_frames": data.draw(st.sampled_from(PACKETS))}
     stream = method(model, "stream", kind)(text, **options, non_streaming_mode=False)
     expected = list(stream)
@@ -289,22 +303,22 @@ def check_session(model: Qwen3TTSModel, kind: str, text: str, data: st.DataObjec
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_speech_waits_for_text_that_nothing_can_change(load: Load, backend: str) -> None:
     model = load("custom_voice", backend)
-    options: dict[str, Any] = {"seed": 5, "max_new_tokens": 60, "temperature": 2.0, "packet_frames": 1}
     pieces = ["Hel", "lo", " world", ", it", " is", " 7:45", "."]
-    encode = model.text_tokenizer.encode
-    # The first token is in the prompt, each of the others allows a frame; the last word may still go on.
-    known = ["", "", "Hello", " world,", " it", " is", " 7:45"]
-    allowed = [max(0, len(encode("".join(known[: i + 1]))) - 1) for i in range(len(pieces))]
-    with model.open_custom_voice("ryan", **options) as session:
-        for piece, frames in zip(pieces, allowed, strict=True):
+    options = lasting(model, "custom_voice", 12, "".join(pieces), non_streaming_mode=False)
+    # The last letters may go on, the last digit may get a mark.
+    settled = ["", "", "Hello", "Hello world,", "Hello world, it", "Hello world, it is 7:4", "Hello world, it is 7:45"]
+    frames = []
+    with model.open_custom_voice(**options, packet_frames=1) as session:
+        for piece, text in zip(pieces, settled, strict=True):
             packets = list(session.feed(piece))
-            assert len(session.codes) == frames
+            # The first token is in the prompt; each of the others lets a frame be written.
+            frames.append(max(0, len(model.text_tokenizer.encode(text)) - 1))
+            assert len(session.codes) == frames[-1]
+            assert len(packets) == frames[-1] - (frames[-2] if len(frames) > 1 else 0)
             assert list(session.feed("")) == []
-            assert all(len(packet) == FRAME for packet in packets)
-        assert not session.ended
-        rest = list(session.finish())
-        assert rest and session.ended
-    assert allowed[-1] > allowed[2] >= 0
+        assert frames[-1] > 6 and not session.ended
+        assert len(list(session.finish())) == 12 - frames[-1]
+        assert session.ended
 
 
 def test_in_context_speech_waits_for_the_end_of_the_reference(load: Load) -> None:
@@ -347,10 +361,10 @@ def test_a_session_ends_once(load: Load) -> None:
 @pytest.mark.parametrize(
     ("kind", "call", "arguments", "sentence"),
     [
-        ("custom_voice", "stream_custom_voice", {"text": ["a", "b"], "speaker": "ryan"}, "text is list; a stream speaks"),
+        ("custom_voice", "stream_custom_voice", {"text": ["a"], "speaker": "ryan"}, "text is list; a stream speaks"),
         ("custom_voice", "stream_custom_voice", {"text": "a", "speaker": "Bob"}, "speaker 'Bob' is not"),
-        ("custom_voice", "stream_custom_voice", {"text": "a", "speaker": "ryan", "packet_frames": 0}, "packet_frames=0"),
-        ("custom_voice", "stream_voice_design", {"text": "a", "instruct": ""}, "stream_voice_design needs a voice_design"),
+        ("custom_voice", "stream_custom_voice", {"text": "", "speaker": "ryan", "packet_frames": 0}, "_frames=0 must"),
+        ("custom_voice", "stream_voice_design", {"text": "a", "instruct": ""}, "needs a voice_design model"),
         ("custom_voice", "open_custom_voice", {"speaker": "Bob"}, "speaker 'Bob' is not"),
         ("custom_voice", "open_custom_voice", {"speaker": "ryan", "language": "x"}, "language 'x' is not"),
         ("custom_voice", "open_custom_voice", {"speaker": "ryan", "beams": 2}, "no argument 'beams'"),
