@@ -244,6 +244,7 @@ def test_a_long_stream_goes_piece_by_piece_with_pauses(run, custom, capsys):
     samples, _ = soundfile.read("a.flac")
     np.testing.assert_allclose(samples, expected, rtol=0, atol=1 / 32768)  # 16-bit PCM
     assert found["seconds"] == len(samples) / RATE
+    assert found["frames"] * 16 == found["codes"] == (len(samples) - len(pause)) // FRAME * 16
     assert 0 < found["first_packet_seconds"] <= found["time_seconds"]
 
 
@@ -337,7 +338,8 @@ def test_a_terminal_sees_how_far_a_short_text_is(run, options, monkeypatch):
     monkeypatch.setattr(cli.progress, "EVERY", 0)
     assert run("say", "Hello there.", "--seed", 2, *options) == 0
     lines = shown.getvalue().split("\r")
-    bars = [re.fullmatch(r"\[(#*)\.*\] ([\d.]+) s of speech, RTF [\d.]+, \d+:\d\d left\x1b\[K", x) for x in lines[1:-1]]
+    bars = [re.fullmatch(r"\[(#*)\.*\] ([\d.]+) s of speech, RTF [\d.]+, \d+:\d\d left\x1b\[K", x) for x in lines[3:-1]]
+    assert re.fullmatch(r"\[#*\.*\] [\d.]+ s of speech\x1b\[K", lines[2])  # no speed yet
     assert all(bars) and len(bars) > 1
     seconds = [float(bar[2]) for bar in bars if bar]
     assert seconds == sorted(seconds)

@@ -487,7 +487,7 @@ def test_say_shows_progress_on_a_terminal(say: Callable[..., int], monkeypatch: 
     ahead = r"[\d.]+ s of speech, RTF \d+\.\d\d, \d+:\d\d left\x1b\[K"
     third = next(line for line in lines if " 3/" in line)
     assert re.fullmatch(r"\[#+\.+\] 3/\d+ pieces, " + ahead, third)
-    assert re.fullmatch(r"\[\.*\] " + ahead, lines[1])  # the first frames, before there is a piece
+    assert re.fullmatch(r"\[\.*\] " + ahead, lines[3])  # the first frames, before there is a piece
     assert lines[-1] == "\x1b[K"
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from ..backend import FORMATS
 from ..model import Qwen3TTSModel
 from ..pretrained import directory
+from .progress import note
 
 # The sampling arguments of ``generate_*``, under their official names: name -> (type, what it does).
 NUMBERS: dict[str, tuple[type, str]] = {
@@ -106,9 +107,9 @@ def checkpoint(args: argparse.Namespace, name: str = "model") -> Path:
 
 
 def load_model(args: argparse.Namespace) -> Qwen3TTSModel:
-    return Qwen3TTSModel.from_pretrained(
-        args.model, threads=args.threads, weights_format=args.format, cache_dir=args.cache_dir
-    )
+    folder = checkpoint(args)
+    with note(f"loading {args.model}"):
+        return Qwen3TTSModel.from_pretrained(folder, threads=args.threads, weights_format=args.format)
 
 
 def _option(name: str) -> str:

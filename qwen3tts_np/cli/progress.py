@@ -19,12 +19,13 @@ ALMOST = 0.99  # a text may take longer than texts of its length do
 class Bar:
     """Seconds of speech made, real-time factor (seconds of work a second of speech), time left.
 
-    How long the rest takes is guessed from the text (``text/pace.py``) and the speed so far.
+    How long the rest takes is guessed from the text (``text/pace.py``) and the speed since the first frame.
     """
 
     def __init__(self, text: str, frame: float, shown: bool) -> None:
         self._whole, self._frame, self._shown = milliseconds(text) / 1000, frame, shown
-        self._start, self._next = time.monotonic(), 0.0
+        self._next = 0.0  # when to look again
+        self._first: tuple[float, float, float] | None = None  # time, seconds made, share made at the first look
         self._pieces = ""
         self._finished = 0.0  # seconds of audio in the file
         self._share = self._share_reused = 0.0  # of the text
@@ -63,27 +64,37 @@ class Bar:
         if not self._shown or now < self._next:
             return
         self._next = now + EVERY
-        elapsed, share = now - self._start, min(share, 1.0 if share == self._share else ALMOST)
+        share = min(share, 1.0 if share == self._share else ALMOST)
+        new = share - self._share_reused
+        if self._first is None:
+            self._first = now, made, new
+        start, made_before, new_before = self._first
         full = int(WIDTH * share)
         line = f"[{'#' * full}{'.' * (WIDTH - full)}] {self._pieces}{seconds:.1f} s of speech"
-        if made > 0 and share > self._share_reused:
-            minutes, seconds = divmod(round(elapsed * (1 - share) / (share - self._share_reused)), 60)
-            line += f", RTF {elapsed / made:.2f}, {minutes}:{seconds:02} left"
+        if made > made_before and new > new_before:
+            minutes, rest = divmod(round((now - start) * (1 - share) / (new - new_before)), 60)
+            line += f", RTF {(now - start) / (made - made_before):.2f}, {minutes}:{rest:02} left"
         print(f"\r{line}\x1b[K", end="", file=sys.stderr, flush=True)
 
-    def clear(self) -> None:
-        if self._shown:
+
+@contextmanager
+def note(text: str) -> Iterator[None]:
+    """A line on a terminal as long as something takes its time; whatever is shown there last is wiped off."""
+    shown = sys.stderr.isatty()
+    if shown:
+        print(f"\r{text}\x1b[K", end="", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        if shown:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 @contextmanager
 def bar(text: str, model: Qwen3TTSModel) -> Iterator[Bar]:
     """A bar for ``text``, on a terminal; it leaves nothing behind."""
-    shown = Bar(text, frame_seconds(model), sys.stderr.isatty())
-    try:
-        yield shown
-    finally:
-        shown.clear()
+    with note("reading the text (the first time, its kernels are compiled for half a minute)"):
+        yield Bar(text, frame_seconds(model), sys.stderr.isatty())
 
 
 def frame_seconds(model: Qwen3TTSModel) -> float:

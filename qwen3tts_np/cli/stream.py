@@ -52,21 +52,23 @@ def stream(model: Qwen3TTSModel, text: str, args: argparse.Namespace, arguments:
     pieces = split(text, args.language)
     if not any(piece.has_words for piece in pieces):
         raise RequestError("there is nothing to say: the text has neither letters nor digits")
-    start, samples, first = time.monotonic(), 0, None
+    start, samples, frames, first = time.monotonic(), 0, 0, None
     with bar(text, model) as shown, open_sink(args, rate) as sink:
-        for packet, share in _packets(model, pieces, args.packet_frames, seed, arguments):
+        for packet, spoken, share in _packets(model, pieces, args.packet_frames, seed, arguments):
             sink.write(packet)
             first = time.monotonic() - start if first is None else first
-            samples += len(packet)
+            samples, frames = samples + len(packet), frames + spoken
             shown.packet(samples / rate, share)
-    found = {"seconds": samples / rate, "sample_rate": rate, "seed": seed}
-    return found if first is None else {**found, "first_packet_seconds": round(first, 3)}
+    codes = frames * model.config.talker_config.num_code_groups
+    found = {"seconds": samples / rate, "sample_rate": rate, "frames": frames, "codes": codes, "seed": seed}
+    return {**found, "first_packet_seconds": None if first is None else round(first, 3)}
 
 
 def _packets(
     model: Qwen3TTSModel, pieces: list[Piece], packet_frames: int, seed: int, arguments: dict[str, Any]
-) -> Iterator[tuple[Samples, float]]:
-    """(waveform, how much of the text is spoken by then) of all pieces and the pauses between them."""
+) -> Iterator[tuple[Samples, int, float]]:
+    """(waveform, frames in it, how much of the text is spoken by then) of all pieces and the pauses between them."""
+    frame = model.speech_tokenizer.get_decode_upsample_rate()
     rate = model.speech_tokenizer.get_output_sample_rate()
     whole = sum(milliseconds(piece.text) for piece in pieces) / 1000
     done, pause = 0.0, 0
@@ -74,11 +76,11 @@ def _packets(
         usual = milliseconds(piece.text) / 1000
         if piece.has_words:
             if pause:
-                yield np.zeros(rate * pause // 1000, np.float32), done / whole
+                yield np.zeros(rate * pause // 1000, np.float32), 0, done / whole
             spoken = 0
             for packet in _piece(model, piece.spoken, packet_frames, seed + i, arguments):
                 spoken += len(packet)
-                yield packet, (done + min(spoken / rate, usual)) / whole
+                yield packet, len(packet) // frame, (done + min(spoken / rate, usual)) / whole
             pause = 0
         done += usual
         pause = pause + PAUSES[piece.ends] if done > 0 else 0
