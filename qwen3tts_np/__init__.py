@@ -4,6 +4,7 @@ from .codec.tokenizer import Qwen3TTSTokenizer
 from .errors import CheckpointError, ConfigError, QwenTTSError, RequestError
 from .model import Qwen3TTSModel
 from .reference_clip import ReferenceClipWarning
+from .streaming import SpeechSession, SpeechStream
 from .trace import trace
 from .voice import VoiceClonePromptItem
 
@@ -15,6 +16,8 @@ __all__ = [
     "QwenTTSError",
     "ReferenceClipWarning",
     "RequestError",
+    "SpeechSession",
+    "SpeechStream",
     "VoiceClonePromptItem",
     "trace",
 ]

@@ -6,12 +6,12 @@ from itertools import chain, pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwen3tts_np import RequestError
 from qwen3tts_np.checkpoint.synthetic_text import ADDED_TOKENS, write_tokenizer_files
-from qwen3tts_np.text.feed import TextFeed
+from qwen3tts_np.text.feed import TextFeed, settled
 from qwen3tts_np.text.templates import TEXT_TEMPLATE
 from qwen3tts_np.text.tokenizer import Pretokenizer, Tokenizer
 
@@ -44,28 +44,45 @@ def whole(tokenizer: Tokenizer, text: str) -> list[int]:
     return tokenizer.encode(TEXT_TEMPLATE.replace("{text}", text))
 
 
-@given(TEXTS, st.data())
-@example("a  5", None)
-@example("あBc", None)
-@example("\n  \n", None)
-@example("e\u0301 =\u0338", None)
-@example("x <|im_end|> y <|im", None)
-def test_any_split_gives_the_tokens_of_the_whole(
-    tokenizers: dict[str, Tokenizer], text: str, data: st.DataObject | None
-) -> None:
-    cuts = range(len(text) + 1) if data is None else data.draw(st.lists(st.integers(0, len(text)), max_size=6))
-    pieces = [text[a:b] for a, b in pairwise(sorted({0, *cuts, len(text)}))]
+TRAPS = ["a  5", "あBc", "\n \n", "\n  \n", "e\u0301 =\u0338", "a\u0335\u0301! b", "x <|im_end|> y <|im", "'re'r"]
+
+
+@settings(max_examples=200)
+@given(TEXTS | st.sampled_from(TRAPS))
+def test_a_settled_word_stays_as_it_is(tokenizers: dict[str, Tokenizer], text: str) -> None:
     for tokenizer in tokenizers.values():
-        assert list(chain(*fed(tokenizer, pieces))) == whole(tokenizer, text)
+        starts = [start for start, _ in tokenizer.words(text)]
+        for length in range(len(text) + 1):
+            before = [start for start, _ in tokenizer.words(text[:length])]
+            end = settled(text[:length], tokenizer.added, before)
+            assert end == 0 or end in starts
+            assert [i for i in before if i < end] == [i for i in starts if i < end]
+
+
+@given(TEXTS | st.sampled_from(TRAPS), st.data())
+def test_any_split_gives_the_tokens_of_the_whole(
+    tokenizers: dict[str, Tokenizer], text: str, data: st.DataObject
+) -> None:
+    check(list(tokenizers.values()), text, data)
+
+
+@given(TEXTS | st.sampled_from(TRAPS), st.data())
+def test_the_real_vocabulary_in_any_split(reference: Path, text: str, data: st.DataObject) -> None:
+    check(_real(reference), text, data)
+
+
+@pytest.mark.parametrize("text", TRAPS)
+def test_the_real_vocabulary_by_single_characters(reference: Path, text: str) -> None:
+    for tokenizer in _real(reference):
         assert list(chain(*fed(tokenizer, list(text)))) == whole(tokenizer, text)
 
 
-@given(TEXTS, st.data())
-def test_the_real_vocabulary_in_any_split(reference: Path, text: str, data: st.DataObject) -> None:
+def check(tokenizers: list[Tokenizer], text: str, data: st.DataObject) -> None:
     cuts = data.draw(st.lists(st.integers(0, len(text)), max_size=6))
     pieces = [text[a:b] for a, b in pairwise(sorted({0, *cuts, len(text)}))]
-    for tokenizer in _real(reference):
-        assert list(chain(*fed(tokenizer, pieces))) == whole(tokenizer, text)
+    for tokenizer in tokenizers:
+        for split in (pieces, list(text)):
+            assert list(chain(*fed(tokenizer, split))) == whole(tokenizer, text)
 
 
 REAL: list[Tokenizer] = []
@@ -90,9 +107,9 @@ def test_words_come_as_soon_as_they_are_settled(tokenizers: dict[str, Tokenizer]
 
 def test_a_fed_text_is_a_proper_string(tokenizers: dict[str, Tokenizer]) -> None:
     feed = TextFeed(tokenizers["native"])
-    feed.feed("Good ")
+    first = feed.feed("Good ")
     with pytest.raises(RequestError, match="half a surrogate pair"):
         feed.feed("\ud800")
     with pytest.raises(RequestError, match="must be a string"):
         feed.feed(5)  # type: ignore[arg-type]
-    assert feed.feed("") + feed.finish() == whole(tokenizers["native"], "Good ")[3:]
+    assert first + feed.feed("") + feed.finish() == whole(tokenizers["native"], "Good ")  # as if it had not happened

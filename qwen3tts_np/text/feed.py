@@ -17,7 +17,7 @@ from __future__ import annotations
 import unicodedata
 
 from .templates import TEXT_TEMPLATE
-from .tokenizer import Tokenizer
+from .tokenizer import Tokenizer, require_text
 
 
 class TextFeed:
@@ -29,6 +29,7 @@ class TextFeed:
 
     def feed(self, text: str) -> list[int]:
         """The ids that ``text`` settles. RequestError if it is not a proper string."""
+        require_text(text, "text")
         words = self._tokenizer.words(self._pending + text)
         self._pending += text
         end = settled(self._pending, self._tokenizer.added, [start for start, _ in words])

@@ -1,0 +1,118 @@
+"""Time to first audio: from the call of ``stream_custom_voice`` to its first packet, per format.
+
+    python benchmarks/first_audio.py                             synthetic 0.6B, four formats, packets of 1 and 4 frames
+    python benchmarks/first_audio.py --model DIR --formats int4
+
+Prompt, first frames and codec are all in it; the model is loaded and has spoken before. ``packet`` is the time between
+two packets later on: below the packet's length in seconds, playback never runs dry. Round by round, medians over the
+rounds. Writes first_audio.json and first_audio.md to --out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from speed import FRAME, TEXT, _cpu, _synthetic
+
+from qwen3tts_np import Qwen3TTSModel
+from qwen3tts_np.backend import FORMATS
+from qwen3tts_np.pretrained import available_cores
+
+LATER = 2  # packets timed after the first
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, help="a custom-voice checkpoint; default: a synthetic one")
+    parser.add_argument("--like", default="0.6b", choices=["tiny", "0.6b", "1.7b"], help="size of the synthetic one")
+    parser.add_argument("--formats", nargs="+", default=["float32", "bfloat16", "int8", "int4"], choices=FORMATS)
+    parser.add_argument("--packets", nargs="+", type=int, default=[1, 4], help="frames a packet")
+    parser.add_argument("--threads", type=int, default=available_cores())
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--text", default=TEXT)
+    parser.add_argument("--out", type=Path, default=Path("speed"))
+    args = parser.parse_args()
+    with ExitStack() as stack:
+        path = args.model or _synthetic(args.like, Path(stack.enter_context(tempfile.TemporaryDirectory())))
+        rows = [row for name in args.formats for row in measure(path, name, args)]
+    report = {
+        "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "python": platform.python_version()},
+        "model": path.name if args.model else f"synthetic {args.like}",
+        "threads": args.threads,
+        "rounds": args.rounds,
+        "text": args.text,
+        "rows": rows,
+    }
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "first_audio.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    (args.out / "first_audio.md").write_text(markdown(report), encoding="utf-8")
+    print(markdown(report))
+
+
+def measure(path: Path, weights_format: str, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """One format: a row for each packet size and layout of the prompt."""
+    model = Qwen3TTSModel.from_pretrained(path, weights_format=weights_format, threads=args.threads)
+    cases = [(packet, streaming) for packet in args.packets for streaming in (False, True)]
+    times: dict[tuple[int, bool], list[tuple[float, float]]] = {case: [] for case in cases}
+    for round_ in range(args.rounds + 1):
+        for case in cases:
+            sample = first_audio(model, args.text, *case, seed=round_)
+            if round_:  # the one before the first compiles, and fills the caches
+                times[case].append(sample)
+    rows = []
+    for (packet, streaming), samples in times.items():
+        first, later = (statistics.median(column) for column in zip(*samples, strict=True))
+        rows.append(
+            {
+                "format": weights_format,
+                "packet_frames": packet,
+                "prompt": "streaming" if streaming else "whole text",
+                "first_audio_ms": 1e3 * first,
+                "packet_ms": 1e3 * later,
+                "packet_audio_ms": 1e3 * packet * FRAME,
+            }
+        )
+    return rows
+
+
+def first_audio(model: Qwen3TTSModel, text: str, packet: int, streaming: bool, seed: int) -> tuple[float, float]:
+    """Seconds to the first packet, and from one packet to the next."""
+    speaker = model.get_supported_speakers()[0]
+    limit = (1 + LATER) * packet + 1
+    options: dict[str, Any] = {"packet_frames": packet, "seed": seed, "max_new_tokens": limit}
+    start = time.perf_counter()
+    stream = model.stream_custom_voice(text, speaker, "english", non_streaming_mode=not streaming, **options)
+    next(stream)
+    first = time.perf_counter() - start
+    later = sum(1 for _ in stream)  # fewer where the speech has ended
+    return first, (time.perf_counter() - start - first) / max(later, 1)
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The report as a table."""
+    machine = report["machine"]
+    lines = [
+        f"{report['model']} on {machine['cpu']}, {report['threads']} threads; median of {report['rounds']} rounds.",
+        "",
+        "| format | frames a packet | prompt | first audio | next packet | holds |",
+        "|---|--:|---|--:|--:|--:|",
+    ]
+    for row in report["rows"]:
+        lines.append(
+            f"| {row['format']} | {row['packet_frames']} | {row['prompt']} | {row['first_audio_ms']:.0f} ms "
+            f"| {row['packet_ms']:.0f} ms | {row['packet_audio_ms']:.0f} ms |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
