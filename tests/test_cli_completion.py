@@ -28,7 +28,7 @@ CASES = [
     ),
     (["sa"], {"say"}, {"synth"}),
     (["say", "--str"], {"--stream"}, {"--srt"}),
-    (["say", "-"], {"-o", "--output", "--top-k", "--no-do-sample"}, {"--ref-audio"}),
+    (["say", "-"], {"-h", "-o", "--output", "--top-k", "--no-do-sample"}, {"--ref-audio"}),
     (["clone", "--ref"], {"--ref-audio", "--ref-text"}, set()),
     (["say", "--format", "int"], {"int4", "int8"}, {"float32"}),
     (["voice", ""], {"create", "design", "show", "list"}, {"say"}),

@@ -147,6 +147,9 @@ def test_a_short_text_that_does_not_stop_is_tried_again_and_cut(run, endless, ca
         assert run("say", "So.", "--seed", 5, "--json") == 0
     found, (tokens, most) = printed(capsys), limits(endless, "So.", {})
     assert (found["frames"], found["seed"], tokens) == (most, 7, most + 1)
+    speaker = endless.get_supported_speakers()[0]
+    wavs, _ = endless.generate_custom_voice("So.", speaker, seed=7, max_new_tokens=tokens)
+    np.testing.assert_allclose(soundfile.read("speech.wav")[0], wavs[0], rtol=0, atol=1 / 32768)  # 16-bit PCM
     with pytest.warns(UserWarning, match=r"^'So\.' did not stop; it was cut"):
         assert run("say", "So.", "--stream", "--seed", 5) == 0
     assert soundfile.info("speech.wav").frames == most * FRAME
