@@ -10,6 +10,8 @@ import base64
 import io
 import os
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.client import HTTPException
 from numbers import Real
 from pathlib import Path
@@ -25,6 +27,7 @@ from .errors import RequestError
 Wave = NDArray[np.float32]
 AudioLike = str | os.PathLike[str] | NDArray[Any] | tuple[NDArray[Any], int]
 
+WRITTEN_AT_ONCE = 1 << 16  # samples; trap: libsndfile's Vorbis encoder crashes where it is given some minutes
 MIN_RATE, MAX_RATE = 1_000, 1_000_000  # Hz
 URL_TIMEOUT = 60  # seconds
 BASE64_LENGTH = 256  # characters; a longer text that names no file is taken for base64
@@ -74,28 +77,64 @@ def write_audio(path: str | os.PathLike[str], wave: NDArray[np.floating[Any]], r
     It is written under another name first, so what is found at ``path`` is complete. RequestError where the format is
     unknown or the file cannot be written.
     """
+    if wave.ndim != 1 or not np.isfinite(wave).all():
+        raise RequestError(f"{path}: a waveform must be [samples], all finite; this one is {list(wave.shape)}")
+    with open_audio(path, rate) as file:
+        file.write(wave)
+
+
+class AudioWriter:
+    """A mono audio file that grows at its end."""
+
+    def __init__(self, file: soundfile.SoundFile, target: Path) -> None:
+        self._file, self._target = file, target
+
+    def write(self, wave: NDArray[np.floating[Any]]) -> None:
+        """Append ``wave`` [samples], -1 to 1."""
+        with _errors_of(self._target):
+            for first in range(0, len(wave), WRITTEN_AT_ONCE):
+                self._file.write(wave[first : first + WRITTEN_AT_ONCE])
+
+
+@contextmanager
+def open_audio(path: str | os.PathLike[str], rate: int) -> Iterator[AudioWriter]:
+    """A file to write to, which gets its name once it is complete; errors as in :func:`write_audio`."""
     target = Path(path)
     audio_format = format_of(target)
-    if wave.ndim != 1 or not np.isfinite(wave).all():
-        raise RequestError(f"{target}: a waveform must be [samples], all finite; this one is {list(wave.shape)}")
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
-        with partial.open("wb") as file:
-            soundfile.write(file, wave, check_rate(rate), format=audio_format)
-        os.replace(partial, target)
+        with _errors_of(target):
+            partial.open("wb").close()  # libsndfile's "System error" says less than Python's
+            file = soundfile.SoundFile(partial, "w", check_rate(rate), channels=1, format=audio_format)
+        with file:
+            yield AudioWriter(file, target)
+        with _errors_of(target):
+            os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def _errors_of(target: Path) -> Iterator[None]:
+    """What Python and libsndfile say of a file that cannot be written, in one sentence."""
+    try:
+        yield
     except OSError as e:
         raise RequestError(f"{target} cannot be written: {e.strerror}") from None
     except (soundfile.LibsndfileError, TypeError) as e:  # TypeError: a format without a usual encoding
         raise RequestError(f"{target} cannot be written: {getattr(e, 'error_string', e)}") from None
-    finally:
-        partial.unlink(missing_ok=True)
+    except AssertionError:  # soundfile asserts that everything was written
+        raise RequestError(f"{target} cannot be written: is the disk full?") from None
 
 
 def format_of(path: Path) -> str:
     """The audio format that the suffix of ``path`` names, as libsndfile calls it; RequestError if it names none."""
     audio_format = path.suffix[1:].upper()
     if audio_format not in soundfile.available_formats():
-        raise RequestError(f"{path}: the suffix {path.suffix!r} names no audio format; use .wav, .flac or .ogg")
+        if audio_format == "MP3":
+            version = soundfile.__libsndfile_version__
+            raise RequestError(f"{path}: .mp3 needs libsndfile 1.1, here it is {version}; use .wav, .flac or .ogg")
+        raise RequestError(f"{path}: the suffix {path.suffix!r} names no audio format; use .wav, .flac, .ogg or .mp3")
     return audio_format
 
 

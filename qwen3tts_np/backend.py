@@ -8,7 +8,7 @@ request.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
     from .talker.packed import PackedWeights
 
+# Called with the number of frames written so far, those of the longest item; what it raises ends the generation.
+Progress = Callable[[int], None] | None
+
 FORMATS = ("float32", "bfloat16", "float16", "int8", "int6", "int5", "int4")
 _STORED = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 
@@ -44,9 +47,11 @@ class Backend(ABC):
     def frames(self, requests: Sequence[Request], limits: Limits, generator: Generator) -> Iterator[Frame]:
         """The codes of every request, frame by frame; nothing runs between two of them."""
 
-    def generate(self, requests: Sequence[Request], limits: Limits, generator: Generator) -> list[Ints]:
+    def generate(
+        self, requests: Sequence[Request], limits: Limits, generator: Generator, progress: Progress = None
+    ) -> list[Ints]:
         """The codes of every request, [frames, G] each."""
-        frames = self.frames(requests, limits, generator)
+        frames = _told(self.frames(requests, limits, generator), progress)
         return collect(frames, len(requests), self.config.talker_config.num_code_groups)
 
 
@@ -113,6 +118,14 @@ def _limited(frames: Iterator[Frame], threads: int | None) -> Iterator[Frame]:
             frame = next(frames, None)
         if frame is None:
             return
+        yield frame
+
+
+def _told(frames: Iterator[Frame], progress: Progress) -> Iterator[Frame]:
+    """``frames``, their number told one by one."""
+    for count, frame in enumerate(frames, start=1):
+        if progress is not None:
+            progress(count)
         yield frame
 
 

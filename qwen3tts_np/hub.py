@@ -49,13 +49,14 @@ def repository(name: str) -> Repository | None:
     return None
 
 
-def snapshot(wanted: Repository) -> Path:
+def snapshot(wanted: Repository, cache_dir: str | Path | None = None) -> Path:
     """The directory with the files of ``wanted``, each verified; downloads what is not on this machine yet.
 
-    Once a file has been hashed, only its size and time are looked at. CheckpointError where huggingface_hub is not
-    installed, the download fails, or a file is not the published one even when fetched again.
+    ``cache_dir`` takes the place of huggingface_hub's own cache. Once a file has been hashed, only its size and time
+    are looked at. CheckpointError where huggingface_hub is not installed, the download fails, or a file is not the
+    published one even when fetched again.
     """
-    download = _downloader(wanted)
+    download = _downloader(wanted, {} if cache_dir is None else {"cache_dir": cache_dir})
     wrong: dict[str, str] = {}
     for options in ATTEMPTS:
         names = list(wrong if "force_download" in options else wanted.files)
@@ -96,7 +97,7 @@ def differences(folder: Path, files: Mapping[str, PublishedFile]) -> dict[str, s
     return wrong
 
 
-def _downloader(wanted: Repository) -> Callable[..., Path]:
+def _downloader(wanted: Repository, where: Mapping[str, Any]) -> Callable[..., Path]:
     """``download(names, **options)``, which is ``snapshot_download`` with its errors in one sentence."""
     try:
         from huggingface_hub import snapshot_download
@@ -108,7 +109,8 @@ def _downloader(wanted: Repository) -> Callable[..., Path]:
 
     def download(names: list[str], **options: Any) -> Path:
         try:
-            return Path(snapshot_download(wanted.name, revision=wanted.revision, allow_patterns=names, **options))
+            found = snapshot_download(wanted.name, revision=wanted.revision, allow_patterns=names, **where, **options)
+            return Path(found)
         except Exception as e:  # of huggingface_hub, of whichever HTTP library it uses, of the disk
             first: BaseException = e
             while first.__cause__ is not None:  # the others say that there was an error before them

@@ -40,6 +40,7 @@ from .text.sentences import LONGEST, TARGET, Break, Piece, split
 from .voice import VoiceClonePromptItem, voice_prompt_items
 
 Pcm = NDArray[np.int16]  # [samples]
+Writing = Callable[[list[str], int], None]
 
 # Silence between two pieces, in ms. A piece without words ("* * *") adds its own.
 PAUSES = {Break.WORD: 50, Break.CLAUSE: 150, Break.SENTENCE: 350, Break.PARAGRAPH: 800}
@@ -72,6 +73,7 @@ class Narration:
     sample_rate: int
     pieces: list[Spoken]
     reused: int  # pieces that an earlier run had finished
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,7 @@ def narrate(
     subtitles: Sequence[str | os.PathLike[str]] = (),
     base_model: Qwen3TTSModel | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
+    writing: Writing = lambda texts, frames: None,
     **speech: Any,
 ) -> Narration:
     """Speak a text of any length into ``output``, whose suffix names the format (.wav is 16-bit PCM).
@@ -116,7 +119,8 @@ def narrate(
     A piece that is not over after a time that no speech of its words could take (``pace.most_milliseconds``), or after
     ``max_new_tokens``, is tried again with another seed, twice at most; then it is kept, cut there, with a warning.
 
-    RequestError for whatever the model, the text or the disk cannot do.
+    ``progress`` is called for every piece that is in the file, ``writing`` after every frame with the texts that are
+    being spoken and the frames so far. RequestError for whatever the model, the text or the disk cannot do.
     """
     target_file, subtitle_files = Path(output), [_subtitle_file(Path(path)) for path in subtitles]
     if seed is not None and not isinstance(seed, int):
@@ -131,11 +135,12 @@ def narrate(
         raise RequestError("there is nothing to say: the text has neither letters nor digits")
 
     store = _Store(Path(work) if work is not None else target_file.with_name(f"{target_file.name}.pieces"))
-    voice = _Voice.of(model, speech)
+    voice = _Voice.of(model, speech, writing)
     base = None if base_model is None else _fingerprint(base_model)
     job = _hash(voice.identity, [piece.text for piece in pieces], base)
     designed_anew = model.config.tts_model_type == "voice_design" and base_model is None
-    takes = _plan(pieces, voice, store.seed(job) if seed is None else seed, one_seed=designed_anew)
+    seed = store.seed(job) if seed is None else seed
+    takes = _plan(pieces, voice, seed, one_seed=designed_anew)
     rate = model.speech_tokenizer.get_output_sample_rate()
     with _open_track(target_file, rate) as track:
         if base_model is not None:
@@ -151,7 +156,7 @@ def narrate(
         _write(path, _SUBTITLES[path.suffix.lower()](spoken, language).encode())
     if work is None:
         store.remove()
-    return Narration(track.seconds, rate, spoken, reused)
+    return Narration(track.seconds, rate, spoken, reused, seed)
 
 
 # --- what is to be spoken, and how ----------------------------------------------------------------
@@ -167,9 +172,12 @@ class _Voice:
     most_frames: int
     frame_rate: float
     sample_rate: int
+    writing: Writing
 
     @classmethod
-    def of(cls, model: Qwen3TTSModel, speech: Mapping[str, Any], fingerprint: str | None = None) -> _Voice:
+    def of(
+        cls, model: Qwen3TTSModel, speech: Mapping[str, Any], writing: Writing, fingerprint: str | None = None
+    ) -> _Voice:
         arguments = {name: value for name, value in speech.items() if value is not None}
         kind = model.config.tts_model_type
         if kind == "base":
@@ -188,11 +196,19 @@ class _Voice:
             most_frames=tokens - 1,
             frame_rate=codec.get_output_sample_rate() / codec.get_decode_upsample_rate(),
             sample_rate=codec.get_output_sample_rate(),
+            writing=writing,
         )
 
     def __call__(self, texts: list[str], seeds: list[int], frames: int) -> list[tuple[NDArray[np.float32], int]]:
         """(waveform, frames) of each text, of at most ``frames`` frames."""
-        waves, _, codes = self.speak(texts, seed=seeds, max_new_tokens=frames + 1, return_codes=True, **self.arguments)
+        waves, _, codes = self.speak(
+            texts,
+            seed=seeds,
+            max_new_tokens=frames + 1,
+            return_codes=True,
+            progress=lambda count: self.writing(texts, count),
+            **self.arguments,
+        )
         return [(wave, len(code)) for wave, code in zip(waves, codes, strict=True)]
 
 
@@ -259,7 +275,7 @@ def _with_designed_voice(
     # What was cut does not say all of its text.
     words = {"ref_text": take.text} if recording.complete else {"x_vector_only_mode": True}
     cloned = {name: value for name, value in speech.items() if name != "instruct"}
-    voice = _Voice.of(base_model, {**cloned, "ref_audio": clip, **words}, fingerprint)
+    voice = _Voice.of(base_model, {**cloned, "ref_audio": clip, **words}, take.voice.writing, fingerprint)
     return [t if i == chosen else replace(t, voice=voice) for i, t in enumerate(takes)]
 
 

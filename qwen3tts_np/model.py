@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from .audio import AudioLike, read_audio, resample
-from .backend import FORMATS, Backend, Compiled, Reference, stored_format
+from .backend import FORMATS, Backend, Compiled, Progress, Reference, stored_format
 from .checkpoint.keys import check, load
 from .checkpoint.safetensors import Checkpoint
 from .checkpoint.tables import SpeakerEncoderWeights, model_specs, speaker_encoder_sizes
@@ -69,7 +69,8 @@ class Qwen3TTSModel:
     the codes [frames, G] of each. ``seed=s`` gives the codes that ``torch.manual_seed(s)`` gives the official
     package; ``seed=[s1, s2, ...]`` seeds each item on its own. The sampling arguments are those of
     ``GenerationConfig``, which holds what the checkpoint says about them. ``max_new_tokens=N`` gives at most N - 1
-    frames, as it does officially. RequestError says in one sentence what a model cannot do.
+    frames, as it does officially. ``progress`` is called after every frame with the number of frames so far.
+    RequestError says in one sentence what a model cannot do.
 
     The ``stream_*`` methods speak one text and hand out its samples packet by packet, ``packet_frames`` frames of 80 ms
     each, as they are made. The ``open_*`` methods begin a session to which the text itself comes piece by piece.
@@ -93,6 +94,7 @@ class Qwen3TTSModel:
         weights_format: str = "auto",
         threads: int | None = None,
         pretokenizer: Pretokenizer = "native",
+        cache_dir: str | Path | None = None,
         **torch_arguments: Any,
     ) -> Qwen3TTSModel:
         """Load a checkpoint directory.
@@ -101,13 +103,15 @@ class Qwen3TTSModel:
         the NumPy "reference", or "auto", which compiles unless float64 is asked for or Numba's compiler is off.
         ``weights_format``: what the kernels multiply by: "auto" is the checkpoint's own format, which loses nothing;
         "int8" and "int4" are smaller, faster and approximate. ``threads``: how many are used, all cores by default.
-        ``pretokenizer``: see ``text.tokenizer.Tokenizer``. Arguments that tell PyTorch where to run are accepted
-        where they say "cpu" and otherwise refused or, if they change no result, ignored with a warning.
+        ``pretokenizer``: see ``text.tokenizer.Tokenizer``. ``path`` may be the name of a published model, which is
+        downloaded to ``cache_dir``, or to where huggingface_hub keeps its files. Arguments that tell PyTorch where to
+        run are accepted where they say "cpu" and otherwise refused or, if they change no result, ignored with a
+        warning.
         """
         check_leftovers(torch_arguments)
         if threads is not None and threads < 1:
             raise RequestError(f"threads={threads} must be at least 1")
-        folder, float_type = directory(path), compute_dtype(dtype)
+        folder, float_type = directory(path, cache_dir), compute_dtype(dtype)
         config = read_model_config(folder)
         checkpoint = Checkpoint.open(folder)
         check(checkpoint, model_specs(config))
@@ -157,6 +161,7 @@ class Qwen3TTSModel:
         *,
         seed: Seed = None,
         return_codes: bool = False,
+        progress: Progress = None,
         **sampling: Any,
     ) -> Speech:
         """Speak with a voice of the model's table, optionally following an instruction.
@@ -164,7 +169,7 @@ class Qwen3TTSModel:
         Trap: the official package drops the instruction on 0.6B models without a word; here it warns.
         """
         items = self._custom_voices("generate_custom_voice", _texts(text), speaker, instruct)
-        return self._speak(items, language, not non_streaming_mode, seed, return_codes, sampling)
+        return self._speak(items, language, not non_streaming_mode, seed, return_codes, progress, sampling)
 
     def stream_custom_voice(
         self,
@@ -214,11 +219,12 @@ class Qwen3TTSModel:
         *,
         seed: Seed = None,
         return_codes: bool = False,
+        progress: Progress = None,
         **sampling: Any,
     ) -> Speech:
         """Speak with the voice that ``instruct`` describes; "" lets the model choose one."""
         items = self._designed_voices("generate_voice_design", _texts(text), instruct)
-        return self._speak(items, language, not non_streaming_mode, seed, return_codes, sampling)
+        return self._speak(items, language, not non_streaming_mode, seed, return_codes, progress, sampling)
 
     def stream_voice_design(
         self,
@@ -265,6 +271,7 @@ class Qwen3TTSModel:
         *,
         seed: Seed = None,
         return_codes: bool = False,
+        progress: Progress = None,
         **sampling: Any,
     ) -> Speech:
         """Speak with the voice of a reference: a clip, or what :meth:`create_voice_clone_prompt` made of one.
@@ -274,7 +281,7 @@ class Qwen3TTSModel:
         """
         reference = (ref_audio, ref_text, x_vector_only_mode, voice_clone_prompt)
         items = self._cloned_voices("generate_voice_clone", _texts(text), *reference)
-        return self._speak(items, language, not non_streaming_mode, seed, return_codes, sampling)
+        return self._speak(items, language, not non_streaming_mode, seed, return_codes, progress, sampling)
 
     def stream_voice_clone(
         self,
@@ -412,6 +419,7 @@ class Qwen3TTSModel:
         streaming: bool,
         seed: Seed,
         return_codes: bool,
+        progress: Progress,
         sampling: dict[str, Any],
     ) -> Speech:
         languages = _per_item(language, len(items), "language", "auto")
@@ -421,7 +429,7 @@ class Qwen3TTSModel:
             Request(self._prompt(item, spoken, streaming), item.x_vector)
             for item, spoken in zip(items, languages, strict=True)
         ]
-        codes = self.backend.generate(requests, limits, generator)
+        codes = self.backend.generate(requests, limits, generator, progress)
         with threadpool_limits(self.threads):
             wavs = [self._decode(code, item.voice) for code, item in zip(codes, items, strict=True)]
         rate = self.speech_tokenizer.get_output_sample_rate()

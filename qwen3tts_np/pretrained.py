@@ -16,20 +16,21 @@ from .hub import published_names, repository, snapshot
 # Official arguments that choose where and how PyTorch runs. Here there is nothing to choose.
 _WITHOUT_EFFECT = frozenset(
     "attn_implementation force_download ignore_mismatched_sizes local_files_only low_cpu_mem_usage proxies "
-    "resume_download revision token trust_remote_code use_auth_token use_safetensors weights_only cache_dir".split()
+    "resume_download revision token trust_remote_code use_auth_token use_safetensors weights_only".split()
 )
 
 
-def directory(path: str | Path) -> Path:
+def directory(path: str | Path, cache_dir: str | Path | None = None) -> Path:
     """``path`` as a checkpoint directory on disk; the name of a published model is downloaded if need be.
 
-    What is a directory never touches the network, whatever its name.
+    What is a directory never touches the network, whatever its name. ``cache_dir``: where downloads are kept, if not
+    where huggingface_hub keeps them.
     """
     folder = Path(path)
     if folder.is_dir():
         return folder
     if wanted := repository(folder.as_posix()):
-        return snapshot(wanted)
+        return snapshot(wanted, cache_dir)
     if folder.name.startswith("Qwen3-TTS"):
         known = ", ".join(published_names())
         raise CheckpointError(f"{folder} is neither a directory nor a published model; those are {known}")

@@ -43,9 +43,10 @@ class Hub(types.ModuleType):
         allow_patterns: list[str],
         local_files_only: bool = False,
         force_download: bool = False,
+        cache_dir: Path | None = None,
     ) -> str:
         assert (repo_id, revision) == (NAME, REVISION)
-        folder = self.cache / revision
+        folder = (self.cache if cache_dir is None else cache_dir) / revision
         if local_files_only:
             if not folder.is_dir():
                 raise FileNotFoundError("Cannot find an appropriate cached snapshot folder")
@@ -269,6 +270,45 @@ def test_no_connection_is_one_sentence(fake):
     fake.online = False
     with pytest.raises(CheckpointError, match=rf"^vocab\.json has 2 bytes instead of \d+, and {NAME} cannot be downl"):
         pretrained.directory(NAME)
+
+
+# --- the commands ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [[], ["--cache-dir", "kept"]])
+def test_every_command_takes_a_name(fake, options, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    voice, short = str(save_voice(fake)), ["--max-new-tokens", "3"]
+    commands = [
+        ["info", NAME],
+        ["say", NAME, "Hello.", "--voice", voice, *short],
+        ["clone", NAME, "Hello.", "--ref-audio", "speech.wav", *short],
+        ["voice", "create", NAME, "speech.wav"],
+        ["encode", NAME, "speech.wav"],
+        ["decode", NAME, "codes.npy"],
+        ["convert", "--format", "int8", NAME, "small"],
+    ]
+    for command in commands:
+        assert cli.main([*command, *options]) == 0, capsys.readouterr().err
+    assert len(fake.calls) == 1
+    assert (tmp_path / "kept" / REVISION / "model.safetensors").exists() == bool(options)
+    assert cli.main(["info", "small"]) == 0
+
+
+def test_a_cache_dir_of_ones_own(fake, tmp_path):
+    for load in (Qwen3TTSModel.from_pretrained, Qwen3TTSTokenizer.from_pretrained):
+        load(NAME, cache_dir=tmp_path / "mine")
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == [REVISION]
+    assert not fake.cache.exists()
+
+
+@pytest.mark.parametrize("command", [["info"], ["convert", "--format", "int8"]])
+def test_commands_that_only_look_say_how_to_get_the_extra_too(command, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    assert cli.main([*command, NAME, *(["small"] if command[0] == "convert" else [])]) == 2
+    assert capsys.readouterr().err.endswith("downloading it needs huggingface_hub: pip install 'qwen3tts-np[hub]'\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- the real huggingface_hub ---------------------------------------------------------------------

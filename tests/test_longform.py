@@ -460,7 +460,8 @@ def test_say_speaks_a_long_text_from_anywhere(
         assert Path(f"{name}.wav").read_bytes() == whole[1]
     out, err = capsys.readouterr()
     made = whole[0]
-    assert out.splitlines()[0] == f"a.wav: {made.seconds:.2f} s at 24000 Hz, in {len(made.pieces)} pieces"
+    line = rf"a\.wav: {made.seconds:.2f} s at 24000 Hz, in {len(made.pieces)} pieces, seed 1, RTF \d+\.\d\d"
+    assert re.fullmatch(line, out.splitlines()[0])
     assert err == ""  # no progress where it is not a terminal
     assert sorted(p.name for p in Path().iterdir()) == [
         *"a.wav b.srt b.vtt b.wav c.wav d.wav text.txt w".split(),
@@ -483,7 +484,10 @@ def test_say_shows_progress_on_a_terminal(say: Callable[..., int], monkeypatch: 
     monkeypatch.setattr(sys, "stderr", shown)
     assert say(TEXT, "-o", "a.wav") == 0
     lines = shown.getvalue().split("\r")
-    assert re.fullmatch(r"\[#+\.+\] 3/\d+, \d+ s of speech, \d+\.\d\d x real time, \d+:\d\d left\x1b\[K", lines[3])
+    ahead = r"[\d.]+ s of speech, RTF \d+\.\d\d, \d+:\d\d left\x1b\[K"
+    third = next(line for line in lines if " 3/" in line)
+    assert re.fullmatch(r"\[#+\.+\] 3/\d+ pieces, " + ahead, third)
+    assert re.fullmatch(r"\[\.*\] " + ahead, lines[3])  # the first frames, before there is a piece
     assert lines[-1] == "\x1b[K"
 
 

@@ -144,7 +144,8 @@ class _Crew:
             todo.put(None)
         if self.process == os.getpid():
             for thread in self._threads:
-                thread.join()
+                if thread is not threading.current_thread():  # which may be the one that drops the last reference
+                    thread.join()
 
 
 def _work(member: Member, todo: SimpleQueue[Any]) -> None:

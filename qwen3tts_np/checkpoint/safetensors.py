@@ -22,6 +22,7 @@ from ..errors import CheckpointError, ConfigError
 from .quantised import fold
 from .tensor import DTYPES, StoredTensor, return_free_memory
 
+_LFS_POINTER = b"version https://git-lfs"  # what 'git clone' leaves where Git LFS is not installed
 _MAX_HEADER = 100_000_000  # bytes, the limit of the format's own library
 _MAX_DIMS = 32  # what every NumPy can hold
 
@@ -78,6 +79,8 @@ def _map_file(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as e:
         raise CheckpointError(f"{path}: {e.strerror}") from None
+    if mapped[: len(_LFS_POINTER)] == _LFS_POINTER:
+        raise CheckpointError(f"{path} is a pointer of Git LFS, not the weights; run 'git lfs pull' in that folder")
     length = int.from_bytes(mapped[:8], "little")
     if length > min(_MAX_HEADER, size - 8):
         raise CheckpointError(f"{path}: the header claims {length} of {size} bytes; the file is damaged or cut short")

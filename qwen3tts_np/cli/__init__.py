@@ -16,16 +16,35 @@ from importlib import metadata
 from typing import Any
 
 from ..errors import QwenTTSError
-from . import clone, compare_audio, convert, decode, encode, explain, info, inspect, say, synth, trace, voice
+from . import (
+    bench,
+    clone,
+    compare_audio,
+    completion,
+    convert,
+    decode,
+    encode,
+    explain,
+    info,
+    inspect,
+    say,
+    synth,
+    trace,
+    voice,
+)
+from .options import Formatter
 
 PROGRAM = "qwen3tts-np"
+EXAMPLES = (say.EXAMPLES[0], clone.EXAMPLES[0], voice.CREATE, "qwen3tts-np say --help")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return the exit status."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a checkpoint may hold names the terminal cannot show
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    args = parser.parse_args(with_hyphens(sys.argv[1:] if argv is None else argv))
+    args.parser = parser
     try:
         with warnings_of_one_line(args.command):
             status = args.run(args)
@@ -40,6 +59,17 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     return int(status or 0)
+
+
+def with_hyphens(argv: list[str]) -> list[str]:
+    """``argv`` with options as they are spelled here; the official names, such as --top_k, have underscores."""
+    words, after = (argv, []) if "--" not in argv else (argv[: argv.index("--")], argv[argv.index("--") :])
+    return [_with_hyphens(word) if word.startswith("--") else word for word in words] + after
+
+
+def _with_hyphens(option: str) -> str:
+    name, equals, value = option.partition("=")
+    return name.replace("_", "-") + equals + value
 
 
 @contextmanager
@@ -57,10 +87,17 @@ def warnings_of_one_line(command: str) -> Iterator[None]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=PROGRAM, description="Qwen3-TTS on NumPy and Numba, without a framework.")
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        formatter_class=Formatter,
+        description="Qwen3-TTS on NumPy and Numba, without a framework: text to speech on a CPU.",
+        epilog="\n".join(["examples:", *(f"  {line}" for line in EXAMPLES)]),
+    )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {_version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in (say, clone, voice, encode, decode, convert, info, inspect, explain, trace, compare_audio, synth):
+    speech = (say, clone, voice, encode, decode)
+    models = (convert, info, inspect, explain, trace, compare_audio, bench, synth, completion)
+    for command in (*speech, *models):
         command.add_parser(commands)
     return parser
 

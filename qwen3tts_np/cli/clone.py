@@ -4,31 +4,45 @@ from __future__ import annotations
 
 import argparse
 
-from .options import add_model, add_speech, load_model, sampling, save_speech
+from ..errors import RequestError
+from ..voice import VoiceClonePromptItem
+from .options import load_model, new_parser
+from .speech import add_speech, only_for, read_request, speak
+
+EXAMPLES = (
+    'qwen3tts-np clone Qwen/Qwen3-TTS-12Hz-0.6B-Base "Good morning." --ref-audio ada.wav --ref-text "What Ada says."',
+    'qwen3tts-np clone Qwen/Qwen3-TTS-12Hz-0.6B-Base "Good morning." --ref-audio ada.wav --seed 7 -o morning.flac',
+    "qwen3tts-np clone Qwen/Qwen3-TTS-12Hz-0.6B-Base --file book.txt --voice ada.safetensors -o book.flac",
+)
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser(
+    parser = new_parser(
+        commands,
         "clone",
+        EXAMPLES,
         help="speak with the voice of a clip",
-        description="Speak a text with the voice of a reference clip; base models. With the clip's transcript the "
-        "model continues the clip, which sounds closer; without, it uses the speaker embedding alone.",
+        usage="%(prog)s MODEL [TEXT] --ref-audio CLIP [--ref-text TEXT] [-o FILE] [options]",
+        description="Speak a text, which may be a book, with the voice of a reference clip; base models. With the "
+        "clip's transcript the model continues the clip, which sounds closer; without, it uses the speaker embedding "
+        "alone.",
     )
-    add_model(parser)
-    parser.add_argument("text", help="what to say")
-    parser.add_argument("--ref-audio", required=True, metavar="FILE", help="the reference clip")
-    parser.add_argument("--ref-text", metavar="TEXT", help="what the clip says")
+    parser.add_argument("--ref-audio", metavar="CLIP", help="10 to 20 s of one voice, in any file libsndfile reads")
+    parser.add_argument("--ref-text", metavar="TEXT", help="what the clip says, word for word")
+    parser.add_argument("--voice", metavar="FILE", help="in place of a clip: a voice that 'voice create' has saved")
     add_speech(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
+    if (args.ref_audio is None) == (args.voice is None):
+        raise RequestError("give the voice, once: --ref-audio CLIP, or --voice FILE")
+    if args.voice and args.ref_text:
+        raise RequestError("--ref-text goes with --ref-audio; a saved voice has its own")
+    text = read_request(args)
+    voice = VoiceClonePromptItem.load(args.voice) if args.voice else None
     model = load_model(args)
-    speech = model.generate_voice_clone(
-        args.text,
-        ref_audio=args.ref_audio,
-        ref_text=args.ref_text,
-        x_vector_only_mode=args.ref_text is None,
-        **sampling(args),
-    )
-    save_speech(speech, args.output)
+    only_for(model, "base", "clone")
+    if voice is None:
+        (voice,) = model.create_voice_clone_prompt(args.ref_audio, args.ref_text, args.ref_text is None)
+    speak(model, text, args, {"voice_clone_prompt": voice})

@@ -6,23 +6,31 @@ import argparse
 from pathlib import Path
 
 from ..checkpoint.convert import FORMATS, convert
+from .options import add_cache_dir, add_json, checkpoint, new_parser
+from .output import report
+
+EXAMPLES = ("qwen3tts-np convert --format int4 Qwen/Qwen3-TTS-12Hz-0.6B-Base small",)
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser(
+    parser = new_parser(
+        commands,
         "convert",
+        EXAMPLES,
         help="write a checkpoint in another weight format",
         description="Write a checkpoint whose weights are stored in another format; every command reads the result. "
         "int8 to int4 quantise the matrices of talker and code predictor in groups of 32 (heads keep 8 bits).",
-        epilog="example: qwen3tts-np convert --format int4 Qwen3-TTS-12Hz-0.6B-Base small",
     )
     parser.add_argument("--format", choices=FORMATS, required=True, help="of the weights")
-    parser.add_argument("source", type=Path, metavar="SRC", help="checkpoint directory")
+    parser.add_argument("source", type=Path, metavar="SRC", help="checkpoint directory, or a name to download")
     parser.add_argument("target", type=Path, metavar="DST", help="must not exist, or be empty")
+    add_cache_dir(parser)
+    add_json(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
-    convert(args.source, args.target, args.format)
+    convert(checkpoint(args, "source"), args.target, args.format)
     size = (args.target / "model.safetensors").stat().st_size
-    print(f"{args.target}: {args.format}, model.safetensors {size / 1e6:.1f} MB")
+    found = {"directory": str(args.target), "format": args.format, "model_bytes": size}
+    report(args, found, f"{args.target}: {args.format}, model.safetensors {size / 1e6:.1f} MB")

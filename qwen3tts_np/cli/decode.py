@@ -9,26 +9,41 @@ import numpy as np
 
 from ..codec.tokenizer import Qwen3TTSTokenizer
 from ..errors import RequestError
-from .options import save_speech
+from .options import add_checkpoint, add_json, add_threads, new_parser
+from .output import add_output, check_output, report, save
+
+EXAMPLES = ("qwen3tts-np decode Qwen/Qwen3-TTS-12Hz-0.6B-Base ada.npy -o again.wav",)
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser(
-        "decode", help="turn codes into audio", description="Turn a .npy array of codes [frames, codes] into audio."
+    parser = new_parser(
+        commands,
+        "decode",
+        EXAMPLES,
+        help="turn codes into audio",
+        description="Turn a .npy array of codes [frames, codes] into audio.",
     )
-    parser.add_argument("model", type=Path, metavar="MODEL", help="checkpoint directory, or its speech_tokenizer")
-    parser.add_argument("codes", type=Path, help="a .npy file, as 'encode' writes it")
-    parser.add_argument("-o", "--output", type=Path, default="decoded.wav", metavar="FILE", help="(%(default)s)")
+    add_checkpoint(parser, what="checkpoint directory, its speech_tokenizer")
+    add_threads(parser)
+    add_json(parser)
+    parser.add_argument("codes", type=Path, metavar="CODES", help="a .npy file, as 'encode' writes it")
+    add_output(parser, "decoded.wav")
     parser.add_argument("--continuous", action="store_true", help="decode in one pass, without the official restarts")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
+    check_output(args)
     try:
         codes = np.load(args.codes, allow_pickle=False)
     except OSError as e:
         raise RequestError(f"{args.codes}: {e.strerror or e}") from None
     except ValueError:
         raise RequestError(f"{args.codes} is not a .npy array") from None
-    tokenizer = Qwen3TTSTokenizer.from_pretrained(args.model)
-    save_speech(tokenizer.decode(codes, continuous=args.continuous), args.output)
+    tokenizer = Qwen3TTSTokenizer.from_pretrained(args.model, threads=args.threads, cache_dir=args.cache_dir)
+    (wave,), rate = tokenizer.decode(codes, continuous=args.continuous)
+    save(args, wave, rate)
+    seconds = len(wave) / rate
+    frames = len(wave) // tokenizer.get_decode_upsample_rate()
+    found = {"file": str(args.output), "seconds": seconds, "sample_rate": rate, "frames": frames}
+    report(args, found, f"{args.output}: {seconds:.2f} s at {rate} Hz")

@@ -10,20 +10,30 @@ import numpy as np
 
 from ..codec.tokenizer import Qwen3TTSTokenizer
 from ..errors import RequestError
+from .options import add_checkpoint, add_json, add_threads, new_parser
+from .output import report
+
+EXAMPLES = ("qwen3tts-np encode Qwen/Qwen3-TTS-12Hz-0.6B-Base ada.wav -o ada.npy",)
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser(
-        "encode", help="turn audio into codes", description="Write the codes of an audio file as .npy [frames, codes]."
+    parser = new_parser(
+        commands,
+        "encode",
+        EXAMPLES,
+        help="turn audio into codes",
+        description="Write the codes of an audio file as .npy [frames, codes].",
     )
-    parser.add_argument("model", type=Path, metavar="MODEL", help="checkpoint directory, or its speech_tokenizer")
-    parser.add_argument("audio", help="anything libsndfile reads")
+    add_checkpoint(parser, what="checkpoint directory, its speech_tokenizer")
+    add_threads(parser)
+    add_json(parser)
+    parser.add_argument("audio", metavar="AUDIO", help="anything libsndfile reads")
     parser.add_argument("-o", "--output", type=Path, default="codes.npy", metavar="FILE", help="(%(default)s)")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
-    tokenizer = Qwen3TTSTokenizer.from_pretrained(args.model)
+    tokenizer = Qwen3TTSTokenizer.from_pretrained(args.model, threads=args.threads, cache_dir=args.cache_dir)
     (codes,) = tokenizer.encode(args.audio).audio_codes
     part = args.output.with_name(f".{args.output.name}.{os.getpid()}.part")
     try:
@@ -34,4 +44,6 @@ def run(args: argparse.Namespace) -> None:
         raise RequestError(f"{args.output}: {e.strerror}") from None
     finally:
         part.unlink(missing_ok=True)
-    print(f"{args.output}: {codes.shape[0]} frames of {codes.shape[1]} codes")
+    frames, groups = codes.shape
+    found = {"file": str(args.output), "frames": frames, "codes_a_frame": groups, "codes": codes.size}
+    report(args, found, f"{args.output}: {frames} frames of {groups} codes")

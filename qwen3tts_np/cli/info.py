@@ -12,8 +12,13 @@ from ..checkpoint.describe import REQUIRED, Description, WeightsSummary, describ
 from ..config import CodecConfig, CodePredictorConfig, ModelConfig, TalkerConfig
 from ..errors import QwenTTSError
 from ..text import Tokenizer
+from .options import add_checkpoint, checkpoint, new_parser
 
 SIZES = {"0b6": "0.6B", "1b7": "1.7B"}
+EXAMPLES = (
+    "qwen3tts-np info Qwen/Qwen3-TTS-12Hz-0.6B-Base",
+    "qwen3tts-np info Qwen/Qwen3-TTS-12Hz-0.6B-Base --json",
+)
 LISTED = 20  # problems shown as text; --json has all of them
 TEXT_TOKENS = {
     "im_start_token_id": "<|im_start|>",
@@ -25,21 +30,24 @@ TEXT_TOKENS = {
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser(
+    parser = new_parser(
+        commands,
         "info",
+        EXAMPLES,
         help="what a checkpoint holds, and what is wrong with it",
         description="Print sizes, parameters, languages, speakers and files of a checkpoint directory, or of a "
         "speech_tokenizer directory alone, and any problem found. Exit status 1 if there are problems.",
     )
-    parser.add_argument("directory", type=Path, metavar="DIR", help="checkpoint directory")
+    add_checkpoint(parser)
     parser.add_argument("--json", action="store_true", help="everything, for programs")
     parser.add_argument("--verify", action="store_true", help="hash the files and compare them with the published ones")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    found = describe(args.directory)
-    problems = [*found.problems, *tokenizer_problems(args.directory, found)]
+    directory = checkpoint(args)
+    found = describe(directory)
+    problems = [*found.problems, *tokenizer_problems(directory, found)]
     if args.verify:
         problems += verify(found)
     found = dataclasses.replace(found, problems=problems)

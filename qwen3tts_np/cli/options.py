@@ -3,49 +3,114 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..audio import write_audio
-from ..model import Qwen3TTSModel, Speech
+from ..backend import FORMATS
+from ..model import Qwen3TTSModel
+from ..pretrained import directory
+from .progress import note
 
-_SAMPLING = ("temperature", "top_p", "repetition_penalty", "subtalker_temperature", "subtalker_top_p")
-_COUNTS = ("top_k", "subtalker_top_k", "max_new_tokens")
-MODEL_HELP = "checkpoint directory, or a name to download: Qwen/Qwen3-TTS-12Hz-0.6B-Base"
+# The sampling arguments of ``generate_*``, under their official names: name -> (type, what it does).
+NUMBERS: dict[str, tuple[type, str]] = {
+    "temperature": (float, "code 0 of a frame: above 1 livelier, below 1 steadier"),
+    "top_k": (int, "choose among the K best codes; 0 is all of them"),
+    "top_p": (float, "choose among the best codes that hold this probability"),
+    "repetition_penalty": (float, "above 1 makes repeated codes rarer"),
+    "subtalker_temperature": (float, "the same for the other codes of a frame"),
+    "subtalker_top_k": (int, "the same for the other codes"),
+    "subtalker_top_p": (float, "the same for the other codes"),
+    "max_new_tokens": (int, "stop after so many frames, less one, of 80 ms"),
+}
+SWITCHES = {
+    "do_sample": "draw code 0, or take the best",
+    "subtalker_dosample": "the same for the other codes",  # spelled so officially
+    "non_streaming_mode": "read the whole text before the first frame, or word by word while speaking",
+}
+
+
+class Formatter(argparse.HelpFormatter):
+    """Descriptions are wrapped, examples are not."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if text.startswith("examples:") else super()._fill_text(text, width, indent)
+
+
+def new_parser(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, examples: Sequence[str], **texts: Any
+) -> argparse.ArgumentParser:
+    """The parser of a command, with its examples below its help."""
+    epilog = "\n".join(["examples:", *(f"  {line}" for line in examples)])
+    return commands.add_parser(name, formatter_class=Formatter, epilog=epilog, **texts)
+
+
+def add_checkpoint(parser: argparse.ArgumentParser, name: str = "model", what: str = "checkpoint directory") -> None:
+    """Which checkpoint, without running it."""
+    help_ = f"{what}, or a name to download: Qwen/Qwen3-TTS-12Hz-0.6B-Base"
+    parser.add_argument(name, type=Path, metavar="MODEL", help=help_)
+    add_cache_dir(parser)
+
+
+def add_cache_dir(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--cache-dir", type=Path, metavar="DIR", help="keep downloaded models here")
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Which checkpoint, and how to run it."""
-    parser.add_argument("model", type=Path, metavar="MODEL", help=MODEL_HELP)
-    parser.add_argument("--threads", type=int, metavar="N", help="threads for matrix products (default: all cores)")
+    add_checkpoint(parser)
+    add_threads(parser)
+    parser.add_argument(
+        "--format",
+        choices=("auto", *FORMATS),
+        default="auto",
+        metavar="FORMAT",
+        help=f"of the weights in memory: auto is the checkpoint's own, or one of {', '.join(FORMATS)}; int8 and below "
+        "are smaller, faster and approximate",
+    )
 
 
-def add_speech(parser: argparse.ArgumentParser) -> None:
-    """What every speaking command takes."""
-    parser.add_argument("-o", "--output", type=Path, default="speech.wav", metavar="FILE", help="(%(default)s)")
-    parser.add_argument("--language", default="auto", help="language of the text (%(default)s)")
+def add_threads(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--threads", type=int, metavar="N", help="cores to use (default: all)")
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object, for programs")
+
+
+def add_seed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same speech")
-    parser.add_argument("--greedy", action="store_true", help="take the best code every time instead of sampling")
-    for name in _SAMPLING:
-        parser.add_argument(f"--{name.replace('_', '-')}", type=float, metavar="X", help="(default: the checkpoint's)")
-    for name in _COUNTS:
-        parser.add_argument(f"--{name.replace('_', '-')}", type=int, metavar="N", help="(default: the checkpoint's)")
 
 
-def load_model(args: argparse.Namespace) -> Qwen3TTSModel:
-    return Qwen3TTSModel.from_pretrained(args.model, threads=args.threads)
+def add_sampling(parser: argparse.ArgumentParser) -> None:
+    """How codes are chosen; what is not given is the checkpoint's own choice."""
+    group = parser.add_argument_group(
+        "sampling", "what is not given comes from the checkpoint's generation_config.json"
+    )
+    group.add_argument("--greedy", action="store_true", help="the best code every time: neither do-sample")
+    for name, (kind, help_) in NUMBERS.items():
+        group.add_argument(_option(name), type=kind, metavar="N" if kind is int else "X", help=help_)
+    for name, help_ in SWITCHES.items():
+        group.add_argument(_option(name), action=argparse.BooleanOptionalAction, default=None, help=help_)
 
 
 def sampling(args: argparse.Namespace) -> dict[str, Any]:
-    """The keyword arguments of ``generate_*`` that the options stand for."""
-    values = {name: getattr(args, name) for name in (*_SAMPLING, *_COUNTS)}
-    if args.greedy:
-        values |= {"do_sample": False, "subtalker_dosample": False}
-    return {**values, "seed": args.seed, "language": args.language}
+    """The keyword arguments of ``generate_*`` that the sampling options stand for."""
+    given = {name: value for name in (*NUMBERS, *SWITCHES) if (value := getattr(args, name)) is not None}
+    greedy = {"do_sample": False, "subtalker_dosample": False} if args.greedy else {}
+    return {**greedy, **given}
 
 
-def save_speech(speech: Speech, path: Path) -> None:
-    """Write the one waveform of ``speech`` and say what was written."""
-    (wave,), rate = speech[0], speech[1]
-    write_audio(path, wave, rate)
-    print(f"{path}: {len(wave) / rate:.2f} s at {rate} Hz")
+def checkpoint(args: argparse.Namespace, name: str = "model") -> Path:
+    """The directory of the checkpoint that the arguments name, downloaded if need be."""
+    return directory(getattr(args, name), args.cache_dir)
+
+
+def load_model(args: argparse.Namespace) -> Qwen3TTSModel:
+    folder = checkpoint(args)
+    with note(f"loading {args.model}"):
+        return Qwen3TTSModel.from_pretrained(folder, threads=args.threads, weights_format=args.format)
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

@@ -1,28 +1,36 @@
-"""``qwen3tts-np say``: text becomes a WAV."""
+"""``qwen3tts-np say``: text becomes speech."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from typing import Any
 
 from ..errors import RequestError
-from ..model import Speech
+from ..model import Qwen3TTSModel
 from ..voice import VoiceClonePromptItem
-from .long_text import add_text, is_long, read_text, speak_long
-from .options import add_model, add_speech, load_model, sampling, save_speech
+from .options import load_model, new_parser
+from .speech import add_speech, only_for, read_request, speak
+
+EXAMPLES = (
+    'qwen3tts-np say Qwen/Qwen3-TTS-12Hz-0.6B-CustomVoice "Good morning." --speaker ryan',
+    'qwen3tts-np say Qwen/Qwen3-TTS-12Hz-1.7B-VoiceDesign "Good morning." --instruct "An old sailor, hoarse" -o a.mp3',
+    'qwen3tts-np say Qwen/Qwen3-TTS-12Hz-0.6B-Base "Good morning." --voice ada.safetensors --seed 7',
+    "qwen3tts-np say Qwen/Qwen3-TTS-12Hz-0.6B-CustomVoice --file book.txt -o book.flac --srt book.srt",
+    "cat book.txt | qwen3tts-np say Qwen/Qwen3-TTS-12Hz-0.6B-CustomVoice - --format int4 --stream -o - | aplay",
+)
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser(
+    parser = new_parser(
+        commands,
         "say",
+        EXAMPLES,
         help="speak a text",
+        usage="%(prog)s MODEL [TEXT] [-o FILE] [options]",
         description="Speak a text with a custom-voice model (--speaker), a voice-design model (--instruct) or a base "
         "model (--voice). A text of more than a few sentences is spoken in pieces: it may be a book, and run again "
         "after an interruption the command goes on where it was.",
     )
-    add_model(parser)
-    add_text(parser)
     parser.add_argument("--speaker", help="a voice of the model's table (default: its first); custom-voice models")
     parser.add_argument("--instruct", default="", help="how to say it, or the voice to design")
     parser.add_argument("--voice", metavar="FILE", help="a voice that 'voice create' has saved; base models")
@@ -31,26 +39,22 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(args: argparse.Namespace) -> None:
-    text = read_text(args)
+    text = read_request(args)
     voice = VoiceClonePromptItem.load(args.voice) if args.voice else None
     model = load_model(args)
+    speak(model, text, args, _voice(model, args, voice))
+
+
+def _voice(model: Qwen3TTSModel, args: argparse.Namespace, voice: VoiceClonePromptItem | None) -> dict[str, Any]:
+    """The arguments that say who speaks."""
     kind = model.config.tts_model_type
-    speak: Callable[..., Speech]
-    how: dict[str, Any]
-    if voice and kind != "base":
-        raise RequestError(f"--voice needs a base model; this is a {kind} model")
-    if kind == "custom_voice":
-        speak, how = model.generate_custom_voice, {"instruct": args.instruct}
-        how["speaker"] = args.speaker or model.get_supported_speakers()[0]
-    elif kind == "voice_design":
-        if args.speaker:
-            raise RequestError("a voice-design model has no speakers; describe the voice with --instruct")
-        speak, how = model.generate_voice_design, {"instruct": args.instruct}
-    elif voice:
-        speak, how = model.generate_voice_clone, {"voice_clone_prompt": voice}
-    else:
+    if voice is not None:
+        only_for(model, "base", "--voice")
+        return {"voice_clone_prompt": voice}
+    if kind == "base":
         raise RequestError("a base model has no voice of its own: give --voice, or a clip to 'qwen3tts-np clone'")
-    if is_long(text, args):
-        speak_long(model, text, args, {**how, **sampling(args)})
-    else:
-        save_speech(speak(text, **how, **sampling(args)), args.output)
+    if kind == "custom_voice":
+        return {"instruct": args.instruct, "speaker": args.speaker or model.get_supported_speakers()[0]}
+    if args.speaker:
+        raise RequestError("a voice-design model has no speakers; describe the voice with --instruct")
+    return {"instruct": args.instruct}

@@ -7,11 +7,19 @@ from pathlib import Path
 
 from ..checkpoint.layouts import LIKES, TYPES
 from ..checkpoint.synthetic import write_checkpoint
+from .options import new_parser
+
+EXAMPLES = (
+    "qwen3tts-np synth --like tiny --type custom_voice toy",
+    "qwen3tts-np synth --like tiny-1.7b --type base --seed 1 another",
+)
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser(
+    parser = new_parser(
+        commands,
         "synth",
+        EXAMPLES,
         help="write a checkpoint with random weights",
         description="Write a complete checkpoint in the official layout whose weights are random but sane, "
         "by a rule that any language can follow (golden/README.md).",

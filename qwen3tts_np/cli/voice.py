@@ -14,17 +14,27 @@ from ..errors import CheckpointError, RequestError
 from ..model import Qwen3TTSModel, Samples
 from ..reference_clip import spoken_seconds
 from ..voice import SIZES, VoiceClonePromptItem, is_voice
-from .options import add_model, load_model
+from .options import add_json, add_model, add_seed, load_model, new_parser
+from .output import report
 
 DESCRIPTION = (
     "Make voices that any base model of the same size can speak with, from a clip or from a description, and look at "
     "them. A voice is one small file: it can be copied to another machine, and the clip is not needed again."
 )
-EXAMPLES = """examples:
-  qwen3tts-np voice create Qwen3-TTS-12Hz-0.6B-Base ada.wav --text "What Ada says in it." -o ada.safetensors
-  qwen3tts-np say Qwen3-TTS-12Hz-0.6B-Base "Anything else." --voice ada.safetensors
-  qwen3tts-np voice design Qwen3-TTS-12Hz-1.7B-VoiceDesign Qwen3-TTS-12Hz-1.7B-Base "An old sailor, hoarse, calm"
-"""
+CREATE = 'qwen3tts-np voice create Qwen/Qwen3-TTS-12Hz-0.6B-Base ada.wav --text "What Ada says." -o ada.safetensors'
+DESIGN = (
+    "qwen3tts-np voice design Qwen/Qwen3-TTS-12Hz-1.7B-VoiceDesign Qwen/Qwen3-TTS-12Hz-1.7B-Base "
+    '"A woman of about sixty, warm and unhurried" --seed 7 -o grandmother.safetensors'
+)
+SHOW = "qwen3tts-np voice show ada.safetensors"
+LIST = "qwen3tts-np voice list"
+EXAMPLES = (
+    CREATE,
+    'qwen3tts-np say Qwen/Qwen3-TTS-12Hz-0.6B-Base "Anything." --voice ada.safetensors',
+    DESIGN,
+    SHOW,
+    LIST,
+)
 FRAME = 0.08  # s
 TRIES = 3  # of the design model, which sometimes goes on talking
 SHOWN = 60  # characters of a text in the list
@@ -54,12 +64,12 @@ SENTENCES = {
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser(
+    parser = new_parser(
+        commands,
         "voice",
+        EXAMPLES,
         help="make a voice of a clip or of a description and keep it as a file",
         description=DESCRIPTION,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     _add_create(actions)
@@ -69,13 +79,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _add_create(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = actions.add_parser(
+    parser = new_parser(
+        actions,
         "create",
+        [CREATE],
         help="make a voice of a clip",
         description="Make a voice of a clip of 10 to 20 s; base models. With the words of the clip the model continues "
         "it, which sounds closer; without, it uses the speaker embedding alone.",
-        epilog="example: qwen3tts-np voice create Qwen3-TTS-12Hz-0.6B-Base ada.wav "
-        '--text "What she says." -o ada.safetensors',
     )
     add_model(parser)
     parser.add_argument("clip", metavar="CLIP", help="any file libsndfile reads, at any rate, stereo too")
@@ -85,14 +95,14 @@ def _add_create(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _add_design(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = actions.add_parser(
+    parser = new_parser(
+        actions,
         "design",
+        [DESIGN],
         help="make a voice of a description",
         description="The voice-design model speaks one sentence in a voice of the description, and a voice for the "
         "base model is made of that. So the designed voice stays the same in every text, which it does not when the "
         "design model speaks them. The models are loaded one after the other.",
-        epilog="example: qwen3tts-np voice design Qwen3-TTS-12Hz-1.7B-VoiceDesign Qwen3-TTS-12Hz-1.7B-Base "
-        '"A woman of about sixty, warm and unhurried" --seed 7 -o grandmother.safetensors',
     )
     parser.add_argument("design", type=Path, metavar="DESIGN_MODEL", help="voice-design checkpoint")
     add_model(parser)
@@ -105,18 +115,19 @@ def _add_design(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help=f"of the sentence: {', '.join(sorted(SENTENCES))} (%(default)s)",
     )
     parser.add_argument("--sentence", metavar="TEXT", help="another sentence to speak, of 10 to 20 s")
-    parser.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same voice")
+    add_seed(parser)
     parser.add_argument("--clip", type=Path, metavar="FILE", help="keep the spoken sentence, to listen to")
     _add_output(parser)
     parser.set_defaults(run=design)
 
 
 def _add_show(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = actions.add_parser(
+    parser = new_parser(
+        actions,
         "show",
+        [SHOW],
         help="what is in the file of a voice",
         description="Print what a voice was made of and which models can use it.",
-        epilog="example: qwen3tts-np voice show ada.safetensors",
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="as 'voice create' writes it")
     parser.add_argument("--json", action="store_true", help="for programs, with the embedding and the codes")
@@ -124,11 +135,12 @@ def _add_show(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 
 def _add_list(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = actions.add_parser(
+    parser = new_parser(
+        actions,
         "list",
+        [LIST, f"{LIST} voices --json"],
         help="the voices in a directory",
         description="List the voices among the .safetensors files of a directory. Exit status 1 if one is damaged.",
-        epilog="example: qwen3tts-np voice list voices",
     )
     parser.add_argument("directory", type=Path, metavar="DIR", nargs="?", default=Path(), help="(the current one)")
     parser.add_argument("--json", action="store_true", help="for programs")
@@ -137,11 +149,12 @@ def _add_list(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, default="voice.safetensors", metavar="FILE", help="(%(default)s)")
+    add_json(parser)
 
 
 def create(args: argparse.Namespace) -> None:
     model = load_model(args)
-    _save(_voice_of_clip(model, args.clip, args.text), args.output)
+    _save(_voice_of_clip(model, args.clip, args.text), args)
 
 
 def design(args: argparse.Namespace) -> None:
@@ -150,7 +163,7 @@ def design(args: argparse.Namespace) -> None:
     if args.clip is not None:
         write_audio(args.clip, *clip)
     voice = _voice_of_clip(load_model(args), clip, sentence)
-    _save(dataclasses.replace(voice, description=args.description), args.output)
+    _save(dataclasses.replace(voice, description=args.description), args)
 
 
 def show(args: argparse.Namespace) -> None:
@@ -208,9 +221,10 @@ def _voice_of_clip(model: Qwen3TTSModel, clip: Any, text: str | None) -> VoiceCl
     return model.create_voice_clone_prompt(clip, text, x_vector_only_mode=text is None)[0]
 
 
-def _save(voice: VoiceClonePromptItem, path: Path) -> None:
-    voice.save(path)
-    print(_line(_summary(path, voice)))
+def _save(voice: VoiceClonePromptItem, args: argparse.Namespace) -> None:
+    voice.save(args.output)
+    summary = _summary(args.output, voice)
+    report(args, summary, _line(summary))
 
 
 def _summary(path: Path, voice: VoiceClonePromptItem) -> dict[str, Any]:

@@ -60,16 +60,17 @@ class Qwen3TTSTokenizer:
         dtype: Any = None,
         backend: str = "auto",
         threads: int | None = None,
+        cache_dir: str | Path | None = None,
         **torch_arguments: Any,
     ) -> Qwen3TTSTokenizer:
         """Load a ``speech_tokenizer`` directory, or the one inside a model directory.
 
         ``dtype``: what activations are computed in, float32 (default) or float64, where the same code is its own
-        oracle. ``backend``, ``threads`` and arguments that tell PyTorch where to run are those of
+        oracle. ``backend``, ``threads``, ``cache_dir`` and arguments that tell PyTorch where to run are those of
         ``Qwen3TTSModel.from_pretrained``.
         """
         check_leftovers(torch_arguments)
-        folder, float_type = directory(path), compute_dtype(dtype)
+        folder, float_type = directory(path, cache_dir), compute_dtype(dtype)
         if (folder / "speech_tokenizer").is_dir():
             folder = folder / "speech_tokenizer"
         config = read_codec_config(folder)

@@ -99,8 +99,9 @@ def pack_weights(checkpoint: Checkpoint, c: TalkerConfig, format_name: str) -> P
         _affine(talker.text_projection_fc1, talker.text_projection_fc1_bias, wide),
         _affine(talker.text_projection_fc2, talker.text_projection_fc2_bias, wide),
     )
+    embedding = Embedding(checkpoint["talker.model.text_embedding.weight"], talker.text_embedding.dtype)
     return_free_memory()
-    return PackedWeights(format_name, model, text_projection, talker.text_embedding)
+    return PackedWeights(format_name, model, text_projection, embedding)
 
 
 class _Unread(NamedTuple):

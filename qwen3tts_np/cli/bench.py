@@ -1,0 +1,162 @@
+"""``qwen3tts-np bench``: how fast a model runs on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..backend import Compiled
+from ..errors import RequestError
+from ..model import Qwen3TTSModel
+from ..pretrained import available_cores
+from ..voice import VoiceClonePromptItem
+from .options import add_json, add_model, load_model, new_parser
+from .output import report
+from .progress import frame_seconds
+from .stream import method
+
+EXAMPLES = (
+    "qwen3tts-np bench Qwen/Qwen3-TTS-12Hz-0.6B-CustomVoice",
+    "qwen3tts-np bench Qwen/Qwen3-TTS-12Hz-0.6B-CustomVoice --format int4 --threads 2 --json",
+)
+TEXT = "The quick brown fox jumps over the lazy dog, and then it does so once more."
+CODEC_FRAMES = 50  # 4 s
+MOST_FRAMES = 200  # of one speech
+FEWEST = 3  # measurements of anything, however long they take
+
+
+@dataclass
+class Talking:
+    """What was measured of talker and code predictor, in seconds."""
+
+    frames: list[float] = field(default_factory=list)
+    first: list[float] = field(default_factory=list)  # from the call to the first frame: prompt and one frame
+
+
+class _Enough(Exception):
+    """The time is over."""
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = new_parser(
+        commands,
+        "bench",
+        EXAMPLES,
+        help="how fast a model runs on this machine",
+        description="Measure a model here: milliseconds a frame of talker and code predictor, of the codec, real-time "
+        "factor (seconds of work a second of speech), load time, memory. The first run of an installation compiles "
+        "the kernels, which is not counted.",
+    )
+    add_model(parser)
+    parser.add_argument("--seconds", type=float, default=20, metavar="S", help="how long to measure (%(default)s)")
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    if not args.seconds > 0:
+        raise RequestError(f"--seconds {args.seconds:g} must be above 0")
+    start = time.perf_counter()
+    model = load_model(args)
+    load = time.perf_counter() - start
+    talking = talk(model, 0.75 * args.seconds)
+    codec = decode(model, 0.25 * args.seconds)
+    found = summary(model, load, talking, codec)
+    lines = [
+        f"{args.model}, {found['format']}, {found['threads']} threads",
+        _line("load", f"{found['load_seconds']:.1f} s"),
+        _line("first frame", f"{found['first_frame_ms']:.0f} ms after the call"),
+        _line("talker + predictor", f"{found['talker_ms']:.1f} ms a frame of {found['frame_ms']:.0f} ms"),
+        _line("codec", f"{found['codec_ms']:.1f} ms a frame"),
+        _line("real-time factor", f"{found['rtf']:.2f}"),
+    ]
+    if found["peak_memory_mb"] is not None:
+        lines.append(_line("peak memory", f"{found['peak_memory_mb']:.0f} MB"))
+    report(args, {"model": str(args.model), **found}, "\n".join(lines))
+
+
+def talk(model: Qwen3TTSModel, seconds: float) -> Talking:
+    """Time frames for so long; a speech that ends is followed by another. The first compiles and is left out."""
+    found, voice = Talking(), _any_voice(model)
+    speak, end = method(model, "generate"), None
+    for seed in range(1 << 30):
+        times = [time.perf_counter()]
+
+        def frame(_: int, times: list[float] = times, end: float | None = end) -> None:
+            times.append(time.perf_counter())
+            enough = len(found.frames) + len(times) - 2 >= FEWEST
+            if enough and (end is None or times[-1] > end):
+                raise _Enough
+
+        with suppress(_Enough):
+            speak(TEXT, seed=seed, max_new_tokens=MOST_FRAMES + 1, progress=frame, **voice)
+        if end is None:
+            end = time.perf_counter() + seconds
+            continue
+        found.first += list(np.diff(times[:2]))
+        found.frames += list(np.diff(times[1:]))
+        if times[-1] > end and len(found.frames) >= FEWEST:
+            break
+    return found
+
+
+def decode(model: Qwen3TTSModel, seconds: float) -> float:
+    """Seconds a frame of the codec, which decodes random codes."""
+    codec = model.speech_tokenizer.config.decoder_config
+    codes = np.random.RandomState(0).randint(0, codec.codebook_size, (CODEC_FRAMES, codec.num_quantizers))
+    model.speech_tokenizer.decode(codes)  # compiles
+    times: list[float] = []
+    while sum(times) < seconds or len(times) < FEWEST:
+        start = time.perf_counter()
+        model.speech_tokenizer.decode(codes)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times) / CODEC_FRAMES
+
+
+def summary(model: Qwen3TTSModel, load: float, talking: Talking, codec: float) -> dict[str, Any]:
+    backend, frame = model.backend, statistics.median(talking.frames)
+    return {
+        "model_type": model.config.tts_model_type,
+        "backend": "compiled" if isinstance(backend, Compiled) else "reference",
+        "format": backend.packed.format if isinstance(backend, Compiled) else "float32",
+        "threads": model.threads or available_cores(),
+        "load_seconds": round(load, 3),
+        "first_frame_ms": round(1e3 * statistics.median(talking.first), 2),
+        "talker_ms": round(1e3 * frame, 3),
+        "codec_ms": round(1e3 * codec, 3),
+        "frame_ms": round(1e3 * frame_seconds(model), 1),
+        "frames": len(talking.frames),
+        "rtf": round((frame + codec) / frame_seconds(model), 4),
+        "peak_memory_mb": _peak_memory(),
+    }
+
+
+def _any_voice(model: Qwen3TTSModel) -> dict[str, Any]:
+    kind = model.config.tts_model_type
+    if kind == "custom_voice":
+        return {"speaker": model.get_supported_speakers()[0]}
+    if kind == "voice_design":
+        return {"instruct": "A calm voice."}
+    silence = np.zeros(model.config.talker_config.hidden_size, np.float32)  # as good as any voice, for a clock
+    return {"voice_clone_prompt": VoiceClonePromptItem(None, silence, True, False)}
+
+
+def _peak_memory() -> float | None:
+    """The most this process has held, in MB, where the system tells; mapped files count while they are in memory."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e6, 1)
+
+
+def _line(name: str, value: str) -> str:
+    return f"  {name:<20} {value}"

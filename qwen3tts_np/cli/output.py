@@ -1,0 +1,111 @@
+"""Where speech goes, and what a command says of it: a file by its suffix, or a pipe; a line, or JSON."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import struct
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import soundfile
+
+from ..audio import format_of, open_audio, write_audio
+from ..errors import RequestError
+from ..model import Samples
+
+PIPE = Path("-")
+FULL_SCALE = 32767
+UNKNOWN = 0xFFFFFFFF  # the length in the header of a WAV that is not finished: programs read on to the end
+
+
+def add_output(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=default,
+        metavar="FILE",
+        help="the suffix names the format: .wav, .flac, .ogg, .mp3; '-' is WAV to a pipe (%(default)s)",
+    )
+
+
+def check_output(args: argparse.Namespace) -> None:
+    """RequestError if what is to be made has nowhere to go; called before the work, which may take long."""
+    if args.output != PIPE:
+        format_of(args.output)
+        if not args.output.parent.is_dir():
+            raise RequestError(f"{args.output} cannot be written: {args.output.parent} is no directory")
+    elif args.json:
+        raise RequestError("-o - and --json both want standard output; give one of them")
+    elif sys.stdout.isatty():
+        raise RequestError(
+            "-o - writes audio to standard output, which is a terminal; put a program behind it: | aplay"
+        )
+
+
+def report(args: argparse.Namespace, found: dict[str, Any], line: str) -> None:
+    """Say what was made: ``found`` with --json, else ``line``, which stays out of an audio pipe."""
+    if args.json:
+        print(json.dumps(found, indent=2))
+    elif getattr(args, "output", None) != PIPE:
+        print(line)
+
+
+def save(args: argparse.Namespace, wave: Samples, rate: int) -> None:
+    """Write a whole waveform to ``args.output``."""
+    if args.output == PIPE:
+        content = io.BytesIO()
+        soundfile.write(content, wave, rate, format="WAV")
+        _to_pipe(content.getvalue())
+    else:
+        write_audio(args.output, wave, rate)
+
+
+class Sink(Protocol):
+    """What takes a waveform part by part."""
+
+    def write(self, wave: Samples) -> None: ...
+
+
+@contextmanager
+def open_sink(args: argparse.Namespace, rate: int) -> Iterator[Sink]:
+    """``args.output``, for speech that is written while it is made."""
+    if args.output == PIPE:
+        yield _Pipe(rate, args.raw)
+    else:
+        with open_audio(args.output, rate) as file:
+            yield file
+
+
+class _Pipe:
+    """Standard output as 16-bit mono, with a WAV header unless it is to be raw."""
+
+    def __init__(self, rate: int, raw: bool) -> None:
+        if not raw:
+            _to_pipe(wav_header(rate))
+
+    def write(self, wave: Samples) -> None:
+        _to_pipe(np.rint(np.clip(wave, -1, 1) * FULL_SCALE).astype("<i2").tobytes())
+
+
+def wav_header(rate: int) -> bytes:
+    """The 44 bytes before 16-bit mono samples whose number is not known yet."""
+    layout = struct.pack("<HHIIHH", 1, 1, rate, 2 * rate, 2, 16)  # PCM, channels, rate, bytes/s, bytes/sample, bits
+    return b"RIFF" + struct.pack("<I", UNKNOWN) + b"WAVEfmt " + struct.pack("<I", 16) + layout + b"data\xff\xff\xff\xff"
+
+
+def copy_to_pipe(path: Path) -> None:
+    with path.open("rb") as file:
+        while part := file.read(1 << 16):
+            _to_pipe(part)
+
+
+def _to_pipe(content: bytes) -> None:
+    sys.stdout.buffer.write(content)
+    sys.stdout.buffer.flush()

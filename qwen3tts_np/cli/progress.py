@@ -1,0 +1,103 @@
+"""A line on the terminal that shows how far the speech is; nothing where there is no terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ..longform import Progress
+from ..model import Qwen3TTSModel
+from ..text.pace import milliseconds
+
+WIDTH = 24  # columns of the bar
+EVERY = 0.1  # seconds between two looks
+ALMOST = 0.99  # a text may take longer than texts of its length do
+
+
+class Bar:
+    """Seconds of speech made, real-time factor (seconds of work a second of speech), time left.
+
+    How long the rest takes is guessed from the text (``text/pace.py``) and the speed since the first frame.
+    """
+
+    def __init__(self, text: str, frame: float, shown: bool) -> None:
+        self._whole, self._frame, self._shown = milliseconds(text) / 1000, frame, shown
+        self._next = 0.0  # when to look again
+        self._first: tuple[float, float, float] | None = None  # time, seconds made, share made at the first look
+        self._pieces = ""
+        self._finished = 0.0  # seconds of audio in the file
+        self._share = self._share_reused = 0.0  # of the text
+
+    def frames(self, count: int) -> None:
+        """So many frames of the only text."""
+        seconds = count * self._frame
+        self._show(seconds, seconds, seconds / max(self._whole, self._frame))
+
+    def packet(self, seconds: float, share: float) -> None:
+        """So many seconds of a stream, this part of the text."""
+        self._show(seconds, seconds, share)
+
+    def writing(self, texts: list[str], count: int) -> None:
+        """So many frames of each of these pieces, none of which is in the file yet."""
+        if not self._shown:
+            return
+        usual = [milliseconds(text) / 1000 for text in texts]
+        made = sum(min(count * self._frame, seconds) for seconds in usual)
+        share = self._share + made / max(self._whole, self._frame)
+        self._show(self._finished + made, self._finished * self.own + made, share)
+
+    def piece(self, p: Progress) -> None:
+        """One more piece is in the file."""
+        self._pieces, self._finished = f"{p.pieces}/{p.all_pieces} pieces, ", p.seconds
+        self._share, self._share_reused, self._next = p.share, p.reused, 0.0
+        self._show(p.seconds, p.seconds * self.own, p.share)
+
+    @property
+    def own(self) -> float:
+        """What part of the file this run has made itself."""
+        return 1 - self._share_reused / self._share if self._share else 1.0
+
+    def _show(self, seconds: float, made: float, share: float) -> None:
+        now = time.monotonic()
+        if not self._shown or now < self._next:
+            return
+        self._next = now + EVERY
+        share = min(share, 1.0 if share == self._share else ALMOST)
+        new = share - self._share_reused
+        if self._first is None:
+            self._first = now, made, new
+        start, made_before, new_before = self._first
+        full = int(WIDTH * share)
+        line = f"[{'#' * full}{'.' * (WIDTH - full)}] {self._pieces}{seconds:.1f} s of speech"
+        if made > made_before and new > new_before:
+            minutes, rest = divmod(round((now - start) * (1 - share) / (new - new_before)), 60)
+            line += f", RTF {(now - start) / (made - made_before):.2f}, {minutes}:{rest:02} left"
+        print(f"\r{line}\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def note(text: str) -> Iterator[None]:
+    """A line on a terminal as long as something takes its time; whatever is shown there last is wiped off."""
+    shown = sys.stderr.isatty()
+    if shown:
+        print(f"\r{text}\x1b[K", end="", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        if shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def bar(text: str, model: Qwen3TTSModel) -> Iterator[Bar]:
+    """A bar for ``text``, on a terminal; it leaves nothing behind."""
+    with note("reading the text (the first time, its kernels are compiled for half a minute)"):
+        yield Bar(text, frame_seconds(model), sys.stderr.isatty())
+
+
+def frame_seconds(model: Qwen3TTSModel) -> float:
+    """How long a frame sounds: 0.08 s in all released models."""
+    codec = model.speech_tokenizer
+    return codec.get_decode_upsample_rate() / codec.get_output_sample_rate()

@@ -1,0 +1,42 @@
+"""The text to speak, from wherever it comes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from ..errors import RequestError
+
+
+def add_text(parser: argparse.ArgumentParser) -> None:
+    """A text as an argument, from a file or through a pipe."""
+    text = parser.add_argument("text", metavar="[TEXT]", help="what to say; '-', or nothing, reads it from a pipe")
+    text.required = False  # trap: with nargs="?" argparse does not find a text behind an option
+    parser.add_argument("--file", type=Path, metavar="FILE", help="speak a text file (UTF-8)")
+
+
+def read_text(args: argparse.Namespace) -> str:
+    """The text to speak. RequestError if there is none, or more than one."""
+    if args.file is not None and args.text is not None:
+        raise RequestError("give a text or --file, not both")
+    if args.file is not None:
+        try:
+            return _decoded(args.file.read_bytes(), str(args.file))
+        except OSError as e:
+            raise RequestError(f"{args.file} cannot be read: {e.strerror}") from None
+    if args.text not in (None, "-"):
+        return str(args.text)
+    if args.text is None and sys.stdin.isatty():
+        raise RequestError("there is no text: give one, or --file FILE, or one through a pipe")
+    return _decoded(sys.stdin.buffer.read(), "standard input")
+
+
+def _decoded(content: bytes, name: str) -> str:
+    try:
+        text = content.decode("utf-8-sig").strip()
+    except UnicodeDecodeError as e:
+        raise RequestError(f"{name} is not UTF-8 text: byte {e.start} is {content[e.start]:#04x}") from None
+    if not text:
+        raise RequestError(f"{name} is empty")
+    return text

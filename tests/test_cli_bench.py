@@ -1,0 +1,46 @@
+"""``bench``: that it ends, and that its numbers belong together. How fast a machine is, no test can say."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from qwen3tts_np import Qwen3TTSModel, cli
+from qwen3tts_np.cli import bench
+
+
+@pytest.mark.parametrize("kind", ["base", "custom_voice", "voice_design"])
+def test_bench_measures_every_kind_of_model(synthetic, kind, capsys):
+    model = str(synthetic("tiny", kind))
+    assert cli.main(["bench", model, "--seconds", "0.2", "--threads", "1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["model"], found["model_type"], found["threads"]) == (model, kind, 1)
+    assert (found["backend"], found["format"], found["frame_ms"]) == ("compiled", "bfloat16", 80)
+    assert found["rtf"] == pytest.approx((found["talker_ms"] + found["codec_ms"]) / 80, abs=1e-3)
+    assert min(found["load_seconds"], found["first_frame_ms"], found["peak_memory_mb"]) > 0
+    assert found["frames"] >= bench.FEWEST
+
+
+def test_bench_prints_a_line_for_each(synthetic, capsys):
+    assert cli.main(["bench", str(synthetic("tiny", "base")), "--seconds", "0.1", "--format", "int4"]) == 0
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert ", int4, " in first
+    names = ["load", "first frame", "talker + predictor", "codec", "real-time factor", "peak memory"]
+    assert [line[2:22].strip() for line in lines] == names
+
+
+def test_frames_are_timed_one_by_one(synthetic, monkeypatch):
+    """A clock that moves 10 ms at every look: then a frame takes as much."""
+    model = Qwen3TTSModel.from_pretrained(synthetic("tiny", "custom_voice"), backend="reference", threads=1)
+    now = iter(np.arange(1e6) / 100)
+    monkeypatch.setattr(bench.time, "perf_counter", lambda: float(next(now)))
+    found = bench.talk(model, 0.05)
+    assert len(found.frames) >= bench.FEWEST
+    np.testing.assert_allclose(found.frames + found.first, 0.01)
+
+
+def test_bench_needs_some_time(synthetic, capsys):
+    assert cli.main(["bench", str(synthetic("tiny", "base")), "--seconds", "0"]) == 2
+    assert capsys.readouterr().err == "qwen3tts-np bench: --seconds 0 must be above 0\n"

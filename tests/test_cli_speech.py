@@ -1,0 +1,415 @@
+"""``say`` and ``clone``: files, pipes, streams, JSON, progress, interruptions."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import tiny_world
+
+from qwen3tts_np import Qwen3TTSModel, VoiceClonePromptItem, cli
+from qwen3tts_np.cli.output import wav_header
+from qwen3tts_np.cli.stream import limits
+from qwen3tts_np.longform import PAUSES
+from qwen3tts_np.text.sentences import Break
+
+RATE, FRAME = 24000, 1920
+LONG = "It rained. The ferry came late, and nobody minded.\n\nIn the morning the sun was out again."
+
+
+def load(checkpoint: Path) -> Qwen3TTSModel:
+    """A model whose speech ends after some frames, or where it cannot go on."""
+    model = Qwen3TTSModel.from_pretrained(checkpoint, backend="reference", threads=1)
+    model.backend.weights.talker.codec_head[model.config.talker_config.codec_eos_token_id] *= 2.0
+    return model
+
+
+@pytest.fixture(scope="module")
+def custom(synthetic: Callable[..., Path]) -> Qwen3TTSModel:
+    return load(synthetic("tiny", "custom_voice"))
+
+
+@pytest.fixture(scope="module")
+def base(synthetic: Callable[..., Path]) -> Qwen3TTSModel:
+    return load(synthetic("tiny", "base"))
+
+
+@pytest.fixture
+def run(custom, base, tmp_path, monkeypatch) -> Callable[..., int]:
+    """``run("say", ...)`` in an empty folder with a custom-voice model, ``run("clone", ...)`` with a base model."""
+    monkeypatch.setattr(cli.say, "load_model", lambda args: base if args.voice else custom)
+    monkeypatch.setattr(cli.clone, "load_model", lambda args: base)
+    monkeypatch.chdir(tmp_path)
+    return lambda command, *arguments: cli.main([command, "DIR", *map(str, arguments)])
+
+
+def printed(capsys) -> dict[str, Any]:
+    return json.loads(capsys.readouterr().out)
+
+
+# --- what is said of it ---------------------------------------------------------------------------
+
+
+def test_json_says_what_was_made_and_the_seed_makes_it_again(run, capsys):
+    assert run("say", "Hello there.", "--json", "-o", "a.wav") == 0
+    found = printed(capsys)
+    samples, rate = soundfile.read("a.wav")
+    assert found["file"] == "a.wav"
+    assert (found["seconds"], found["sample_rate"]) == (len(samples) / rate, rate)
+    assert (found["frames"], found["codes"]) == (len(samples) // FRAME, len(samples) // FRAME * 16)
+    assert found["rtf"] == pytest.approx(found["time_seconds"] / found["seconds"], abs=0.01)
+    assert run("say", "Hello there.", "--seed", found["seed"], "-o", "b.wav") == 0
+    assert re.fullmatch(
+        rf"b\.wav: [\d.]+ s at 24000 Hz, seed {found['seed']}, RTF \d+\.\d\d\n", capsys.readouterr().out
+    )
+    assert Path("a.wav").read_bytes() == Path("b.wav").read_bytes()
+
+
+def test_json_of_a_long_text_has_its_pieces(run, capsys):
+    assert run("say", "--file", write(LONG), "--work", "w", "--json") == 0
+    found = printed(capsys)
+    assert [piece["text"] for piece in found["pieces"]] == [part.strip() for part in LONG.split("\n\n")]
+    assert found["pieces"][-1]["end"] == found["seconds"]
+    assert found["reused"] == 0
+    assert run("say", "--file", "text.txt", "--work", "w", "--json", "--seed", found["seed"]) == 0
+    again = printed(capsys)
+    assert (again["reused"], again["rtf"], again["pieces"]) == (2, None, found["pieces"])
+
+
+def write(text: str) -> Path:
+    Path("text.txt").write_text(text, encoding="utf-8")
+    return Path("text.txt")
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
+def test_the_suffix_names_the_format(run, suffix):
+    assert run("say", "Hello.", "-o", f"a.{suffix}", "--seed", 1) == 0
+    assert soundfile.info(f"a.{suffix}").format == suffix.upper()
+
+
+def test_mp3_needs_a_new_libsndfile(run, monkeypatch, capsys):
+    monkeypatch.setattr(soundfile, "available_formats", lambda: {"WAV": "", "OGG": ""})
+    monkeypatch.setattr(soundfile, "__libsndfile_version__", "1.0.31")
+    assert run("say", "Hello.", "-o", "a.mp3") == 2
+    assert capsys.readouterr().err == (
+        "qwen3tts-np say: a.mp3: .mp3 needs libsndfile 1.1, here it is 1.0.31; use .wav, .flac or .ogg\n"
+    )
+
+
+def test_official_names_of_options_are_taken(run, custom):
+    options = "--top_k 5 --subtalker_temperature=0.5 --subtalker_top_k 4 --no-do_sample --max-new-tokens 9".split()
+    assert run("say", "Hello.", "--seed", 3, *options) == 0
+    wavs, _ = custom.generate_custom_voice(
+        "Hello.",
+        custom.get_supported_speakers()[0],
+        seed=3,
+        subtalker_temperature=0.5,
+        subtalker_top_k=4,
+        do_sample=False,
+        max_new_tokens=9,
+    )
+    np.testing.assert_allclose(soundfile.read("speech.wav")[0], wavs[0], rtol=0, atol=1 / 32768)  # 16-bit PCM
+
+
+def test_an_underscore_in_a_text_is_no_option():
+    assert cli.with_hyphens(["say", "a_b", "--top_k=3", "--x_y", "--", "--c_d"]) == [
+        *"say a_b --top-k=3 --x-y -- --c_d".split()
+    ]
+
+
+# --- a speech without end -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def endless(synthetic, monkeypatch) -> Qwen3TTSModel:
+    model = Qwen3TTSModel.from_pretrained(synthetic("tiny", "custom_voice"), backend="reference", threads=1)
+    model.backend.weights.talker.codec_head[model.config.talker_config.codec_eos_token_id] = 0
+    monkeypatch.setattr(cli.say, "load_model", lambda args: model)
+    return model
+
+
+def test_a_short_text_that_does_not_stop_is_tried_again_and_cut(run, endless, capsys):
+    with pytest.warns(UserWarning, match=r"^'So\.' did not stop 3 times; it was cut after [\d.]+ s$"):
+        assert run("say", "So.", "--seed", 5, "--json") == 0
+    found, (tokens, most) = printed(capsys), limits(endless, "So.", {})
+    assert (found["frames"], found["seed"], tokens) == (most, 7, most + 1)
+    speaker = endless.get_supported_speakers()[0]
+    wavs, _ = endless.generate_custom_voice("So.", speaker, seed=7, max_new_tokens=tokens)
+    np.testing.assert_allclose(soundfile.read("speech.wav")[0], wavs[0], rtol=0, atol=1 / 32768)  # 16-bit PCM
+    with pytest.warns(UserWarning, match=r"^'So\.' did not stop; it was cut"):
+        assert run("say", "So.", "--stream", "--seed", 5) == 0
+    assert soundfile.info("speech.wav").frames == most * FRAME
+
+
+def test_a_limit_of_ones_own_is_no_fault(run, endless, recwarn):
+    assert run("say", "So.", "--max-new-tokens", 4) == 0
+    assert run("say", "So.", "--max-new-tokens", 4, "--stream") == 0
+    assert soundfile.info("speech.wav").frames == 3 * FRAME
+    assert not recwarn.list
+
+
+# --- pipes and streams ----------------------------------------------------------------------------
+
+
+def test_a_pipe_gets_the_same_bytes_as_a_file(run, capsysbinary):
+    assert run("say", "Hello there.", "--seed", 2, "-o", "a.wav") == 0
+    capsysbinary.readouterr()
+    assert run("say", "Hello there.", "--seed", 2, "-o", "-") == 0
+    out, err = capsysbinary.readouterr()
+    assert (out, err) == (Path("a.wav").read_bytes(), b"")
+
+
+def test_a_pipe_gets_a_long_text_too(run, capsysbinary):
+    assert run("say", LONG, "--seed", 2, "-o", "a.wav", "--vtt", "a.vtt") == 0
+    capsysbinary.readouterr()
+    assert run("say", LONG, "--seed", 2, "-o", "-", "--vtt", "b.vtt") == 0
+    assert capsysbinary.readouterr() == (Path("a.wav").read_bytes(), b"")
+    assert Path("a.vtt").read_text() == Path("b.vtt").read_text()
+    assert sorted(path.name for path in Path().iterdir()) == ["a.vtt", "a.wav", "b.vtt"]
+
+
+def test_the_header_of_an_unfinished_wav():
+    assert len(wav_header(RATE)) == 44
+    samples, rate = soundfile.read(io.BytesIO(wav_header(RATE) + struct.pack("<3h", 0, 16384, -16384)))
+    assert (samples.tolist(), rate) == ([0, 0.5, -0.5], RATE)
+
+
+def test_a_stream_is_the_same_speech(run, capsysbinary):
+    """Up to frame 300, where the official decoder starts anew, streamed and whole decode are the same samples."""
+    assert run("say", "Hello there.", "--seed", 2, "-o", "a.wav") == 0
+    assert run("say", "Hello there.", "--seed", 2, "-o", "b.wav", "--stream", "--packet-frames", 3) == 0
+    whole, streamed = (soundfile.read(f"{name}.wav", dtype="int16")[0].astype(int) for name in "ab")
+    assert len(whole) == len(streamed)
+    assert np.abs(whole - streamed).max() <= 1  # of 32768: float32 sums in another order
+    capsysbinary.readouterr()
+    assert run("say", "Hello there.", "--seed", 2, "-o", "-", "--stream", "--raw") == 0
+    raw = capsysbinary.readouterr().out
+    assert run("say", "Hello there.", "--seed", 2, "-o", "-", "--stream") == 0
+    assert capsysbinary.readouterr().out == wav_header(RATE) + raw
+    assert np.abs(np.frombuffer(raw, "<i2") - streamed).max() <= 1
+
+
+def test_a_packet_is_written_before_the_next_is_made(run, custom, monkeypatch):
+    """A monkeypatched model writes down when it is asked, a pipe when it is written to."""
+    events: list[str] = []
+
+    def packets(self: Any, text: str, **options: Any) -> Any:
+        assert options["packet_frames"] == 2
+        for i in range(3):
+            events.append(f"made {i}")
+            yield np.full(FRAME * 2, i / 4, np.float32)
+
+    class Pipe(io.BytesIO):
+        def write(self, content: Any) -> int:
+            events.append(f"wrote {len(content)}")
+            return len(content)
+
+        def flush(self) -> None:
+            events.append("flushed")
+
+    monkeypatch.setattr(Qwen3TTSModel, "stream_custom_voice", packets)
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(buffer=Pipe(), isatty=lambda: False, flush=lambda: None))
+    assert run("say", "Hello there.", "-o", "-", "--stream", "--packet-frames", "2") == 0
+    packet = ["wrote 7680", "flushed"]
+    assert events == ["wrote 44", "flushed", "made 0", *packet, "made 1", *packet, "made 2", *packet]
+
+
+def test_a_long_stream_goes_piece_by_piece_with_pauses(run, custom, capsys):
+    assert run("say", LONG, "--stream", "--seed", 4, "-o", "a.flac", "--json") == 0
+    found = printed(capsys)
+    speaker = custom.get_supported_speakers()[0]
+    pieces = [
+        np.concatenate(
+            list(
+                custom.stream_custom_voice(
+                    text.strip(), speaker, seed=4 + i, max_new_tokens=limits(custom, text.strip(), {})[0]
+                )
+            )
+        )
+        for i, text in enumerate(LONG.split("\n\n"))
+    ]
+    pause = np.zeros(RATE * PAUSES[Break.PARAGRAPH] // 1000)
+    expected = np.concatenate([pieces[0], pause, pieces[1]])
+    samples, _ = soundfile.read("a.flac")
+    np.testing.assert_allclose(samples, expected, rtol=0, atol=1 / 32768)  # 16-bit PCM
+    assert found["seconds"] == len(samples) / RATE
+    assert found["frames"] * 16 == found["codes"] == (len(samples) - len(pause)) // FRAME * 16
+    assert 0 < found["first_packet_seconds"] <= found["time_seconds"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["-o", "-", "--json"], "-o - and --json both want standard output; give one of them"),
+        (["-o", "a.xyz"], "a.xyz: the suffix '.xyz' names no audio format; use .wav, .flac, .ogg or .mp3"),
+        (["-o", "no/a.wav"], "no/a.wav cannot be written: no is no directory"),
+        (["--raw"], "--raw is for --stream -o -: a file has a header"),
+        (["--stream", "--vtt", "a"], "--stream and --vtt do not go together: a stream keeps no pieces and no times"),
+        (["--stream", "--packet-frames", "0"], "packet_frames=0 must be at least 1"),
+        (["--top-k", "-1"], "top_k=-1 must be a whole number from 0 up (0 keeps all)"),
+        (["--stream", "--speaker", "bob"], "speaker 'bob' is not in this model; it has aiden, dylan, eric, ono_anna, "
+         "ryan, serena, sohee, uncle_fu, vivian"),
+        (["--stream", "--file", "dots.txt"], "give a text or --file, not both"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_sentence_and_leaves_nothing(run, arguments, sentence, capsys):
+    assert run("say", "Hello.", *arguments) == 2
+    assert capsys.readouterr() == ("", f"qwen3tts-np say: {sentence}\n")
+    assert list(Path().iterdir()) == []
+
+
+def test_audio_does_not_go_to_a_terminal(run, monkeypatch, capsys):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    assert run("say", "Hello.", "-o", "-") == 2
+    assert "a terminal; put a program behind it: | aplay" in capsys.readouterr().err
+
+
+def test_nothing_to_say(run, capsys):
+    assert run("say", "...", "--stream") == 2
+    assert "there is nothing to say" in capsys.readouterr().err
+
+
+# --- clone ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> str:
+    t = np.arange(round(3.5 * RATE)) / RATE
+    wave = 0.3 * np.sin(2 * np.pi * 150 * t) * np.sin(2 * np.pi * 2 * t) ** 2
+    soundfile.write(tmp_path / "ada.wav", wave, RATE)
+    return "ada.wav"
+
+
+def test_clone_speaks_a_long_text_by_clip_and_by_saved_voice(run, clip, base, capsys):
+    (voice,) = base.create_voice_clone_prompt(clip, "Ada hums a tune.")
+    voice.save("ada.safetensors")
+    assert run("clone", LONG, "--ref-audio", clip, "--ref-text", "Ada hums a tune.", "--seed", 1, "-o", "a.wav") == 0
+    assert run("clone", "--file", write(LONG), "--voice", "ada.safetensors", "--seed", 1, "-o", "b.wav") == 0
+    assert run("say", LONG, "--voice", "ada.safetensors", "--seed", 1, "-o", "c.wav", "--srt", "c.srt") == 0
+    assert Path("a.wav").read_bytes() == Path("b.wav").read_bytes() == Path("c.wav").read_bytes()
+    assert Path("c.srt").read_text().startswith("1\n00:00:00,000 --> ")
+
+
+def test_clone_streams(run, clip):
+    assert run("clone", "Hello.", "--ref-audio", clip, "--seed", 1, "-o", "a.wav") == 0
+    assert run("clone", "Hello.", "--ref-audio", clip, "--seed", 1, "-o", "b.wav", "--stream") == 0
+    assert soundfile.info("a.wav").frames == soundfile.info("b.wav").frames
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "give the voice, once: --ref-audio CLIP, or --voice FILE"),
+        (["--ref-audio", "a.wav", "--voice", "v"], "give the voice, once: --ref-audio CLIP, or --voice FILE"),
+        (["--voice", "v", "--ref-text", "Hm."], "--ref-text goes with --ref-audio; a saved voice has its own"),
+    ],
+)
+def test_clone_needs_one_voice(run, arguments, sentence, capsys):
+    assert run("clone", "Hello.", *arguments) == 2
+    assert capsys.readouterr().err == f"qwen3tts-np clone: {sentence}\n"
+
+
+def test_clone_needs_a_base_model(run, custom, monkeypatch, capsys):
+    VoiceClonePromptItem(None, np.zeros(64, np.float32), True, False).save("v.safetensors")
+    monkeypatch.setattr(cli.clone, "load_model", lambda args: custom)
+    assert run("clone", "Hello.", "--voice", "v.safetensors") == 2
+    assert capsys.readouterr().err == "qwen3tts-np clone: clone needs a base model; this is a custom_voice model\n"
+
+
+# --- progress -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [[], ["--stream"]])
+def test_a_terminal_sees_how_far_a_short_text_is(run, options, monkeypatch):
+    shown = io.StringIO()
+    monkeypatch.setattr(shown, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", shown)
+    monkeypatch.setattr(cli.progress, "EVERY", 0)
+    assert run("say", "Hello there.", "--seed", 2, *options) == 0
+    lines = shown.getvalue().split("\r")
+    bars = [re.fullmatch(r"\[(#*)\.*\] ([\d.]+) s of speech, RTF [\d.]+, \d+:\d\d left\x1b\[K", x) for x in lines[3:-1]]
+    assert re.fullmatch(r"\[#*\.*\] [\d.]+ s of speech\x1b\[K", lines[2])  # no speed yet
+    assert all(bars) and len(bars) > 1
+    seconds = [float(bar[2]) for bar in bars if bar]
+    assert seconds == sorted(seconds)
+    assert seconds[-1] == pytest.approx(soundfile.info("speech.wav").duration, abs=0.06)  # one decimal is shown
+    assert lines[-1] == "\x1b[K"
+
+
+def test_every_frame_is_told_by_both_backends(synthetic, custom):
+    compiled = Qwen3TTSModel.from_pretrained(synthetic("tiny", "custom_voice"), threads=1)
+    for model in (custom, compiled):
+        told: list[int] = []
+        _, _, codes = model.generate_custom_voice(
+            ["Hello.", "Good morning."], "ryan", seed=3, max_new_tokens=9, return_codes=True, progress=told.append
+        )
+        assert told == list(range(1, max(map(len, codes)) + 1))
+
+
+def test_a_long_text_on_the_compiled_kernels(run, synthetic, monkeypatch, capsys):
+    compiled = Qwen3TTSModel.from_pretrained(synthetic("tiny", "custom_voice"), threads=2)
+    monkeypatch.setattr(cli.say, "load_model", lambda args: compiled)
+    options = ["--seed", 1, "--work", "w", "--max-new-tokens", 6]
+    for reused in (0, 2):
+        with pytest.warns(UserWarning, match="did not stop"):
+            assert run("say", LONG, *options, "-o", f"{reused}.wav", "--json") == 0
+        assert printed(capsys)["reused"] == reused
+    assert Path("0.wav").read_bytes() == Path("2.wav").read_bytes()
+
+
+# --- signals, in a process of its own -------------------------------------------------------------
+
+
+@pytest.fixture
+def world(tmp_path, synthetic, monkeypatch) -> Path:
+    tiny_world.build(tmp_path, synthetic)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    return tmp_path
+
+
+MODEL = "Qwen/Qwen3-TTS-12Hz-0.6B-CustomVoice"
+
+
+@pytest.mark.parametrize("options", [[], ["--stream"]])
+def test_a_listener_that_leaves_early_is_no_error(world, options):
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    command = ["qwen3tts-np", "say", MODEL, "Hello.", "-o", "-", *options]
+    try:
+        done = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, timeout=120, check=False)
+    finally:
+        os.close(write_end)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_ctrl_c_keeps_what_is_finished(world):
+    Path("long.txt").write_text("\n\n".join(f"This is sentence number {i}." for i in range(400)))
+    program = subprocess.Popen(
+        ["qwen3tts-np", "say", MODEL, "--file", "long.txt", "--max-new-tokens", "30"], stderr=subprocess.PIPE, text=True
+    )
+    pieces = world / "speech.wav.pieces"
+    end = time.monotonic() + 100
+    while not list(pieces.glob("*.npz")) and time.monotonic() < end:
+        time.sleep(0.05)
+    program.send_signal(signal.SIGINT)
+    _, err = program.communicate(timeout=60)
+    assert program.returncode == 130
+    assert "\nfinished pieces are kept in speech.wav.pieces; the same command goes on from there\n" in err
+    assert "Traceback" not in err
+    assert list(pieces.glob("*.npz"))
+    assert not (world / "speech.wav").exists()

@@ -1,0 +1,140 @@
+"""The README: every command runs as printed, every error is the one it quotes, and no model is forgotten."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_world
+
+from qwen3tts_np import cli
+from qwen3tts_np.checkpoint.published import MODELS
+
+README = (tiny_world.ROOT / "README.md").read_text(encoding="utf-8")
+SETS_UP = [line.strip() for line in re.findall(r"^ {4}(\S.*)$", README, re.M) if line.startswith("pip ")]
+SHELL = [line for block in re.findall(r"^```sh\n(.*?)^```", README, re.M | re.S) for line in block.splitlines()]
+PYTHON = re.findall(r"^```python\n(.*?)^```", README, re.M | re.S)
+
+# Commands that take minutes, or install things: a person runs them. Each with the file it needs.
+LONGER = {
+    "pytest": "tests",
+    "pytest tests/full_size.py": "tests/full_size.py",
+    "pytest tests/full_size_streaming.py": "tests/full_size_streaming.py",
+    "pytest --hypothesis-profile thorough tests/test_model.py": "tests/test_model.py",
+    "golden/setup_official.sh": "golden/setup_official.sh",
+    ".venv-official/bin/python golden/record.py --check": "golden/record.py",
+    "python benchmarks/speed.py": "benchmarks/speed.py",
+    "ffmpeg -i ada.m4a ada.wav": "README.md",
+}
+
+
+@pytest.fixture
+def world(tmp_path: Path, synthetic: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+    tiny_world.build(tmp_path, synthetic)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_commands_run_as_printed_one_after_the_other(world):
+    assert len(SHELL) > 10
+    for line in SHELL:
+        tiny_world.run(line, world)
+    for (
+        file
+    ) in "speech.wav ada.safetensors anything.mp3 voice.safetensors book.flac book.srt book.mp3 heard.wav".split():
+        assert (world / file).stat().st_size > 0, file
+
+
+def test_two_commands_set_everything_up(world):
+    """One speaks, the other passes the tests: this test is among them, so it runs the first only."""
+    speaks, tests = SETS_UP
+    tiny_world.run(speaks, world)
+    assert (world / "speech.wav").exists()
+    assert tests == "pip install -e '.[test]' && pytest"
+    project = (tiny_world.ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    for extra in re.findall(r"pip install -e '\.\[(\w+)\]'", README):
+        assert f"\n{extra} = [" in project
+
+
+def test_every_other_command_is_a_longer_check_or_among_those(world):
+    """What stands in backticks and looks like a command."""
+    programs = r"qwen3tts-np|source|pytest|python|golden/setup\S*|\.venv-official\S*|ffmpeg"
+    inline = [code for code in re.findall(r"`([^`\n]+)`", README) if re.match(rf"({programs})( |$)", code)]
+    here = [code for code in inline if code.startswith(("qwen3tts-np ", "source ")) and "MODEL" not in code]
+    assert set(inline) - set(here) - {"qwen3tts-np bench MODEL", "python"} <= LONGER.keys()
+    for code in here:
+        tiny_world.run(code, world)
+    for needed in LONGER.values():
+        assert (tiny_world.ROOT / needed).exists()
+
+
+def test_the_python_runs_as_printed_one_after_the_other(world):
+    """``play`` and ``language_model`` are the reader's."""
+    heard: list[np.ndarray] = []
+    names = {"play": heard.append, "language_model": ["Hello ", "there, ", "everyone."]}
+    for program in PYTHON:
+        exec(program, names)
+    assert len(PYTHON) == 2
+    assert len(names["wavs"][0]) > 0
+    assert len(heard) > 2
+    assert {samples.dtype for samples in heard} == {np.dtype(np.float32)}
+
+
+def test_all_models_are_described():
+    described = re.findall(r"^\| `(Qwen/\S+)` \|", README, re.M)
+    assert sorted(described) == sorted(f"Qwen/{model.name}" for model in MODELS)
+    for model in MODELS:
+        assert f"{model.weights.file.bytes / 1e9:.1f} GB |\n" in next(
+            line + "\n" for line in README.splitlines() if line.startswith(f"| `Qwen/{model.name}`")
+        )
+
+
+# --- errors ---------------------------------------------------------------------------------------
+
+BASE, CUSTOM = "Qwen/Qwen3-TTS-12Hz-0.6B-Base", "Qwen/Qwen3-TTS-12Hz-0.6B-CustomVoice"
+
+
+def no_hub(world: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    (world / "elsewhere").mkdir()
+    monkeypatch.chdir(world / "elsewhere")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)  # importing it fails
+    return ["clone", BASE, "Hello.", "--ref-audio", "ada.wav"]
+
+
+def pointer(world: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    (world / CUSTOM / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:12\n")
+    monkeypatch.chdir(world / CUSTOM)
+    return ["say", ".", "Hello."]
+
+
+def no_voice(world: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    return ["say", BASE, "Hello."]
+
+
+def no_speaker(world: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    return ["say", CUSTOM, "Hello.", "--speaker", "bob"]
+
+
+def no_clip(world: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    (world / "ada.m4a").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(500))  # how such files begin
+    return ["clone", BASE, "Hello.", "--ref-audio", "ada.m4a"]
+
+
+LIKELY = re.findall(
+    r"^\| `(.*)` \| .+ \|$", README.partition("## When it does not work")[2].partition("\n## ")[0], re.M
+)
+
+
+@pytest.mark.parametrize("cause", [no_hub, pointer, no_voice, no_speaker, no_clip])
+def test_a_likely_error_is_quoted_verbatim_and_leaves_nothing(cause, world, monkeypatch, capsys):
+    assert len(LIKELY) == 5
+    arguments = cause(world, monkeypatch)
+    before = sorted(Path().iterdir())
+    assert cli.main(arguments) == 2
+    err = capsys.readouterr().err
+    assert err.removeprefix(f"qwen3tts-np {arguments[0]}: ").rstrip("\n") in LIKELY
+    assert sorted(Path().iterdir()) == before
