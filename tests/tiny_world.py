@@ -53,6 +53,7 @@ def build(folder: Path, synthetic: Callable[..., Path]) -> None:
     t = np.arange(round(3.5 * 24000)) / 24000
     hum = 0.3 * np.sin(2 * np.pi * 150 * t) * np.sin(2 * np.pi * 2 * t) ** 2
     soundfile.write(folder / "ada.wav", hum, 24000)
+    soundfile.write(folder / "anything.wav", hum[:24000] / 2, 24000)
     np.save(folder / "ada.npy", np.arange(160).reshape(10, 16) % 128)
     (folder / "book.txt").write_text(BOOK, encoding="utf-8")
     voice = VoiceClonePromptItem(None, np.ones(64, np.float32) / 8, True, False)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from ..backend import Backend
 from ..checkpoint.keys import check, load
 from ..checkpoint.safetensors import Checkpoint
 from ..checkpoint.tables import SpeakerEncoderWeights, model_specs, speaker_encoder_sizes
 from ..codec.tokenizer import Qwen3TTSTokenizer
-from ..config import read_generation_config, read_model_config
+from ..config import ModelConfig, read_generation_config, read_model_config
 from ..generate import Limits, Request
 from ..model import Qwen3TTSModel
-from ..ops import Ints
 from ..pretrained import directory
+from ..talker.frame import Frame
 from ..talker.generator import Generator
 from ..text.tokenizer import Tokenizer
 from .request import SpeechRequest, perform
@@ -31,10 +32,12 @@ class _Heard(Exception):
 
 
 @dataclass(frozen=True)
-class Listener:
+class Listener(Backend):
     """A backend that keeps what it is asked for, and stops there."""
 
-    def generate(self, requests: Sequence[Request], limits: Limits, generator: Generator) -> list[Ints]:
+    config: ModelConfig
+
+    def frames(self, requests: Sequence[Request], limits: Limits, generator: Generator) -> Iterator[Frame]:
         raise _Heard(requests[0], limits)
 
 
@@ -52,7 +55,7 @@ def listening_model(path: str | Path) -> Qwen3TTSModel:
         generation_config=read_generation_config(folder),
         text_tokenizer=Tokenizer.from_directory(folder),
         speech_tokenizer=Qwen3TTSTokenizer.from_pretrained(folder, backend="reference"),
-        backend=Listener(),
+        backend=Listener(config),
         speaker_encoder=encoder,
         threads=None,
     )
@@ -61,7 +64,7 @@ def listening_model(path: str | Path) -> Qwen3TTSModel:
 def heard(model: Qwen3TTSModel, request: SpeechRequest) -> Request:
     """What ``model`` hands to its backend for ``request``: the prompt itself, not another account of it."""
     try:
-        perform(replace(model, backend=Listener()), request)
+        perform(replace(model, backend=Listener(model.config)), request)
     except _Heard as e:
         return e.request
     raise AssertionError("a request always reaches the backend")

@@ -13,15 +13,19 @@ from ..audio import read_audio
 from ..audit.comparison import Comparison, Sound, compare_audio, fitted_mels
 from ..audit.plots import plot_sounds, require_matplotlib
 from ..audit.tables import Table, as_text
+from .options import new_parser
+
+EXAMPLES = ("qwen3tts-np compare-audio ada.wav anything.wav --json",)
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser(
+    parser = new_parser(
+        commands,
         "compare-audio",
+        EXAMPLES,
         help="how two sounds differ",
         description="Lay one sound over another and say how they differ: in length, level, lag, sample by sample "
         "(signal-to-noise ratio) and by ear (distance of mel spectrograms).",
-        epilog="example: qwen3tts-np compare-audio ours.wav theirs.wav --plot difference.png",
     )
     parser.add_argument("a", metavar="A", help="anything libsndfile reads")
     parser.add_argument("b", metavar="B", help="the same")

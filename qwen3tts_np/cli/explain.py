@@ -10,19 +10,25 @@ from ..audit.explanation import Explanation, as_json, explain
 from ..audit.listening import listening_model
 from ..audit.output import write_text
 from ..audit.tables import as_html, as_text, page
-from .options import MODEL_HELP
+from .options import add_checkpoint, checkpoint, new_parser
 from .request_options import add_request, request_of
+
+EXAMPLES = (
+    'qwen3tts-np explain Qwen/Qwen3-TTS-12Hz-0.6B-CustomVoice --text "Hello." --speaker ryan --language english',
+    'qwen3tts-np explain Qwen/Qwen3-TTS-12Hz-0.6B-Base --text "Hello." --voice ada.safetensors --html prompt.html',
+)
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser(
+    parser = new_parser(
+        commands,
         "explain",
+        EXAMPLES,
         help="the prompt of a request, position by position",
         description="Print what the talker reads for a request: at each position the text token, the codec part, what "
         "is summed, and why. Nothing is generated, and of the weights only those that a reference clip needs are read.",
-        epilog='example: qwen3tts-np explain MODEL --text "Hello." --speaker vivian --language english --streaming',
     )
-    parser.add_argument("model", type=Path, metavar="MODEL", help=MODEL_HELP)
+    add_checkpoint(parser)
     add_request(parser)
     parser.add_argument("--html", type=Path, metavar="FILE", help="write one page with the tables")
     parser.add_argument("--json", action="store_true", help="everything, for programs")
@@ -31,7 +37,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> None:
     request = request_of(args)
-    found = explain(listening_model(args.model), request)
+    found = explain(listening_model(checkpoint(args)), request)
     if args.html is not None:
         body = f"<p>{heading(found)}</p>" + "\n".join(as_html(table) for table in found.tables())
         write_text(args.html, page("The prompt, position by position", body))

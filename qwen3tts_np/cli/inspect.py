@@ -10,23 +10,27 @@ from ..audit.inspection import as_json, inspect_checkpoint
 from ..audit.output import write_text
 from ..audit.report import to_html, to_text
 from ..errors import RequestError
-from ..pretrained import directory
-from .options import MODEL_HELP
+from .options import add_checkpoint, checkpoint, new_parser
 
 DEPTH, CONTEXT = 3, 10.0
+EXAMPLES = (
+    "qwen3tts-np inspect Qwen/Qwen3-TTS-12Hz-0.6B-Base",
+    "qwen3tts-np inspect Qwen/Qwen3-TTS-12Hz-0.6B-Base --html architecture.html",
+)
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser(
+    parser = new_parser(
+        commands,
         "inspect",
+        EXAMPLES,
         help="the blocks of a checkpoint: sizes, costs, caches, receptive fields",
         description="Print the tree of blocks under their official names with shapes, parameters and bytes, what a "
         "frame of speech reads and multiplies, how the caches grow and how far the codec hears, and hold the files "
         "against the key tables. Only headers are read; a directory with nothing but configurations will do. Exit "
         "status 1 if the files are not what the configuration says.",
-        epilog="example: qwen3tts-np inspect Qwen3-TTS-12Hz-0.6B-Base --html architecture.html",
     )
-    parser.add_argument("model", type=Path, metavar="MODEL", help=f"{MODEL_HELP}; or a speech_tokenizer directory")
+    add_checkpoint(parser, what="checkpoint or speech_tokenizer directory")
     parser.add_argument("--depth", type=int, default=DEPTH, metavar="N", help="levels of the tree (%(default)s)")
     parser.add_argument(
         "--context", type=float, default=CONTEXT, metavar="S", help="seconds that attention looks back on (%(default)s)"
@@ -39,7 +43,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     if not 0 < args.context <= 3600:
         raise RequestError(f"--context {args.context:g} must be above 0 and at most 3600 seconds")
-    found = inspect_checkpoint(directory(args.model), args.context)
+    found = inspect_checkpoint(checkpoint(args), args.context)
     if args.html is not None:
         write_text(args.html, to_html(found))
     if args.json:

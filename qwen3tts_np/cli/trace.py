@@ -16,23 +16,28 @@ from ..audit.tracing import Options, Traced, first_outside, growth, trace_reques
 from ..checkpoint.writer import new_directory
 from ..errors import RequestError
 from ..model import Qwen3TTSModel
-from .options import add_model
+from .options import add_checkpoint, add_threads, checkpoint, new_parser
 from .request_options import add_request, request_of
 
 SHOWN = 12  # blocks in the table of times
 SUFFIXES = ("png", "svg", "none")
+EXAMPLES = (
+    'qwen3tts-np trace Qwen/Qwen3-TTS-12Hz-0.6B-CustomVoice --text "Hello." --seed 1 --max-new-tokens 5 -o traced',
+)
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser(
+    parser = new_parser(
+        commands,
         "trace",
+        EXAMPLES,
         help="run a request and look inside: activations, attention, choices, times",
         description="Run a request on the NumPy path and write what happens inside to a folder: statistics of every "
         "activation (statistics.csv), entropy and candidates of every choice (choices.csv), attention maps, codes, "
         "speech, a summary, and plots. Everything goes to disk as it comes, so long speech needs no more memory.",
-        epilog='example: qwen3tts-np trace MODEL --text "Hello." --seed 1 --max-new-tokens 20 -o traced',
     )
-    add_model(parser)
+    add_checkpoint(parser)
+    add_threads(parser)
     add_request(parser)
     parser.add_argument(
         "-o", "--output", type=Path, default="trace", metavar="DIR", help="must not exist (%(default)s)"
@@ -57,7 +62,7 @@ def run(args: argparse.Namespace) -> None:
         raise RequestError(f"--top {args.top} must be at least 1")
     request = request_of(args)
     golden = None if args.golden is None else Golden(args.golden)
-    model = Qwen3TTSModel.from_pretrained(args.model, backend="reference", threads=args.threads, dtype=args.dtype)
+    model = Qwen3TTSModel.from_pretrained(checkpoint(args), backend="reference", threads=args.threads, dtype=args.dtype)
     heads = tuple(heads_of(args.heads, model.config.talker_config))
     suffix = args.plots or ("png" if have_matplotlib() else "none")
     with new_directory(args.output) as folder:
