@@ -21,7 +21,7 @@ FLOORS = (
     {"__main__"},
     {"cli"},
     {"__init__"},
-    {"longform"},
+    {"longform", "parity"},
     {"model"},
     {"backend"},
     {"generate_fast"},
