@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..backend import Backend
 from ..checkpoint.safetensors import Checkpoint
@@ -43,7 +44,7 @@ class Run:
 class Answers:
     """``runs[name]`` holds the tensors of a run; ``versions`` says which packages made them."""
 
-    runs: dict[str, dict[str, Array]]
+    runs: dict[str, dict[str, NDArray[Any]]]
     versions: dict[str, str]
 
 
