@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 GOLDEN = Path(__file__).resolve().parents[1]
-TYPES = {"F32": "<f4", "I32": "<i4", "I16": "<i2", "BF16": "<u2"}
+TYPES = {"F32": "<f4", "I32": "<i4", "U32": "<u4", "I16": "<i2", "BF16": "<u2"}
 
 
 def read(path, names):
