@@ -95,9 +95,7 @@ def _panel(left: float, right: float, title: str, points: list[str], first: bool
         x, number = left + unit * (i + 0.5), point.removeprefix("layer ")
         if point.startswith("layer ") and len(numbers) > 8 and int(number) % 9:
             continue
-        yield (
-            f'<text transform="translate({x + 4:.1f} {bottom + 6}) rotate(-90)" text-anchor="end">{number}</text>'
-        )
+        yield (f'<text transform="translate({x + 4:.1f} {bottom + 6}) rotate(-90)" text-anchor="end">{number}</text>')
     yield f'<text x="{middle:.0f}" y="{HEIGHT - 6}" text-anchor="middle">layer</text>'
 
 

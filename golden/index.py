@@ -33,32 +33,44 @@ class Step:
 
 def stages() -> Iterator[tuple[str, str, list[Step]]]:
     """(name, about, steps) in the order in which a port grows."""
-    yield "tokenizer", "Text to token ids: byte-level BPE, the special tokens, the templates.", [
-        Step("text", "tokenize", "ids.json"),
-        Step("text", "template", "templates.json"),
-    ]
+    yield (
+        "tokenizer",
+        "Text to token ids: byte-level BPE, the special tokens, the templates.",
+        [
+            Step("text", "tokenize", "ids.json"),
+            Step("text", "template", "templates.json"),
+        ],
+    )
     requests = ("custom_voice_plain", "custom_voice_special_tokens", "custom_voice_leading_newline", "clone_context")
-    yield "prompt ids", "A request's text in its template; the reference's text in another.", [
-        *(Step(case, "prompt_ids", "input_ids.0") for case in requests),
-        Step("voice_design_plain", "prompt_ids", "instruct_ids.0"),
-        Step("clone_context", "prompt_ids", "ref_ids.0"),
-    ]
+    yield (
+        "prompt ids",
+        "A request's text in its template; the reference's text in another.",
+        [
+            *(Step(case, "prompt_ids", "input_ids.0") for case in requests),
+            Step("voice_design_plain", "prompt_ids", "instruct_ids.0"),
+            Step("clone_context", "prompt_ids", "ref_ids.0"),
+        ],
+    )
     yield "embeddings", "Rows of tables, the text projection, and their sum: the talker's input.", list(_embeddings())
     yield "one layer", "Layer 0 of the talker, operation by operation.", list(_layer("talker.model", 0))
     yield "talker", "All layers over the prompt, the head, then one more position with the cache.", list(_talker())
     yield "code predictor frame", "Two inputs, then 15 codes, each read off its own head.", list(_predictor())
     yield "sampler", "Logits to a code: the processors, softmax, the generator's words, the race.", list(_sampler())
     yield "codec", "Codes to samples, and samples to codes.", [*_decoder(), *_encoder()]
-    yield "mel", "A clip to 128 log-mel bins every 256 samples.", [
-        Step(CLONES, "log_mel", "speaker_encoder.mel@0", ("audio.0",))
-    ]
+    yield (
+        "mel",
+        "A clip to 128 log-mel bins every 256 samples.",
+        [Step(CLONES, "log_mel", "speaker_encoder.mel@0", ("audio.0",))],
+    )
     yield "speaker encoder", "Mel to the x-vector.", list(_speaker())
     whole = ["custom_voice_one_frame", "custom_voice_plain", "voice_design_plain", "custom_voice_1.7b_plain"]
     whole += ["clone_x_vector", "clone_context", "sampled_defaults", "custom_voice_batch", "sampled_end_batch"]
     whole += ["decode_301", "encode_16k"]
-    yield "whole requests", "The codes of a call; the waveform follows from stage 8.", [
-        Step(case, "request", "wav.0[0:3840]" if case == "decode_301" else "codes.0") for case in whole
-    ]
+    yield (
+        "whole requests",
+        "The codes of a call; the waveform follows from stage 8.",
+        [Step(case, "request", "wav.0[0:3840]" if case == "decode_301" else "codes.0") for case in whole],
+    )
 
 
 def _linear(case: str, given: str, weight: str, expected: str, bias: bool = False, file: str = MODEL) -> Step:

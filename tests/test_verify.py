@@ -119,12 +119,10 @@ def test_a_file_cut_short_is_one_sentence_in_each_section(copy, capsys):
 
 def damaged(file: Path, name: str, values: np.ndarray) -> None:
     """Write ``values`` in the place of a tensor."""
-    tensors = Checkpoint.open(file)
-    stored = tensors[name]
+    stored = Checkpoint.open(file)[name]
     raw = bytearray(file.read_bytes())
-    offset = int.from_bytes(raw[:8], "little") + 8 + json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])[name][
-        "data_offsets"
-    ][0]
+    start = 8 + int.from_bytes(raw[:8], "little")
+    offset = start + json.loads(raw[8:start])[name]["data_offsets"][0]
     raw[offset : offset + stored.nbytes] = values.astype(stored.data.dtype).tobytes()
     file.unlink()  # the old one may still be mapped
     file.write_bytes(raw)
@@ -152,6 +150,8 @@ def test_any_damage_is_found_in_the_tensor_that_has_it(synthetic, data):
     elif damage == "infinity":
         flat[at] = {"uint16": 0xFF80, "float32": -np.inf}[flat.dtype.name]
     elif damage == "zeros":
+        if name.endswith(".bias"):  # may be trained to nothing
+            return
         flat[:] = 0
     elif damage == "constant":
         flat[:] = one

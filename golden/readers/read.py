@@ -1,6 +1,6 @@
 """Read a case, recompute it from the weights, compare. NumPy and nothing else: a port begins like this.
 
-    python read.py CHECKPOINT       every step of ../INDEX.json that takes these operations; exit 1 if one is off
+python read.py CHECKPOINT       every step of ../INDEX.json that takes these operations; exit 1 if one is off
 """
 
 import json

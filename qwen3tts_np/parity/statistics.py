@@ -47,13 +47,14 @@ class RowStatistics:
 
 @dataclass(frozen=True)
 class BlockSummary:
-    """What a block's tensors look like: the range of their RMS values, and the largest value of all."""
+    """What a block's tensors look like: the range of their RMS values, the largest value, rows of nothing but zeros."""
 
     block: str
     tensors: int
     smallest_rms: float
     largest_rms: float
     peak: float
+    blank_rows: int
 
 
 def row_statistics(stored: StoredTensor) -> RowStatistics:
@@ -69,7 +70,8 @@ def row_statistics(stored: StoredTensor) -> RowStatistics:
         with np.errstate(over="ignore", invalid="ignore"):
             square = np.einsum("ij,ij->i", x, x, dtype=np.float64, casting="unsafe", optimize=False)
         parts.append((x.min(axis=1), x.max(axis=1), square))
-    lowest, highest, square = (np.concatenate(p).astype(np.float64) for p in zip(*parts, strict=True))
+    with np.errstate(invalid="ignore"):
+        lowest, highest, square = (np.concatenate(p).astype(np.float64) for p in zip(*parts, strict=True))
     return RowStatistics(lowest, highest, square, length)
 
 
@@ -80,7 +82,7 @@ def problems_of(name: str, s: RowStatistics) -> list[str]:
         first = int(np.argmin(finite))
         return [f"{name}: NaN or infinity in {np.sum(~finite)} of {finite.size} rows, the first in row {first}"]
     if s.peak == 0:
-        return [f"{name}: all values are 0"]
+        return [] if name.endswith(".bias") else [f"{name}: all values are 0"]  # a bias may stay where it began
     return [f"{name}: {what}" for what in _out_of_scale(name, s)]
 
 
@@ -136,5 +138,6 @@ def summaries(statistics: Mapping[str, RowStatistics]) -> list[BlockSummary]:
         of_block = [s for name, s in statistics.items() if name.startswith(prefixes)]
         if of_block:
             rms = [s.rms for s in of_block]
-            found.append(BlockSummary(block, len(of_block), min(rms), max(rms), max(s.peak for s in of_block)))
+            blank = sum(int(np.sum(s.square == 0)) for s in of_block)
+            found.append(BlockSummary(block, len(of_block), min(rms), max(rms), max(s.peak for s in of_block), blank))
     return found

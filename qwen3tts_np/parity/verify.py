@@ -83,6 +83,6 @@ def statistics_section(found: Description) -> Section:
         problems += problems_of(name, s)
     if found.config is not None:
         problems += row_problems(found.config, statistics)
-    rows = [[b.block, b.tensors, b.smallest_rms, b.largest_rms, b.peak] for b in summaries(statistics)]
-    columns = ["block", "tensors", "smallest RMS", "largest RMS", "largest value"]
+    rows = [[b.block, b.tensors, b.smallest_rms, b.largest_rms, b.peak, b.blank_rows] for b in summaries(statistics)]
+    columns = ["block", "tensors", "smallest RMS", "largest RMS", "largest value", "blank rows"]
     return judged("statistics", f"{len(statistics)} tensors look like weights", problems, columns=columns, rows=rows)
