@@ -1,7 +1,7 @@
 """The precision ladder: how far from float64 every kind of arithmetic is, layer by layer, for the same codes.
 
-    python benchmarks/ladder.py --official .venv-official/bin/python             both sizes -> golden/ladder/
-    python benchmarks/ladder.py --official ... --like tiny                       half a minute; 0.6b takes three, and 9 GB
+    python benchmarks/ladder.py --official .venv-official/bin/python       both sizes -> golden/ladder/
+    python benchmarks/ladder.py --official ... --like tiny                 half a minute; 0.6b takes three, and 9 GB
 
 One request is read with given codes (teacher forcing), so that no late error hides behind another choice: by the
 official package in float64, float32 and bfloat16, and by ours in float64, float32 and with bfloat16, int8 and int4
