@@ -1,6 +1,6 @@
 """Imports go one way: a room may use the rooms below it, never those above or beside it.
 
-cli -> model -> generate -> talker | codec | speaker | text -> checkpoint, config, ... -> kernels -> NumPy, Numba
+cli -> parity -> model -> generate -> talker | codec | speaker | text -> checkpoint, config, ... -> kernels -> NumPy
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FLOORS = (
     {"__main__"},
     {"cli"},
     {"__init__"},
-    {"longform"},
+    {"longform", "parity"},
     {"model"},
     {"backend"},
     {"generate_fast"},
