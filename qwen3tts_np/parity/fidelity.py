@@ -9,13 +9,13 @@ Measured: how often the best code stays the best one (top-1); by how much the di
 every layer is off (RMS of the difference / RMS).
 
 The limits stand in ``LIMITS``. They hold on the synthetic checkpoints, tiny and 0.6B, where they were measured. Why
-they should serve trained models too: the error of a matrix product relative to its result is that of its weights, whatever
-the width, and the residual stream adds up what the layers do, errors like values, so the relative error grows slowly
-with depth. Two things differ, in opposite directions. Trained weights have outliers, which cost the group of 32 they
-stand in some of its levels. And trained logits are decided, the best code leading by nats, where the random logits of a
-synthetic model (standard deviation 3) are full of near ties. So top-1 is pessimistic here, and the error of the hidden
-state is optimistic: a trained model that breaks a limit of the hidden state deserves a look at that layer, and one that
-breaks top-1 should not be used in that format.
+they should serve trained models too: the error of a matrix product relative to its result is that of its weights,
+whatever the width, and the residual stream adds up what the layers do, errors like values, so the relative error grows
+slowly with depth. Two things differ, in opposite directions. Trained weights have outliers, which cost the group of 32
+they stand in some of its levels. And trained logits are decided, the best code leading by nats, where the random logits
+of a synthetic model (standard deviation 3) are full of near ties. So top-1 is pessimistic here, and the error of the
+hidden state is optimistic: a trained model that breaks a limit of the hidden state deserves a look at that layer, and
+one that breaks top-1 should not be used in that format.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def fidelity(
 ) -> list[Fidelity]:
     """Measure each of ``formats`` on the checkpoint ``path``, one after the other.
 
-    ``codes`` [frames, G] are read if given, else what float32 weights say to a text of our own with ``seed`` or one after.
+    ``codes`` [frames, G] are read if given, else what float32 weights say to a text of our own, from ``seed`` on.
     RequestError for a checkpoint that is quantised already.
     """
     for name in formats:
