@@ -28,7 +28,8 @@ from qwen3tts_np.checkpoint.convert import convert
 from qwen3tts_np.checkpoint.layouts import Like
 from qwen3tts_np.checkpoint.safetensors import Checkpoint
 from qwen3tts_np.checkpoint.synthetic import write_checkpoint
-from qwen3tts_np.parity.official_probe import Run, ask, teacher_forced
+from qwen3tts_np.parity.forced import forced
+from qwen3tts_np.parity.official_probe import Run, ask
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 OUT = GOLDEN / "ladder"
@@ -103,7 +104,7 @@ def own_ladder(
 
 
 def own_points(checkpoint: Path, request: Mapping[str, Any], codes: Array, dtype: str) -> Points:
-    model = teacher_forced(Qwen3TTSModel.from_pretrained(checkpoint, backend="reference", dtype=dtype), codes)
+    model = forced(Qwen3TTSModel.from_pretrained(checkpoint, backend="reference", dtype=dtype), codes)
     with trace("talker.*") as t:
         model.generate_custom_voice(**request)
     return points(t)

@@ -1,6 +1,6 @@
 """Imports go one way: a room may use the rooms below it, never those above or beside it.
 
-cli -> model -> generate -> talker | codec | speaker | text -> checkpoint, config, ... -> kernels -> NumPy, Numba
+cli -> parity -> model -> generate -> talker | codec | speaker | text -> checkpoint, config, ... -> kernels -> NumPy
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The command line: ``qwen3tts-np COMMAND``. One file a command; it parses, calls the library and prints.
 
-Exit status: 0 all is well, 1 ``info`` or ``verify`` found problems, 2 the request cannot be met (one line says why),
-130 interrupted.
+Exit status: 0 all is well, 1 ``info``, ``verify``, ``fidelity`` or ``fixtures compare`` found problems, 2 the request
+cannot be met (one line says why), 130 interrupted.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from importlib import metadata
 from typing import Any
 
 from ..errors import QwenTTSError
-from . import clone, convert, decode, encode, info, say, synth, verify, voice
+from . import clone, convert, decode, encode, fidelity, fixtures, info, say, synth, verify, voice
 
 PROGRAM = "qwen3tts-np"
 
@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=PROGRAM, description="Qwen3-TTS on NumPy and Numba, without a framework.")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {_version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in (say, clone, voice, encode, decode, convert, info, verify, synth):
+    for command in (say, clone, voice, encode, decode, convert, info, verify, fidelity, fixtures, synth):
         command.add_parser(commands)
     return parser
 

@@ -21,7 +21,8 @@ from ..config import ModelConfig
 from ..model import Qwen3TTSModel
 from ..ops import Array, Ints
 from ..trace import trace
-from .official_probe import Answers, Run, ask, teacher_forced
+from .forced import forced
+from .official_probe import Answers, Run, ask
 from .verify import Section, judged
 
 TEXT = "Hello, this is a test of the voice."
@@ -104,7 +105,7 @@ def compare(model: Qwen3TTSModel, config: ModelConfig, answers: Answers) -> Iter
     run = runs(config)[2]
     theirs = answers.runs[run.name]
     with trace() as t:
-        getattr(teacher_forced(model, theirs["codes.0"]), run.method)(**run.arguments)
+        getattr(forced(model, theirs["codes.0"]), run.method)(**run.arguments)
     yield from compared_activations(t, theirs)
 
 
@@ -128,7 +129,7 @@ def lead_of_choice(model: Qwen3TTSModel, run: Run, codes: Ints, group: int) -> f
     """How far the last frame's official code of ``group`` lies behind our best one, in logits."""
     head = "talker.codec_head" if group == 0 else f"talker.code_predictor.lm_head.{group - 1}"
     with trace(head) as t:
-        getattr(teacher_forced(model, codes), run.method)(**run.arguments)
+        getattr(forced(model, codes), run.method)(**run.arguments)
     logits = t[f"{head}@{len(codes) - 1}"][0]
     return float(logits.max() - logits[codes[-1, group]])
 

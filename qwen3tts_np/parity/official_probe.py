@@ -9,20 +9,15 @@ import json
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..backend import Backend
 from ..checkpoint.safetensors import Checkpoint
 from ..errors import RequestError
-from ..generate import Limits, Request
-from ..model import Qwen3TTSModel
-from ..ops import Array, Ints
-from ..talker.generator import Generator, Ids
 
 PROBE = Path(__file__).parents[2] / "golden" / "probe.py"
 SETUP = "golden/setup_official.sh makes an interpreter that has it"
@@ -85,33 +80,3 @@ def _as_json(run: Run, folder: Path) -> dict[str, Any]:
             np.save(folder / file, samples)
             arguments[name] = {"audio": file, "sample_rate": rate}
     return asdict(run) | {"arguments": arguments}
-
-
-class GivenCodes:
-    """A generator that draws what it was given: teacher forcing, for one item."""
-
-    def __init__(self, codes: Ints) -> None:
-        self._codes = iter([*codes.ravel().tolist(), 0])  # the token after the last frame is never read
-
-    def multinomial(self, p: Array) -> Ids:
-        """p [1, V] -> [1], whatever p says."""
-        return np.array([next(self._codes)], dtype=np.int64)
-
-
-@dataclass(frozen=True)
-class TeacherForced:
-    """A backend that writes ``codes`` [frames, G], reading every activation on the way."""
-
-    backend: Backend
-    codes: Ints
-
-    def generate(self, requests: Sequence[Request], limits: Limits, generator: Generator) -> list[Ints]:
-        drawn = Limits(
-            replace(limits.talker, do_sample=True), replace(limits.subtalker, do_sample=True), len(self.codes) + 1
-        )
-        return self.backend.generate(requests, drawn, GivenCodes(self.codes))
-
-
-def teacher_forced(model: Qwen3TTSModel, codes: Ints) -> Qwen3TTSModel:
-    """``model`` with its choices taken away: any request for one text gives ``codes`` [frames, G]."""
-    return replace(model, backend=TeacherForced(model.backend, codes))
