@@ -231,7 +231,9 @@ def played(directory: Path) -> tuple[Qwen3TTSModel, dict[str, dict[str, np.ndarr
     for run in live.runs(model.config):
         with trace() if run.activations else trace("nothing") as t:
             (wave,), _, (codes,) = getattr(model, run.method)(**run.arguments, seed=run.seed, return_codes=True)
-        answers[run.name] = {**t, "codes.0": codes, "wav.0": wave}
+        # Choices are no output of an official module.
+        modules = {name: x for name, x in t.items() if not name.partition("@")[0].endswith((".scores", ".token"))}
+        answers[run.name] = {**modules, "codes.0": codes, "wav.0": wave}
     return model, answers
 
 
