@@ -63,7 +63,7 @@ def test_a_healthy_conversion(synthetic, tmp_path, capsys, model_format):
     convert(synthetic("tiny", "custom_voice"), tmp_path / "converted", model_format)
     status, sections = verify(tmp_path / "converted", capsys, "--official", sys.executable)
     assert status == (0 if model_format != "float16" else 1)  # this Python has no official package
-    expected = "does not run the official package" if model_format == "float16" else "does not read quantised weights"
+    expected = "does not have the official package" if model_format == "float16" else "does not read quantised weights"
     assert expected in json.dumps(sections["official package"])
 
 

@@ -63,7 +63,9 @@ def ask(python: str, checkpoint: Path, dtype: str, runs: Sequence[Run], folder: 
         raise RequestError(f"--official {python}: {e.strerror}; {SETUP}") from None
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise RequestError(f"--official {python} does not run the official package ({last}); {SETUP}")
+        if last.startswith(("ModuleNotFoundError", "ImportError")):
+            raise RequestError(f"--official {python} does not have the official package ({last}); {SETUP}")
+        raise RequestError(f"the official package gave up: {last}")
     answers = {run.name: Checkpoint.open(folder / f"{run.name}.safetensors") for run in runs}
     return Answers(
         {name: {key: stored.data for key, stored in tensors.items()} for name, tensors in answers.items()},

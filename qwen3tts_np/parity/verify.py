@@ -48,7 +48,7 @@ class Report:
 def judged(title: str, summary: str, problems: Iterable[str], **table: Any) -> Section:
     """A section that is OK if nothing is wrong."""
     found = list(problems)
-    return Section(title, WRONG if found else OK, f"{len(found)} problems" if found else summary, found, **table)
+    return Section(title, WRONG if found else OK, f"problems: {len(found)}" if found else summary, found, **table)
 
 
 def files_section(found: Description, fine_tuned: bool) -> Section:
