@@ -246,6 +246,8 @@ def main_tensor(output: Any) -> torch.Tensor:
 
 def plain(tensor: torch.Tensor) -> NDArray[Any]:
     """A copy without the batch axis (which comes second where the frames of a reference are looked up); int32 ids."""
+    if tensor.dtype == torch.bfloat16:  # NumPy has none
+        tensor = tensor.to(torch.float32)
     array = tensor.detach().numpy()
     if array.ndim > 1:
         array = array[:, 0] if array.shape[0] > 1 and array.shape[1] == 1 else array.squeeze(0)

@@ -33,9 +33,9 @@ def versions() -> dict[str, str]:
     return found | {"cpu": torch.backends.cpu.get_cpu_capability()}
 
 
-def load(directory: Path) -> Any:
-    """The model in float32 or, inside :func:`float64`, in float64."""
-    model = Qwen3TTSModel.from_pretrained(str(directory), device_map="cpu", dtype=torch.get_default_dtype())
+def load(directory: Path, dtype: torch.dtype | None = None) -> Any:
+    """The model in float32 or, inside :func:`float64`, in float64; outside also in another ``dtype``."""
+    model = Qwen3TTSModel.from_pretrained(str(directory), device_map="cpu", dtype=dtype or torch.get_default_dtype())
     if torch.get_default_dtype() == torch.float64:
         _recompute_rotary_frequencies(model)
     return model

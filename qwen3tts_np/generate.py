@@ -22,6 +22,7 @@ from .talker.generator import Generator
 from .talker.sampling import SamplingParameters, choose, talker_scores, warp
 from .talker.talker import Cache, new_cache, read, text_projection
 from .text.prompt import Prompt
+from .trace import record
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,8 @@ def write_frames(
         logits = np.stack([item.logits for item in items])  # [B, V]
         scores = talker_scores(logits, seen, step, c.codec_eos_token_id, limits.talker)
         code0 = choose(scores, limits.talker, generator)  # [B]
+        record("talker.scores", scores)
+        record("talker.token", code0)
         seen[np.arange(len(items)), code0] = True
         for item, code in zip(items, code0, strict=True):
             item.finished |= bool(code == c.codec_eos_token_id)
@@ -118,7 +121,11 @@ def _complete_frames(
         # A finished item keeps its place in the draw: in the official package it goes on drawing to the end.
         everyone = np.zeros((len(items), logits.shape[1]), logits.dtype)
         everyone[going] = logits
-        return choose(warp(everyone, s), s, generator)[going]
+        scores = warp(everyone, s)
+        tokens = choose(scores, s, generator)
+        record("talker.code_predictor.scores", scores)
+        record("talker.code_predictor.token", tokens)
+        return tokens[going]
 
     hidden = np.stack([item.hidden for item in items])[going]
     predictor = config.talker_config.code_predictor_config

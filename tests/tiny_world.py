@@ -32,6 +32,7 @@ MODELS: dict[str, tuple[Like, ModelType]] = {
 }
 MAX_NEW_TOKENS = 12
 BOOK = "It rained. The ferry came late, and nobody minded.\n\nIn the morning the sun was out again."
+REQUEST = {"method": "generate_custom_voice", "arguments": {"text": "Hello.", "speaker": "vivian"}, "seed": 1}
 PROGRAM = """#!/bin/sh
 PYTHONPATH={path} exec {python} -m qwen3tts_np "$@"
 """
@@ -55,6 +56,7 @@ def build(folder: Path, synthetic: Callable[..., Path]) -> None:
     soundfile.write(folder / "ada.wav", hum, 24000)
     soundfile.write(folder / "anything.wav", hum[:24000] / 2, 24000)
     np.save(folder / "ada.npy", np.arange(160).reshape(10, 16) % 128)
+    (folder / "request.json").write_text(json.dumps(REQUEST), encoding="utf-8")
     (folder / "book.txt").write_text(BOOK, encoding="utf-8")
     voice = VoiceClonePromptItem(None, np.ones(64, np.float32) / 8, True, False)
     voice.save(folder / "ada.safetensors")

@@ -1,6 +1,7 @@
 """The command line: ``qwen3tts-np COMMAND``. One file a command; it parses, calls the library and prints.
 
-Exit status: 0 all is well, 1 ``info`` found problems, 2 the request cannot be met (one line says why), 130 interrupted.
+Exit status: 0 all is well, 1 ``info``, ``verify``, ``fidelity`` or ``fixtures compare`` found problems, 2 the request
+cannot be met (one line says why), 130 interrupted.
 """
 
 from __future__ import annotations
@@ -25,11 +26,14 @@ from . import (
     decode,
     encode,
     explain,
+    fidelity,
+    fixtures,
     info,
     inspect,
     say,
     synth,
     trace,
+    verify,
     voice,
 )
 from .options import Formatter
@@ -96,8 +100,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {_version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     speech = (say, clone, voice, encode, decode)
-    models = (convert, info, inspect, explain, trace, compare_audio, bench, synth, completion)
-    for command in (*speech, *models):
+    models = (convert, info, inspect, verify, fidelity, bench, synth)
+    insides = (explain, trace, fixtures, compare_audio)
+    for command in (*speech, *models, *insides, completion):
         command.add_parser(commands)
     return parser
 

@@ -143,9 +143,13 @@ def downsample(x: Array, weight: Array) -> Array:
     return conv1d(pad_causal(x, weight.shape[2], DOWNSAMPLE_STRIDE, mode="edge"), weight, stride=DOWNSAMPLE_STRIDE)
 
 
-def split_rvq(x: Array, e: CodecEncoder) -> Ints:
-    """Code 0 from one quantiser, the others from a second one on the same x. x [H, T] -> codes [T, G]."""
+def split_rvq(x: Array, e: CodecEncoder, given: Ints | None = None) -> Ints:
+    """Code 0 from one quantiser, the others from a second one on the same x. x [H, T] -> codes [T, G].
+
+    ``given`` codes [T, G] are taken instead of the nearest.
+    """
     name, w = f"{NAME}.quantizer", e.weights
-    semantic = quantise(x, e.codebooks[:1], w.semantic.input_proj, f"{name}.semantic_residual_vector_quantizer")
-    acoustic = quantise(x, e.codebooks[1:], w.acoustic.input_proj, f"{name}.acoustic_residual_vector_quantizer")
+    first, rest = (None, None) if given is None else (given[:, :1], given[:, 1:])
+    semantic = quantise(x, e.codebooks[:1], w.semantic.input_proj, f"{name}.semantic_residual_vector_quantizer", first)
+    acoustic = quantise(x, e.codebooks[1:], w.acoustic.input_proj, f"{name}.acoustic_residual_vector_quantizer", rest)
     return np.concatenate([semantic, acoustic], axis=1)

@@ -28,15 +28,20 @@ def dequantise(codes: Ints, codebooks: Sequence[Array], output_proj: Array, name
     return x
 
 
-def quantise(x: Array, codebooks: Sequence[Array], input_proj: Array | None, name: str) -> Ints:
-    """Each codebook names its entry nearest to what the ones before it left over. x [H, T] -> codes [T, G']."""
+def quantise(
+    x: Array, codebooks: Sequence[Array], input_proj: Array | None, name: str, given: Ints | None = None
+) -> Ints:
+    """Each codebook names its entry nearest to what the ones before it left over. x [H, T] -> codes [T, G'].
+
+    ``given`` codes [T, G'] are taken instead: teacher forcing.
+    """
     if input_proj is not None:
         x = conv1d(x, input_proj)  # [E, T]
         record(f"{name}.input_proj", x)
     residual, codes = x.T, []  # [T, E]
     for i, entries in enumerate(codebooks):
         record(f"{name}.layers.{i}.residual", residual.T)
-        codes.append(nearest(residual, entries))  # [T]
+        codes.append(nearest(residual, entries) if given is None else given[:, i])  # [T]
         record(f"{name}.layers.{i}.codes", codes[-1])
         quantised = entries[codes[-1]]  # [T, E]
         record(f"{name}.layers.{i}.quantized", quantised.T)

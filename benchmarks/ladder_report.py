@@ -1,0 +1,150 @@
+"""The tables and plots of the precision ladder, as Markdown and SVG; no plotting package is needed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+Json = dict[str, Any]
+
+# rung -> how its line is drawn: grey level, dashes, marker. Nothing depends on colour.
+LINES = {
+    "official float64": ("#000", "1 4", "+"),
+    "float32": ("#000", "", "o"),
+    "official float32": ("#777", "6 3", "s"),
+    "bfloat16 weights": ("#777", "2 2", "x"),
+    "int8 weights": ("#444", "8 2 2 2", "^"),
+    "official bfloat16": ("#777", "", "d"),
+    "int4 weights": ("#000", "3 2", "*"),
+}
+STAGES = {
+    "prompt": "talker, prompt",
+    "frames": "talker, frames after it",
+    "predictor": "code predictor",
+}
+WIDTH, HEIGHT, LEFT, TOP, BOTTOM, GAP = 900, 420, 70, 40, 60, 26
+LEGEND = 150
+LOWEST, HIGHEST = -9, 0  # powers of ten; what is smaller lies on the axis
+
+
+def table(sizes: Mapping[str, Json]) -> str:
+    """README.md of golden/ladder."""
+    return "\n".join(_readme(sizes)) + "\n"
+
+
+def _readme(sizes: Mapping[str, Json]) -> Iterator[str]:
+    yield from INTRODUCTION.strip().splitlines()
+    for like, content in sizes.items():
+        yield from ["", f"## {like}", "", f"![relative RMS error along the depth, {like}]({like}.svg)", ""]
+        errors = content["errors"]
+        rungs = [rung for rung in LINES if rung in errors]
+        yield "| | " + " | ".join(rungs) + " |"
+        yield "|---|" + "--:|" * len(rungs)
+        for point in errors[rungs[0]]:
+            if point == "choices":
+                yield "| best codes that differ | " + " | ".join(f"{errors[r][point]:.0%}" for r in rungs) + " |"
+            else:
+                yield f"| {point} | " + " | ".join(f"{errors[r][point]:.1e}" for r in rungs) + " |"
+
+
+def plot(content: Json) -> str:
+    """One panel a stage, depth from left to right, the error on a logarithmic axis."""
+    return "\n".join(_svg(content)) + "\n"
+
+
+def _svg(content: Json) -> Iterator[str]:
+    errors = content["errors"]
+    rungs = [rung for rung in LINES if rung in errors]
+    names = {stage: [p for p in errors[rungs[0]] if p.startswith(f"{stage}, ")] for stage in STAGES}
+    unit = (WIDTH - LEFT - LEGEND - GAP * len(STAGES)) / sum(len(points) for points in names.values())
+    yield (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" '
+        f'font-size="11" fill="#000"><title>{content["about"]}</title><rect width="{WIDTH}" height="{HEIGHT}" '
+        'fill="#fff"/>'
+    )
+    yield f'<text transform="translate(16 {HEIGHT / 2}) rotate(-90)" text-anchor="middle">relative RMS error</text>'
+    left = float(LEFT)
+    for stage, title in STAGES.items():
+        right = left + unit * len(names[stage])
+        yield from _panel(left, right, title, [p.partition(", ")[2] for p in names[stage]], first=left == LEFT)
+        for rung in rungs:
+            xs = [left + unit * (i + 0.5) for i in range(len(names[stage]))]
+            yield from _line(rung, [(x, errors[rung][p]) for x, p in zip(xs, names[stage], strict=True)])
+        left = right + GAP
+    for i, rung in enumerate(reversed(rungs)):
+        y, x = TOP + 10 + 22 * i, WIDTH - LEGEND + 4
+        yield from _stroke(rung, [(x, y), (x + 34, y)])
+        yield _marker(rung, x + 17, y) + f'<text x="{x + 42}" y="{y + 4}">{rung}</text>'
+    yield "</svg>"
+
+
+def _panel(left: float, right: float, title: str, points: list[str], first: bool) -> Iterator[str]:
+    bottom = HEIGHT - BOTTOM
+    middle = (left + right) / 2
+    yield f'<text x="{middle:.0f}" y="{TOP - 14}" text-anchor="middle">{title}</text>'
+    yield f'<path d="M{left:.1f} {TOP}H{right:.1f}V{bottom}H{left:.1f}Z" fill="none" stroke="#000"/>'
+    for power in range(LOWEST, HIGHEST + 1):
+        y = _height(10.0**power)
+        yield f'<path d="M{left:.1f} {y:.1f}H{right:.1f}" stroke="#ddd"/>'
+        if first:
+            yield f'<text x="{left - 6:.0f}" y="{y + 4:.1f}" text-anchor="end">1e{power}</text>'
+    unit = (right - left) / len(points)
+    numbers = [i for i, p in enumerate(points) if p.startswith("layer ")]
+    for i, point in enumerate(points):
+        x, number = left + unit * (i + 0.5), point.removeprefix("layer ")
+        if point.startswith("layer ") and len(numbers) > 8 and int(number) % 9:
+            continue
+        yield (f'<text transform="translate({x + 4:.1f} {bottom + 6}) rotate(-90)" text-anchor="end">{number}</text>')
+    yield f'<text x="{middle:.0f}" y="{HEIGHT - 6}" text-anchor="middle">layer</text>'
+
+
+def _line(rung: str, values: list[tuple[float, float]]) -> Iterator[str]:
+    """Points of no error at all are below every axis: the line begins after them."""
+    spots = [(x, _height(value)) for x, value in values if value > 0]
+    if spots:
+        yield from _stroke(rung, spots)
+        yield "".join(_marker(rung, x, y) for x, y in spots[:: 3 if len(spots) > 10 else 1])
+
+
+def _height(value: float) -> float:
+    part = (math.log10(value) - LOWEST) / (HIGHEST - LOWEST)
+    return TOP + (1 - min(max(part, 0.0), 1.0)) * (HEIGHT - BOTTOM - TOP)
+
+
+def _stroke(rung: str, spots: list[tuple[float, float]]) -> Iterator[str]:
+    grey, dashes, _ = LINES[rung]
+    path = "L".join(f"{x:.1f} {y:.1f}" for x, y in spots)
+    yield f'<path d="M{path}" fill="none" stroke="{grey}" stroke-width="1.3" stroke-dasharray="{dashes}"/>'
+
+
+def _marker(rung: str, x: float, y: float) -> str:
+    grey, _, marker = LINES[rung]
+    strokes = {"+": "M-3 0H3M0-3V3", "x": "M-3-3L3 3M-3 3L3-3", "*": "M-3-3L3 3M-3 3L3-3M-4 0H4"}
+    shapes = {"s": "M-3-3H3V3H-3Z", "^": "M0-4L4 3H-4Z", "d": "M0-4L4 0 0 4-4 0Z"}
+    shapes["o"] = "M-3 0a3 3 0 1 0 6 0a3 3 0 1 0-6 0"
+    fill = "none" if marker in strokes else "#fff"
+    path = strokes.get(marker) or shapes[marker]
+    return f'<path transform="translate({x:.1f} {y:.1f})" d="{path}" fill="{fill}" stroke="{grey}"/>'
+
+
+INTRODUCTION = """
+# The precision ladder
+
+What error is normal. One request is read with the same given codes (teacher forcing) in every kind of arithmetic, and
+each is compared with our float64 run, layer by layer: `rms(x - x64) / rms(x64)`, over all positions of the prompt, all
+frames after it, or all 15 calls a frame of the code predictor. `layer n` is the residual stream after it.
+
+- `official float64`: the package with its casts to float32 taken out. What is left is the rotary table, which ours
+  keeps in float32 as the package does (see `rope_angles`); it is the error of that table alone, and grows with length.
+- `float32`: our NumPy path; `official float32` beside it. A port in float32 belongs here, within a few times of it.
+- `bfloat16 weights`: bfloat16 in the file, float32 in the arithmetic. The checkpoints are bfloat16 already, so nothing
+  is lost, and the numbers are those of float32.
+- `official bfloat16`: weights and activations, as the package runs on a GPU. It is four orders of magnitude above
+  float32: codes drawn in bfloat16 are not those of float32, and neither are a reference for the other.
+- `int8 weights`, `int4 weights`: groups of 32 with float16 scales (heads keep 8 bits), float32 activations.
+
+`best codes that differ` counts, over all choices of the run, how often the largest logit is another than in float64.
+The weights are synthetic, with logits closer together than trained ones: take the errors as a guide, and the codes
+that differ as a pessimistic one. Made by `benchmarks/ladder.py`; the official package by `golden/probe.py`.
+"""

@@ -1,0 +1,53 @@
+"""The known mistakes, in a table: the specific before the general (``diagnosis.py`` says how one is chosen)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..diagnosis import EXPLAINED, Cause, Context, Finding
+from ..fixture import Array
+from .attention import attention_variants
+from .layout import edges, heads_mixed, other_length, permuted, shifted, some_positions, transposed
+from .neighbours import addend, another_input, another_tensor, another_weight, bias, codebook_order, concatenation
+from .norm import norm_variants
+from .pointwise import activations, log_base, snakes
+from .rope import rope_variants
+from .sampling import repetition, suppressed
+from .scale import channel_offset, own_factors, rounded, scaled
+
+CAUSES: tuple[Cause, ...] = (
+    suppressed,
+    repetition,
+    codebook_order,
+    rope_variants,
+    attention_variants,
+    activations,
+    snakes,
+    log_base,
+    norm_variants,
+    bias,
+    another_tensor,
+    concatenation,
+    addend,
+    another_input,
+    another_weight,
+    scaled,
+    transposed,
+    heads_mixed,
+    permuted,
+    shifted,
+    other_length,
+    rounded,
+    own_factors,
+    channel_offset,
+    edges,
+    some_positions,
+)
+
+
+def diagnose(ours: Array, theirs: Array, context: Context) -> list[Finding]:
+    """Everything that explains the difference, the likeliest first; [] where nothing known does."""
+    with np.errstate(all="ignore"):
+        found = [f for cause in CAUSES if (f := cause(ours, theirs, context))]
+    # What leaves next to nothing is equally good; the sort keeps the order of the table.
+    return sorted(found, key=lambda f: max(f.left, EXPLAINED / 5))

@@ -1,0 +1,282 @@
+"""What a weight format costs: the same codes read by float32 weights and by quantised ones.
+
+Both models are fed one sequence of codes (teacher forcing), so every frame is judged by itself and not by where earlier
+differences have led. The quantised one runs on the NumPy path with the numbers of the compiled kernels: its matrices
+are what ``checkpoint/quantised.py`` stores, and what they are multiplied with is quantised in groups of 32 as well.
+
+Measured: how often the best code stays the best one (top-1); by how much the distribution a code is drawn from moves
+(Kullback-Leibler divergence of the quantised from the float32 one, nats, temperature 1); how far the hidden state after
+every layer is off (RMS of the difference / RMS).
+
+The limits stand in ``LIMITS``. They hold on the synthetic checkpoints, tiny and 0.6B, where they were measured. Why
+they should serve trained models too: the error of a matrix product relative to its result is that of its weights,
+whatever the width, and the residual stream adds up what the layers do, errors like values, so the relative error grows
+slowly with depth. Two things differ, in opposite directions. Trained weights have outliers, which cost the group of 32
+they stand in some of its levels. And trained logits are decided, the best code leading by nats, where the random logits
+of a synthetic model (standard deviation 3) are full of near ties. So top-1 is pessimistic here, and the error of the
+hidden state is optimistic: a trained model that breaks a limit of the hidden state deserves a look at that layer, and
+one that breaks top-1 should not be used in that format.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from qwen3tts_np_kernels.bfloat16 import round_ref
+from qwen3tts_np_kernels.pack import GROUP, quantise, quantise_groups_ref
+
+from ..backend import FORMATS, Reference
+from ..checkpoint.quantised import BITS, QuantisedTensor, pack_bits, stored_format
+from ..checkpoint.safetensors import Checkpoint
+from ..checkpoint.tensor import StoredTensor
+from ..config import ModelConfig
+from ..errors import RequestError
+from ..generate import Limits, Request
+from ..model import Qwen3TTSModel
+from ..ops import Array, Ints, softmax
+from ..speaker.encoder import speaker_embedding
+from ..talker.generator import Generator, TorchGenerator
+from ..talker.sampling import drop_control_tokens
+from ..trace import trace
+from ..voice import VoiceClonePromptItem
+from .forced import ForcedBackend, check_codes
+
+TEXT = "The ferry leaves the harbour at half past nine, and if the wind turns we will wait here."
+SEEDS = 8  # that are tried: random weights end the speech when they like
+WATCHED = (
+    "talker.codec_head",
+    "talker.code_predictor.lm_head.*",
+    *(f"{part}.model.layers.{n}" for part in ("talker", "talker.code_predictor") for n in ("[0-9]", "[0-9][0-9]")),
+)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What a format may cost."""
+
+    top1: float  # at least, of talker and code predictor each
+    divergence: float  # mean, nats
+    hidden: float  # of every layer
+
+
+LIMITS = {
+    "float32": Limit(1.0, 1e-9, 1e-6),
+    "bfloat16": Limit(0.98, 1e-3, 1e-2),
+    "float16": Limit(0.98, 1e-4, 2e-3),
+    "int8": Limit(0.90, 0.01, 0.05),
+    "int6": Limit(0.80, 0.05, 0.12),
+    "int5": Limit(0.70, 0.15, 0.25),
+    "int4": Limit(0.50, 0.5, 0.45),
+}
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Two sets of logits for the same positions."""
+
+    top1: float  # share of positions with the same best code
+    divergence: float  # mean over positions, nats
+    worst: float  # greatest divergence
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """One format against float32."""
+
+    format: str
+    frames: int
+    talker: Agreement
+    code_predictor: Agreement
+    hidden: dict[str, float]  # layer -> relative error of what it gives, over all positions
+
+    @property
+    def problems(self) -> list[str]:
+        """What is beyond ``LIMITS``; [] if all is well."""
+        limit, found = LIMITS[self.format], []
+        for name, agreement in (("talker", self.talker), ("code predictor", self.code_predictor)):
+            if agreement.top1 < limit.top1:
+                found.append(f"{name}: the best code is the same in {agreement.top1:.1%}, limit {limit.top1:.0%}")
+            if agreement.divergence > limit.divergence:
+                found.append(f"{name}: divergence {agreement.divergence:.3g} nats, limit {limit.divergence:g}")
+        worst = max(self.hidden, key=self.hidden.__getitem__)
+        if self.hidden[worst] > limit.hidden:
+            found.append(f"{worst}: hidden state off by {self.hidden[worst]:.2%}, limit {limit.hidden:.0%}")
+        return found
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "limits": asdict(LIMITS[self.format]), "problems": self.problems}
+
+
+def fidelity(
+    path: Path, formats: Sequence[str], codes: Ints | None = None, frames: int = 24, seed: int = 0
+) -> list[Fidelity]:
+    """Measure each of ``formats`` on the checkpoint ``path``, one after the other.
+
+    ``codes`` [frames, G] are read if given, else what float32 weights say to a text of our own, from ``seed`` on.
+    RequestError for a checkpoint that is quantised already.
+    """
+    for name in formats:
+        if name not in FORMATS:
+            raise RequestError(f"format {name!r} must be one of {', '.join(FORMATS)}")
+    checkpoint = Checkpoint.open(path)
+    if any(isinstance(tensor, QuantisedTensor) for tensor in checkpoint.values()):
+        raise RequestError(f"{path} is quantised already: measure the checkpoint it was made from")
+    model = Qwen3TTSModel.from_pretrained(path, backend="reference")
+    c, single = model.config, np.dtype(np.float32)
+    request, limits = _request(model, frames)
+    if codes is None:
+        codes = _own_codes(model, request, limits, seed)
+    check_codes(codes, c.talker_config.num_code_groups, c.talker_config.code_predictor_config.vocab_size)
+    if not len(codes):
+        raise RequestError("there are no codes to read: give a file with at least one frame")
+    exact = _read(model.backend, c, request, limits, codes)
+    del model  # its float32 weights: the next model needs the room
+    found = []
+    for name in formats:
+        backend = Reference.load(InFormat(checkpoint, name), c, single, None)
+        found.append(_compared(name, c, codes, exact, _read(backend, c, request, limits, codes)))
+    return found
+
+
+def _own_codes(model: Qwen3TTSModel, request: Request, limits: Limits, seed: int) -> Ints:
+    """The first of a few seeds that fills the frames asked for, or the longest."""
+    longest: Ints = np.zeros((0, model.config.talker_config.num_code_groups), np.int64)
+    for attempt in range(seed, seed + SEEDS):
+        (codes,) = model.backend.generate([request], limits, TorchGenerator(attempt))
+        longest = max(longest, codes, key=len)
+        if len(longest) == limits.max_new_tokens - 1:
+            break
+    return longest
+
+
+def _read(backend: Any, c: ModelConfig, request: Request, limits: Limits, codes: Ints) -> dict[str, Array]:
+    """Logits and hidden states of a model that reads ``codes``."""
+    forced = ForcedBackend(backend, codes, c.talker_config.codec_eos_token_id)
+    with trace(*WATCHED) as t:
+        forced.generate([request], limits, TorchGenerator(0))
+    return t
+
+
+def _compared(
+    name: str, c: ModelConfig, codes: Ints, exact: Mapping[str, Array], rough: Mapping[str, Array]
+) -> Fidelity:
+    talker = c.talker_config
+
+    def logits(of: Mapping[str, Array]) -> tuple[Array, Array]:
+        first = np.concatenate([of[f"talker.codec_head@{t}"] for t in range(len(codes))])
+        heads = (f"talker.code_predictor.lm_head.{g}@{t}" for t in range(len(codes)) for g in range(codes.shape[1] - 1))
+        return drop_control_tokens(first, talker.codec_eos_token_id), np.concatenate([of[head] for head in heads])
+
+    agreements = [_agreement(p, q) for p, q in zip(logits(exact), logits(rough), strict=True)]
+    return Fidelity(name, len(codes), agreements[0], agreements[1], dict(_hidden_errors(exact, rough)))
+
+
+def _agreement(exact: Array, rough: Array) -> Agreement:
+    """Logits [n, V] of both."""
+    p, q = softmax(exact.astype(np.float64)), softmax(rough.astype(np.float64))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        divergence = np.where(p > 0, p * np.log(p / q), 0.0).sum(axis=1)
+    same = exact.argmax(axis=1) == rough.argmax(axis=1)
+    return Agreement(float(same.mean()), float(divergence.mean()), float(divergence.max()))
+
+
+def _hidden_errors(exact: Mapping[str, Array], rough: Mapping[str, Array]) -> Iterator[tuple[str, float]]:
+    layers = dict.fromkeys(name.partition("@")[0] for name in exact if ".layers." in name)
+    calls = {layer: [name for name in exact if name.partition("@")[0] == layer] for layer in layers}
+    for layer, names in calls.items():
+        off = sum(float(np.sum((exact[n].astype(np.float64) - rough[n]) ** 2)) for n in names)
+        yield layer, (off / sum(float(np.sum(exact[n].astype(np.float64) ** 2)) for n in names)) ** 0.5
+
+
+# --- a checkpoint as it would be in another format ---
+
+
+class IntegerMatrix(np.ndarray[Any, np.dtype[Any]]):
+    """A matrix of whole numbers times scales, as the kernels multiply by it: the other side is quantised first."""
+
+    def __rmatmul__(self, x: Any) -> Any:
+        """x @ self: x [T, inputs] in groups of 32, as in ``qwen3tts_np_kernels.pack.linear_ref``."""
+        rows = np.asarray(x).reshape(-1, self.shape[0])
+        levels, scales = quantise_groups_ref(rows)
+        y = (levels * np.repeat(scales, GROUP, axis=1)[:, : rows.shape[1]]).astype(rows.dtype) @ np.asarray(self)
+        return y.reshape(*np.shape(x)[:-1], self.shape[1])
+
+
+@dataclass(frozen=True)
+class _Integers(StoredTensor):
+    quantised: QuantisedTensor
+
+    def widen(self, dtype: np.dtype[Any]) -> Array:
+        return self.quantised.widen(dtype).view(IntegerMatrix)
+
+
+class InFormat(Checkpoint):
+    """A checkpoint whose tensors are what ``convert`` would write, worked out as they are asked for."""
+
+    def __init__(self, source: Checkpoint, model_format: str) -> None:
+        super().__init__(source.path, dict(source), source.metadata)
+        self._format = model_format
+
+    def __getitem__(self, name: str) -> StoredTensor:
+        tensor = super().__getitem__(name)
+        small = stored_format(name, self._format)
+        if small is not None and not tensor.shape[1] % 8:
+            weights = tensor.data if tensor.dtype == "BF16" else tensor.widen(np.dtype(np.float32))
+            levels, scales = quantise(weights, BITS[small])
+            stored = QuantisedTensor(name, small.upper(), pack_bits(levels, BITS[small]), scales)
+            return _Integers(name, tensor.dtype, tensor.data, stored)
+        if self._format == "bfloat16" and tensor.dtype != "BF16":
+            return StoredTensor(name, "BF16", round_ref(tensor.widen(np.dtype(np.float32))))
+        if self._format == "float16" and tensor.dtype != "F16":
+            return StoredTensor(name, "F16", tensor.widen(np.dtype(np.float32)).astype(np.float16))
+        return tensor
+
+
+# --- what is said ---
+
+
+class _Captured(Exception):
+    """The request has been made."""
+
+
+class _Capture:
+    """A backend that keeps the request it is given and writes nothing."""
+
+    def generate(self, requests: Sequence[Request], limits: Limits, generator: Generator) -> list[Ints]:
+        self.request, self.limits = requests[0], limits
+        raise _Captured
+
+
+def _request(model: Qwen3TTSModel, frames: int) -> tuple[Request, Limits]:
+    """A text of our own in a voice that the model has, or one made of a tone."""
+    capture = _Capture()
+    listening = replace(model, backend=capture)
+    kind, tokens = model.config.tts_model_type, frames + 1
+    try:
+        if kind == "custom_voice":
+            listening.generate_custom_voice(TEXT, model.get_supported_speakers()[0], max_new_tokens=tokens)
+        elif kind == "voice_design":
+            listening.generate_voice_design(TEXT, "A calm, low voice.", max_new_tokens=tokens)
+        else:
+            listening.generate_voice_clone(TEXT, voice_clone_prompt=[_tone(model)], max_new_tokens=tokens)
+    except _Captured:
+        return capture.request, capture.limits
+    raise AssertionError("a call of the model made no request")
+
+
+def _tone(model: Qwen3TTSModel) -> VoiceClonePromptItem:
+    """A voice made of two seconds of a hum with overtones: like a vowel, for models that have no voice of their own."""
+    c = model.config.speaker_encoder_config
+    assert c is not None and model.speaker_encoder is not None
+    t = np.arange(2 * c.sample_rate) / c.sample_rate
+    phase = 2 * np.pi * (120 * t + 2 * np.sin(2 * np.pi * 5 * t))
+    overtones = itertools.takewhile(lambda n: 120 * n < 4000, itertools.count(1))
+    hum = sum(np.sin(n * phase) * np.exp(-((120 * n - 600) ** 2) / 8e5) for n in overtones)
+    wave = (0.1 * np.asarray(hum)).astype(np.float32)
+    embedding = speaker_embedding(wave, model.speaker_encoder, c)
+    return VoiceClonePromptItem(None, embedding, True, False, None, model.fingerprint)

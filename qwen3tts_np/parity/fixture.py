@@ -1,0 +1,191 @@
+"""A fixture on disk: tensors in the order of execution, what each should be, and what went in.
+
+A folder as in ``golden/cases`` (golden/README.md, "Format of a case"): ``case.json`` and ``expected.safetensors``, and
+``inputs.safetensors`` where there are inputs. Two further ways to store the same: a folder of ``.npy`` files, and one
+raw little-endian file whose offsets case.json states, for readers without any library. What another implementation
+hands back may be any of these, or a bare ``.safetensors`` file or folder of ``.npy`` files.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save
+
+from ..checkpoint.safetensors import Checkpoint
+from ..checkpoint.writer import new_directory
+from ..errors import RequestError
+
+Array = NDArray[Any]
+Json = dict[str, Any]
+FORMATS = ("safetensors", "npy", "raw")
+MANIFEST = "case.json"
+_FLOATS = ("F64", "F32", "F16", "BF16")
+
+
+@dataclass(frozen=True)
+class Fixture:
+    """Named tensors, and the manifest where there is one."""
+
+    path: Path
+    tensors: Mapping[str, Array]  # in the order of execution where there is a manifest
+    manifest: Json = field(default_factory=dict)
+    inputs: Mapping[str, Array] = field(default_factory=dict)
+
+    def atol(self, name: str) -> float | None:
+        """The tolerance of a tensor, 0 for integers, None where none is known."""
+        if self.tensors[name].dtype.kind in "iub":
+            return 0.0
+        table = self.manifest.get("tensors", {})
+        entry = table.get(name, {})
+        source = entry.get("same_as", name).removesuffix(".T")
+        value = table.get(source, {}).get("atol")
+        return None if value is None else float(value)
+
+    def checked(self, name: str) -> bool:
+        """Whether the tensor is there to be compared; ranks are there to be read."""
+        return bool(self.manifest.get("tensors", {}).get(name, {}).get("check", True))
+
+
+def write_fixture(target: Path, manifest: Json, inputs: Mapping[str, Array], tensors: Mapping[str, Array]) -> None:
+    """Write a folder that must not exist, or be empty; ``manifest["storage"]`` is one of ``FORMATS``."""
+    with new_directory(target) as folder:
+        if inputs:
+            (folder / "inputs.safetensors").write_bytes(_safetensors(inputs))
+        if manifest["storage"] == "safetensors":
+            (folder / "expected.safetensors").write_bytes(_safetensors(tensors))
+        elif manifest["storage"] == "npy":
+            (folder / "expected").mkdir()
+            for name, tensor in tensors.items():
+                np.save(folder / "expected" / f"{name}.npy", _little(tensor))
+        else:
+            _write_raw(folder / "expected.bin", manifest, tensors)
+        (folder / MANIFEST).write_text(dump(manifest), encoding="utf-8", newline="\n")
+
+
+def read_fixture(path: Path) -> Fixture:
+    """Read whatever ``path`` is. RequestError if it is nothing of the kind."""
+    try:
+        if (path / MANIFEST).is_file():
+            return _read_case(path)
+        if path.suffix == ".safetensors" and path.is_file():
+            return Fixture(path, _read_safetensors(path))
+        arrays = sorted(path.glob("*.npy"))
+        if arrays:
+            return Fixture(path, {p.name.removesuffix(".npy"): np.load(p) for p in arrays})
+    except (OSError, ValueError, KeyError) as e:
+        raise RequestError(f"{path} cannot be read as a fixture: {e}") from None
+    raise RequestError(
+        f"{path} is not a fixture: give a folder with {MANIFEST}, a folder of .npy files or .safetensors"
+    )
+
+
+def _read_case(path: Path) -> Fixture:
+    manifest: Json = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    table: dict[str, Json] = manifest["tensors"]
+    storage = manifest.get("storage", "safetensors")
+    stored: Mapping[str, Array]
+    if storage == "npy":
+        stored = {name: np.load(path / "expected" / f"{name}.npy") for name in table}
+    elif storage == "raw":
+        stored = _read_raw(path / "expected.bin", table)
+    else:
+        stored = _read_safetensors(path / "expected.safetensors")
+    inputs = path / "inputs.safetensors"
+    tensors = {name: _resolved(name, entry, stored) for name, entry in table.items()}
+    return Fixture(path, tensors, manifest, _read_safetensors(inputs) if inputs.exists() else {})
+
+
+def _resolved(name: str, entry: Json, stored: Mapping[str, Array]) -> Array:
+    """A tensor of a case, where a content that has several names is stored once."""
+    same = entry.get("same_as", name)
+    value = stored[same.removesuffix(".T")]
+    return (value.T if same.endswith(".T") else value).reshape(entry["shape"])
+
+
+def _read_safetensors(path: Path) -> dict[str, Array]:
+    """bfloat16 comes as float32, which holds it exactly."""
+    found = Checkpoint.open(path)
+    single = np.dtype(np.float32)
+    return {n: t.widen(single) if t.dtype == "BF16" else np.array(t.data) for n, t in found.items()}
+
+
+def _safetensors(tensors: Mapping[str, Array]) -> bytes:
+    return save({name: _little(tensor) for name, tensor in tensors.items()})
+
+
+def _write_raw(path: Path, manifest: Json, tensors: Mapping[str, Array]) -> None:
+    at = 0
+    with path.open("wb") as file:
+        for name, tensor in tensors.items():
+            data = _little(tensor).tobytes()
+            manifest["tensors"][name] |= {"offset": at, "bytes": len(data)}
+            file.write(data)
+            at += len(data)
+
+
+def _read_raw(path: Path, table: Mapping[str, Json]) -> dict[str, Array]:
+    data = path.read_bytes()
+    found = {}
+    for name, entry in table.items():
+        count = math.prod(entry["shape"])
+        kind = np.dtype(entry["dtype"]).newbyteorder("<")
+        found[name] = np.frombuffer(data, kind, count, entry["offset"]).reshape(entry["shape"])
+    return found
+
+
+def _little(tensor: Array) -> Array:
+    return np.ascontiguousarray(tensor, dtype=tensor.dtype.newbyteorder("<")).reshape(tensor.shape)
+
+
+def dump(manifest: Json) -> str:
+    """JSON in which every entry of a table has a line of its own, as in golden/cases."""
+    parts = []
+    for key, value in manifest.items():
+        text = json.dumps(value, ensure_ascii=False)
+        if isinstance(value, dict) and value and all(isinstance(v, dict | list) for v in value.values()):
+            rows = (f"  {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in value.items())
+            text = "{\n" + ",\n".join(rows) + "\n }"
+        parts.append(f" {json.dumps(key)}: {text}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def renamed(theirs: Fixture, names: Mapping[str, str], ours: Iterable[str]) -> dict[str, Array]:
+    """Their tensors under our names.
+
+    ``names`` maps their name to ours, ``*`` in both for what stands in its place; a name that is not mentioned keeps,
+    and one without ``@n`` is the first call.
+    """
+    known = set(ours)
+    found = {}
+    for name, tensor in theirs.tensors.items():
+        mapped = next((to for to in (_mapped(name, a, b) for a, b in names.items()) if to is not None), name)
+        found[mapped if mapped in known or f"{mapped}@0" not in known else f"{mapped}@0"] = tensor
+    return found
+
+
+def _mapped(name: str, pattern: str, target: str) -> str | None:
+    """``target`` with its stars filled in from ``name``, or None where ``pattern`` does not fit."""
+    rest, stars = name, []
+    pieces = pattern.split("*")
+    if not rest.startswith(pieces[0]):
+        return None
+    rest = rest[len(pieces[0]) :]
+    for i, piece in enumerate(pieces[1:], start=1):
+        end = rest.rfind(piece) if i == len(pieces) - 1 else rest.find(piece)
+        if end < 0 or (i == len(pieces) - 1 and end + len(piece) != len(rest)):
+            return None
+        stars.append(rest[:end])
+        rest = rest[end + len(piece) :]
+    if rest:
+        return None
+    for star in stars:
+        target = target.replace("*", star, 1)
+    return target

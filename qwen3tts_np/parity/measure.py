@@ -1,0 +1,82 @@
+"""How far one tensor is from another."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import RequestError
+from .fixture import Array
+
+
+@dataclass(frozen=True)
+class Error:
+    """The difference of two tensors of one shape, ``ours`` being what it should be."""
+
+    greatest: float  # |difference|
+    at: tuple[int, ...]  # where
+    ours: float  # the values there
+    theirs: float
+    relative: float  # greatest |difference| / greatest |ours|
+    rms: float  # root mean square of the difference / that of ours
+    cosine: float
+    snr: float  # dB, 20 log10(1 / rms); infinite where they are equal
+
+
+def same_shape(theirs: Array, ours: Array) -> Array | None:
+    """``theirs`` in the shape of ``ours``, if only axes of length 1 or a split axis (heads) differ, else None."""
+    if theirs.shape == ours.shape:
+        return theirs
+    bare = [[n for n in a.shape if n != 1] for a in (theirs, ours)]
+    if theirs.size != ours.size or (len(bare[0]) == len(bare[1]) and bare[0] != bare[1]):
+        return None
+    return theirs.reshape(ours.shape)
+
+
+def difference(a: Array, b: Array) -> Array:
+    """a - b in float64; 0 where both are the same infinity, infinite where only one is finite."""
+    wide_a, wide_b = a.astype(np.float64), b.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        found = np.where(wide_a == wide_b, 0.0, wide_a - wide_b)
+    return np.nan_to_num(found, nan=np.inf, posinf=np.inf, neginf=-np.inf)
+
+
+def measure(theirs: Array, ours: Array) -> Error:
+    """Both of one shape, not empty."""
+    error = difference(theirs, ours)
+    at = np.unravel_index(int(np.abs(error).argmax()), error.shape)
+    finite = np.isfinite(ours) & np.isfinite(theirs)
+    a, b = theirs[finite].astype(np.float64), ours[finite].astype(np.float64)
+    power, peak = _dot(b, b), float(np.abs(b).max(initial=0))
+    rms = math.inf if not np.isfinite(error).all() else math.sqrt(float(np.sum(error * error)) / max(power, 1e-300))
+    norms = math.sqrt(_dot(a, a) * power)
+    greatest = float(np.abs(error[at]))
+    return Error(
+        greatest,
+        tuple(map(int, at)),
+        float(ours[at]),
+        float(theirs[at]),
+        greatest / peak if peak else (math.inf if greatest else 0.0),
+        rms,
+        _dot(a, b) / norms if norms else float(greatest == 0),
+        -20 * math.log10(rms) if rms else math.inf,
+    )
+
+
+def _dot(a: Array, b: Array) -> float:
+    """Not BLAS, which wakes its threads for a thousand small tensors."""
+    return float(np.einsum("i,i", a, b))
+
+
+def outside(theirs: Array, ours: Array, atol: float) -> bool:
+    """Whether any value is off by more than ``atol``."""
+    return bool((np.abs(difference(theirs, ours)) > atol).any())
+
+
+def require_numbers(name: str, tensor: Array) -> Array:
+    """``tensor`` if it holds numbers, else RequestError."""
+    if tensor.dtype.kind not in "fiub":
+        raise RequestError(f"{name} is {tensor.dtype}, expected numbers")
+    return tensor

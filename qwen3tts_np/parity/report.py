@@ -1,0 +1,115 @@
+"""A comparison for people and for programs: text, JSON, Markdown, one HTML file."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from html import escape
+from itertools import groupby
+from typing import Any
+
+from .compare import Comparison, Row
+from .plot import error_plot, part_of
+
+AROUND = 15  # tensors before and after the first wrong one in the Markdown table
+COLUMNS = ("tensor", "shape", "status", "max", "tolerance", "relative", "RMS", "cosine", "SNR dB")
+STYLE = """body{font:14px/1.5 sans-serif;margin:2em auto;max-width:1000px;padding:0 1em}
+table{border-collapse:collapse;font-size:12px}td,th{padding:2px 8px;text-align:right;border-bottom:1px solid #eee}
+td:first-child,th:first-child{text-align:left;font-family:monospace}
+tr.differs,tr.shape{background:#fbe9e7}tr.first{outline:2px solid #c0392b}svg{max-width:100%}"""
+
+
+def verdict(c: Comparison) -> str:
+    """One line."""
+    first, wrong = c.first, sum(row.wrong for row in c.rows)
+    if first is None:
+        return f"{len(c.compared)} tensors compared, all within their tolerances"
+    return f"{wrong} of {len(c.compared)} tensors compared are off, the first of them {first.name}"
+
+
+def as_text(c: Comparison) -> str:
+    """What the command prints."""
+    return "\n".join([verdict(c), *_about_first(c), *_about_names(c)])
+
+
+def as_json(c: Comparison) -> str:
+    """Everything; null where a number is infinite."""
+    return json.dumps(_finite(c.as_json()), indent=1, ensure_ascii=False) + "\n"
+
+
+def as_markdown(c: Comparison) -> str:
+    """Verdict, what it looks like, a summary of every part, and the tensors around the first wrong one."""
+    lines = [f"# {c.theirs} against {c.ours}", "", verdict(c) + ".", "", *_about_first(c), *_about_names(c), ""]
+    lines += _table(("part", "tensors", "off", "worst RMS", "worst relative"), _parts(c))
+    place = c.compared.index(c.first) if c.first else 0
+    shown = c.compared[max(0, place - AROUND) : place + AROUND + 1]
+    lines += ["", *_table(COLUMNS, (_cells(row) for row in shown))]
+    return "\n".join(lines) + "\n"
+
+
+def as_html(c: Comparison) -> str:
+    """One file with the plot and all tensors."""
+    title = escape(f"{c.theirs} against {c.ours}")
+    lines = [f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{STYLE}</style>"]
+    lines += [f"<h1>{title}</h1><p>{escape(verdict(c))}.</p>"]
+    lines += [f"<p>{escape(line)}</p>" for line in (*_about_first(c), *_about_names(c))]
+    lines += [error_plot(c.rows, "relative error of every tensor")]
+    lines += ["<table><tr>", *(f"<th>{column}</th>" for column in COLUMNS), "</tr>"]
+    for row in c.compared:
+        kind = f"{row.status}{' first' if row is c.first else ''}"
+        lines.append(f'<tr class="{kind}">' + "".join(f"<td>{escape(cell)}</td>" for cell in _cells(row)) + "</tr>")
+    return "\n".join([*lines, "</table></html>"]) + "\n"
+
+
+def _about_first(c: Comparison) -> Iterable[str]:
+    first = c.first
+    if first is None:
+        return
+    if first.error:
+        e = first.error
+        yield f"  worst at {list(e.at)}: {e.theirs:.9g}, expected {e.ours:.9g} within {first.atol:.2g}"
+        yield f"  relative {e.relative:.3g}, RMS {e.rms:.3g}, cosine {e.cosine:.6f}, SNR {e.snr:.1f} dB"
+    else:
+        yield f"  its shape is {list(first.theirs)}, expected {list(first.shape)}"
+    for finding in c.findings:
+        left = f" (leaves {finding.left:.1%} of the difference)" if finding.left >= 0.001 else ""
+        yield f"  looks like: {finding.cause}: {finding.message}{left}"
+    if not c.findings:
+        yield "  looks like nothing known: see golden/README.md for what this tensor is made of"
+
+
+def _about_names(c: Comparison) -> Iterable[str]:
+    missing = [row.name for row in c.rows if row.status == "missing"]
+    for names, what in ((missing, "not there"), (c.unknown, "unknown and not compared")):
+        if names:
+            yield f"  {len(names)} {what}: {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}"
+
+
+def _parts(c: Comparison) -> Iterable[tuple[str, ...]]:
+    for part, found in groupby(sorted(c.compared, key=lambda r: part_of(r.name)), key=lambda r: part_of(r.name)):
+        rows = list(found)
+        errors = [row.error for row in rows if row.error]
+        rms, relative = (max((getattr(e, what) for e in errors), default=math.inf) for what in ("rms", "relative"))
+        yield part, str(len(rows)), str(sum(row.wrong for row in rows)), f"{rms:.2g}", f"{relative:.2g}"
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    shape, e = "x".join(map(str, row.shape)), row.error
+    if e is None:
+        return (row.name, shape, f"shape {'x'.join(map(str, row.theirs))}", *[""] * (len(COLUMNS) - 3))
+    numbers = (f"{e.greatest:.2g}", f"{row.atol:.2g}", f"{e.relative:.2g}", f"{e.rms:.2g}", f"{e.cosine:.6f}")
+    return (row.name, shape, row.status, *numbers, f"{e.snr:.1f}" if math.isfinite(e.snr) else "")
+
+
+def _table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
+    head = list(columns)
+    return [f"| {' | '.join(r)} |" for r in (head, ["---"] * len(head), *rows)]
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
