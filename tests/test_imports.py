@@ -1,6 +1,6 @@
 """Imports go one way: a room may use the rooms below it, never those above or beside it.
 
-cli -> audit | parity -> model -> generate -> talker | codec | speaker | text -> checkpoint, config, ... -> kernels -> NumPy
+cli -> audit | parity -> model -> generate -> talker | codec | speaker | text -> checkpoint, ... -> kernels -> NumPy
 """
 
 from __future__ import annotations

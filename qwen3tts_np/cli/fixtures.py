@@ -20,8 +20,8 @@ from .options import add_cache_dir, add_checkpoint, checkpoint, new_parser
 
 EXPORT = (
     "qwen3tts-np fixtures export Qwen/Qwen3-TTS-12Hz-0.6B-CustomVoice request.json fixture",
-    "qwen3tts-np fixtures export Qwen/Qwen3-TTS-12Hz-0.6B-CustomVoice request.json norms --tensors '*norm' --format npy",
-    "qwen3tts-np fixtures export Qwen/Qwen3-TTS-12Hz-0.6B-CustomVoice request.json step --step code_predictor --group 3",
+    "qwen3tts-np fixtures export Qwen/Qwen3-TTS-12Hz-0.6B-CustomVoice request.json norms --tensors '*norm'",
+    "qwen3tts-np fixtures export Qwen/Qwen3-TTS-12Hz-0.6B-CustomVoice request.json step --step code_predictor",
 )
 COMPARE = (
     "qwen3tts-np fixtures compare fixture norms",
@@ -52,7 +52,7 @@ def _add_export(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         description="Run a request on the NumPy path and write its activations, results and tolerances. A request is "
         'a file such as {"method": "generate_custom_voice", "arguments": {"text": "Hello.", "speaker": "vivian"}, '
         '"seed": 1}. Methods are generate_custom_voice, generate_voice_design, generate_voice_clone, encode, decode and '
-        'speaker_embedding; clips are {"audio": "clip.wav"} and codes {"codes": "codes.npy"}, next to the request. A '
+        'speaker_embedding; clips are {"audio": "clip.wav"} and codes {"codes": "codes.npy"}, beside the file. A '
         "golden case.json is a request too.",
     )
     add_checkpoint(parser)

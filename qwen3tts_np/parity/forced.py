@@ -5,7 +5,7 @@ The model need not know: a generator whose draws are the given codes makes it wr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from ..backend import Backend, Compiled
 from ..codec.encoder import NAME as ENCODER
 from ..codec.encoder import CodecEncoder
+from ..config import ModelConfig
 from ..errors import RequestError
 from ..generate import Limits, Request
 from ..model import Qwen3TTSModel
 from ..ops import Array, Ints
+from ..talker.frame import Frame
 from ..talker.generator import Generator
 from ..talker.sampling import SamplingParameters
 
@@ -37,16 +39,17 @@ class GivenCodes:
 
 
 @dataclass(frozen=True)
-class ForcedBackend:
+class ForcedBackend(Backend):
     """A backend that writes the codes [frames, G] it was given."""
 
+    config: ModelConfig
     backend: Backend
     codes: Ints
     last: int
 
-    def generate(self, requests: Sequence[Request], limits: Limits, generator: Generator) -> list[Ints]:
+    def frames(self, requests: Sequence[Request], limits: Limits, generator: Generator) -> Iterator[Frame]:
         limits = Limits(_drawn(limits.talker), _drawn(limits.subtalker), max_new_tokens=len(self.codes) + 1)
-        return _reference(self.backend).generate(requests, limits, GivenCodes(self.codes, self.last))
+        return _reference(self.backend).frames(requests, limits, GivenCodes(self.codes, self.last))
 
 
 def forced(model: Qwen3TTSModel, codes: Ints, last: int | None = None) -> Qwen3TTSModel:
@@ -56,7 +59,8 @@ def forced(model: Qwen3TTSModel, codes: Ints, last: int | None = None) -> Qwen3T
     """
     c = model.config.talker_config
     check_codes(codes, c.num_code_groups, c.code_predictor_config.vocab_size)
-    return replace(model, backend=ForcedBackend(model.backend, codes, c.codec_eos_token_id if last is None else last))
+    last = c.codec_eos_token_id if last is None else last
+    return replace(model, backend=ForcedBackend(model.config, model.backend, codes, last))
 
 
 def check_codes(codes: Ints, groups: int, size: int) -> None:
