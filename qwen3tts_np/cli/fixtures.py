@@ -113,6 +113,8 @@ def run_compare(args: argparse.Namespace) -> int:
     if not args.times > 0:
         raise RequestError(f"--times {args.times} must be above 0")
     names = read_json(args.names) if args.names else {}
+    if not all(isinstance(ours, str) for ours in names.values()):
+        raise RequestError(f"{args.names} must be an object of names: theirs to ours")
     weights = weights_of(args.model) if args.model else None
     found = compare(read_fixture(args.ours), read_fixture(args.theirs), names, weights, args.times)
     writers: dict[str, Callable[[Comparison], str]] = {
