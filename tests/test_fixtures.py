@@ -19,7 +19,7 @@ from qwen3tts_np import Qwen3TTSModel, RequestError, cli, ops
 from qwen3tts_np.audio import write_audio
 from qwen3tts_np.codec.decoder import DILATIONS, snake
 from qwen3tts_np.mlp import mlp
-from qwen3tts_np.parity.causes import CAUSES
+from qwen3tts_np.parity.causes import CAUSES, PLACES
 from qwen3tts_np.parity.compare import Comparison, compare
 from qwen3tts_np.parity.export import export
 from qwen3tts_np.parity.fixture import Fixture, read_fixture, renamed
@@ -527,6 +527,6 @@ def test_export_on_the_command_line(model: Path, tmp_path: Path, capsys: Any) ->
 
 
 def test_every_cause_says_what_it_is() -> None:
-    names = [cause.__name__ for cause in CAUSES]
+    names = [cause.__name__ for cause in (*CAUSES, *PLACES)]
     assert len(set(names)) == len(names)
-    assert all(cause.__doc__ for cause in CAUSES)
+    assert all(cause.__doc__ for cause in (*CAUSES, *PLACES))
