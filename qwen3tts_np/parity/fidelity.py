@@ -18,9 +18,9 @@ whatever the width, so the first layers should look alike. Further up random wei
 errors on undiminished, and their logits (standard deviation 3, independent) are full of near ties, so that with int4
 most best codes change; the logits of a trained model are decided, and its best code leads by nats. One thing is worse
 in trained weights: outliers, which cost the group of 32 they stand in some of its levels. So a trained model is
-expected well within these limits; none was measured here. One that breaks the limit of the hidden state has a layer with outliers, which the table of
-layers shows; one that breaks top-1 or divergence should not be used in that format; and top-1 of int4 against that of
-int8 on the same checkpoint says more than the limit.
+expected well within these limits; none was measured here. One that breaks the limit of the hidden state has a layer
+with outliers, which the table of layers shows; one that breaks top-1 or divergence should not be used in that format;
+and top-1 of int4 against that of int8 on the same checkpoint says more than the limit.
 """
 
 from __future__ import annotations
