@@ -32,13 +32,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from qwen3tts_np_kernels.bfloat16 import round_ref
-from qwen3tts_np_kernels.pack import GROUP, quantise, quantise_groups_ref
 
 from ..backend import FORMATS, Reference
-from ..checkpoint.quantised import BITS, QuantisedTensor, pack_bits, stored_format
+from ..checkpoint.quantised import QuantisedTensor
 from ..checkpoint.safetensors import Checkpoint
-from ..checkpoint.tensor import StoredTensor
 from ..config import ModelConfig
 from ..errors import RequestError
 from ..generate import Limits, Request
@@ -50,6 +47,7 @@ from ..talker.sampling import drop_control_tokens
 from ..trace import trace
 from ..voice import VoiceClonePromptItem
 from .forced import ForcedBackend, check_codes
+from .in_format import InFormat
 
 TEXT = "The ferry leaves the harbour at half past nine, and if the wind turns we will wait here."
 SEEDS = 8  # that are tried: random weights end the speech when they like
@@ -203,50 +201,6 @@ def _hidden_errors(exact: Mapping[str, Array], rough: Mapping[str, Array]) -> It
     for layer, names in calls.items():
         off = sum(float(np.sum((exact[n].astype(np.float64) - rough[n]) ** 2)) for n in names)
         yield layer, (off / sum(float(np.sum(exact[n].astype(np.float64) ** 2)) for n in names)) ** 0.5
-
-
-# --- a checkpoint as it would be in another format ---
-
-
-class IntegerMatrix(np.ndarray[Any, np.dtype[Any]]):
-    """A matrix of whole numbers times scales, as the kernels multiply by it: the other side is quantised first."""
-
-    def __rmatmul__(self, x: Any) -> Any:
-        """x @ self: x [T, inputs] in groups of 32, as in ``qwen3tts_np_kernels.pack.linear_ref``."""
-        rows = np.asarray(x).reshape(-1, self.shape[0])
-        levels, scales = quantise_groups_ref(rows)
-        y = (levels * np.repeat(scales, GROUP, axis=1)[:, : rows.shape[1]]).astype(rows.dtype) @ np.asarray(self)
-        return y.reshape(*np.shape(x)[:-1], self.shape[1])
-
-
-@dataclass(frozen=True)
-class _Integers(StoredTensor):
-    quantised: QuantisedTensor
-
-    def widen(self, dtype: np.dtype[Any]) -> Array:
-        return self.quantised.widen(dtype).view(IntegerMatrix)
-
-
-class InFormat(Checkpoint):
-    """A checkpoint whose tensors are what ``convert`` would write, worked out as they are asked for."""
-
-    def __init__(self, source: Checkpoint, model_format: str) -> None:
-        super().__init__(source.path, dict(source), source.metadata)
-        self._format = model_format
-
-    def __getitem__(self, name: str) -> StoredTensor:
-        tensor = super().__getitem__(name)
-        small = stored_format(name, self._format)
-        if small is not None and not tensor.shape[1] % 8:
-            weights = tensor.data if tensor.dtype == "BF16" else tensor.widen(np.dtype(np.float32))
-            levels, scales = quantise(weights, BITS[small])
-            stored = QuantisedTensor(name, small.upper(), pack_bits(levels, BITS[small]), scales)
-            return _Integers(name, tensor.dtype, tensor.data, stored)
-        if self._format == "bfloat16" and tensor.dtype != "BF16":
-            return StoredTensor(name, "BF16", round_ref(tensor.widen(np.dtype(np.float32))))
-        if self._format == "float16" and tensor.dtype != "F16":
-            return StoredTensor(name, "F16", tensor.widen(np.dtype(np.float32)).astype(np.float16))
-        return tensor
 
 
 # --- what is said ---
