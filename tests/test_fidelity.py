@@ -14,7 +14,8 @@ from qwen3tts_np import RequestError, cli
 from qwen3tts_np.checkpoint.convert import convert
 from qwen3tts_np.checkpoint.safetensors import Checkpoint
 from qwen3tts_np.parity import fidelity as module
-from qwen3tts_np.parity.fidelity import LIMITS, InFormat, IntegerMatrix, fidelity
+from qwen3tts_np.parity.fidelity import LIMITS, fidelity
+from qwen3tts_np.parity.in_format import InFormat, IntegerMatrix
 
 FORMATS = ["float32", "bfloat16", "float16", "int8", "int6", "int5", "int4"]
 MATRIX = "talker.model.layers.0.mlp.up_proj.weight"

@@ -19,7 +19,7 @@ from qwen3tts_np import Qwen3TTSModel, RequestError, cli, ops
 from qwen3tts_np.audio import write_audio
 from qwen3tts_np.codec.decoder import DILATIONS, snake
 from qwen3tts_np.mlp import mlp
-from qwen3tts_np.parity.causes import CAUSES
+from qwen3tts_np.parity.causes import CAUSES, PLACES
 from qwen3tts_np.parity.compare import Comparison, compare
 from qwen3tts_np.parity.export import export
 from qwen3tts_np.parity.fixture import Fixture, read_fixture, renamed
@@ -159,6 +159,33 @@ def test_what_is_no_request_is_refused(content: dict[str, Any], message: str, tm
     path.write_text(json.dumps(content))
     with pytest.raises(RequestError, match=message):
         read_request(path)
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "message"),
+    [
+        ("generate_custom_voice", {"speaker": "vivian"}, "missing a required argument: 'text'"),
+        ("generate_custom_voice", {"text": "a", "speaker": "vivian", "speed": 2}, "there is no argument 'speed'"),
+        ("encode", {"audio": "x"}, "encode: "),
+        ("decode", {"codes": 3}, "decode takes the argument 'audio_codes' alone"),
+        ("generate_voice_design", {"text": "a", "instruct": "b"}, "needs a voice_design model"),
+    ],
+)
+def test_arguments_that_a_call_does_not_take_are_refused(
+    method: str, arguments: dict[str, Any], message: str, model: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(RequestError, match=message):
+        export(model, read_request(request_file(tmp_path, method, arguments)), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_voice_design(synthetic: Any, tmp_path: Path) -> None:
+    arguments = {"text": "Hello", "instruct": "Calm.", "language": "german", "max_new_tokens": 2, **GREEDY}
+    request = read_request(request_file(tmp_path, "generate_voice_design", arguments))
+    export(synthetic("tiny-1.7b", "voice_design"), request, tmp_path / "out", ("talker.model.inputs_embeds",))
+    found = read_fixture(tmp_path / "out").tensors
+    assert "instruct_ids.0" in found
+    assert "talker.model.inputs_embeds@0" in found
 
 
 # --- teacher forcing ---
@@ -500,6 +527,6 @@ def test_export_on_the_command_line(model: Path, tmp_path: Path, capsys: Any) ->
 
 
 def test_every_cause_says_what_it_is() -> None:
-    names = [cause.__name__ for cause in CAUSES]
+    names = [cause.__name__ for cause in (*CAUSES, *PLACES)]
     assert len(set(names)) == len(names)
-    assert all(cause.__doc__ for cause in CAUSES)
+    assert all(cause.__doc__ for cause in (*CAUSES, *PLACES))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -63,8 +63,13 @@ def listening_model(path: str | Path) -> Qwen3TTSModel:
 
 def heard(model: Qwen3TTSModel, request: SpeechRequest) -> Request:
     """What ``model`` hands to its backend for ``request``: the prompt itself, not another account of it."""
+    return listen(model, lambda listening: perform(listening, request))[0]
+
+
+def listen(model: Qwen3TTSModel, call: Callable[[Qwen3TTSModel], object]) -> tuple[Request, Limits]:
+    """What ``model`` hands to its backend in ``call``, which generates something with it."""
     try:
-        perform(replace(model, backend=Listener(model.config)), request)
+        call(replace(model, backend=Listener(model.config)))
     except _Heard as e:
-        return e.request
+        return e.request, e.limits
     raise AssertionError("a request always reaches the backend")

@@ -51,8 +51,8 @@ def _add_export(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="write the tensors of a request",
         description="Run a request on the NumPy path and write its activations, results and tolerances. A request is "
         'a file such as {"method": "generate_custom_voice", "arguments": {"text": "Hello.", "speaker": "vivian"}, '
-        '"seed": 1}. Methods are generate_custom_voice, generate_voice_design, generate_voice_clone, encode, decode and '
-        'speaker_embedding; clips are {"audio": "clip.wav"} and codes {"codes": "codes.npy"}, beside the file. A '
+        '"seed": 1}. Methods are generate_custom_voice, generate_voice_design, generate_voice_clone, encode, decode '
+        'and speaker_embedding; clips are {"audio": "clip.wav"} and codes {"codes": "codes.npy"}, beside the file. A '
         "golden case.json is a request too.",
     )
     add_checkpoint(parser)
@@ -115,6 +115,8 @@ def run_compare(args: argparse.Namespace) -> int:
     if not args.times > 0:
         raise RequestError(f"--times {args.times} must be above 0")
     names = read_json(args.names) if args.names else {}
+    if not all(isinstance(ours, str) for ours in names.values()):
+        raise RequestError(f"{args.names} must be an object of names: theirs to ours")
     weights = weights_of(checkpoint(args)) if args.model else None
     found = compare(read_fixture(args.ours), read_fixture(args.theirs), names, weights, args.times)
     writers: dict[str, Callable[[Comparison], str]] = {

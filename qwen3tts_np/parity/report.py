@@ -40,7 +40,8 @@ def as_json(c: Comparison) -> str:
 
 def as_markdown(c: Comparison) -> str:
     """Verdict, what it looks like, a summary of every part, and the tensors around the first wrong one."""
-    lines = [f"# {c.theirs} against {c.ours}", "", verdict(c) + ".", "", *_about_first(c), *_about_names(c), ""]
+    lines = [f"# {c.theirs} against {c.ours}", "", verdict(c) + ".", ""]
+    lines += [f"- {line.strip()}" for line in (*_about_first(c), *_about_names(c))] + [""]
     lines += _table(("part", "tensors", "off", "worst RMS", "worst relative"), _parts(c))
     place = c.compared.index(c.first) if c.first else 0
     shown = c.compared[max(0, place - AROUND) : place + AROUND + 1]
@@ -53,7 +54,7 @@ def as_html(c: Comparison) -> str:
     title = escape(f"{c.theirs} against {c.ours}")
     lines = [f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{STYLE}</style>"]
     lines += [f"<h1>{title}</h1><p>{escape(verdict(c))}.</p>"]
-    lines += [f"<p>{escape(line)}</p>" for line in (*_about_first(c), *_about_names(c))]
+    lines += [f"<p>{escape(line.strip())}</p>" for line in (*_about_first(c), *_about_names(c))]
     lines += [error_plot(c.rows, "relative error of every tensor")]
     lines += ["<table><tr>", *(f"<th>{column}</th>" for column in COLUMNS), "</tr>"]
     for row in c.compared:
@@ -73,7 +74,7 @@ def _about_first(c: Comparison) -> Iterable[str]:
     else:
         yield f"  its shape is {list(first.theirs)}, expected {list(first.shape)}"
     for finding in c.findings:
-        left = f" (leaves {finding.left:.1%} of the difference)" if finding.left >= 0.001 else ""
+        left = f" (leaves {finding.left:.1%} of the difference)" if 0.001 <= finding.left < 1 else ""
         yield f"  looks like: {finding.cause}: {finding.message}{left}"
     if not c.findings:
         yield "  looks like nothing known: see golden/README.md for what this tensor is made of"

@@ -12,6 +12,7 @@ the request or, as in golden cases, by the name of a tensor of ``inputs.safetens
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -136,6 +137,7 @@ def perform(model: Qwen3TTSModel, request: FixtureRequest, patterns: tuple[str, 
 
     Without patterns every activation is kept.
     """
+    _check_arguments(model, request)
     wanted = (*patterns, *HEADS, *RESIDUALS) if patterns else ()
     with trace(*wanted) as activations:
         before: dict[str, Array] = {}
@@ -149,6 +151,20 @@ def perform(model: Qwen3TTSModel, request: FixtureRequest, patterns: tuple[str, 
             before, after = _ids(model, request), _speak(model, request, activations)
     kept = {name: value for name, value in activations.items() if _fits(name.rpartition("@")[0], patterns)}
     return {name: _plain(value) for name, value in {**before, **kept, **after}.items()}
+
+
+def _check_arguments(model: Qwen3TTSModel, request: FixtureRequest) -> None:
+    """RequestError for arguments that the call does not take, or lacks."""
+    needs = {"decode": "audio_codes", "speaker_embedding": "audio"}.get(request.method)
+    given = request.call["arguments"]
+    if needs is not None and list(given) != [needs]:
+        raise RequestError(f"{request.method} takes the argument {needs!r} alone, not {sorted(given)}")
+    if needs is None:
+        call = getattr(model.speech_tokenizer if request.method == "encode" else model, request.method)
+        try:
+            inspect.signature(call).bind(**given)
+        except TypeError as e:
+            raise RequestError(f"{request.method}: {e}") from None
 
 
 def _fits(name: str, patterns: tuple[str, ...]) -> bool:

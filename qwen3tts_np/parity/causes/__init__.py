@@ -40,14 +40,16 @@ CAUSES: tuple[Cause, ...] = (
     rounded,
     own_factors,
     channel_offset,
-    edges,
-    some_positions,
 )
+# Where the difference lies, for one that no cause explains.
+PLACES: tuple[Cause, ...] = (edges, some_positions)
 
 
 def diagnose(ours: Array, theirs: Array, context: Context) -> list[Finding]:
-    """Everything that explains the difference, the likeliest first; [] where nothing known does."""
+    """Everything that explains the difference, the likeliest first; else where it lies; [] where nothing is known."""
     with np.errstate(all="ignore"):
         found = [f for cause in CAUSES if (f := cause(ours, theirs, context))]
+    if not found:
+        return [f for place in PLACES if (f := place(ours, theirs, context))][:1]
     # What leaves next to nothing is equally good; the sort keeps the order of the table.
     return sorted(found, key=lambda f: max(f.left, EXPLAINED / 5))

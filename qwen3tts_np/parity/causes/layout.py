@@ -133,7 +133,7 @@ def edges(ours: Array, theirs: Array, context: Context) -> Finding | None:
             where = " and ".join(
                 text for count, text in ((before, f"the first {before}"), (after, f"the last {after}")) if count
             )
-            return Finding("edges", f"only {where} of {n} along axis {axis} differ: padding with something else", 0.04)
+            return Finding("edges", f"only {where} of {n} along axis {axis} differ: padding with something else", 1.0)
     return None
 
 
@@ -143,7 +143,7 @@ def some_positions(ours: Array, theirs: Array, context: Context) -> Finding | No
         wrong = np.flatnonzero(off)
         if 0 < len(wrong) < len(off):
             shown = f"{wrong[:8].tolist()}{' ...' if len(wrong) > 8 else ''}"
-            return Finding("some positions", f"only {len(wrong)} of {len(off)} along axis {axis} differ: {shown}", 0.05)
+            return Finding("some positions", f"only {len(wrong)} of {len(off)} along axis {axis} differ: {shown}", 1.0)
     return None
 
 
