@@ -33,7 +33,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = new_parser(
         commands,
         "fixtures",
-        (EXPORT[0], COMPARE[0]),
+        (EXPORT[0], "qwen3tts-np fixtures compare --help"),
         help="tensors for other implementations, and where theirs differ",
         description="Write what the model computes for a request, tensor by tensor, and compare such tensors with "
         "those of another implementation.",
