@@ -15,6 +15,7 @@ from qwen3tts_np.backend import Reference
 from qwen3tts_np.checkpoint.tables import Conv
 from qwen3tts_np.codec import decoder
 from qwen3tts_np.codec.conv import causal_conv
+from qwen3tts_np.codec.past import Past
 from qwen3tts_np.ops import Array
 from qwen3tts_np.speaker.encoder import conv_same, speaker_encoder
 from qwen3tts_np.speaker.mel import log_mel
@@ -124,7 +125,7 @@ def codebook(s: Stage, codes: Array, sums: Array, usage: Array) -> Array:
 
 def pre_transformer(s: Stage, x: Array) -> Array:
     d = s.model.speech_tokenizer.decoder
-    return decoder.pre_transformer(x, d.weights.pre_transformer, d.config, "")
+    return decoder.pre_transformer(x, d.weights.pre_transformer, d.config, Past(), "")
 
 
 def decode(s: Stage, codes: Array) -> Array:

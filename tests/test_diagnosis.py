@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 from qwen3tts_np_kernels.bfloat16 import round_ref, widen_ref
 
-import qwen3tts_np.codec.conv as codec_conv
 import qwen3tts_np.codec.decoder as decoder
 import qwen3tts_np.codec.encoder as encoder
 import qwen3tts_np.codec.transformer as codec_transformer
@@ -170,8 +169,8 @@ def before_the_final_norm(to: pytest.MonkeyPatch) -> None:
 
 def no_pad_after_the_text(to: pytest.MonkeyPatch) -> None:
     def read_frame(item: Any, frame: Any) -> None:
-        position = len(item.frames)
-        item.frames.append(frame)
+        position = item._frames
+        item._frames += 1
         x = generate.embed_frame(frame, item._w)
         if position < len(item._trailing) - 1:
             x = x + item._trailing[position]
@@ -196,7 +195,7 @@ def without_residual(right: Any, x: Any, w: Any, rope: Any, cache: Any, c: Any, 
     return x
 
 
-def trimmed_on_the_left(right: Any, x: Any, w: Any, stride: int, name: str) -> Any:
+def trimmed_on_the_left(right: Any, x: Any, w: Any, stride: int, past: Any, name: str) -> Any:
     y = ops.conv_transpose1d(x, w.weight, w.bias, stride)
     record(f"{name}.conv", y)
     y = y[:, y.shape[1] - x.shape[1] * stride :]
@@ -204,11 +203,10 @@ def trimmed_on_the_left(right: Any, x: Any, w: Any, stride: int, name: str) -> A
     return y
 
 
-def padded_on_both_sides(
-    right: Any, x: Any, taps: int, stride: int = 1, dilation: int = 1, mode: Any = "constant"
-) -> Any:
-    before, after = (taps - 1) * dilation + 1 - stride, -x.shape[1] % stride
-    return np.pad(x, ((0, 0), (before - before // 2, after + before // 2)), mode=mode)
+def padded_on_both_sides(right: Any, x: Any, w: Any, past: Any, name: str, dilation: int = 1) -> Any:
+    padding = (w.weight.shape[2] - 1) * dilation
+    x = np.pad(x, ((0, 0), (padding - padding // 2, padding // 2)))
+    return ops.conv1d(x, w.weight, w.bias, dilation=dilation)
 
 
 def zeros_for_reflection(right: Any, x: Any, w: Any, dilation: int, name: str) -> Any:
@@ -269,7 +267,17 @@ def interleaved_rows(w: Any) -> Any:
 def undivided(model: Qwen3TTSModel) -> Qwen3TTSModel:
     w = model.speech_tokenizer.decoder.weights
     books = tuple(b.embedding_sum for b in (*w.rvq_first.codebooks, *w.rvq_rest.codebooks))
-    return weights_of_path(model, "speech_tokenizer.decoder.codebooks", lambda _: books)
+    return with_codebooks(model, books)
+
+
+def with_codebooks_one_off(model: Qwen3TTSModel) -> Qwen3TTSModel:
+    return with_codebooks(model, rolled(model.speech_tokenizer.decoder.codebooks))
+
+
+def with_codebooks(model: Qwen3TTSModel, books: tuple[Any, ...]) -> Qwen3TTSModel:
+    model = weights_of_path(model, "speech_tokenizer.decoder", dataclasses.replace)
+    vars(model.speech_tokenizer.decoder)["codebooks"] = books  # where a cached property keeps its value
+    return model
 
 
 def bfloat16(x: Any) -> Any:
@@ -379,11 +387,11 @@ TRAPS = [
     Trap("codes in reverse", "decode", f"{DECODER}.quantizer.rvq_first.vq.layers.0.quantized@0", "codebook order",
          instead((decoder, "split_rvq"), by=lambda right, codes, d: right(codes[:, ::-1], d))),
     Trap("codebooks one off", "decode", f"{DECODER}.quantizer.rvq_first.vq.layers.0.quantized@0", "codebook order",
-         model=weight("speech_tokenizer.decoder.codebooks", rolled)),
+         model=with_codebooks_one_off),
     Trap("convolutions padded on both sides", "decode", f"{DECODER}.pre_conv@0", "shifted",
-         instead((codec_conv, "pad_causal"), by=padded_on_both_sides)),
+         instead((decoder, "next_conv"), by=padded_on_both_sides)),
     Trap("transposed convolutions cut on the left", "decode", f"{DECODER}.decoder.1.block.1@0", "shifted",
-         instead((decoder, "causal_conv_transpose"), by=trimmed_on_the_left)),
+         instead((decoder, "next_conv_transpose"), by=trimmed_on_the_left)),
     Trap("no LayerScale", "decode", f"{DECODER}.pre_transformer.layers.0.self_attn_layer_scale@0", "another tensor",
          model=weight("speech_tokenizer.decoder.weights.pre_transformer.layers.0.self_attn_layer_scale", np.ones_like)),
     Trap("tanh GELU", "decode", f"{DECODER}.upsample.0.1.act@0", "activation",

@@ -13,6 +13,7 @@ import tiny_world
 
 from qwen3tts_np import cli
 from qwen3tts_np.checkpoint.published import MODELS
+from qwen3tts_np.cli.completion import tree
 
 README = (tiny_world.ROOT / "README.md").read_text(encoding="utf-8")
 SETS_UP = [line.strip() for line in re.findall(r"^ {4}(\S.*)$", README, re.M) if line.startswith("pip ")]
@@ -43,9 +44,8 @@ def test_the_commands_run_as_printed_one_after_the_other(world):
     assert len(SHELL) > 10
     for line in SHELL:
         tiny_world.run(line, world)
-    for (
-        file
-    ) in "speech.wav ada.safetensors anything.mp3 voice.safetensors book.flac book.srt book.mp3 heard.wav".split():
+    written = "speech.wav ada.safetensors anything.mp3 voice.safetensors book.flac book.srt book.mp3 heard.wav"
+    for file in written.split():
         assert (world / file).stat().st_size > 0, file
 
 
@@ -64,8 +64,12 @@ def test_every_other_command_is_a_longer_check_or_among_those(world):
     """What stands in backticks and looks like a command."""
     programs = r"qwen3tts-np|source|pytest|python|golden/setup\S*|\.venv-official\S*|ffmpeg"
     inline = [code for code in re.findall(r"`([^`\n]+)`", README) if re.match(rf"({programs})( |$)", code)]
-    here = [code for code in inline if code.startswith(("qwen3tts-np ", "source ")) and "MODEL" not in code]
-    assert set(inline) - set(here) - {"qwen3tts-np bench MODEL", "python"} <= LONGER.keys()
+    ours = [code for code in inline if code.startswith(("qwen3tts-np ", "source "))]
+    forms = [code for code in ours if re.search(r"\b[A-Z]{3,}\b", code) or code.endswith(" A B")]  # MODEL is any
+    commands = {" ".join(command.words) for command in tree(cli._parser())}
+    assert {code.split()[1] for code in forms} <= commands
+    here = [code for code in ours if code not in forms]
+    assert set(inline) - set(ours) - {"python"} <= LONGER.keys()
     for code in here:
         tiny_world.run(code, world)
     for needed in LONGER.values():
