@@ -118,6 +118,14 @@ class Training:
         return self.state / f"{self.name}.state.pt"
 
 
+def latest(state: Path, name: str) -> dict[str, torch.Tensor]:
+    """The weights that a training ended with, or those of its last state while it runs."""
+    finished = state / f"{name}.pt"
+    if finished.exists():
+        return torch.load(finished, map_location="cpu")
+    return torch.load(state / f"{name}.state.pt", map_location="cpu")["model"]
+
+
 def write(content: Any, path: Path) -> None:
     """All of it or nothing."""
     part = path.with_suffix(".part")

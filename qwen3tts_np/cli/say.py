@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from typing import Any
 
+from .. import demo
 from ..errors import RequestError
 from ..model import Speech
 from ..voice import VoiceClonePromptItem
@@ -19,7 +21,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="speak a text",
         description="Speak a text with a custom-voice model (--speaker), a voice-design model (--instruct) or a base "
         "model (--voice). A text of more than a few sentences is spoken in pieces: it may be a book, and run again "
-        "after an interruption the command goes on where it was.",
+        "after an interruption the command goes on where it was. Without a model a demo voice speaks, which knows about "
+        "a hundred words.",
     )
     add_model(parser)
     add_text(parser)
@@ -31,7 +34,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(args: argparse.Namespace) -> None:
-    text = read_text(args)
+    text = demo_text(args) if args.text is None and args.file is None and demo.is_meant(args.model) else read_text(args)
     voice = VoiceClonePromptItem.load(args.voice) if args.voice else None
     model = load_model(args)
     kind = model.config.tts_model_type
@@ -54,3 +57,13 @@ def run(args: argparse.Namespace) -> None:
         speak_long(model, text, args, {**how, **sampling(args)})
     else:
         save_speech(speak(text, **how, **sampling(args)), args.output)
+
+
+def demo_text(args: argparse.Namespace) -> str:
+    """``say TEXT``: make it a request to the demo voice, which only reads its own words."""
+    args.model, args.text = demo.CHECKPOINT, str(args.model)
+    text = demo.readable(read_text(args))
+    if args.language == "auto":
+        args.language = "english"
+    print(f"qwen3tts-np say: {demo.notice()}", file=sys.stderr)
+    return text
