@@ -30,7 +30,7 @@ def vocabulary() -> frozenset[str]:
 
 
 def is_meant(only: str | Path) -> bool:
-    """Whether the only argument of ``say`` is a text, for the demo voice, and not a model whose text comes by a pipe."""
+    """Whether the only argument of ``say`` is a text for the demo voice, and not a model whose text comes by a pipe."""
     name = Path(only).as_posix()
     return not (Path(only).is_dir() or repository(name) or "/" in name or name.startswith("Qwen3-TTS"))
 

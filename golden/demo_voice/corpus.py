@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,7 @@ class Speaker:
 def cut(samples: NDArray[np.float32], words: list[tuple[int, int]]) -> list[NDArray[np.float32]]:
     """At the beginnings of words, where it is silent."""
     edges = [0, *(sample for _, sample in words[1:]), len(samples)]
-    return [samples[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [samples[a:b] for a, b in pairwise(edges)]
 
 
 def on_grid(word: NDArray[np.float32]) -> NDArray[np.float32]:

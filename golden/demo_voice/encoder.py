@@ -11,7 +11,6 @@ from codec import Clips, fill_codebooks, initialise, official_codec
 from torch.nn import functional as F
 from training import Losses, Schedule, Training
 
-
 CLIPS = 4
 FRAMES = 16
 CONTEXT = 2  # frames that are not judged where a clip begins in the middle of a sentence

@@ -201,7 +201,7 @@ class Lesson:
         """Code 0 of held-out sentences with the true past, in both layouts."""
         found = []
         for streaming in (False, True):
-            rows = [self._row(self.held_out, i, streaming, True) for i in range(0, 60)]
+            rows = [self._row(self.held_out, i, streaming, True) for i in range(60)]
             losses = self._losses(self._collate(rows), training=False)
             found.append(", ".join(f"{name} {value:.3f}" for name, value in losses.items() if name != "loss"))
         return " | streaming: ".join(found)

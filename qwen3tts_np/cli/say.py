@@ -21,8 +21,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="speak a text",
         description="Speak a text with a custom-voice model (--speaker), a voice-design model (--instruct) or a base "
         "model (--voice). A text of more than a few sentences is spoken in pieces: it may be a book, and run again "
-        "after an interruption the command goes on where it was. Without a model a demo voice speaks, which knows about "
-        "a hundred words.",
+        "after an interruption the command goes on where it was. Without a model a demo voice speaks, which knows "
+        "about a hundred words.",
     )
     add_model(parser)
     add_text(parser)
