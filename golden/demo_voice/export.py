@@ -16,13 +16,13 @@ from training import latest
 
 
 def export(state: Path, directory: Path) -> None:
-    """Weights as far as they are trained: talker in bfloat16, codec in float32, as released."""
+    """Weights as far as they are trained, in bfloat16: the codec too, which released models have in float32."""
     shutil.rmtree(directory, ignore_errors=True)
     write_files(directory)
     (directory / "words.txt").write_text("\n".join(VOCABULARY) + "\n", encoding="utf-8", newline="\n")
     weights = official_talker(directory)
     weights.talker.load_state_dict(latest(state, "talker"))
-    talker = {f"talker.{name}": tensor.to(torch.bfloat16) for name, tensor in weights.talker.state_dict().items()}
+    talker = {f"talker.{name}": tensor for name, tensor in weights.talker.state_dict().items()}
     codec = official_codec()
     codec.decoder.load_state_dict(latest(state, "decoder"))
     codec.encoder.load_state_dict(latest(state, "encoder"))
@@ -38,6 +38,6 @@ def official_talker(directory: Path) -> Any:
 
 
 def write(tensors: dict[str, torch.Tensor], path: Path) -> None:
-    kept = {name: tensor.contiguous() for name, tensor in sorted(tensors.items())}
+    kept = {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in sorted(tensors.items())}
     save_file(kept, path, metadata={"format": "pt"})
     path.chmod(0o644)  # the library makes files that only their owner can read

@@ -60,22 +60,23 @@ class Corpus:
 
 
 def prepare(state: Path) -> None:
-    """Writes held_out.npz, speech.npz, codebooks.pt and codes.npz into ``state``; what is there stays."""
-    files = [state / name for name in ("held_out.npz", "speech.npz", "codebooks.pt", "codes.npz")]
-    if all(file.exists() for file in files):
+    """Writes codebooks.pt, held_out.npz, speech.npz and codes.npz into ``state``, unless the last is there.
+
+    All or nothing: the noise in espeak-ng's consonants depends on what it has said before.
+    """
+    if (state / "codes.npz").exists():
         return
     torch.set_num_threads(1)  # the order of sums decides near ties
     speaker = Speaker(state / "espeak")
     held_out = grammar.held_out(HELD_OUT, SEED)
     forbidden = set(held_out)
     requests = [(grammar.training_text(i, forbidden, SEED), i // 2 % len(VOICES)) for i in range(WITH_CODES)]
-    if not files[2].exists():
-        codebooks = fit(torch.cat([patches for patches, _ in spoken(speaker, requests[:WITH_WAVES])]), SEED)
-        codebooks.save(files[2])
-    codebooks = Codebooks.load(files[2])
-    record(speaker, [(text, i % len(VOICES)) for i, text in enumerate(held_out)], codebooks, True).save(files[0])
-    record(speaker, requests[:WITH_WAVES], codebooks, True).save(files[1])
-    record(speaker, requests, codebooks, False).save(files[3])
+    codebooks = fit(torch.cat([patches for patches, _ in spoken(speaker, requests[:WITH_WAVES])]), SEED)
+    codebooks.save(state / "codebooks.pt")
+    scored = [(text, i % len(VOICES)) for i, text in enumerate(held_out)]
+    record(speaker, scored, codebooks, keep=True).save(state / "held_out.npz")
+    record(speaker, requests[:WITH_WAVES], codebooks, keep=True).save(state / "speech.npz")
+    record(speaker, requests, codebooks, keep=False).save(state / "codes.npz")
 
 
 def spoken(speaker: Speaker, requests: list[tuple[str, int]]) -> Iterator[tuple[torch.Tensor, list]]:

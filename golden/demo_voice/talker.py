@@ -19,7 +19,8 @@ BATCH = 32
 NEIGHBOURS = 4  # batches' worth of utterances of similar length that a batch is drawn from
 STREAMING = 0.4  # share of the streaming layout
 NO_LANGUAGE = 0.2  # share of prompts without a language
-WRONG_HISTORY = (0.02, 0.06)  # share of random codes among those already spoken: code 0, the others
+RANDOM_CODES = 0.03  # share of random codes among those already spoken
+OTHER_FRAMES = 0.5  # share of frames already spoken whose codes 1 to 15 are those of another frame with this code 0
 PREDICTED_FRAMES = 0.2  # share of frames that the code predictor learns from
 READING_LAYER = 1  # its first head is taught to look at the word that is being spoken
 WEIGHTS = {"code0": 1.0, "others": 0.5, "reading": 0.5}
@@ -101,6 +102,31 @@ def collate(rows: list[Row], eos: int, pad: int, device: str) -> Batch:
     return Batch(*(torch.from_numpy(array).to(device) for array in arrays))
 
 
+class Alike:
+    """Frames by their code 0.
+
+    espeak-ng says a word nearly the same way every time, so 16 true codes tell exactly where in which sentence a frame
+    comes from. A talker that learns to rely on that is lost as soon as its code predictor chooses another variant of
+    a sound: its words are right with the true past and wrong with its own. With the finer codes of some other frame
+    it has to go by code 0 and the text.
+    """
+
+    def __init__(self, codes: np.ndarray, device: str) -> None:
+        order = np.argsort(codes[:, 0], kind="stable")
+        count = np.bincount(codes[:, 0], minlength=ENTRIES)
+        self._frames = torch.from_numpy(codes[order].astype(np.int64)).to(device)  # [frames, GROUPS]
+        self._count = torch.from_numpy(count).to(device)
+        self._start = torch.from_numpy(np.cumsum(count) - count).to(device)
+
+    def mixed(self, frames: torch.Tensor) -> torch.Tensor:
+        """[B, T, GROUPS] with :data:`OTHER_FRAMES` of them exchanged."""
+        first = frames[..., 0]
+        share = torch.rand(first.shape, dtype=torch.float64, device=first.device)  # below 1 even times a count
+        place = self._start[first] + (share * self._count[first]).long()
+        exchanged = torch.rand(first.shape, device=first.device) < OTHER_FRAMES
+        return torch.where(exchanged[..., None], self._frames[place], frames)
+
+
 class Lesson:
     """The talker, what it reads and what it is told afterwards."""
 
@@ -110,6 +136,7 @@ class Lesson:
         self.corpus = Corpus.load(state / "codes.npz")
         self.held_out = Corpus.load(state / "held_out.npz")
         self.by_length = np.argsort(self.corpus.frames, kind="stable")
+        self._alike = Alike(self.corpus.codes, device)
         torch.manual_seed(0)
         config = talker_code.Qwen3TTSConfig(**self.prompts.config)
         self.talker: Any = talker_code.Qwen3TTSForConditionalGeneration(config).talker.to(device)
@@ -159,8 +186,8 @@ class Lesson:
         codec = model.codec_embedding(batch.codec.clamp_min(0)) * (batch.codec >= 0)[..., None]
         frames = batch.spoken.clamp_min(0)
         if training:
-            share = torch.tensor([WRONG_HISTORY[0]] + [WRONG_HISTORY[1]] * (GROUPS - 1), device=self.device)
-            wrong = torch.rand(frames.shape, device=self.device) < share
+            frames = self._alike.mixed(frames)
+            wrong = torch.rand(frames.shape, device=self.device) < RANDOM_CODES
             frames = torch.where(wrong, torch.randint_like(frames, ENTRIES), frames)
         tables = [model.codec_embedding, *predictor.get_input_embeddings()]
         spoken = sum(table(frames[..., group]) for group, table in enumerate(tables))
