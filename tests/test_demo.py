@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen3tts_np import demo
+from qwen3tts_np import Qwen3TTSModel, demo
 from qwen3tts_np.cli import main
 from qwen3tts_np.errors import RequestError
 
@@ -62,3 +63,32 @@ def test_say_without_a_model_refuses_what_the_demo_voice_cannot_say(tmp_path, ca
     assert main(["say", "a quick fox", "-o", str(output)]) == 2
     assert "does not know 'quick', 'fox'" in capsys.readouterr().err
     assert not output.exists()
+
+
+def test_say_without_a_model_speaks_and_says_who_speaks(tmp_path, capsys):
+    output = tmp_path / "speech.wav"
+    assert main(["say", "Hello, world!", "--seed", "1", "-o", str(output)]) == 0
+    assert output.stat().st_size > 24000  # half a second
+    said = capsys.readouterr().err
+    assert "this is the demo voice" in said and "Qwen/Qwen3-TTS-12Hz-0.6B-CustomVoice" in said
+
+
+def test_the_two_voices_have_their_pitch_and_speech_ends_by_itself():
+    model = Qwen3TTSModel.from_pretrained(demo.CHECKPOINT, backend="reference")
+    assert model.get_supported_speakers() == ["oak", "reed"]
+    pitches = []
+    for speaker in ("oak", "reed"):
+        (wave,), rate, (codes,) = model.generate_custom_voice(
+            "open the door", speaker, "english", do_sample=False, subtalker_dosample=False, return_codes=True
+        )
+        assert 8 <= len(codes) <= 24  # three words; espeak-ng takes 14 frames
+        pitches.append(pitch(wave, rate))
+    assert pitches == pytest.approx([100, 150], abs=3)
+
+
+def pitch(wave: np.ndarray, rate: int) -> float:
+    """The strongest period between 70 and 220 Hz, by autocorrelation."""
+    spectrum = np.fft.rfft(wave, 2 * len(wave))
+    correlation = np.fft.irfft(np.abs(spectrum) ** 2)
+    lags = np.arange(rate // 220, rate // 70)
+    return rate / lags[np.argmax(correlation[lags])]

@@ -105,5 +105,5 @@ def train(state: Path, device: str, steps: int) -> None:
         made = decoder(codes)[:, 0]
         return {"loss": loss(made[:, CONTEXT * FRAME :], waves[:, CONTEXT * FRAME :])}
 
-    schedule = Schedule(steps, rate=2e-3, falling=0.5)
+    schedule = Schedule(steps, rate=2e-3, falling=1 / 3)
     Training("decoder", state, decoder, schedule, losses, betas=(0.8, 0.95), weight_decay=0.01).run()
