@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--talker-steps", type=int, default=1500)
     parser.add_argument("--decoder-steps", type=int, default=3100)
-    parser.add_argument("--encoder-steps", type=int, default=1500)
+    parser.add_argument("--encoder-steps", type=int, default=1000)
     args = parser.parse_args()
     args.state.mkdir(parents=True, exist_ok=True)
     for stage in [args.stage] if args.stage else STAGES:

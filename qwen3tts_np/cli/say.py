@@ -9,7 +9,7 @@ from typing import Any
 
 from .. import demo
 from ..errors import RequestError
-from ..model import Speech
+from ..model import Qwen3TTSModel, Speech
 from ..voice import VoiceClonePromptItem
 from .long_text import add_text, is_long, read_text, speak_long
 from .options import add_model, add_speech, load_model, sampling, save_speech
@@ -34,9 +34,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(args: argparse.Namespace) -> None:
-    text = demo_text(args) if args.text is None and args.file is None and demo.is_meant(args.model) else read_text(args)
+    of_demo = args.text is None and args.file is None and demo.is_meant(args.model)
+    text = demo_text(args) if of_demo else read_text(args)
     voice = VoiceClonePromptItem.load(args.voice) if args.voice else None
-    model = load_model(args)
+    model = load_demo(args) if of_demo else load_model(args)
     kind = model.config.tts_model_type
     speak: Callable[..., Speech]
     how: dict[str, Any]
@@ -67,3 +68,8 @@ def demo_text(args: argparse.Namespace) -> str:
         args.language = "english"
     print(f"qwen3tts-np say: {demo.notice()}", file=sys.stderr)
     return text
+
+
+def load_demo(args: argparse.Namespace) -> Qwen3TTSModel:
+    """In plain NumPy: so small a model speaks faster than its kernels are compiled the first time."""
+    return Qwen3TTSModel.from_pretrained(args.model, threads=args.threads, backend="reference")
