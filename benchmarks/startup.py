@@ -41,7 +41,7 @@ def main() -> None:
         times.append(time.perf_counter())
         next(call(model, "stream")(**arguments, seed=0))
         times.append(time.perf_counter())
-    call(model, "generate")(**arguments, seed=0, max_new_tokens=100)
+    call(model, "generate")(**arguments, seed=0, max_new_tokens=40)
     names = ("import", "load", "request", "first_sound", "pause", "second_sound")
     seconds = {name: end - start for name, start, end in zip(names, times, times[1:], strict=False)}
     print(json.dumps(seconds | {"peak_bytes": _peak_memory()}))

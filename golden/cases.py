@@ -14,7 +14,9 @@ DECODER = ("speech_tokenizer.decoder",)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A synthetic checkpoint: ``qwen3tts-np synth --like LIKE --type TYPE --seed SEED``."""
+    """A synthetic checkpoint: ``qwen3tts-np synth --like LIKE --type TYPE --seed SEED``; or ``demo``, the voice that
+    comes with the package.
+    """
 
     like: str
     type: str
@@ -82,6 +84,7 @@ CUSTOM_17 = Checkpoint("tiny-1.7b", "custom_voice")
 BASE_17 = Checkpoint("tiny-1.7b", "base")
 DESIGN_17 = Checkpoint("tiny-1.7b", "voice_design")
 DESIGN = Checkpoint("tiny", "voice_design")
+DEMO = Checkpoint("demo", "custom_voice")
 
 GREEDY = {"do_sample": False, "subtalker_dosample": False}
 ENGLISH = "Hello, this is a test of the voice."
@@ -99,7 +102,8 @@ HIGH = Clip(44100, 17000, seed=4)  # 0.39 s, 4.8 frames
 
 
 def cases() -> list[Case]:
-    return [*_activations(), *_custom_voice(), *_sampling(), *_voice_design(), *_voice_clone(), *_encode(), *_decode()]
+    speech = [*_custom_voice(), *_sampling(), *_voice_design(), *_voice_clone(), *_demo()]
+    return [*_activations(), *speech, *_encode(), *_decode()]
 
 
 def _activations() -> Iterator[Case]:
@@ -237,6 +241,22 @@ def _voice_clone() -> Iterator[Case]:
                **x_vector, **GREEDY)  # fmt: skip
     yield case("end", "Ends by itself; the reference is cut off the waveform.", FirstSeed(), ref_audio=MID,
                max_new_tokens=40, **context)  # fmt: skip
+
+
+def _demo() -> Iterator[Case]:
+    """The voice of the package: trained weights, sharp choices, speech that ends by itself."""
+
+    def case(name: str, about: str, seed: int | FirstSeed | None = None, **arguments: Any) -> Case:
+        asked = {"text": "open the green door please", "speaker": "oak", "language": "english", **arguments}
+        return Case(f"demo_{name}", about, DEMO, "generate_custom_voice", {**asked, "max_new_tokens": 60}, seed)
+
+    yield case("greedy", "Greedy to the end.", **GREEDY)
+    yield case("sampled", "generation_config.json as it is, to the end.", FirstSeed(), speaker="reed")
+    yield case("streaming", "The text goes in one token a frame and runs out before the speech.",
+               non_streaming_mode=False, **GREEDY)  # fmt: skip
+    yield case("batch", "Both speakers; sentences that end at different frames; sampled.", FirstSeed(),
+               text=["thank you", "three plus four is seven", "good morning it is sunday"],
+               speaker=["oak", "reed", "oak"])  # fmt: skip
 
 
 def _encode() -> Iterator[Case]:

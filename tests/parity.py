@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
+from qwen3tts_np import demo
 from qwen3tts_np.checkpoint.synthetic import write_checkpoint
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -118,16 +119,21 @@ def case_names(prefix: str = "") -> Iterator[str]:
 
 
 def checkpoint_of(content: Mapping[str, Any], folder: Path) -> Path:
-    """The synthetic checkpoint that a case.json (or a file of golden/full) was recorded with, made in ``folder`` once.
+    """The checkpoint that a case.json (or a file of golden/full) was recorded with: the demo voice of the package, or
+    a synthetic one, made in ``folder`` once.
 
-    AssertionError if ``synth`` writes other weights today.
+    AssertionError if ``synth`` writes other weights today, or the demo voice is another one.
     """
     wanted = content["checkpoint"]
-    directory = folder / f"{wanted['like']}-{wanted['type']}-{wanted['seed']}"
-    if not directory.exists():
+    if wanted["like"] == "demo":
+        directory = demo.CHECKPOINT
+    else:
+        directory = folder / f"{wanted['like']}-{wanted['type']}-{wanted['seed']}"
+        if directory.exists():
+            return directory
         write_checkpoint(directory, wanted["like"], wanted["type"], wanted["seed"])
-        for name, digest in wanted["sha256"].items():
-            assert sha256(directory / name) == digest, f"{directory / name} is not what the goldens were recorded with"
+    for name, digest in wanted["sha256"].items():
+        assert sha256(directory / name) == digest, f"{directory / name} is not what the goldens were recorded with"
     return directory
 
 

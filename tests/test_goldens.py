@@ -9,8 +9,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from parity import CASES, FULL, GOLDEN, assert_fingerprint, assert_matches, case_names, load_case, load_full, sha256
+from parity import (
+    CASES,
+    FULL,
+    GOLDEN,
+    Case,
+    assert_fingerprint,
+    assert_matches,
+    case_names,
+    load_case,
+    load_full,
+    sha256,
+)
 
+from qwen3tts_np import demo
 from qwen3tts_np.checkpoint.layouts import codec_config, model_config
 from qwen3tts_np.checkpoint.synthetic_text import write_tokenizer_files
 
@@ -101,17 +113,26 @@ def text_rows(tmp_path_factory) -> Any:
     return write_tokenizer_files(tmp_path_factory.mktemp("tokenizer"))
 
 
+def configurations(case: Case, text_rows: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Of the talker and of the codec."""
+    like, kind = (case.json["checkpoint"][key] for key in ("like", "type"))
+    if like != "demo":
+        return model_config(like, kind, text_rows)["talker_config"], codec_config(like)
+    files = (demo.CHECKPOINT / name for name in ("config.json", "speech_tokenizer/config.json"))
+    main, codec = (json.loads(file.read_text(encoding="utf-8")) for file in files)
+    return main["talker_config"], codec
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_ids_and_lengths_make_sense(name, text_rows):
     case = load_case(name)
-    like, kind = (case.json["checkpoint"][key] for key in ("like", "type"))
-    talker = model_config(like, kind, text_rows)["talker_config"]
-    groups, entries = talker["num_code_groups"], codec_config(like)["decoder_config"]["codebook_size"]
+    talker, codec = configurations(case, text_rows)
+    groups, entries = talker["num_code_groups"], codec["decoder_config"]["codebook_size"]
     outcome = case.json["outcome"]
     for tensor, value in [*case.inputs.items(), *((n, case[n]) for n in case.names if "@" not in n)]:
         what, _, item = tensor.partition(".")
         if what in ("input_ids", "instruct_ids", "ref_ids"):
-            assert 0 <= value.min() <= value.max() < text_rows.text_vocab_size
+            assert 0 <= value.min() <= value.max() < talker["text_vocab_size"]
         elif what in ("codes", "ref_codes", "given_codes"):
             assert value.shape[1] == groups
             assert 0 <= value.min(initial=0) <= value.max(initial=0) < entries

@@ -29,7 +29,7 @@ FLOORS = (
     {"generate_fast"},
     {"generate"},
     {"talker", "codec", "speaker", "text", "reference_clip"},
-    {"checkpoint", "pretrained", "hub", "voice", "trace", "config", "audio", "ops", "errors", "mlp"},
+    {"checkpoint", "pretrained", "hub", "demo", "voice", "trace", "config", "audio", "ops", "errors", "mlp"},
     {KERNELS},
 )
 SEPARATE = {"talker", "codec", "speaker", "text"}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
+from .. import demo
 from ..errors import RequestError
 from ..model import Qwen3TTSModel
 from ..voice import VoiceClonePromptItem
@@ -12,6 +14,7 @@ from .options import load_model, new_parser
 from .speech import add_speech, only_for, read_request, speak
 
 EXAMPLES = (
+    'qwen3tts-np say "Hello world, this is a test of my voice."',
     'qwen3tts-np say Qwen/Qwen3-TTS-12Hz-0.6B-CustomVoice "Good morning." --speaker ryan',
     'qwen3tts-np say Qwen/Qwen3-TTS-12Hz-1.7B-VoiceDesign "Good morning." --instruct "An old sailor, hoarse" -o a.mp3',
     'qwen3tts-np say Qwen/Qwen3-TTS-12Hz-0.6B-Base "Good morning." --voice ada.safetensors --seed 7',
@@ -26,10 +29,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "say",
         EXAMPLES,
         help="speak a text",
-        usage="%(prog)s MODEL [TEXT] [-o FILE] [options]",
+        usage="%(prog)s [MODEL] [TEXT] [-o FILE] [options]",
         description="Speak a text with a custom-voice model (--speaker), a voice-design model (--instruct) or a base "
         "model (--voice). A text of more than a few sentences is spoken in pieces: it may be a book, and run again "
-        "after an interruption the command goes on where it was.",
+        "after an interruption the command goes on where it was. Without a model a demo voice speaks, which knows "
+        "about a hundred words.",
     )
     parser.add_argument("--speaker", help="a voice of the model's table (default: its first); custom-voice models")
     parser.add_argument("--instruct", default="", help="how to say it, or the voice to design")
@@ -39,10 +43,27 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(args: argparse.Namespace) -> None:
+    of_demo = args.text is None and args.file is None and demo.is_meant(args.model)
+    if of_demo:
+        args.model, args.text = demo.CHECKPOINT, str(args.model)
     text = read_request(args)
+    if of_demo:
+        text = demo.readable(text)
+        args.language = "english" if args.language == "auto" else args.language
+        print(f"qwen3tts-np say: {demo.notice()}", file=sys.stderr)
     voice = VoiceClonePromptItem.load(args.voice) if args.voice else None
-    model = load_model(args)
+    model = _load_demo(args) if of_demo else load_model(args)
     speak(model, text, args, _voice(model, args, voice))
+
+
+def _load_demo(args: argparse.Namespace) -> Qwen3TTSModel:
+    """In plain NumPy: so small a model speaks faster than its kernels are compiled the first time."""
+    return Qwen3TTSModel.from_pretrained(
+        args.model,
+        threads=args.threads,
+        weights_format=args.format,
+        backend="reference" if args.format == "auto" else "auto",
+    )
 
 
 def _voice(model: Qwen3TTSModel, args: argparse.Namespace, voice: VoiceClonePromptItem | None) -> dict[str, Any]:
