@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from machine import FRAME, noise
 from qwen3tts_np_kernels.threads_jit import Team
+from threadpoolctl import threadpool_limits
 
 from qwen3tts_np import Qwen3TTSModel
 from qwen3tts_np.codec.fast_decoder import FastCodecDecoder
@@ -31,8 +32,9 @@ def codec_runs(model: Qwen3TTSModel, threads: int, seconds: float) -> dict[str, 
     }
     weights, config = model.speaker_encoder, model.config.speaker_encoder_config
     if weights is not None and config is not None:
-        fast = FastSpeakerEncoder.pack(weights, config)
+        fast = FastSpeakerEncoder.pack(weights, config, team)
         runs["speaker embedding"] = lambda: speaker_embedding(wave, weights, config, fast)
+    threadpool_limits(1)  # as the model does: a BLAS that waits for work would take a core from the team
     return runs
 
 

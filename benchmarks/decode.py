@@ -19,6 +19,8 @@ from qwen3tts_np.talker.generator import make_generator
 from qwen3tts_np.talker.session import DecodeSession
 from qwen3tts_np.text.prompt import Voice
 
+POSITION = 200  # of a talker step that is timed alone
+
 
 class Speaker:
     """Our model in one format with one number of threads."""
@@ -68,11 +70,10 @@ class Speaker:
         return statistics.median(seconds), statistics.median(cpu_seconds)
 
     def talker_steps(self, count: int) -> float:
-        """Seconds a step of the talker alone, 200 positions in."""
+        """Seconds a step of the talker alone, at ``POSITION``."""
         session, _ = self.session()
-        position = 200
-        session._make_room(int(session._batch.length.max()), position + 1)
-        session._columns.item[0], session._columns.position[0] = 0, position
+        session._make_room(int(session._batch.length.max()), POSITION + 1)
+        session._columns.item[0], session._columns.position[0] = 0, POSITION
         ends = np.ones(1, np.int64)
         times = []
         for _ in range(count):
@@ -84,8 +85,14 @@ class Speaker:
         return min(times)
 
     @property
+    def cache_bytes(self) -> int:
+        """What a step of ``talker_steps`` reads of keys and values."""
+        sizes = self.packed.model.talker.layers.sizes
+        return sizes.layers * sizes.kv_heads * (POSITION + 1) * 2 * (2 * sizes.half) * 4
+
+    @property
     def talker_bytes(self) -> int:
-        """What one talker step reads."""
+        """What one talker step reads of the weights."""
         talker = self.packed.model.talker
         stacks = (talker.layers.qkv, talker.layers.o_proj, talker.layers.gate_up, talker.layers.down_proj, talker.head)
         return sum(array.nbytes for stack in stacks for array in stack if isinstance(array, np.ndarray))

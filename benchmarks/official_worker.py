@@ -12,10 +12,12 @@ import time
 from typing import Any
 
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
+ANSWERS = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)  # the package prints, even while it is imported; only answers go to the pipe
 
-import numpy as np
-import torch
-from qwen_tts import Qwen3TTSModel
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from qwen_tts import Qwen3TTSModel  # noqa: E402
 
 
 class Worker:
@@ -78,8 +80,6 @@ class Worker:
 
 
 def main() -> None:
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # the package prints; only answers go to the pipe
     worker: Any = None
     for line in sys.stdin:
         name, arguments = json.loads(line)
@@ -88,7 +88,7 @@ def main() -> None:
             seconds = 0.0
         else:
             seconds = getattr(worker, name)(**arguments)
-        print(json.dumps(seconds), file=answers, flush=True)
+        print(json.dumps(seconds), file=ANSWERS, flush=True)
 
 
 if __name__ == "__main__":

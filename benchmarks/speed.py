@@ -172,7 +172,7 @@ def _row(speaker: Speaker, bandwidth: float, samples: dict[str, list[float]], ke
         "real_time_factor": found["frame"] / FRAME,
         "talker_bytes": speaker.talker_bytes,
         "frame_bytes": speaker.talker_bytes + speaker.predictor_bytes,
-        "share_of_stream": speaker.talker_bytes / min(samples["talker"]) / bandwidth,
+        "share_of_stream": (speaker.talker_bytes + speaker.cache_bytes) / min(samples["talker"]) / bandwidth,
     }
     for items in BATCHES:
         if f"batch {items}" in found:

@@ -367,8 +367,9 @@ class Qwen3TTSModel:
             name = "the reference clip" if len(clips) == 1 else f"reference clip {i}"
             warn_about_clip(wave, rate, None if alone else transcript, name, stacklevel=2)
         c = self.config.speaker_encoder_config
-        with threadpool_limits(self.threads):
-            codes = self._encode_references(clips)
+        # Trap: a BLAS that waits for work would take a core from the kernels' team.
+        with threadpool_limits(self.threads if self.speech_tokenizer.team is None else 1):
+            codes = [None] * len(clips) if all(x_vector_only) else self._encode_references(clips)
             embeddings = [
                 speaker_embedding(
                     resample(wave, sr, c.sample_rate), self.speaker_encoder, c, self._fast_speaker_encoder
@@ -385,14 +386,15 @@ class Qwen3TTSModel:
     @cached_property
     def _fast_speaker_encoder(self) -> FastSpeakerEncoder | None:
         """Packed at the first clip: most models never hear one."""
-        if isinstance(self.backend, Reference) or self.speaker_encoder is None:
+        team = self.speech_tokenizer.team
+        if team is None or self.speaker_encoder is None:
             return None
         from .speaker.fast_encoder import FastSpeakerEncoder
 
         assert self.config.speaker_encoder_config is not None
-        return FastSpeakerEncoder.pack(self.speaker_encoder, self.config.speaker_encoder_config)
+        return FastSpeakerEncoder.pack(self.speaker_encoder, self.config.speaker_encoder_config, team)
 
-    def _encode_references(self, clips: list[tuple[Samples, int]]) -> list[Ints]:
+    def _encode_references(self, clips: list[tuple[Samples, int]]) -> list[Ints | None]:
         """Clips of one rate are encoded as a batch and others one by one: the official choice, and the last code of a
         clip can depend on it."""
         if len({rate for _, rate in clips}) == 1:

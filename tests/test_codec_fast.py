@@ -162,7 +162,7 @@ def speaker_weights(folder, dtype):
 def test_the_embedding_is_the_reference_s(folder, samples):
     (weights, config), (double, _) = (speaker_weights(folder, dtype) for dtype in (np.float32, np.float64))
     mel = log_mel(hum(max(samples, shortest_clip(config))))
-    actual = FastSpeakerEncoder.pack(weights, config)(mel)
+    actual = FastSpeakerEncoder.pack(weights, config, two)(mel)
     expected = speaker_encoder(mel.astype(np.float64), double, config, "speaker_encoder")
     # float32 against float64: 1e-6 of the length of the vector, in either path
     assert np.linalg.norm(actual - expected) <= 1e-5 * np.linalg.norm(expected)
@@ -170,7 +170,7 @@ def test_the_embedding_is_the_reference_s(folder, samples):
 
 def test_a_speaker_weight_that_is_off_is_told(folder):
     weights, config = speaker_weights(folder, np.float32)
-    mel, fast = log_mel(hum(24_000)), FastSpeakerEncoder.pack(weights, config)
+    mel, fast = log_mel(hum(24_000)), FastSpeakerEncoder.pack(weights, config, two)
     expected = fast(mel)
     fast.mfa.packed.weight[:] *= np.float32(1.001)
     assert np.linalg.norm(fast(mel) - expected) > 1e-5 * np.linalg.norm(expected)

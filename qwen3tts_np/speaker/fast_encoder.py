@@ -1,7 +1,7 @@
 """The network of ``encoder.py`` on compiled kernels: the same blocks in the same order.
 
-Activations are rows [T, channels], channels filled up to whole vectors with zeros. A clip takes milliseconds, so one
-thread does it all.
+Activations are rows [T, channels], channels filled up to whole vectors with zeros. A clip takes milliseconds, so only
+the wide convolutions are worth dividing among threads.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from qwen3tts_np_kernels.activation_jit import NOTHING, RELU, Activation
-from qwen3tts_np_kernels.conv_jit import Convolution, conv, pack_conv, width
+from qwen3tts_np_kernels.conv_jit import Convolution, conv, pack_conv
+from qwen3tts_np_kernels.threads_jit import Member, Team
 
 from ..checkpoint.tables import Conv, SERes2NetWeights, SpeakerEncoderWeights
 from ..config import SpeakerEncoderConfig
@@ -19,6 +20,7 @@ from ..ops import linear, sigmoid, softmax
 from .encoder import _paddings
 
 F32 = NDArray[np.float32]
+DIVIDED = 1 << 25  # products; fewer are done sooner than a second thread has begun
 
 
 @dataclass(frozen=True)
@@ -27,17 +29,27 @@ class SameConv:
 
     packed: Convolution
     dilation: int
+    team: Team
 
     @classmethod
-    def pack(cls, w: Conv, dilation: int = 1) -> SameConv:
-        return cls(pack_conv(w.weight, w.bias), dilation)
+    def pack(cls, w: Conv, team: Team, dilation: int = 1) -> SameConv:
+        return cls(pack_conv(w.weight, w.bias), dilation, team)
 
     def __call__(self, x: F32, activation: Activation = RELU) -> F32:
         """x [T, in] -> [T, width(out)]."""
         padding = _paddings(self.packed.taps, self.dilation)
         y = np.empty((len(x), len(self.packed.bias)), np.float32)
         padded = np.pad(x, (padding, (0, 0)), mode="reflect")
-        conv(padded, self.packed, y, dilation=self.dilation, activation=activation)
+
+        def rows(me: Member) -> None:
+            first, end = (len(x) * i // me.count for i in (me.index, me.index + 1))
+            seen = padded[first : end + sum(padding)]
+            conv(seen, self.packed, y[first:end], dilation=self.dilation, activation=activation)
+
+        if len(x) * self.packed.weight.size > DIVIDED:
+            self.team.run(rows)
+        else:
+            conv(padded, self.packed, y, dilation=self.dilation, activation=activation)
         return y
 
 
@@ -52,9 +64,9 @@ class Block:
     se_conv2: Conv
 
     @classmethod
-    def pack(cls, w: SERes2NetWeights, dilation: int) -> Block:
-        res2net = tuple(SameConv.pack(b, dilation) for b in w.res2net_block.blocks)
-        return cls(SameConv.pack(w.tdnn1), res2net, SameConv.pack(w.tdnn2), w.se_conv1, w.se_conv2)
+    def pack(cls, w: SERes2NetWeights, dilation: int, team: Team) -> Block:
+        res2net = tuple(SameConv.pack(b, team, dilation) for b in w.res2net_block.blocks)
+        return cls(SameConv.pack(w.tdnn1, team), res2net, SameConv.pack(w.tdnn2, team), w.se_conv1, w.se_conv2)
 
     def __call__(self, x: F32) -> F32:
         """[T, C] -> [T, C]."""
@@ -79,21 +91,21 @@ class FastSpeakerEncoder:
     blocks: tuple[Block, ...]
     mfa: SameConv
     asp_tdnn: Conv
-    asp_scores: Convolution  # asp_tdnn for the frames alone
+    asp_scores: SameConv  # asp_tdnn for the frames alone
     asp_conv: SameConv
     fc: Conv
 
     @classmethod
-    def pack(cls, w: SpeakerEncoderWeights, c: SpeakerEncoderConfig) -> FastSpeakerEncoder:
+    def pack(cls, w: SpeakerEncoderWeights, c: SpeakerEncoderConfig, team: Team) -> FastSpeakerEncoder:
         """From the weights in float32."""
         frames = w.asp_tdnn.weight[:, : w.asp_tdnn.weight.shape[1] // 3]
         return cls(
-            SameConv.pack(w.first, c.enc_dilations[0]),
-            tuple(map(Block.pack, w.blocks, c.enc_dilations[1:-1])),
-            SameConv.pack(w.mfa, c.enc_dilations[-1]),
+            SameConv.pack(w.first, team, c.enc_dilations[0]),
+            tuple(Block.pack(block, d, team) for block, d in zip(w.blocks, c.enc_dilations[1:-1], strict=True)),
+            SameConv.pack(w.mfa, team, c.enc_dilations[-1]),
             w.asp_tdnn,
-            pack_conv(frames),
-            SameConv.pack(w.asp_conv),
+            SameConv(pack_conv(frames), 1, team),
+            SameConv.pack(w.asp_conv, team),
             w.fc,
         )
 
@@ -115,15 +127,16 @@ class FastSpeakerEncoder:
         own, tdnn = x.shape[1], self.asp_tdnn
         even = np.full((len(x), 1), 1 / len(x), np.float32)
         context = linear(np.concatenate(_weighted_statistics(x, even)), tdnn.weight[:, own:, 0], tdnn.bias)
-        scores = np.empty((len(x), width(len(context))), np.float32)
-        conv(np.ascontiguousarray(x), self.asp_scores, scores)
-        scores = np.tanh(np.maximum(scores[:, : len(context)] + context, 0))  # [T, attention]
+        scores = self.asp_scores(x, NOTHING)[:, : len(context)]
+        scores = np.tanh(np.maximum(scores + context, 0))  # [T, attention]
         attention = softmax(self.asp_conv(scores, NOTHING)[:, :own].T).T  # [T, 3C] over time, each channel its own
         return np.concatenate(_weighted_statistics(x, attention))
 
 
 def _weighted_statistics(x: F32, weights: F32) -> tuple[F32, F32]:
     """Mean and standard deviation over time. x [T, C], weights [T, C] or [T, 1], of sum 1 over T -> each [C]."""
-    mean = (weights * x).sum(axis=0)
-    variance = (weights * (x - mean) ** 2).sum(axis=0)
+    weights = np.broadcast_to(weights, x.shape)
+    mean = np.einsum("tc,tc->c", weights, x)
+    away = x - mean
+    variance = np.einsum("tc,tc->c", weights * away, away)
     return mean, np.sqrt(np.maximum(variance, 1e-12))
