@@ -1,4 +1,4 @@
-"""Stage 7: the checkpoint, in the official layout."""
+"""Stage 8: the checkpoints, in the official layout."""
 
 from __future__ import annotations
 
@@ -9,35 +9,41 @@ from typing import Any
 import torch
 from codec import official_codec
 from grammar import VOCABULARY
-from layout import model_config, write_files, write_tokenizer
-from official import talker_code
+from layout import write_files
 from safetensors.torch import save_file
 from training import latest
 
+Tensors = dict[str, torch.Tensor]
 
-def export(state: Path, directory: Path) -> None:
-    """Weights as far as they are trained, in bfloat16: the codec too, which released models have in float32."""
-    shutil.rmtree(directory, ignore_errors=True)
-    write_files(directory)
-    (directory / "words.txt").write_text("\n".join(VOCABULARY) + "\n", encoding="utf-8", newline="\n")
-    weights = official_talker(directory)
-    weights.talker.load_state_dict(latest(state, "talker"))
-    talker = {f"talker.{name}": tensor for name, tensor in weights.talker.state_dict().items()}
+
+def export(state: Path) -> None:
+    """``checkpoint``, which the package ships, and its twin ``checkpoint-base``, which clones: weights as far as they
+    are trained, in bfloat16, the codec too, which released models have in float32.
+    """
     codec = official_codec()
     codec.decoder.load_state_dict(latest(state, "decoder"))
     codec.encoder.load_state_dict(latest(state, "encoder"))
-    write(talker, directory / "model.safetensors")
+    talker = prefixed("talker", latest(state, "talker"))
+    write_checkpoint(state / "checkpoint", "custom_voice", talker, codec)
+    twin = talker | prefixed("speaker_encoder", latest(state, "speaker"))
+    write_checkpoint(state / "checkpoint-base", "base", twin, codec)
+
+
+def prefixed(name: str, tensors: Tensors) -> Tensors:
+    return {f"{name}.{key}": tensor for key, tensor in tensors.items()}
+
+
+def write_checkpoint(directory: Path, model_type: str, weights: Tensors, codec: Any) -> None:
+    shutil.rmtree(directory, ignore_errors=True)
+    write_files(directory, model_type)
+    (directory / "words.txt").write_text("\n".join(VOCABULARY) + "\n", encoding="utf-8", newline="\n")
+    write(weights, directory / "model.safetensors")
     write(codec.state_dict(), directory / "speech_tokenizer" / "model.safetensors")
     size = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
     print(f"{directory}: {size / 1e6:.1f} MB")
 
 
-def official_talker(directory: Path) -> Any:
-    config = talker_code.Qwen3TTSConfig(**model_config(write_tokenizer(directory)))
-    return talker_code.Qwen3TTSForConditionalGeneration(config)
-
-
-def write(tensors: dict[str, torch.Tensor], path: Path) -> None:
+def write(tensors: Tensors, path: Path) -> None:
     kept = {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in sorted(tensors.items())}
     save_file(kept, path, metadata={"format": "pt"})
     path.chmod(0o644)  # the library makes files that only their owner can read

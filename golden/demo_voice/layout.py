@@ -35,13 +35,13 @@ SPECIAL_TOKENS = [
 ]
 
 
-def write_files(directory: Path) -> None:
-    """Everything of a checkpoint but the weights."""
+def write_files(directory: Path, model_type: str) -> None:
+    """Everything of a checkpoint but the weights; ``model_type`` is custom_voice or base."""
     codec = directory / "speech_tokenizer"
     codec.mkdir(parents=True, exist_ok=True)
     ids = write_tokenizer(directory)
     files = {
-        "config.json": model_config(ids),
+        "config.json": model_config(ids, model_type),
         "generation_config.json": generation_config(),
         "preprocessor_config.json": {"padding_side": "left", "processor_class": "Qwen3TTSProcessor"},
         "speech_tokenizer/config.json": codec_config(),
@@ -70,8 +70,8 @@ def generation_config() -> Json:
     }
 
 
-def model_config(ids: dict[str, int]) -> Json:
-    return {
+def model_config(ids: dict[str, int], model_type: str = "custom_voice") -> Json:
+    config: Json = {
         "architectures": ["Qwen3TTSForConditionalGeneration"],
         "assistant_token_id": ids["assistant"],
         "im_end_token_id": ids["<|im_end|>"],
@@ -82,9 +82,24 @@ def model_config(ids: dict[str, int]) -> Json:
         "model_type": "qwen3_tts",
         "tokenizer_type": "qwen3_tts_tokenizer_12hz",
         "tts_model_size": "0b6",
-        "tts_model_type": "custom_voice",
+        "tts_model_type": model_type,
         "talker_config": talker_config(len(ids)),
         "transformers_version": "4.57.3",
+    }
+    if model_type == "base":
+        config["talker_config"] |= {"spk_id": {}, "spk_is_dialect": {}}
+        config["speaker_encoder_config"] = speaker_encoder_config()
+    return config
+
+
+def speaker_encoder_config() -> Json:
+    return {
+        "enc_dim": HIDDEN,
+        "enc_channels": [32, 32, 32, 32, 96],
+        "enc_attention_channels": 16,
+        "enc_res2net_scale": 4,
+        "enc_se_channels": 8,
+        "sample_rate": 24000,
     }
 
 

@@ -5,10 +5,10 @@
     .venv-official/bin/python golden/demo_voice/make.py            everything, or what is still missing
 
     --state DIR     where everything is kept between runs (default: demo_voice_state)
-    --stage NAME    only this one: prepare, talker, decoder, encoder, export; talker and codec are independent of
-                    each other and may run at the same time, each in a process of its own
+    --stage NAME    only this one: prepare, talker, decoder, encoder, speaker, export; talker, decoder and encoder do
+                    not need each other and may run at the same time, each in a process of its own
     --device cuda   train on a GPU
-    --talker-steps, --decoder-steps, --encoder-steps N
+    --talker-steps, --decoder-steps, --encoder-steps, --speaker-steps N
                     other lengths; while the rate has not begun to fall, a stopped run may go on with another length
 
 Stop it when you like: the same command goes on from the last state, and the result is the same.
@@ -23,7 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # official.py
 
-STAGES = ("prepare", "talker", "decoder", "encoder", "export")
+STAGES = ("prepare", "talker", "decoder", "encoder", "speaker", "export")
 
 
 def main() -> None:
@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--talker-steps", type=int, default=1500)
     parser.add_argument("--decoder-steps", type=int, default=3100)
     parser.add_argument("--encoder-steps", type=int, default=1000)
+    parser.add_argument("--speaker-steps", type=int, default=400)
     args = parser.parse_args()
     args.state.mkdir(parents=True, exist_ok=True)
     for stage in [args.stage] if args.stage else STAGES:
@@ -46,7 +47,7 @@ def run(stage: str, args: argparse.Namespace) -> None:
     if stage == "prepare":
         module.prepare(args.state)
     elif stage == "export":
-        module.export(args.state, args.state / "checkpoint")
+        module.export(args.state)
     else:
         module.train(args.state, args.device, getattr(args, f"{stage}_steps"))
 

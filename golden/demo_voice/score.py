@@ -2,7 +2,7 @@
 
     .venv-official/bin/python golden/demo_voice/score.py [CHECKPOINT]     default: the one in the package
 
-    --state DIR     what make.py has written: held-out sentences and codes (default: demo_voice_state)
+    --state DIR     what make.py has written: held-out sentences, the base-type twin (default: demo_voice_state)
     --count N       sentences (200)
     --only NAME     one of the rows
 
@@ -45,6 +45,7 @@ class Row:
     name: str
     waves: Callable[[Any, Corpus, int], Waves]
     spoken: bool = False  # whether the talker decides when it ends
+    twin: bool = False  # whether the base-type twin speaks
 
 
 def originals(model: Any, held_out: Corpus, count: int) -> Waves:
@@ -87,6 +88,24 @@ def spoken(**arguments: Any) -> Callable[[Any, Corpus, int], Waves]:
     return speak
 
 
+def cloned(model: Any, held_out: Corpus, count: int) -> Waves:
+    """Each sentence after a clip of the next but one, which has the same voice; greedy, by the clip's sound alone."""
+    waves: Waves = []
+    for start in range(0, count, BATCH):
+        items = range(start, min(start + BATCH, count))
+        clips = [(i + 2) % len(held_out.texts) for i in items]
+        made, _ = model.generate_voice_clone(
+            text=[held_out.texts[i] for i in items],
+            language=["English"] * len(items),
+            ref_audio=[(to_float(held_out.wave_of(i)).numpy(), SAMPLE_RATE) for i in clips],
+            x_vector_only_mode=True,
+            max_new_tokens=2 * int(held_out.frames[items].max()) + 2,
+            **GREEDY,
+        )
+        waves += made
+    return waves
+
+
 ROWS = (
     Row("originals", originals),
     Row("codec resynthesis", resynthesis),
@@ -94,6 +113,7 @@ ROWS = (
     Row("greedy", spoken(**GREEDY), spoken=True),
     Row("sampled", spoken(), spoken=True),
     Row("streaming layout, greedy", spoken(**GREEDY, non_streaming_mode=False), spoken=True),
+    Row("cloned by the twin, greedy", cloned, spoken=True, twin=True),
 )
 
 
@@ -108,14 +128,14 @@ def main() -> None:
     forbidden = set(held_out.texts)
     sentences = [training_text(i, forbidden, SEED) for i in range(0, WITH_CODES, 2)]  # every other one is word salad
     recogniser = Recogniser(args.state, VOCABULARY, sentences)
-    model = load(args.checkpoint)
+    models = {twin: load(args.state / "checkpoint-base" if twin else args.checkpoint) for twin in (False, True)}
     print(f"| {args.count} sentences | word error rate | of each voice | sentences right | no end | frames |")
     print("|---|---|---|---|---|---|")
     for row in ROWS:
         if args.only in (None, row.name):
             started = time.monotonic()
             with torch.inference_mode():
-                waves = row.waves(model, held_out, args.count)
+                waves = row.waves(models[row.twin], held_out, args.count)
             line = table_row(row, waves, held_out, recogniser)
             print(line, flush=True)
             print(f"{row.name}: {time.monotonic() - started:.0f} s", file=sys.stderr)
