@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import threading
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from again import Again
 from qwen3tts_np_kernels.cpu import compiled
 from qwen3tts_np_kernels.threads_jit import Team
 
@@ -249,9 +247,13 @@ def test_a_block_waits_for_the_one_ahead():
 # ---- the same without the compiler ----
 
 
+@pytest.fixture(scope="module", autouse=True)
+def again():
+    runs = Again([__file__], {"without the compiler": {"NUMBA_DISABLE_JIT": "1"}})
+    yield runs
+    runs.close()
+
+
 @pytest.mark.skipif(not compiled(), reason="this is the process without the compiler")
-def test_again_without_the_compiler():
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-k", "not again", "-p", "no:cacheprovider", __file__]
-    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
-    done = subprocess.run(command, cwd=Path(__file__).parents[1], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_again_without_the_compiler(again):
+    again.check("without the compiler")

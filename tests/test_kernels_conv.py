@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from again import Again
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from llvmlite import binding
@@ -394,23 +391,30 @@ def test_nearest_needs_rows_of_the_codebook():
 # ---- the same on other CPUs ----
 
 
-def run_again(**environment: str) -> None:
-    """This file in a process of its own, without these last tests."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-k", "not again", "-p", "no:cacheprovider", __file__]
-    folder = Path(__file__).parents[1]
-    done = subprocess.run(command, cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-@pytest.mark.skipif(not X86, reason="these are x86 CPUs")
-@pytest.mark.parametrize("older", OLDER)
-def test_again_on_an_older_cpu(older):
-    processor, features = OLDER[older]
+def playable(older):
     host = binding.get_host_cpu_features()
-    if not all(host.get(feature[1:]) for feature in features.split(",") if feature):
-        pytest.skip(f"this CPU cannot play {processor}")
-    run_again(NUMBA_CPU_NAME=processor, NUMBA_CPU_FEATURES=features)
+    return X86 and all(host.get(feature[1:]) for feature in OLDER[older][1].split(",") if feature)
 
 
-def test_again_without_the_compiler():
-    run_again(NUMBA_DISABLE_JIT="1")
+@pytest.fixture(scope="module", autouse=True)
+def again():
+    """This file, without these last tests."""
+    environments = {
+        name: {"NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": features}
+        for name, (processor, features) in OLDER.items()
+        if playable(name)
+    }
+    runs = Again([__file__], {**environments, "without the compiler": {"NUMBA_DISABLE_JIT": "1"}})
+    yield runs
+    runs.close()
+
+
+@pytest.mark.parametrize("older", OLDER)
+def test_again_on_an_older_cpu(older, again):
+    if not playable(older):
+        pytest.skip(f"this CPU cannot play {OLDER[older][0]}")
+    again.check(older)
+
+
+def test_again_without_the_compiler(again):
+    again.check("without the compiler")

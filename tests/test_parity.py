@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from parity import Case, assert_matches, case_names, checkpoint_of, load_case
 
-from qwen3tts_np import Qwen3TTSModel, Qwen3TTSTokenizer, trace
+from qwen3tts_np import Qwen3TTSModel, trace
 from qwen3tts_np.ops import rope_angles
 from qwen3tts_np.talker.talker import text_projection
 from qwen3tts_np.text.templates import reference_ids, text_ids
@@ -186,11 +186,10 @@ def with_one_weight_off(model: Qwen3TTSModel, path: str) -> Qwen3TTSModel:
     part, _, rest = path.partition(".")
     if part != "speech_tokenizer":
         return perturbed(model, path)
-    codec = model.speech_tokenizer  # not a dataclass: its halves are
-    half = rest.partition(".")[0]
-    halves = {"encoder": codec.encoder, "decoder": codec.decoder}
-    halves[half] = perturbed(halves[half], rest.removeprefix(f"{half}."))
-    return dataclasses.replace(model, speech_tokenizer=Qwen3TTSTokenizer(codec.config, **halves))
+    codec = model.speech_tokenizer
+    half, _, rest = rest.partition(".")
+    changed = dataclasses.replace(codec, **{half: perturbed(getattr(codec, half), rest)})
+    return dataclasses.replace(model, speech_tokenizer=changed)
 
 
 @pytest.mark.parametrize(

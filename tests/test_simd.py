@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import threading
 import warnings
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+from again import Again
 from llvmlite import binding
 from numba import njit
 from numba.core.errors import TypingError
@@ -383,24 +380,31 @@ def abs_of(x: float) -> float:
     return abs(x)
 
 
-def run_again(**environment: str) -> None:
-    """The tests of the kernels that are written here and in test_kernels_linear.py, in a process of its own."""
-    files = ["tests/test_simd.py", "tests/test_kernels_linear.py"]
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", "not again", *files]
-    folder = Path(__file__).parents[1]
-    done = subprocess.run(command, cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-
-
-@pytest.mark.skipif(not cpu.X86, reason="these are x86 CPUs")
-@pytest.mark.parametrize("name", OLDER)
-def test_again_on_an_older_cpu(name: str) -> None:
-    processor, features = OLDER[name]
+def playable(name: str) -> bool:
     host = binding.get_host_cpu_features()
-    if not all(host.get(feature[1:]) for feature in features.split(",") if feature):
-        pytest.skip(f"this CPU cannot play {processor}")
-    run_again(NUMBA_CPU_NAME=processor, NUMBA_CPU_FEATURES=features)
+    return cpu.X86 and all(host.get(feature[1:]) for feature in OLDER[name][1].split(",") if feature)
 
 
-def test_again_without_the_compiler() -> None:
-    run_again(NUMBA_DISABLE_JIT="1")
+@pytest.fixture(scope="module", autouse=True)
+def again() -> Iterator[Again]:
+    """The tests of the kernels that are written here and in test_kernels_linear.py."""
+    older = {
+        name: {"NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": features}
+        for name, (processor, features) in OLDER.items()
+        if playable(name)
+    }
+    files = ["tests/test_simd.py", "tests/test_kernels_linear.py"]
+    runs = Again(files, {**older, "without the compiler": {"NUMBA_DISABLE_JIT": "1"}})
+    yield runs
+    runs.close()
+
+
+@pytest.mark.parametrize("name", OLDER)
+def test_again_on_an_older_cpu(name: str, again: Again) -> None:
+    if not playable(name):
+        pytest.skip(f"this CPU cannot play {OLDER[name][0]}")
+    again.check(name)
+
+
+def test_again_without_the_compiler(again: Again) -> None:
+    again.check("without the compiler")
