@@ -65,7 +65,7 @@ def test_speech_in_packets_and_text_in_pieces(folder: Path) -> None:
     np.testing.assert_array_equal(stream.codes, codes)
     with model.open_custom_voice(**options) as session:
         spoken = list(chain.from_iterable(session.feed(TEXT[i : i + 5]) for i in range(0, len(TEXT), 5)))
-        assert 4 < len(session.codes) < 24
+        assert len(session.codes) > 4  # spoken before the text had ended
         spoken += session.finish()
     np.testing.assert_array_equal(session.codes, codes)
     for found in (packets, spoken):

@@ -29,6 +29,8 @@ LONGER = {
     "golden/setup_official.sh": "golden/setup_official.sh",
     ".venv-official/bin/python golden/record.py --check": "golden/record.py",
     "python benchmarks/speed.py": "benchmarks/speed.py",
+    "python benchmarks/speed.py --official .venv-official/bin/python": "benchmarks/speed.py",
+    "python benchmarks/first_audio.py": "benchmarks/first_audio.py",
     "ffmpeg -i ada.m4a ada.wav": "README.md",
 }
 
