@@ -6,11 +6,15 @@ import json
 
 import numpy as np
 import pytest
+from qwen3tts_np_kernels.cpu import compiled
 
 from qwen3tts_np import Qwen3TTSModel, cli
 from qwen3tts_np.cli import bench
 
+needs_compiler = pytest.mark.skipif(not compiled(), reason="measures compiled kernels (NUMBA_DISABLE_JIT is set)")
 
+
+@needs_compiler
 @pytest.mark.parametrize("kind", ["base", "custom_voice", "voice_design"])
 def test_bench_measures_every_kind_of_model(synthetic, kind, capsys):
     model = str(synthetic("tiny", kind))
@@ -23,6 +27,7 @@ def test_bench_measures_every_kind_of_model(synthetic, kind, capsys):
     assert found["frames"] >= bench.FEWEST
 
 
+@needs_compiler
 def test_bench_prints_a_line_for_each(synthetic, capsys):
     assert cli.main(["bench", str(synthetic("tiny", "base")), "--seconds", "0.1", "--format", "int4"]) == 0
     first, *lines = capsys.readouterr().out.splitlines()
