@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 
 from .audio import format_of
 from .checkpoint.keys import Embedding
+from .checkpoint.writer import complete_file
 from .errors import RequestError
 from .model import Qwen3TTSModel
 from .text.pace import milliseconds, most_milliseconds
@@ -530,17 +531,13 @@ def _open(partial: Path, target: Path, rate: int, audio_format: str) -> soundfil
 
 def _write(path: Path, content: bytes) -> None:
     """Write a file under another name first; it survives a power cut once this has returned."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("wb") as file:
+        with complete_file(path) as partial, partial.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path)
     except OSError as e:
         raise _cannot_write(path, e) from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _cannot_write(path: Path, error: Exception) -> RequestError:

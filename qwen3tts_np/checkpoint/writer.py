@@ -1,4 +1,4 @@
-"""Writing checkpoints so that nothing half-written is ever found under its final name."""
+"""Writing files and checkpoints so that nothing half-written is ever found under its final name."""
 
 from __future__ import annotations
 
@@ -40,6 +40,20 @@ def new_directory(path: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+@contextmanager
+def complete_file(path: Path) -> Iterator[Path]:
+    """A name to write to: the file becomes ``path`` when the block ends well and vanishes when it does not.
+
+    OSError as the disk gives it.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def write_safetensors(
     path: Path,
     tensors: Iterable[TensorSpec],
@@ -52,16 +66,11 @@ def write_safetensors(
     the disk refuses; ``path`` is then not there.
     """
     ordered = sorted(tensors, key=lambda spec: spec.key)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(header(ordered, metadata))
-            for spec in ordered:
-                for chunk in values(spec):
-                    file.write(chunk.tobytes())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with complete_file(path) as partial, partial.open("wb") as file:
+        file.write(header(ordered, metadata))
+        for spec in ordered:
+            for chunk in values(spec):
+                file.write(chunk.tobytes())
 
 
 def header(ordered: Iterable[TensorSpec], metadata: Mapping[str, str] | None = None) -> bytes:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 import numpy as np
 
+from ..checkpoint.writer import complete_file
 from ..codec.tokenizer import Qwen3TTSTokenizer
 from ..errors import RequestError
 from .options import add_checkpoint, add_json, add_threads, new_parser
@@ -35,15 +35,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> None:
     tokenizer = Qwen3TTSTokenizer.from_pretrained(args.model, threads=args.threads, cache_dir=args.cache_dir)
     (codes,) = tokenizer.encode(args.audio).audio_codes
-    part = args.output.with_name(f".{args.output.name}.{os.getpid()}.part")
     try:
-        with part.open("wb") as file:
+        with complete_file(args.output) as partial, partial.open("wb") as file:
             np.save(file, codes)
-        os.replace(part, args.output)
     except OSError as e:
         raise RequestError(f"{args.output}: {e.strerror}") from None
-    finally:
-        part.unlink(missing_ok=True)
     frames, groups = codes.shape
     found = {"file": str(args.output), "frames": frames, "codes_a_frame": groups, "codes": codes.size}
     report(args, found, f"{args.output}: {frames} frames of {groups} codes")
