@@ -11,10 +11,10 @@ from qwen3tts_np_kernels.threads_jit import Team
 from threadpoolctl import threadpool_limits
 
 from qwen3tts_np import Qwen3TTSModel
-from qwen3tts_np.codec.fast_decoder import FastCodecDecoder
-from qwen3tts_np.codec.fast_encoder import FastCodecEncoder
+from qwen3tts_np.compiled.codec.decoder import FastCodecDecoder
+from qwen3tts_np.compiled.codec.encoder import FastCodecEncoder
+from qwen3tts_np.compiled.speaker.encoder import FastSpeakerEncoder
 from qwen3tts_np.speaker.encoder import speaker_embedding
-from qwen3tts_np.speaker.fast_encoder import FastSpeakerEncoder
 
 
 def codec_runs(model: Qwen3TTSModel, threads: int, seconds: float) -> dict[str, Callable[[], Any]]:

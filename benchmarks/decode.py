@@ -11,12 +11,12 @@ from qwen3tts_np_kernels import decode_jit
 from qwen3tts_np_kernels.threads_jit import Team
 
 from qwen3tts_np import Qwen3TTSModel
-from qwen3tts_np.backend import Compiled
+from qwen3tts_np.compiled.engine import Compiled
+from qwen3tts_np.compiled.generate import _embed, _streams
+from qwen3tts_np.compiled.talker.session import DecodeSession
 from qwen3tts_np.generate import Request
-from qwen3tts_np.generate_fast import _embed, _streams
 from qwen3tts_np.model import Utterance
 from qwen3tts_np.talker.generator import make_generator
-from qwen3tts_np.talker.session import DecodeSession
 from qwen3tts_np.text.prompt import Voice
 
 POSITION = 200  # of a talker step that is timed alone

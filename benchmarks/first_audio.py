@@ -22,8 +22,8 @@ from typing import Any
 from machine import FRAME, TEXT, call, describe_machine, request, synthetic_model
 
 from qwen3tts_np import Qwen3TTSModel
-from qwen3tts_np.backend import FORMATS
-from qwen3tts_np.pretrained import available_cores
+from qwen3tts_np.checkpoint.pretrained import available_cores
+from qwen3tts_np.compiled.engine import FORMATS
 
 LATER = 2  # packets timed after the first
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from qwen3tts_np import Qwen3TTSModel
-from qwen3tts_np.checkpoint.synthetic import write_checkpoint
+from qwen3tts_np.synthetic.weights import write_checkpoint
 
 FRAME = 0.08  # seconds of audio
 TEXT = "The quick brown fox jumps over the lazy dog, and then it does so once more."

@@ -1,12 +1,12 @@
 """Qwen3-TTS on NumPy and Numba: no framework."""
 
-from .codec.tokenizer import Qwen3TTSTokenizer
 from .errors import CheckpointError, ConfigError, QwenTTSError, RequestError
 from .model import Qwen3TTSModel
-from .reference_clip import ReferenceClipWarning
+from .speech_tokenizer import Qwen3TTSTokenizer
 from .streaming import SpeechSession, SpeechStream
 from .trace import trace
-from .voice import VoiceClonePromptItem
+from .voice.prompt_item import VoiceClonePromptItem
+from .voice.reference_clip import ReferenceClipWarning
 
 __all__ = [
     "CheckpointError",

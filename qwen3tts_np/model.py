@@ -19,19 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from .audio import AudioLike, read_audio, resample
-from .backend import FORMATS, Backend, Compiled, Progress, Reference, stored_format
+from .audio.files import AudioLike, read_audio, resample
 from .checkpoint.keys import check, load
+from .checkpoint.pretrained import available_cores, check_leftovers, compute_dtype, directory, runs_compiled
 from .checkpoint.safetensors import Checkpoint
 from .checkpoint.tables import SpeakerEncoderWeights, model_specs, speaker_encoder_sizes
-from .codec.tokenizer import Qwen3TTSTokenizer
+from .compiled.engine import FORMATS, Backend, Compiled, Progress, Reference, stored_format
 from .config import GenerationConfig, ModelConfig, read_generation_config, read_model_config
 from .errors import ConfigError, RequestError
 from .generate import Limits, Request
 from .ops import Array, Ints
-from .pretrained import available_cores, check_leftovers, compute_dtype, directory, runs_compiled
-from .reference_clip import warn_about_clip
 from .speaker.encoder import speaker_embedding
+from .speech_tokenizer import Qwen3TTSTokenizer
 from .streaming import Playback, SpeechSession, SpeechStream
 from .talker.generator import make_generator
 from .talker.sampling import SamplingParameters
@@ -39,10 +38,11 @@ from .text.feed import TextFeed
 from .text.prompt import Prompt, Voice, build_prompt, supported_languages
 from .text.templates import instruct_ids, reference_ids, text_ids
 from .text.tokenizer import Pretokenizer, Tokenizer
-from .voice import Fingerprint, VoiceClonePromptItem, check_fits, digest, voice_prompt_items
+from .voice.prompt_item import Fingerprint, VoiceClonePromptItem, check_fits, digest, voice_prompt_items
+from .voice.reference_clip import warn_about_clip
 
 if TYPE_CHECKING:
-    from .speaker.fast_encoder import FastSpeakerEncoder
+    from .compiled.speaker.encoder import FastSpeakerEncoder
 
 Samples = NDArray[np.float32]  # mono, in [-1, 1]
 Seed = int | Sequence[int | None] | None
@@ -389,7 +389,7 @@ class Qwen3TTSModel:
         team = self.speech_tokenizer.team
         if team is None or self.speaker_encoder is None:
             return None
-        from .speaker.fast_encoder import FastSpeakerEncoder
+        from .compiled.speaker.encoder import FastSpeakerEncoder
 
         assert self.config.speaker_encoder_config is not None
         return FastSpeakerEncoder.pack(self.speaker_encoder, self.config.speaker_encoder_config, team)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from .audio import Wave
+from .audio.files import Wave
 from .errors import RequestError
 from .generate import Request
 from .ops import Array, Ints

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 from qwen3tts_np_kernels.cpu import compiled
 
-from qwen3tts_np.checkpoint.layouts import Like, ModelType
-from qwen3tts_np.checkpoint.synthetic import write_checkpoint
+from qwen3tts_np.checkpoint.published import Like, ModelType
 from qwen3tts_np.errors import RequestError
+from qwen3tts_np.synthetic.weights import write_checkpoint
 
 settings.register_profile(
     "deterministic", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from qwen3tts_np import demo
-from qwen3tts_np.checkpoint.synthetic import write_checkpoint
+from qwen3tts_np.speech import demo
+from qwen3tts_np.synthetic.weights import write_checkpoint
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CASES = GOLDEN / "cases"

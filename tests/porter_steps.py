@@ -11,11 +11,11 @@ import numpy as np
 from parity import CASES, Case
 
 from qwen3tts_np import Qwen3TTSModel, ops, trace
-from qwen3tts_np.backend import Reference
 from qwen3tts_np.checkpoint.tables import Conv
 from qwen3tts_np.codec import decoder
 from qwen3tts_np.codec.conv import causal_conv
 from qwen3tts_np.codec.past import Past
+from qwen3tts_np.compiled.engine import Reference
 from qwen3tts_np.ops import Array
 from qwen3tts_np.speaker.encoder import conv_same, speaker_encoder
 from qwen3tts_np.speaker.mel import log_mel

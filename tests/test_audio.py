@@ -14,7 +14,7 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen3tts_np.audio import read_audio, resample, write_audio
+from qwen3tts_np.audio.files import read_audio, resample, write_audio
 from qwen3tts_np.errors import RequestError
 
 PCM16 = 1 / 32768  # one step of a 16-bit file

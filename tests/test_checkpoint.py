@@ -20,15 +20,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from qwen3tts_np_kernels.bfloat16 import round_ref, widen_ref
 
-from qwen3tts_np.checkpoint import layouts, tables
+from qwen3tts_np.checkpoint import tables
 from qwen3tts_np.checkpoint.keys import Embedding, TensorSpec, block, blocks, check, embedding, load, problems, tensor
 from qwen3tts_np.checkpoint.keys import specs as list_specs
-from qwen3tts_np.checkpoint.layouts import RELEASED_TEXT
 from qwen3tts_np.checkpoint.published import CODEC_WEIGHTS, MODELS
 from qwen3tts_np.checkpoint.safetensors import Checkpoint
 from qwen3tts_np.checkpoint.tensor import DTYPES, StoredTensor
 from qwen3tts_np.config import read_codec_config, read_model_config
 from qwen3tts_np.errors import CheckpointError
+from qwen3tts_np.synthetic import layouts
+from qwen3tts_np.synthetic.layouts import RELEASED_TEXT
 
 F32 = np.dtype(np.float32)
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from qwen3tts_np import cli
-from qwen3tts_np.backend import FORMATS
+from qwen3tts_np.checkpoint.hub import published_names
 from qwen3tts_np.cli.completion import bash, fish, tree, zsh
-from qwen3tts_np.hub import published_names
+from qwen3tts_np.compiled.engine import FORMATS
 
 PARSER = cli._parser()
 ASK = """

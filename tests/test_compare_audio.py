@@ -12,9 +12,9 @@ import soxr
 from scipy.signal import chirp
 
 from qwen3tts_np import cli
-from qwen3tts_np.audit import plots
-from qwen3tts_np.audit.comparison import compare_audio, warp_mels
 from qwen3tts_np.errors import RequestError
+from qwen3tts_np.inspect import plots
+from qwen3tts_np.inspect.comparison import compare_audio, warp_mels
 
 RATE = 24000
 

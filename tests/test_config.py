@@ -12,8 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen3tts_np.checkpoint import layouts
-from qwen3tts_np.checkpoint.layouts import RELEASED_TEXT
 from qwen3tts_np.config import (
     GENERATION_DEFAULTS,
     SPEAKER_ENCODER_DEFAULTS,
@@ -26,6 +24,8 @@ from qwen3tts_np.config import (
     read_model_config,
 )
 from qwen3tts_np.errors import ConfigError
+from qwen3tts_np.synthetic import layouts
+from qwen3tts_np.synthetic.layouts import RELEASED_TEXT
 
 RELEASED = ["0.6B-Base", "0.6B-CustomVoice", "1.7B-Base", "1.7B-CustomVoice", "1.7B-VoiceDesign"]
 

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen3tts_np import Qwen3TTSModel, demo
+from qwen3tts_np import Qwen3TTSModel
 from qwen3tts_np.cli import main
 from qwen3tts_np.errors import RequestError
+from qwen3tts_np.speech import demo
 
 KNOWN = sorted(demo.vocabulary())
 

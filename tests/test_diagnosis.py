@@ -160,6 +160,7 @@ def before_the_final_norm(to: pytest.MonkeyPatch) -> None:
         return x
 
     to.setattr(talker, "decoder_layer", remember)
+
     def read(*args: Any) -> Any:
         _, logits = right_read(*args)
         return last[0], logits

@@ -13,11 +13,11 @@ from fine_tuned import SPEAKER, fine_tuned
 from parity import CASES
 
 from qwen3tts_np import Qwen3TTSModel, cli
-from qwen3tts_np.audit.explanation import explain
-from qwen3tts_np.audit.listening import heard, listening_model
-from qwen3tts_np.audit.request import SpeechRequest, perform, read_request
 from qwen3tts_np.errors import RequestError
 from qwen3tts_np.generate import embed_frame
+from qwen3tts_np.inspect.explanation import explain
+from qwen3tts_np.inspect.listening import heard, listening_model
+from qwen3tts_np.inspect.request import SpeechRequest, perform, read_request
 from qwen3tts_np.talker.talker import text_projection
 from qwen3tts_np.trace import trace
 

@@ -16,7 +16,7 @@ from parity import CASES, assert_matches
 from qwen3tts_np_kernels.bfloat16 import round_ref, widen_ref
 
 from qwen3tts_np import Qwen3TTSModel, RequestError, cli, ops
-from qwen3tts_np.audio import write_audio
+from qwen3tts_np.audio.files import write_audio
 from qwen3tts_np.codec.decoder import DILATIONS, snake
 from qwen3tts_np.mlp import mlp
 from qwen3tts_np.parity.causes import CAUSES, PLACES

@@ -8,14 +8,14 @@ from xml.etree import ElementTree
 
 import pytest
 
-from qwen3tts_np.audit import readme
 from qwen3tts_np.errors import ConfigError
+from qwen3tts_np.inspect import readme
 
 FOLDER = Path(__file__).parents[1] / "qwen3tts_np"
 
 
 def test_nothing_is_stale():
-    assert readme.stale(FOLDER) == [], "run: python -m qwen3tts_np.audit.readme"
+    assert readme.stale(FOLDER) == [], "run: python -m qwen3tts_np.inspect.readme"
 
 
 @pytest.fixture

@@ -22,9 +22,9 @@ from parity import (
     sha256,
 )
 
-from qwen3tts_np import demo
-from qwen3tts_np.checkpoint.layouts import codec_config, model_config
-from qwen3tts_np.checkpoint.synthetic_text import write_tokenizer_files
+from qwen3tts_np.speech import demo
+from qwen3tts_np.synthetic.layouts import codec_config, model_config
+from qwen3tts_np.synthetic.text import write_tokenizer_files
 
 LIMIT = 25_000_000  # bytes, all files together
 FULL_LIMIT = 1_000_000

@@ -17,9 +17,10 @@ from typing import Any
 
 import pytest
 
-from qwen3tts_np import CheckpointError, Qwen3TTSModel, Qwen3TTSTokenizer, cli, hub, pretrained
+from qwen3tts_np import CheckpointError, Qwen3TTSModel, Qwen3TTSTokenizer, cli
+from qwen3tts_np.checkpoint import hub, pretrained
+from qwen3tts_np.checkpoint.hub import VERIFIED, Repository, published_names, repository, snapshot
 from qwen3tts_np.checkpoint.published import CODEC_NAME, MODELS, PublishedFile, sha256_of
-from qwen3tts_np.hub import VERIFIED, Repository, published_names, repository, snapshot
 
 NAME = "Qwen/Qwen3-TTS-12Hz-0.6B-Base"
 REVISION = "0123456789abcdef0123456789abcdef01234567"

@@ -1,6 +1,7 @@
 """Imports go one way: a room may use the rooms below it, never those above or beside it.
 
-cli -> audit | parity -> model -> generate -> talker | codec | speaker | text -> checkpoint, ... -> kernels -> NumPy
+cli -> verify -> parity -> inspect -> speech -> model -> streaming -> speech_tokenizer -> compiled -> generate ->
+voice -> talker | codec | speaker | text -> checkpoint, ... -> config, ops -> kernels -> NumPy
 """
 
 from __future__ import annotations
@@ -21,15 +22,20 @@ FLOORS = (
     {"__main__"},
     {"cli"},
     {"__init__"},
-    {"audit", "parity"},
-    {"longform"},
+    {"verify"},
+    {"parity"},
+    {"inspect"},
+    {"speech"},
     {"model"},
     {"streaming"},
-    {"backend"},
-    {"generate_fast"},
+    {"speech_tokenizer"},
+    {"compiled"},
     {"generate"},
-    {"talker", "codec", "speaker", "text", "reference_clip"},
-    {"checkpoint", "pretrained", "hub", "demo", "voice", "trace", "config", "audio", "ops", "errors", "mlp"},
+    {"voice"},
+    {"talker", "codec", "speaker", "text"},
+    {"mlp", "synthetic"},
+    {"checkpoint", "trace", "audio", "report"},
+    {"config", "ops", "errors"},
     {KERNELS},
 )
 SEPARATE = {"talker", "codec", "speaker", "text"}
@@ -39,7 +45,7 @@ PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 DEPENDENCIES = re.search(r"^dependencies = \[(.*?)^\]", PYPROJECT, re.M | re.S)
 RUN_TIME = set(re.findall(r'"([A-Za-z0-9_]+)', DEPENDENCIES[1] if DEPENDENCIES else ""))  # imported as they are named
 # llvmlite comes with Numba: kernels may name instructions that Numba has no words for. huggingface_hub is an extra.
-ALSO = {KERNELS: {"llvmlite"}, "hub": {"huggingface_hub"}, "audit": {"matplotlib"}}
+ALSO = {KERNELS: {"llvmlite"}, "checkpoint": {"huggingface_hub"}, "inspect": {"matplotlib"}}
 FRAMEWORKS = {"torch", "torchaudio", "transformers", "qwen_tts", "tensorflow", "jax", "onnxruntime"}
 
 
@@ -145,7 +151,7 @@ def test_imports_make_no_circle():
         ("qwen3tts_np/ops.py", "from llvmlite import ir", "imports llvmlite"),
         ("qwen3tts_np/ops.py", "import huggingface_hub", "imports huggingface_hub"),
         ("qwen3tts_np/cli/info.py", "import matplotlib", "imports matplotlib"),
-        ("qwen3tts_np/model.py", "from .audit import tables", "model imports audit"),
+        ("qwen3tts_np/model.py", "from .inspect import inspection", "model imports inspect"),
         ("golden/record.py", "from qwen3tts_np import Qwen3TTSModel", "imports qwen3tts_np"),
         ("golden/deep/x.py", "import qwen3tts_np_kernels.norm", "imports qwen3tts_np_kernels"),
         ("tests/test_x.py", "import torch", "imports torch"),
@@ -192,7 +198,7 @@ def test_a_planted_circle_is_found(tmp_path):
 def plant_rooms(root: Path) -> None:
     for name in ("model", "generate", "config", "errors", "ops", "__init__"):
         plant(root, f"qwen3tts_np/{name}.py", "")
-    for name in ("cli/__init__", "audit/tables", "text/__init__", "codec/rvq", "talker/cache"):
+    for name in ("cli/__init__", "inspect/inspection", "text/__init__", "codec/rvq", "talker/cache"):
         plant(root, f"qwen3tts_np/{name}.py", "")
 
 

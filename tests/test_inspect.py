@@ -13,13 +13,13 @@ import pytest
 from fine_tuned import fine_tuned
 
 from qwen3tts_np import Qwen3TTSModel, Qwen3TTSTokenizer, cli, ops
-from qwen3tts_np.audit.architecture import WHENS, Block
-from qwen3tts_np.audit.inspection import inspect_checkpoint, share_of_reads
-from qwen3tts_np.audit.readme import inspect_released
-from qwen3tts_np.audit.receptive import decoder_fields, encoder_fields, frames_heard
-from qwen3tts_np.audit.tables import si
 from qwen3tts_np.checkpoint.tables import codec_specs, model_specs
 from qwen3tts_np.config import read_codec_config, read_model_config
+from qwen3tts_np.inspect.architecture import WHENS, Block
+from qwen3tts_np.inspect.inspection import inspect_checkpoint, share_of_reads
+from qwen3tts_np.inspect.readme import inspect_released
+from qwen3tts_np.inspect.receptive import decoder_fields, encoder_fields, frames_heard
+from qwen3tts_np.report.tables import si
 from qwen3tts_np.speaker.encoder import speaker_embedding
 from qwen3tts_np.trace import trace
 

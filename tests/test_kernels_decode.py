@@ -187,9 +187,7 @@ def _multiply(
 
 @needs_compiler
 @given(st.sampled_from(list(FORMATS)), st.integers(1, 5), st.integers(1, 3), st.integers(1, 19), SEEDS)
-def test_a_stack_multiplies_each_column_as_if_alone(
-    name: str, blocks: int, groups: int, count: int, seed: int
-) -> None:
+def test_a_stack_multiplies_each_column_as_if_alone(name: str, blocks: int, groups: int, count: int, seed: int) -> None:
     random = np.random.default_rng(seed)
     rows, inputs = 16 * blocks, GROUP * groups
     matrices, x = normal(random, 2, rows, inputs), normal(random, count, inputs)

@@ -19,9 +19,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from qwen3tts_np import Qwen3TTSModel, RequestError, cli, longform
-from qwen3tts_np.backend import Reference
-from qwen3tts_np.longform import ATTEMPTS, EDGE, FADE, PAUSES, QUIET, Narration, narrate
+from qwen3tts_np import Qwen3TTSModel, RequestError, cli
+from qwen3tts_np.compiled.engine import Reference
+from qwen3tts_np.speech import longform
+from qwen3tts_np.speech.longform import ATTEMPTS, EDGE, FADE, PAUSES, QUIET, Narration, narrate
 from qwen3tts_np.text.pace import milliseconds, most_milliseconds
 from qwen3tts_np.text.sentences import split
 
@@ -38,7 +39,7 @@ TEXT = "\n\n".join(f"Chapter {n}\n\n{PARAGRAPH}{PARAGRAPH}" for n in "IVXLC")  #
 RUN = """
 import sys, time
 from pathlib import Path
-from qwen3tts_np.longform import narrate
+from qwen3tts_np.speech.longform import narrate
 from test_longform import load
 model, text, output = sys.argv[1:]
 narrate(

@@ -34,6 +34,7 @@ ELSEWHERE = {
 @pytest.fixture(scope="session")
 def load(tmp_path_factory: pytest.TempPathFactory) -> Load:
     folder = tmp_path_factory.mktemp("parity")
+
     @cache
     def model(directory: Path, options: tuple[tuple[str, str], ...]) -> Qwen3TTSModel:
         return Qwen3TTSModel.from_pretrained(directory, **dict(options))

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from threadpoolctl import threadpool_info
 
 from qwen3tts_np import Qwen3TTSModel, RequestError
-from qwen3tts_np.backend import Backend
 from qwen3tts_np.codec.decoder import decode, decode_continuous
 from qwen3tts_np.codec.past import Past
-from qwen3tts_np.codec.tokenizer import Qwen3TTSTokenizer
+from qwen3tts_np.compiled.engine import Backend
 from qwen3tts_np.ops import Ints
+from qwen3tts_np.speech_tokenizer import Qwen3TTSTokenizer
 
 FRAME = 1920  # samples
 PACKETS = (1, 2, 4, 7, 300)

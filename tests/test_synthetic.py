@@ -18,15 +18,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen3tts_np.checkpoint import layouts, published, synthetic, writer
+from qwen3tts_np.checkpoint import published, writer
 from qwen3tts_np.checkpoint.keys import TensorSpec, check
-from qwen3tts_np.checkpoint.layouts import LIKES, RELEASED_TEXT, TYPES
 from qwen3tts_np.checkpoint.safetensors import Checkpoint
-from qwen3tts_np.checkpoint.synthetic import RULES, SyntheticValues, rule_for, stream_key, uniforms, write_checkpoint
 from qwen3tts_np.checkpoint.tables import codec_specs, model_specs
 from qwen3tts_np.cli import synth
 from qwen3tts_np.config import read_codec_config, read_generation_config, read_model_config
 from qwen3tts_np.errors import CheckpointError
+from qwen3tts_np.synthetic import layouts
+from qwen3tts_np.synthetic import weights as synthetic
+from qwen3tts_np.synthetic.layouts import LIKES, RELEASED_TEXT, TYPES
+from qwen3tts_np.synthetic.weights import RULES, SyntheticValues, rule_for, stream_key, uniforms, write_checkpoint
 from qwen3tts_np.text import Tokenizer
 
 README = Path(__file__).parents[1] / "golden" / "README.md"

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen3tts_np.checkpoint import synthetic_text
-from qwen3tts_np.checkpoint.synthetic_text import write_tokenizer_files
 from qwen3tts_np.errors import CheckpointError, ConfigError, QwenTTSError, RequestError
+from qwen3tts_np.synthetic import text as synthetic_text
+from qwen3tts_np.synthetic.text import write_tokenizer_files
 from qwen3tts_np.text import Tokenizer, instruct_ids, reference_ids, text_ids
 from qwen3tts_np.text.tokenizer import PATTERNS, official_local
 

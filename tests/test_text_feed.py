@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwen3tts_np import RequestError
-from qwen3tts_np.checkpoint.synthetic_text import ADDED_TOKENS, write_tokenizer_files
+from qwen3tts_np.synthetic.text import ADDED_TOKENS, write_tokenizer_files
 from qwen3tts_np.text.feed import TextFeed, settled
 from qwen3tts_np.text.templates import TEXT_TEMPLATE
 from qwen3tts_np.text.tokenizer import Pretokenizer, Tokenizer

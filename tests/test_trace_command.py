@@ -13,14 +13,14 @@ from parity import CASES
 from safetensors.numpy import load_file
 
 from qwen3tts_np import Qwen3TTSModel, cli
-from qwen3tts_np.audit import plots
-from qwen3tts_np.audit.arrays_on_disk import ArraysOnDisk
-from qwen3tts_np.audit.attention_maps import Head, heads_of
-from qwen3tts_np.audit.collector import StreamedTrace, block_of, seconds_by_block
-from qwen3tts_np.audit.golden import Golden
-from qwen3tts_np.audit.request import SpeechRequest, read_request
-from qwen3tts_np.audit.tracing import Options, first_outside, trace_request
 from qwen3tts_np.errors import QwenTTSError
+from qwen3tts_np.inspect import plots
+from qwen3tts_np.inspect.arrays_on_disk import ArraysOnDisk
+from qwen3tts_np.inspect.attention_maps import Head, heads_of
+from qwen3tts_np.inspect.collector import StreamedTrace, block_of, seconds_by_block
+from qwen3tts_np.inspect.golden import Golden
+from qwen3tts_np.inspect.request import SpeechRequest, read_request
+from qwen3tts_np.inspect.tracing import Options, first_outside, trace_request
 from qwen3tts_np.ops import softmax
 from qwen3tts_np.trace import collect_into, record, trace
 
@@ -335,7 +335,7 @@ def test_every_kind_of_model(synthetic, tmp_path, capsys, kind):
         directory, arguments = synthetic("tiny", kind), ["--instruct", "Old."]
     else:
         rate, clip = 24000, str(tmp_path / "clip.wav")
-        from qwen3tts_np.audio import write_audio
+        from qwen3tts_np.audio.files import write_audio
 
         write_audio(clip, 0.1 * np.sin(np.arange(rate) / 20), rate)
         directory, arguments = synthetic("tiny", kind), ["--ref-audio", clip, "--ref-text", "One."]

@@ -18,10 +18,10 @@ import pytest
 import safetensors.numpy
 from hypothesis import given
 from hypothesis import strategies as st
+from qwen3tts_np.voice.reference_clip import clip_problems, sound_seconds
 
 from qwen3tts_np import CheckpointError, Qwen3TTSModel, ReferenceClipWarning, RequestError, VoiceClonePromptItem
-from qwen3tts_np.reference_clip import clip_problems, sound_seconds
-from qwen3tts_np.voice import Fingerprint, check_fits, digest
+from qwen3tts_np.voice.prompt_item import Fingerprint, check_fits, digest
 
 RATE = 24000
 GREEDY: dict[str, Any] = {"do_sample": False, "subtalker_dosample": False, "max_new_tokens": 4}
@@ -128,7 +128,7 @@ def test_no_damage_goes_unnoticed(tmp_path_factory, data):
 
 def rewrite(path: Path, arrays: dict[str, np.ndarray], **metadata: str) -> None:
     """A file as another program could write it, with a checksum that is right."""
-    from qwen3tts_np.voice import _checksum
+    from qwen3tts_np.voice.prompt_item import _checksum
 
     metadata["sha256"] = _checksum(metadata, arrays)
     safetensors.numpy.save_file(arrays, path, metadata)

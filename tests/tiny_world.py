@@ -20,7 +20,7 @@ import numpy as np
 import soundfile
 
 from qwen3tts_np import VoiceClonePromptItem, cli
-from qwen3tts_np.checkpoint.layouts import Like, ModelType
+from qwen3tts_np.checkpoint.published import Like, ModelType
 
 ROOT = Path(__file__).parents[1]
 MODELS: dict[str, tuple[Like, ModelType]] = {

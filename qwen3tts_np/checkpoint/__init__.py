@@ -1,1 +1,1 @@
-"""Disk <-> arrays: the safetensors reader, the key tables, synthetic checkpoints."""
+"""Disk <-> arrays: the safetensors reader, the key tables, the hub."""

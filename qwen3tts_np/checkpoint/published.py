@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from .layouts import Like, ModelType
+Like = Literal["tiny", "tiny-1.7b", "0.6b", "1.7b"]  # the released sizes, and tiny ones with the same parts
+ModelType = Literal["base", "custom_voice", "voice_design"]
 
 
 @dataclass(frozen=True)

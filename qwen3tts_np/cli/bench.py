@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import Compiled
+from ..checkpoint.pretrained import available_cores
+from ..compiled.engine import Compiled
 from ..errors import RequestError
 from ..model import Qwen3TTSModel
-from ..pretrained import available_cores
-from ..voice import VoiceClonePromptItem
+from ..voice.prompt_item import VoiceClonePromptItem
 from .options import add_json, add_model, load_model, new_parser
 from .output import report
 from .progress import frame_seconds

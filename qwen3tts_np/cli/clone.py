@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..errors import RequestError
-from ..voice import VoiceClonePromptItem
+from ..voice.prompt_item import VoiceClonePromptItem
 from .options import load_model, new_parser
 from .speech import add_speech, only_for, read_request, speak
 

@@ -9,10 +9,10 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..audio import read_audio
-from ..audit.comparison import Comparison, Sound, compare_audio, fitted_mels
-from ..audit.plots import plot_sounds, require_matplotlib
-from ..audit.tables import Table, as_text
+from ..audio.files import read_audio
+from ..inspect.comparison import Comparison, Sound, compare_audio, fitted_mels
+from ..inspect.plots import plot_sounds, require_matplotlib
+from ..report.tables import Table, as_text
 from .options import new_parser
 
 EXAMPLES = ("qwen3tts-np compare-audio ada.wav anything.wav --json",)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..hub import published_names
+from ..checkpoint.hub import published_names
 from .options import new_parser
 
 EXAMPLES = (

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..codec.tokenizer import Qwen3TTSTokenizer
 from ..errors import RequestError
+from ..speech_tokenizer import Qwen3TTSTokenizer
 from .options import add_checkpoint, add_json, add_threads, new_parser
 from .output import add_output, check_output, report, save
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from ..checkpoint.writer import complete_file
-from ..codec.tokenizer import Qwen3TTSTokenizer
 from ..errors import RequestError
+from ..speech_tokenizer import Qwen3TTSTokenizer
 from .options import add_checkpoint, add_json, add_threads, new_parser
 from .output import report
 

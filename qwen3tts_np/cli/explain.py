@@ -6,10 +6,10 @@ import argparse
 import json
 from pathlib import Path
 
-from ..audit.explanation import Explanation, as_json, explain
-from ..audit.listening import listening_model
-from ..audit.output import write_text
-from ..audit.tables import as_html, as_text, page
+from ..inspect.explanation import Explanation, as_json, explain
+from ..inspect.listening import listening_model
+from ..report.output import write_text
+from ..report.tables import as_html, as_text, page
 from .options import add_checkpoint, checkpoint, new_parser
 from .request_options import add_request, request_of
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..backend import FORMATS
+from ..compiled.engine import FORMATS
 from ..errors import RequestError
 from ..parity.fidelity import Fidelity, fidelity
 from ..parity.request import read_codes

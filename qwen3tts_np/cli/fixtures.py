@@ -6,7 +6,6 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from ..audit.output import write_text
 from ..config import read_json
 from ..errors import RequestError
 from ..parity.compare import Comparison, compare, weights_of
@@ -16,6 +15,7 @@ from ..parity.plot import error_plot
 from ..parity.report import as_html, as_json, as_markdown, as_text
 from ..parity.request import read_request
 from ..parity.steps import KINDS, Step
+from ..report.output import write_text
 from .options import add_cache_dir, add_checkpoint, checkpoint, new_parser
 
 EXPORT = (
@@ -130,4 +130,3 @@ def run_compare(args: argparse.Namespace) -> int:
             write_text(path, text_of(found))
     print(as_text(found))
     return int(found.first is not None)
-

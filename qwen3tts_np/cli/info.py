@@ -8,9 +8,9 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..checkpoint.describe import REQUIRED, Description, WeightsSummary, describe, verify
 from ..config import CodecConfig, CodePredictorConfig, ModelConfig, TalkerConfig
 from ..errors import QwenTTSError
+from ..inspect.describe import REQUIRED, Description, WeightsSummary, describe, verify
 from ..text import Tokenizer
 from .options import add_checkpoint, checkpoint, new_parser
 

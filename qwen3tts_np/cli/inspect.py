@@ -6,10 +6,10 @@ import argparse
 import json
 from pathlib import Path
 
-from ..audit.inspection import as_json, inspect_checkpoint
-from ..audit.output import write_text
-from ..audit.report import to_html, to_text
 from ..errors import RequestError
+from ..inspect.inspection import as_json, inspect_checkpoint
+from ..inspect.report import to_html, to_text
+from ..report.output import write_text
 from .options import add_checkpoint, checkpoint, new_parser
 
 DEPTH, CONTEXT = 3, 10.0

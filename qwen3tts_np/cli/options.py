@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..backend import FORMATS
+from ..checkpoint.pretrained import directory
+from ..compiled.engine import FORMATS
 from ..model import Qwen3TTSModel
-from ..pretrained import directory
 from .progress import note
 
 # The sampling arguments of ``generate_*``, under their official names: name -> (type, what it does).

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import soundfile
 
-from ..audio import format_of, open_audio, write_audio
+from ..audio.files import format_of, open_audio, write_audio
 from ..errors import RequestError
 from ..model import Samples
 

@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ..longform import Progress
 from ..model import Qwen3TTSModel
+from ..speech.longform import Progress
 from ..text.pace import milliseconds
 
 WIDTH = 24  # columns of the bar

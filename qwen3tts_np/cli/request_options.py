@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..audit.request import SpeechRequest, read_request
 from ..errors import RequestError
+from ..inspect.request import SpeechRequest, read_request
 
 
 def add_request(parser: argparse.ArgumentParser) -> None:

@@ -6,10 +6,10 @@ import argparse
 import sys
 from typing import Any
 
-from .. import demo
 from ..errors import RequestError
 from ..model import Qwen3TTSModel
-from ..voice import VoiceClonePromptItem
+from ..speech import demo
+from ..voice.prompt_item import VoiceClonePromptItem
 from .options import load_model, new_parser
 from .speech import add_speech, only_for, read_request, speak
 

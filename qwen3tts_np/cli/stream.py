@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import RequestError
-from ..longform import PAUSES
 from ..model import Qwen3TTSModel, Samples
+from ..speech.longform import PAUSES
 from ..text.pace import milliseconds, most_milliseconds
 from ..text.sentences import Piece, split
 from .output import PIPE, open_sink

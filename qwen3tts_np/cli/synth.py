@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..checkpoint.layouts import LIKES, TYPES
-from ..checkpoint.synthetic import write_checkpoint
+from ..synthetic.layouts import LIKES, TYPES
+from ..synthetic.weights import write_checkpoint
 from .options import new_parser
 
 EXAMPLES = (

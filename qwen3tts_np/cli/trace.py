@@ -6,16 +6,16 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..audit.attention_maps import heads_of
-from ..audit.collector import seconds_by_block
-from ..audit.golden import Golden
-from ..audit.plots import HOW, have_matplotlib, require_matplotlib
-from ..audit.tables import Table, as_text
-from ..audit.trace_plots import draw
-from ..audit.tracing import Options, Traced, first_outside, growth, trace_request
 from ..checkpoint.writer import new_directory
 from ..errors import RequestError
+from ..inspect.attention_maps import heads_of
+from ..inspect.collector import seconds_by_block
+from ..inspect.golden import Golden
+from ..inspect.plots import HOW, have_matplotlib, require_matplotlib
+from ..inspect.trace_plots import draw
+from ..inspect.tracing import Options, Traced, first_outside, growth, trace_request
 from ..model import Qwen3TTSModel
+from ..report.tables import Table, as_text
 from .options import add_checkpoint, add_threads, checkpoint, new_parser
 from .request_options import add_request, request_of
 

@@ -7,22 +7,13 @@ import json
 import shutil
 from pathlib import Path
 
-from ..audit.output import write_text
-from ..checkpoint.describe import Description, describe
 from ..errors import QwenTTSError, RequestError
-from ..parity.live import official_section
-from ..parity.official_probe import SETUP
-from ..parity.verify import (
-    SKIPPED,
-    WRONG,
-    Report,
-    Section,
-    files_section,
-    judged,
-    keys_section,
-    statistics_section,
-)
-from ..parity.verify_text import as_json, as_markdown, as_text
+from ..inspect.describe import Description, describe
+from ..report.output import write_text
+from ..verify.live import official_section
+from ..verify.official_probe import SETUP
+from ..verify.sections import SKIPPED, WRONG, Report, Section, files_section, judged, keys_section, statistics_section
+from ..verify.text import as_json, as_markdown, as_text
 from .info import tokenizer_problems
 from .options import add_checkpoint, checkpoint, new_parser
 
@@ -84,4 +75,3 @@ def _official(folder: Path, found: Description, python: str, loads: bool) -> Sec
         return official_section(folder, found.config, python)
     except QwenTTSError as e:  # of weights that are damaged, both sides may refuse to speak
         return judged(title, "", [str(e)])
-

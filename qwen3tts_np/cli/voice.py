@@ -8,12 +8,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..audio import write_audio
+from ..audio.files import write_audio
 from ..checkpoint.safetensors import Checkpoint
 from ..errors import CheckpointError, RequestError
 from ..model import Qwen3TTSModel, Samples
-from ..reference_clip import spoken_seconds
-from ..voice import SIZES, VoiceClonePromptItem, is_voice
+from ..voice.prompt_item import SIZES, VoiceClonePromptItem, is_voice
+from ..voice.reference_clip import spoken_seconds
 from .options import add_json, add_model, add_seed, load_model, new_parser
 from .output import report
 

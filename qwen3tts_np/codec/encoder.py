@@ -14,13 +14,7 @@ import numpy as np
 
 from ..checkpoint.keys import load
 from ..checkpoint.safetensors import Checkpoint
-from ..checkpoint.tables import (
-    CodecEncoderWeights,
-    EncoderLayer,
-    SEANetStage,
-    SEANetWeights,
-    codec_encoder_sizes,
-)
+from ..checkpoint.tables import CodecEncoderWeights, EncoderLayer, SEANetStage, SEANetWeights, codec_encoder_sizes
 from ..config import CodecEncoderConfig
 from ..ops import Array, Ints, codebook_entries, conv1d, elu, gelu, layer_norm, linear, rope_angles
 from ..trace import record

@@ -33,20 +33,20 @@ from typing import Any
 
 import numpy as np
 
-from ..audit.listening import listen
-from ..backend import FORMATS, Reference
 from ..checkpoint.quantised import QuantisedTensor
 from ..checkpoint.safetensors import Checkpoint
+from ..compiled.engine import FORMATS, Reference
 from ..config import ModelConfig
 from ..errors import RequestError
 from ..generate import Limits, Request
+from ..inspect.listening import listen
 from ..model import Qwen3TTSModel
 from ..ops import Array, Ints, softmax
 from ..speaker.encoder import speaker_embedding
 from ..talker.generator import TorchGenerator
 from ..talker.sampling import drop_control_tokens
 from ..trace import trace
-from ..voice import VoiceClonePromptItem
+from ..voice.prompt_item import VoiceClonePromptItem
 from .forced import ForcedBackend, check_codes
 from .in_format import InFormat
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ..backend import Backend, Compiled
 from ..codec.encoder import NAME as ENCODER
 from ..codec.encoder import CodecEncoder
+from ..compiled.engine import Backend, Compiled
 from ..config import ModelConfig
 from ..errors import RequestError
 from ..generate import Limits, Request

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
-from ..audio import read_audio, resample
+from ..audio.files import read_audio, resample
 from ..codec.encoder import NAME as ENCODER
 from ..codec.encoder import split_rvq
 from ..config import read_json

@@ -53,9 +53,7 @@ class Tokenizer:
         self.vocab_size = vocab_size
 
     @classmethod
-    def from_directory(
-        cls, path: str | Path, pretokenizer: Pretokenizer = "native"
-    ) -> Tokenizer:
+    def from_directory(cls, path: str | Path, pretokenizer: Pretokenizer = "native") -> Tokenizer:
         """Read ``vocab.json``, ``merges.txt`` and ``tokenizer_config.json``.
 
         ``"official-local"`` takes the regex that the official package takes for this directory; ``"mistral"``

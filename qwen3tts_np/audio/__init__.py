@@ -1,0 +1,1 @@
+"""Audio in and out: files, sample rates, waveforms."""

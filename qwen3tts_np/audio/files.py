@@ -1,0 +1,199 @@
+"""Audio in and out: whatever a user hands over as audio becomes a mono float32 waveform; waveforms become files.
+
+Loading follows the official wrappers (``Qwen3TTSTokenizer.load_audio``, ``Qwen3TTSModel._load_audio_to_np``): the
+channels are averaged, and :func:`resample` gives what ``librosa.resample`` gives, that is soxr at its high quality.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPException
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+from ..errors import RequestError
+
+Wave = NDArray[np.float32]
+AudioLike = str | os.PathLike[str] | NDArray[Any] | tuple[NDArray[Any], int]
+
+WRITTEN_AT_ONCE = 1 << 16  # samples; trap: libsndfile's Vorbis encoder crashes where it is given some minutes
+MIN_RATE, MAX_RATE = 1_000, 1_000_000  # Hz
+URL_TIMEOUT = 60  # seconds
+BASE64_LENGTH = 256  # characters; a longer text that names no file is taken for base64
+INTEGER_SCALE = {"int16": (0, 2**15), "int32": (0, 2**31), "uint8": (2**7, 2**7)}  # type -> (zero, full scale)
+
+
+def read_audio(source: AudioLike, rate: int | None = None) -> tuple[Wave, int]:
+    """A waveform [samples] and its sample rate in Hz.
+
+    ``source`` is the path of a file that libsndfile reads, an http(s) URL, base64 text (bare, or after
+    ``data:audio/...;base64,``), a pair (array, rate), or an array whose rate is the second argument. An array is
+    [samples], or [samples, channels] in either order (the longer axis is time), of floats, or of integers as WAV files
+    hold them (uint8, int16, int32), which are brought to -1 to 1. RequestError for anything else, and for audio that is
+    empty or not finite.
+    """
+    if isinstance(source, tuple):
+        if len(source) != 2 or not isinstance(source[0], np.ndarray):
+            types = ", ".join(type(part).__name__ for part in source)
+            raise RequestError(f"audio is a tuple of ({types}), expected (array, sample rate)")
+        source, rate = source
+    if isinstance(source, str | os.PathLike):
+        what = f"audio {_shown(os.fspath(source))}"
+        samples, rate = _decode(_file_bytes(os.fspath(source), what), what)
+    elif isinstance(source, np.ndarray):
+        what = f"the audio array {list(source.shape)}"
+        if rate is None:
+            raise RequestError(f"{what} came without its sample rate; give it with sr=")
+        samples = _as_floats(source, what)
+    else:
+        raise RequestError(f"audio is {type(source).__name__}, expected a path, a URL, base64 or a NumPy array")
+    return _as_wave(samples, what), check_rate(rate)
+
+
+def resample(wave: Wave, rate: int, target_rate: int) -> Wave:
+    """``wave`` [samples] at another sample rate, [ceil(samples * ratio)], as ``librosa.resample`` (0.11) gives it."""
+    if rate == target_rate:
+        return wave
+    # The length is float arithmetic, as there: for some lengths it is one more than the exact one.
+    samples = int(np.ceil(len(wave) * (float(target_rate) / rate)))
+    resampled = soxr.resample(wave, rate, target_rate, quality="HQ")[:samples]
+    return np.pad(resampled, (0, samples - len(resampled)))
+
+
+def write_audio(path: str | os.PathLike[str], wave: NDArray[np.floating[Any]], rate: int) -> None:
+    """Write ``wave`` [samples], -1 to 1, in the format that the suffix of ``path`` names (.wav is 16-bit PCM).
+
+    It is written under another name first, so what is found at ``path`` is complete. RequestError where the format is
+    unknown or the file cannot be written.
+    """
+    if wave.ndim != 1 or not np.isfinite(wave).all():
+        raise RequestError(f"{path}: a waveform must be [samples], all finite; this one is {list(wave.shape)}")
+    with open_audio(path, rate) as file:
+        file.write(wave)
+
+
+class AudioWriter:
+    """A mono audio file that grows at its end."""
+
+    def __init__(self, file: soundfile.SoundFile, target: Path) -> None:
+        self._file, self._target = file, target
+
+    def write(self, wave: NDArray[np.floating[Any]]) -> None:
+        """Append ``wave`` [samples], -1 to 1."""
+        with _errors_of(self._target):
+            for first in range(0, len(wave), WRITTEN_AT_ONCE):
+                self._file.write(wave[first : first + WRITTEN_AT_ONCE])
+
+
+@contextmanager
+def open_audio(path: str | os.PathLike[str], rate: int) -> Iterator[AudioWriter]:
+    """A file to write to, which gets its name once it is complete; errors as in :func:`write_audio`."""
+    target = Path(path)
+    audio_format = format_of(target)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        with _errors_of(target):
+            partial.open("wb").close()  # libsndfile's "System error" says less than Python's
+            file = soundfile.SoundFile(partial, "w", check_rate(rate), channels=1, format=audio_format)
+        with file:
+            yield AudioWriter(file, target)
+        with _errors_of(target):
+            os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def _errors_of(target: Path) -> Iterator[None]:
+    """What Python and libsndfile say of a file that cannot be written, in one sentence."""
+    try:
+        yield
+    except OSError as e:
+        raise RequestError(f"{target} cannot be written: {e.strerror}") from None
+    except (soundfile.LibsndfileError, TypeError) as e:  # TypeError: a format without a usual encoding
+        raise RequestError(f"{target} cannot be written: {getattr(e, 'error_string', e)}") from None
+    except AssertionError:  # soundfile asserts that everything was written
+        raise RequestError(f"{target} cannot be written: is the disk full?") from None
+
+
+def format_of(path: Path) -> str:
+    """The audio format that the suffix of ``path`` names, as libsndfile calls it; RequestError if it names none."""
+    audio_format = path.suffix[1:].upper()
+    if audio_format not in soundfile.available_formats():
+        if audio_format == "MP3":
+            version = soundfile.__libsndfile_version__
+            raise RequestError(f"{path}: .mp3 needs libsndfile 1.1, here it is {version}; use .wav, .flac or .ogg")
+        raise RequestError(f"{path}: the suffix {path.suffix!r} names no audio format; use .wav, .flac, .ogg or .mp3")
+    return audio_format
+
+
+def check_rate(rate: Any) -> int:
+    """``rate`` as a whole number of Hz; RequestError if it is none."""
+    number = float(rate) if isinstance(rate, Real) else 0.0
+    if not MIN_RATE <= number <= MAX_RATE:
+        raise RequestError(f"sample rate {rate!r} must be a number of Hz from {MIN_RATE} to {MAX_RATE}")
+    return int(number)
+
+
+def _file_bytes(source: str, what: str) -> bytes:
+    """The audio file behind a path, a URL or base64 text."""
+    try:
+        if source.startswith(("http://", "https://")):
+            with urllib.request.urlopen(source, timeout=URL_TIMEOUT) as response:
+                return bytes(response.read())
+        if source.startswith("data:"):
+            return base64.b64decode(source.partition(",")[2])
+        # Bare base64 is full of slashes. The official package takes it for a path, and fails.
+        if len(source) > BASE64_LENGTH and not os.path.isfile(source):
+            return base64.b64decode(source)
+        return Path(source).read_bytes()
+    except (OSError, HTTPException, ValueError) as e:  # ValueError: not base64, a null byte, a malformed URL
+        reason = getattr(e, "reason", None) or getattr(e, "strerror", None) or e
+        raise RequestError(f"{what} cannot be read: {reason}") from None
+
+
+def _decode(data: bytes, what: str) -> tuple[Wave, int]:
+    """The samples [T] or [T, channels] of an audio file, and its rate."""
+    try:
+        return soundfile.read(io.BytesIO(data), dtype="float32")
+    except soundfile.LibsndfileError as e:
+        raise RequestError(f"{what} cannot be read: libsndfile says {e.error_string!r}") from None
+
+
+def _as_floats(array: NDArray[Any], what: str) -> NDArray[np.floating[Any]]:
+    if array.dtype.name in INTEGER_SCALE:
+        zero, full_scale = INTEGER_SCALE[array.dtype.name]
+        return (array.astype(np.float64) - zero) / full_scale
+    if not np.issubdtype(array.dtype, np.floating):
+        raise RequestError(f"{what} is of type {array.dtype}; use floats from -1 to 1, or {', '.join(INTEGER_SCALE)}")
+    return array
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def _as_wave(samples: NDArray[np.floating[Any]], what: str) -> Wave:
+    """Mono float32, checked."""
+    if samples.ndim not in (1, 2):
+        raise RequestError(f"{what} must be [samples] or [samples, channels]")
+    if samples.size == 0:
+        raise RequestError(f"{what} is empty")
+    if samples.ndim == 2:
+        samples = samples.mean(axis=1 if samples.shape[1] <= samples.shape[0] else 0)
+    wave = samples.astype(np.float32)
+    if not np.isfinite(wave).all():
+        raise RequestError(f"{what} holds values that are not finite")
+    return wave
+
+
+def _shown(text: str) -> str:
+    return repr(text) if len(text) <= 100 else f"{text[:60]!r}... ({len(text)} characters)"

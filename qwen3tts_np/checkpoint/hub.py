@@ -1,0 +1,139 @@
+"""Published models by name: ``Qwen/Qwen3-TTS-12Hz-0.6B-Base`` becomes a directory on this machine.
+
+huggingface_hub downloads, takes up what was interrupted, and keeps the files in its own cache (``HF_HOME`` moves it,
+``HF_HUB_OFFLINE=1`` forbids the network). What is added here: the revision is the one that
+``checkpoint/published.py`` describes, only the files of the model are fetched, each is held against its published
+size and SHA-256, and one that differs is fetched once more.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import CheckpointError
+from .published import CODEC_NAME, CODEC_REVISION, MODELS, PublishedFile, published_files, sha256_of
+
+OWNER = "Qwen"
+VERIFIED = ".qwen3tts-np-verified.json"  # in a snapshot: name -> [bytes, mtime in ns, sha256] of the files hashed
+
+# What is on this machine; what is missing; what is damaged, which would not be fetched otherwise.
+ATTEMPTS: tuple[dict[str, bool], ...] = ({"local_files_only": True}, {}, {"force_download": True})
+
+
+@dataclass(frozen=True)
+class Repository:
+    """What is published under one name."""
+
+    name: str
+    revision: str
+    files: Mapping[str, PublishedFile]
+
+
+def published_names() -> list[str]:
+    """The names that can be downloaded, as the hub has them."""
+    return [f"{OWNER}/{name}" for name in (*(model.name for model in MODELS), CODEC_NAME)]
+
+
+def repository(name: str) -> Repository | None:
+    """The repository ``Qwen/...``, or None where the name is none of :func:`published_names`."""
+    for model in MODELS:
+        if name == f"{OWNER}/{model.name}":
+            return Repository(name, model.revision, published_files(model))
+    if name == f"{OWNER}/{CODEC_NAME}":
+        return Repository(name, CODEC_REVISION, published_files(None))
+    return None
+
+
+def snapshot(wanted: Repository, cache_dir: str | Path | None = None) -> Path:
+    """The directory with the files of ``wanted``, each verified; downloads what is not on this machine yet.
+
+    ``cache_dir`` takes the place of huggingface_hub's own cache. Once a file has been hashed, only its size and time
+    are looked at. CheckpointError where huggingface_hub is not installed, the download fails, or a file is not the
+    published one even when fetched again.
+    """
+    download = _downloader(wanted, {} if cache_dir is None else {"cache_dir": cache_dir})
+    wrong: dict[str, str] = {}
+    for options in ATTEMPTS:
+        names = list(wrong if "force_download" in options else wanted.files)
+        try:
+            folder = download(names, **options)
+        except CheckpointError as e:
+            if "local_files_only" in options:
+                continue
+            known = "".join(f"{name} {difference}, and " for name, difference in [*wrong.items()][:1])
+            raise CheckpointError(f"{known}{e}") from e.__cause__
+        wrong = differences(folder, wanted.files)
+        if not wrong:
+            return folder
+    name, difference = next(iter(wrong.items()))
+    raise CheckpointError(f"{folder / name} {difference}, and downloading {wanted.name} did not change that")
+
+
+def differences(folder: Path, files: Mapping[str, PublishedFile]) -> dict[str, str]:
+    """Which of ``files`` are not in ``folder`` as published: {name: in which way}."""
+    hashed, wrong = _read_hashed(folder / VERIFIED), {}
+    for name, published in files.items():
+        try:
+            status = (folder / name).stat()
+        except OSError:
+            wrong[name] = "is missing"
+            continue
+        if status.st_size != published.bytes:
+            wrong[name] = f"has {status.st_size} bytes instead of {published.bytes}"
+            continue
+        entry = [status.st_size, status.st_mtime_ns, published.sha256]
+        if hashed.get(name) == entry:
+            continue
+        if (digest := sha256_of(folder / name)) != published.sha256:
+            wrong[name] = f"has the sha256 {digest} instead of {published.sha256}"
+        else:
+            hashed[name] = entry
+            _write_hashed(folder / VERIFIED, hashed)
+    return wrong
+
+
+def _downloader(wanted: Repository, where: Mapping[str, Any]) -> Callable[..., Path]:
+    """``download(names, **options)``, which is ``snapshot_download`` with its errors in one sentence."""
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise CheckpointError(
+            f"{wanted.name} is a name, not a directory, and downloading it needs huggingface_hub: "
+            "pip install 'qwen3tts-np[hub]'"
+        ) from None
+
+    def download(names: list[str], **options: Any) -> Path:
+        try:
+            found = snapshot_download(wanted.name, revision=wanted.revision, allow_patterns=names, **where, **options)
+            return Path(found)
+        except Exception as e:  # of huggingface_hub, of whichever HTTP library it uses, of the disk
+            first: BaseException = e
+            while first.__cause__ is not None:  # the others say that there was an error before them
+                first = first.__cause__
+            reason = (str(first).strip() or type(first).__name__).splitlines()[0].rstrip(".")
+            raise CheckpointError(f"{wanted.name} cannot be downloaded: {reason}") from e
+
+    return download
+
+
+def _read_hashed(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _write_hashed(path: Path, hashed: Mapping[str, Any]) -> None:
+    """Remember ``hashed``, where the cache may be written; where not, the files are hashed at every start."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(json.dumps(hashed), encoding="utf-8")
+        os.replace(partial, path)
+    except OSError:
+        partial.unlink(missing_ok=True)

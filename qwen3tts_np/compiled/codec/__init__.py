@@ -1,0 +1,1 @@
+"""Codec on compiled kernels."""

@@ -1,0 +1,222 @@
+"""The encoder of ``encoder.py`` on compiled kernels: the same blocks in the same order, many times as fast.
+
+Activations are rows [T, channels] throughout. The clip passes in blocks (``pipeline.py``), which are short where there
+are many rows a second, so that they stay in the cache.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+from qwen3tts_np_kernels.activation_jit import ELU, GELU
+from qwen3tts_np_kernels.attention_jit import attention
+from qwen3tts_np_kernels.conv_jit import Convolution, conv, pack_conv
+from qwen3tts_np_kernels.rvq_jit import Codebook, nearest, pack_codebook
+from qwen3tts_np_kernels.threads_jit import Team
+
+from ...checkpoint.keys import load
+from ...checkpoint.safetensors import Checkpoint
+from ...checkpoint.tables import CodecEncoderWeights, EncoderLayer, EncoderQuantizer, SEANetStage, codec_encoder_sizes
+from ...codec.encoder import DOWNSAMPLE_STRIDE
+from ...config import CodecEncoderConfig
+from ...ops import Ints, codebook_entries, layer_norm, rope_angles, rotate
+from .pipeline import Block, Stream
+
+F32 = NDArray[np.float32]
+
+# What passes together: 40 ms steps through the convolutions and through the transformer, frames through the quantisers.
+SEANET_STEPS, TRANSFORMER_STEPS, QUANTISER_FRAMES = 16, 64, 64
+
+
+@dataclass(frozen=True)
+class Stage:
+    narrow: Convolution
+    widen: Convolution
+    down: Convolution
+    stride: int
+
+    @classmethod
+    def pack(cls, w: SEANetStage, stride: int) -> Stage:
+        narrow, widen, down = (pack_conv(c.weight, c.bias) for c in (w.narrow, w.widen, w.down))
+        return cls(narrow, widen, down, stride)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The three input projections are one matrix. LayerScale is multiplied into the weights."""
+
+    input_layernorm: tuple[F32, F32]
+    qkv: Convolution
+    output: Convolution
+    post_attention_layernorm: tuple[F32, F32]
+    fc1: Convolution
+    fc2: Convolution
+
+    @classmethod
+    def pack(cls, w: EncoderLayer) -> Layer:
+        return cls(
+            (w.input_layernorm.copy(), w.input_layernorm_bias.copy()),
+            pack_conv(np.concatenate([w.q_proj, w.k_proj, w.v_proj])),
+            pack_conv(w.self_attn_layer_scale[:, None] * w.o_proj),
+            (w.post_attention_layernorm.copy(), w.post_attention_layernorm_bias.copy()),
+            pack_conv(w.fc1),
+            pack_conv(w.mlp_layer_scale[:, None] * w.fc2),
+        )
+
+
+@dataclass(frozen=True)
+class Quantizer:
+    input_proj: Convolution | None
+    codebooks: tuple[Codebook, ...]
+
+    @classmethod
+    def pack(cls, w: EncoderQuantizer, groups: int) -> Quantizer:
+        entries = (codebook_entries(b.embed_sum, b.cluster_usage) for b in w.codebooks[:groups])
+        projection = None if w.input_proj is None else pack_conv(w.input_proj)
+        return cls(projection, tuple(map(pack_codebook, entries)))
+
+
+@dataclass(frozen=True)
+class FastCodecEncoder:
+    """Packed weights, and the threads that use them."""
+
+    config: CodecEncoderConfig
+    team: Team
+    first: Convolution
+    stages: tuple[Stage, ...]
+    last: Convolution
+    layers: tuple[Layer, ...]
+    downsample: Convolution
+    semantic: Quantizer
+    acoustic: Quantizer
+
+    @classmethod
+    def load(cls, checkpoint: Checkpoint, c: CodecEncoderConfig, groups: int, team: Team) -> FastCodecEncoder:
+        """Pack the encoder of a checked ``speech_tokenizer`` file, with the codebooks in use."""
+        w = load(CodecEncoderWeights, checkpoint, codec_encoder_sizes(c), "encoder.", np.dtype(np.float32))
+        return cls(
+            c,
+            team,
+            pack_conv(w.seanet.first.weight, w.seanet.first.bias),
+            tuple(map(Stage.pack, w.seanet.stages, reversed(c.upsampling_ratios))),
+            pack_conv(w.seanet.last.weight, w.seanet.last.bias),
+            tuple(map(Layer.pack, w.layers)),
+            pack_conv(w.downsample.weight),
+            Quantizer.pack(w.semantic, 1),
+            Quantizer.pack(w.acoustic, groups - 1),
+        )
+
+    def encode(self, wave: F32) -> Ints:
+        """wave float32 [samples], at least one -> codes [ceil(samples / samples a frame), G]."""
+        hop = math.prod(self.config.upsampling_ratios)
+        steps = np.arange(-(-len(wave) // hop))
+        x, y = (np.empty((len(steps), len(self.last.bias)), np.float32) for _ in range(2))
+        Stream().run(self.team, steps, x, SEANET_STEPS, partial(self._seanet, wave, hop))
+        Stream().run(self.team, x, y, TRANSFORMER_STEPS, partial(self._transformer, self._empty_caches(len(x))))
+        before = self.downsample.taps - DOWNSAMPLE_STRIDE
+        y = np.pad(y, ((before, -len(y) % DOWNSAMPLE_STRIDE), (0, 0)), mode="edge")
+        frames = np.arange((len(y) - before) // DOWNSAMPLE_STRIDE)
+        codes = np.empty((len(frames), len(self.semantic.codebooks) + len(self.acoustic.codebooks)), np.int64)
+        Stream().run(self.team, frames, codes, QUANTISER_FRAMES, partial(self._split_rvq, y))
+        return codes
+
+    def _seanet(self, wave: F32, hop: int, steps: Ints, block: Block) -> F32:
+        """The part of the wave [samples] that these steps [T] stand for -> [T, H]."""
+        now = wave[steps[0] * hop : (steps[-1] + 1) * hop, None]
+        x, past = _behind(self.first.taps - 1, now), self.stages[0].narrow.taps - 1
+        y, a = _rows(len(now), self.first), _rows(past + len(now), self.first)
+        conv(block.after_past("first", x, self.first.taps - 1), self.first, y, activation=ELU, activated=a[past:])
+        readers = *(stage.narrow for stage in self.stages[1:]), self.last
+        for i, (stage, reader) in enumerate(zip(self.stages, readers, strict=True)):
+            y, a = _seanet_stage(y, a, stage, reader.taps - 1, block, f"{i}")
+        x = _rows(len(y), self.last)
+        conv(block.after_past("last", a, self.last.taps - 1), self.last, x)
+        return x
+
+    def _empty_caches(self, steps: int) -> list[F32]:
+        """Room for the keys and values of every layer: each [T, 2, K, D]."""
+        shape = steps, 2, self.config.num_key_value_heads, self.config.head_dim
+        return [np.empty(shape, np.float32) for _ in self.layers]
+
+    def _transformer(self, caches: list[F32], x: F32, block: Block) -> F32:
+        """x [T, H] -> [T, H]."""
+        c, size = self.config, self.config.hidden_size
+        x, now = x.copy(), slice(block.position, block.position + len(x))
+        rope = rope_angles(np.arange(now.start, now.stop), c.head_dim, c.rope_theta)
+        for i, (layer, cache) in enumerate(zip(self.layers, caches, strict=True)):
+            h = layer_norm(x[:, :size], *layer.input_layernorm, c.norm_eps)
+            conv(self._attention(h, layer, rope, cache, now, block, f"{i}"), layer.output, x, residual=True)
+            h = layer_norm(x[:, :size], *layer.post_attention_layernorm, c.norm_eps)
+            wide = _rows(len(h), layer.fc1)
+            conv(h, layer.fc1, wide, activation=GELU)
+            conv(wide, layer.fc2, x, residual=True)
+        return x
+
+    def _attention(
+        self, x: F32, w: Layer, rope: tuple[F32, F32], cache: F32, now: slice, block: Block, name: str
+    ) -> F32:
+        """[T, H] -> [T, ND], before the output projection. Trap: no window, as in ``encoder.py``."""
+        c, t = self.config, len(x)
+        heads, kv_heads, d = c.num_attention_heads, c.num_key_value_heads, c.head_dim
+        qkv = _rows(t, w.qkv)
+        conv(x, w.qkv, qkv)
+        q, k, v = np.split(qkv[:, : (heads + 2 * kv_heads) * d], [heads * d, (heads + kv_heads) * d], axis=1)
+        cache[now, 0] = rotate(k.reshape(t, kv_heads, d), *rope)
+        cache[now, 1] = v.reshape(t, kv_heads, d)
+        block.after_past(name, cache[now], 0)  # all blocks ahead have been here, so the cache is full up to this one
+        seen = cache[: now.stop]
+        q = rotate(q.reshape(t, heads, d), *rope)
+        return attention(q, seen[:, 0], seen[:, 1]).reshape(t, heads * d)
+
+    def _split_rvq(self, x: F32, frames: Ints, block: Block) -> Ints:
+        """Half the frame rate, then the codes. x [2 T + taps - 2, H] of the whole clip, frames [T] -> codes [T, G]."""
+        first, stride = frames[0] * DOWNSAMPLE_STRIDE, DOWNSAMPLE_STRIDE
+        y = _rows(len(frames), self.downsample)
+        conv(x[first : first + len(frames) * stride + self.downsample.taps - stride], self.downsample, y, stride=stride)
+        return np.concatenate([self._quantise(y, self.semantic), self._quantise(y, self.acoustic)], axis=1)
+
+    def _quantise(self, x: F32, w: Quantizer) -> Ints:
+        """Each codebook names its entry nearest to what the ones before it left over. x [T, H] -> codes [T, G']."""
+        residual, codes = x, []
+        if w.input_proj is not None:
+            residual = _rows(len(x), w.input_proj)
+            conv(x, w.input_proj, residual)
+        residual = residual[:, : self.config.codebook_dim].copy()
+        for codebook in w.codebooks:
+            codes.append(nearest(residual, codebook))
+            residual -= codebook.entries[codes[-1]]
+        return np.stack(codes, axis=1) if codes else np.empty((len(x), 0), np.int64)
+
+
+def _seanet_stage(x: F32, a: F32, w: Stage, past: int, block: Block, name: str) -> tuple[F32, F32]:
+    """A residual unit, then a convolution of stride r. x [T, C], a the ELU of it behind room for the past.
+
+    Returns [ceil(T / r), 2C] and its ELU behind room for ``past`` rows. Only the last block may not be whole strides;
+    zeros fill it up.
+    """
+    h = _rows(len(x), w.narrow)
+    conv(block.after_past(f"{name}.narrow", a, w.narrow.taps - 1), w.narrow, h, activation=ELU)
+    before = w.down.taps - w.stride
+    a = np.zeros((before + len(x) + -len(x) % w.stride, x.shape[1]), np.float32)
+    conv(h, w.widen, x, residual=True, activation=ELU, activated=a[before : before + len(x)])
+    y = _rows(-(-len(x) // w.stride), w.down)
+    shown = _rows(past + len(y), w.down)
+    a = block.after_past(f"{name}.down", a, before)
+    conv(a, w.down, y, stride=w.stride, activation=ELU, activated=shown[past:])
+    return y, shown
+
+
+def _rows(count: int, w: Convolution) -> F32:
+    """Room for ``count`` rows that ``w`` makes."""
+    return np.empty((count, len(w.bias)), np.float32)
+
+
+def _behind(past: int, x: F32) -> F32:
+    """x behind room for ``past`` rows."""
+    y = np.empty((past + len(x), x.shape[1]), np.float32)
+    y[past:] = x
+    return y

@@ -1,0 +1,1 @@
+"""Speaker encoder on compiled kernels."""

@@ -1,0 +1,1 @@
+"""Talker and code predictor on compiled kernels."""

@@ -1,0 +1,1 @@
+"""Reports: one maker of tables, one of plots, one of pages."""

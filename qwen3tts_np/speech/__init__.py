@@ -1,0 +1,1 @@
+"""Speaking policy: long texts, pieces, subtitles, and the demo voice."""

@@ -1,0 +1,224 @@
+"""``Qwen3TTSTokenizer``: audio to codes and codes to audio, with the call surface of the official class.
+
+Official: ``Qwen3TTSTokenizer`` (``inference/qwen3_tts_tokenizer.py``) around ``Qwen3TTSTokenizerV2Model``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .audio.files import AudioLike, Wave, check_rate, read_audio, resample
+from .checkpoint.keys import check
+from .checkpoint.pretrained import available_cores, check_leftovers, compute_dtype, directory, runs_compiled
+from .checkpoint.safetensors import Checkpoint
+from .checkpoint.tables import codec_specs
+from .codec.decoder import CodecDecoder, decode_chunked, decode_continuous
+from .codec.encoder import CodecEncoder, encode
+from .codec.past import Past
+from .config import CodecConfig, read_codec_config
+from .errors import RequestError
+from .ops import Array, Ints
+from .trace import tracing
+
+if TYPE_CHECKING:
+    from qwen3tts_np_kernels.threads_jit import Team
+
+    from .compiled.codec.decoder import FastCodecDecoder
+    from .compiled.codec.encoder import FastCodecEncoder
+
+Codes = NDArray[np.int64]
+
+
+class EncoderOutput(NamedTuple):
+    """What :meth:`Qwen3TTSTokenizer.encode` returns: ``audio_codes`` holds the codes [frames, G] of each clip."""
+
+    audio_codes: list[Codes]
+
+
+@dataclass(frozen=True)
+class Qwen3TTSTokenizer:
+    """The codec of one checkpoint: ``encode``, ``decode``, and the rates between them."""
+
+    config: CodecConfig
+    encoder: CodecEncoder
+    decoder: CodecDecoder
+    checkpoint: Checkpoint
+    team: Team | None  # the threads of the compiled twins; None: NumPy does it all
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | Path,
+        *,
+        dtype: Any = None,
+        backend: str = "auto",
+        threads: int | None = None,
+        cache_dir: str | Path | None = None,
+        **torch_arguments: Any,
+    ) -> Qwen3TTSTokenizer:
+        """Load a ``speech_tokenizer`` directory, or the one inside a model directory.
+
+        ``dtype``: what activations are computed in, float32 (default) or float64, where the same code is its own
+        oracle. ``backend``, ``threads``, ``cache_dir`` and arguments that tell PyTorch where to run are those of
+        ``Qwen3TTSModel.from_pretrained``.
+        """
+        check_leftovers(torch_arguments)
+        folder, float_type = directory(path, cache_dir), compute_dtype(dtype)
+        if (folder / "speech_tokenizer").is_dir():
+            folder = folder / "speech_tokenizer"
+        config = read_codec_config(folder)
+        checkpoint = Checkpoint.open(folder)
+        check(checkpoint, codec_specs(config))
+        team = None
+        if runs_compiled(backend, float_type):
+            # Numba takes half a second to import: only who needs it pays.
+            from qwen3tts_np_kernels.threads_jit import Team
+
+            team = Team(threads or available_cores())
+        return cls(
+            config,
+            CodecEncoder.load(checkpoint, config.encoder_config, config.encoder_valid_num_quantizers, float_type),
+            CodecDecoder.load(checkpoint, config.decoder_config, float_type),
+            checkpoint,
+            team,
+        )
+
+    @cached_property
+    def fast_encoder(self) -> FastCodecEncoder | None:
+        """The compiled twin of ``encoder``, packed when first used: who only speaks never needs it."""
+        if self.team is None:
+            return None
+        from .compiled.codec.encoder import FastCodecEncoder
+
+        groups = self.config.encoder_valid_num_quantizers
+        packed = FastCodecEncoder.load(self.checkpoint, self.config.encoder_config, groups, self.team)
+        self.checkpoint.release()
+        return packed
+
+    @cached_property
+    def fast_decoder(self) -> FastCodecDecoder | None:
+        """The compiled twin of ``decoder``, packed when first used."""
+        if self.team is None:
+            return None
+        from .compiled.codec.decoder import FastCodecDecoder
+
+        packed = FastCodecDecoder.load(self.checkpoint, self.config.decoder_config, self.team)
+        self.checkpoint.release()
+        return packed
+
+    def encode(
+        self, audios: AudioLike | list[AudioLike], sr: int | None = None, return_dict: bool = True
+    ) -> EncoderOutput:
+        """The codes of one clip or of a list of clips.
+
+        A clip is anything :func:`audio.files.read_audio` takes; ``sr`` is the sample rate in Hz of arrays that
+        come without one. The codes of each are [frames, G], frames = ceil(samples / samples a frame) at the codec's
+        rate. The result is a tuple as well, so ``return_dict=False`` gives the same.
+
+        Trap: where a clip does not fill its last frame, the last codes depend on what follows. Alone, every layer pads
+        on its own; in a list, silence follows up to the length of the longest clip, as in the official batch. For
+        codes that do not depend on the rest of the list, encode clip by clip.
+        """
+        clips = audios if isinstance(audios, list) else [audios]
+        waves = [self.load_audio(clip, self.get_input_sample_rate(), sr) for clip in clips]
+        longest = max(map(len, waves), default=0)
+        return EncoderOutput([self._encode(wave, longest) for wave in waves])
+
+    def decode(self, encoded: Any, *, continuous: bool = False) -> tuple[list[Wave], int]:
+        """(waveforms, sample rate): a float32 waveform [frames * samples a frame], -1 to 1, for each clip.
+
+        ``encoded`` is what ``encode`` returned, a mapping with ``audio_codes`` or a list of such, or the codes
+        themselves: an array [frames, G], a list of them, or a batch [B, frames, G] padded with -1.
+
+        The official decoder restarts every 300 frames (24 s) with 25 frames of context, and so does this one, unless
+        ``continuous``: then a clip is decoded as one stream, with the same result up to frame 300 (in NumPy, up to
+        rounding).
+        """
+        clips = [self._check_codes(codes) for codes in _codes_of(encoded)]
+        waves = [self._decode(codes, continuous) if len(codes) else np.zeros(0) for codes in clips]
+        return [wave.astype(np.float32) for wave in waves], self.get_output_sample_rate()
+
+    def stream(self) -> Callable[[Ints], Array]:
+        """A new stream: a function of its next codes [T, G], T at least 1, that gives their samples.
+
+        However the codes are cut into calls, the samples are those of ``decode(..., continuous=True)`` to the last bit.
+        What a stream keeps of the past does not grow.
+        """
+        if self.fast_decoder is not None and not tracing():
+            return partial(self.fast_decoder.decode, past=self.fast_decoder.stream())
+        return partial(decode_continuous, d=self.decoder, past=Past())
+
+    def _decode(self, codes: Ints, continuous: bool) -> Array:
+        """codes [T, G] -> waveform. Compiled code cannot be traced, so NumPy decodes for a trace."""
+        if continuous:
+            return self.stream()(codes)
+        if self.fast_decoder is not None and not tracing():
+            return self.fast_decoder.decode_chunked(codes)
+        return decode_chunked(codes, self.decoder)
+
+    def load_audio(self, x: AudioLike, target_sr: int, sr: int | None = None) -> Wave:
+        """A clip as a mono waveform [samples] at ``target_sr`` Hz; ``sr`` as in :meth:`encode`."""
+        return resample(*read_audio(x, sr), check_rate(target_sr))
+
+    def get_model_type(self) -> str:
+        """The model type in the configuration."""
+        return str(self.config.FIXED["model_type"])
+
+    def get_input_sample_rate(self) -> int:
+        """Hz, of the audio that is encoded."""
+        return self.config.input_sample_rate
+
+    def get_output_sample_rate(self) -> int:
+        """Hz, of the audio that comes out."""
+        return self.config.output_sample_rate
+
+    def get_encode_downsample_rate(self) -> int:
+        """Samples a frame, of the audio that is encoded."""
+        return self.config.encode_downsample_rate
+
+    def get_decode_upsample_rate(self) -> int:
+        """Samples a frame, of the audio that comes out."""
+        return self.config.decode_upsample_rate
+
+    def _encode(self, wave: Wave, longest: int) -> Codes:
+        """The codes of one clip of a batch. Causality makes all silence after its last frame irrelevant."""
+        samples = self.get_encode_downsample_rate()
+        whole_frames = -(-len(wave) // samples) * samples
+        padded = np.pad(wave, (0, min(whole_frames, longest) - len(wave)))
+        if self.fast_encoder is not None and len(padded) and not tracing():
+            return self.fast_encoder.encode(padded).astype(np.int64)
+        dtype = self.encoder.weights.downsample.weight.dtype
+        return encode(padded.astype(dtype), self.encoder).astype(np.int64)
+
+    def _check_codes(self, codes: Any) -> Ints:
+        """One clip's codes as an int array [frames, G] without the padding at its end."""
+        array, groups = np.asarray(codes), self.config.decoder_config.num_quantizers
+        if array.ndim != 2 or array.shape[1] != groups or array.dtype.kind not in "iu":
+            raise RequestError(f"codes are {array.dtype} {list(array.shape)}, expected integers [frames, {groups}]")
+        array = array[: int((array[:, 0] > -1).sum())]
+        size = self.config.decoder_config.codebook_size
+        if array.size and not 0 <= array.min() <= array.max() < size:
+            frame, group = np.argwhere((array < 0) | (array >= size))[0]
+            raise RequestError(f"code {array[frame, group]} (frame {frame}, group {group}) is not from 0 to {size - 1}")
+        return array
+
+
+def _codes_of(encoded: Any) -> list[Any]:
+    """The codes of each clip in whatever ``decode`` was given."""
+    if hasattr(encoded, "audio_codes"):
+        return _codes_of(encoded.audio_codes)
+    if isinstance(encoded, Mapping):
+        if "audio_codes" not in encoded:
+            raise RequestError(f"no 'audio_codes' among the keys {sorted(map(str, encoded))} of what is to be decoded")
+        return _codes_of(encoded["audio_codes"])
+    if isinstance(encoded, list | tuple):
+        return [codes for item in encoded for codes in _codes_of(item)]
+    array = np.asarray(encoded)
+    return list(array) if array.ndim == 3 else [array]

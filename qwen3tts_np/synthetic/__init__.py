@@ -1,0 +1,1 @@
+"""Checkpoints of the official layout with random weights."""

@@ -1,0 +1,1 @@
+"""Health of a checkpoint: files, tensors, statistics, and a live comparison with the official package."""

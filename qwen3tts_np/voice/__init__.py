@@ -1,0 +1,1 @@
+"""Voices kept: saved prompt items and the reference clips they come from."""

@@ -1,0 +1,260 @@
+"""What cloning keeps of a reference clip, in memory and as a file. Official: ``VoiceClonePromptItem``, its dict form.
+
+A voice file is a safetensors file: ``ref_spk_embedding`` [H] and, in context, ``ref_code`` [frames, G]; the other
+fields of the item, what the voice fits and a checksum stand in its metadata. It names no path and no machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..checkpoint.keys import TensorSpec
+from ..checkpoint.safetensors import Checkpoint
+from ..checkpoint.writer import write_safetensors
+from ..errors import CheckpointError, RequestError
+from ..ops import Array, Ints
+
+FORMAT, VERSION = "qwen3tts-np voice", "1"
+SIZES = {"0b6": "0.6B", "1b7": "1.7B"}
+_STORED = {"float32": "F32", "float64": "F64", "int64": "I64"}  # NumPy type -> what the file calls it
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """Which model made a voice, as far as that gives the voice its meaning. The arrays themselves tell the sizes."""
+
+    model_size: str  # tts_model_size
+    speaker_encoder: str  # digest of the weights that made the embedding
+    codebooks: str  # digest of the codebooks that the codes point into
+
+
+@dataclass(frozen=True)
+class VoiceClonePromptItem:
+    """One reference. Cloning in context (``icl_mode``) continues ``ref_code``; the x-vector alone does not need it.
+
+    ``save`` and ``load`` keep it as a file, which ``generate_voice_clone(voice_clone_prompt=PATH)`` takes as well.
+    """
+
+    ref_code: Ints | None  # [frames, G]
+    ref_spk_embedding: Array  # [H]
+    x_vector_only_mode: bool
+    icl_mode: bool
+    ref_text: str | None = None  # what the reference says, needed in context
+    fingerprint: Fingerprint | None = None  # None: not known
+    description: str = ""  # of a designed voice, what was asked for
+
+    def __post_init__(self) -> None:
+        if self.icl_mode and (self.ref_code is None or not self.ref_text):
+            missing = "ref_code" if self.ref_code is None else "ref_text"
+            raise RequestError(f"{missing} is missing, and cloning in context (icl_mode=True) needs it")
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the voice as one file, complete or not at all. RequestError where that cannot be done."""
+        arrays = _arrays_of(self)
+        specs = [TensorSpec(name, a.shape, "", _STORED[a.dtype.name]) for name, a in arrays.items()]
+        metadata = _metadata_of(self)
+        metadata["sha256"] = _checksum(metadata, arrays)
+        try:
+            write_safetensors(Path(path), specs, lambda spec: [arrays[spec.key]], metadata)
+        except OSError as e:
+            raise RequestError(f"{os.fspath(path)} cannot be written: {e.strerror}") from None
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> VoiceClonePromptItem:
+        """Read what :meth:`save` wrote. CheckpointError for a file that is damaged, or no voice."""
+        file = Path(path)
+        if file.is_dir():
+            raise CheckpointError(f"{file} is a directory; give the file of a voice")
+        stored = Checkpoint.open(file)
+        metadata = dict(stored.metadata)
+        if not is_voice(metadata):
+            raise CheckpointError(f"{file} holds no voice; 'qwen3tts-np voice create' makes one of a clip")
+        if metadata.get("version") != VERSION:
+            version = metadata.get("version")
+            raise CheckpointError(
+                f"{file} is a voice of format {version!r}, this program reads format {VERSION!r}; update qwen3tts-np"
+            )
+        arrays = {name: np.array(tensor.data) for name, tensor in stored.items()}  # copies: the file may go
+        if metadata.pop("sha256", None) != _checksum(metadata, arrays):
+            raise CheckpointError(f"{file} is damaged: what it holds does not have the checksum written in it")
+        try:
+            return _item_of_file(metadata, arrays)
+        except (KeyError, TypeError, ValueError, RequestError) as e:
+            raise CheckpointError(f"{file} is not a whole voice: {e}") from None
+
+
+def is_voice(metadata: Mapping[str, str]) -> bool:
+    """Whether the metadata of a safetensors file says that it is a voice, of whatever version."""
+    return metadata.get("format") == FORMAT
+
+
+def check_fits(
+    item: VoiceClonePromptItem, model: Callable[[], Fingerprint], width: int, groups: int, codebook_size: int
+) -> None:
+    """RequestError where a model of these sizes cannot use ``item``, a warning where it can but was not meant to.
+
+    Sizes decide what is possible. Weights that differ are no error: models fine-tuned from one base share the meaning
+    of embeddings and codes well enough, and only an ear can tell.
+    """
+    if item.ref_spk_embedding.shape != (width,):
+        shape = list(item.ref_spk_embedding.shape)
+        raise RequestError(f"the voice{_of(item)} has an embedding of shape {shape}, this model needs [{width}]{_CURE}")
+    if item.fingerprint is not None and item.fingerprint.speaker_encoder != model().speaker_encoder:
+        warnings.warn("the voice was made with other weights of the speaker encoder than this model's", stacklevel=3)
+    if not item.icl_mode:
+        return
+    assert item.ref_code is not None
+    if item.ref_code.ndim != 2 or item.ref_code.shape[1] != groups:
+        shape = list(item.ref_code.shape)
+        raise RequestError(f"the voice{_of(item)} has codes of shape {shape}, this model needs [frames, {groups}]")
+    if item.ref_code.size and not 0 <= item.ref_code.min() <= item.ref_code.max() < codebook_size:
+        raise RequestError(
+            f"the voice{_of(item)} has codes from {item.ref_code.min()} to {item.ref_code.max()}, "
+            f"this model knows those from 0 to {codebook_size - 1}"
+        )
+    if item.fingerprint is not None and item.fingerprint.codebooks != model().codebooks:
+        warnings.warn("the voice was made with other codebooks than this model's: expect another voice", stacklevel=3)
+
+
+def digest(part: Any, dtype: type[np.floating[Any]]) -> str:
+    """SHA-256 of an array, of all arrays in a weights class, or in a tuple of them, each rounded to ``dtype``.
+
+    Rounded, they are the same values whichever type they were stored and are computed in.
+    """
+    total = hashlib.sha256()
+    for array in _leaves(part):
+        total.update(np.ascontiguousarray(array, dtype).tobytes())
+    return total.hexdigest()
+
+
+def voice_prompt_items(prompt: Any) -> list[VoiceClonePromptItem]:
+    """The items of a ``voice_clone_prompt``: one item or the path of one, a list of them, the official dict of lists.
+
+    The official package cannot use its own dict in context, since that lacks the transcripts; here the dict may
+    bring them as ``ref_text``.
+    """
+    if isinstance(prompt, VoiceClonePromptItem):
+        return [prompt]
+    if isinstance(prompt, str | os.PathLike):
+        return [VoiceClonePromptItem.load(prompt)]
+    if isinstance(prompt, Mapping):
+        return _items_of_dict(prompt)
+    if isinstance(prompt, Sequence) and prompt and all(isinstance(item, _ITEM) for item in prompt):
+        return [item for part in prompt for item in voice_prompt_items(part)]
+    raise RequestError(
+        f"voice_clone_prompt is {type(prompt).__name__}; expected what create_voice_clone_prompt returns, "
+        "the path of a saved voice, or a dict of lists with ref_spk_embedding, ref_code, x_vector_only_mode, icl_mode "
+        "and ref_text"
+    )
+
+
+_ITEM = (VoiceClonePromptItem, str, os.PathLike)
+_CURE = "; make the voice again from its clip, with this model"
+
+
+def _items_of_dict(prompt: Mapping[str, Any]) -> list[VoiceClonePromptItem]:
+    embeddings = prompt.get("ref_spk_embedding")
+    if not isinstance(embeddings, Sequence) or not embeddings:
+        raise RequestError("voice_clone_prompt needs 'ref_spk_embedding', a list with one embedding for each item")
+    columns: dict[str, Sequence[Any]] = {}
+    for key, absent in (("ref_code", None), ("x_vector_only_mode", False), ("icl_mode", False), ("ref_text", None)):
+        column = prompt.get(key)
+        columns[key] = [absent] * len(embeddings) if column is None else column
+        if len(columns[key]) != len(embeddings):
+            raise RequestError(f"voice_clone_prompt has {len(embeddings)} embeddings and {len(columns[key])} {key}")
+    return [
+        VoiceClonePromptItem(
+            ref_code=None if columns["ref_code"][i] is None else np.asarray(columns["ref_code"][i], dtype=np.int64),
+            ref_spk_embedding=np.asarray(embedding),
+            x_vector_only_mode=bool(columns["x_vector_only_mode"][i]),
+            icl_mode=bool(columns["icl_mode"][i]),
+            ref_text=columns["ref_text"][i],
+        )
+        for i, embedding in enumerate(embeddings)
+    ]
+
+
+def _of(item: VoiceClonePromptItem) -> str:
+    """Whose voice it is, for a sentence, where that is known."""
+    if item.fingerprint is None:
+        return ""
+    return f" of a {SIZES.get(item.fingerprint.model_size, item.fingerprint.model_size)} model"
+
+
+def _leaves(part: Any) -> Iterator[Array]:
+    """The arrays below ``part``, in the order of its table."""
+    if isinstance(part, np.ndarray):
+        yield part
+    elif isinstance(part, tuple):
+        for member in part:
+            yield from _leaves(member)
+    elif is_dataclass(part):
+        for f in fields(part):
+            yield from _leaves(getattr(part, f.name))
+
+
+# --- the file -------------------------------------------------------------------------------------
+
+
+def _arrays_of(item: VoiceClonePromptItem) -> dict[str, NDArray[Any]]:
+    """The tensors of the file, in types that it can hold without loss."""
+    embedding = np.asarray(item.ref_spk_embedding)
+    if embedding.dtype.name not in ("float32", "float64"):
+        embedding = embedding.astype(np.float32)
+    arrays: dict[str, NDArray[Any]] = {"ref_spk_embedding": embedding}
+    if item.ref_code is not None:
+        arrays["ref_code"] = np.asarray(item.ref_code, dtype=np.int64)
+    return arrays
+
+
+def _metadata_of(item: VoiceClonePromptItem) -> dict[str, str]:
+    metadata = {
+        "format": FORMAT,
+        "version": VERSION,
+        "icl_mode": json.dumps(item.icl_mode),
+        "x_vector_only_mode": json.dumps(item.x_vector_only_mode),
+        "ref_text": item.ref_text,
+        "description": item.description or None,
+    }
+    if item.fingerprint is not None:
+        metadata |= {f.name: getattr(item.fingerprint, f.name) for f in fields(Fingerprint)}
+    return {name: value for name, value in metadata.items() if value is not None}
+
+
+def _checksum(metadata: Mapping[str, str], arrays: Mapping[str, NDArray[Any]]) -> str:
+    """SHA-256 of everything in the file but itself: names, types, shapes and values."""
+    shapes = {name: [array.dtype.name, *array.shape] for name, array in arrays.items()}
+    total = hashlib.sha256(json.dumps([metadata, shapes], sort_keys=True).encode())
+    for name in sorted(arrays):
+        total.update(arrays[name].astype(arrays[name].dtype.newbyteorder("<")).tobytes())
+    return total.hexdigest()
+
+
+def _item_of_file(metadata: Mapping[str, str], arrays: Mapping[str, NDArray[Any]]) -> VoiceClonePromptItem:
+    """The item that a file with a right checksum holds. KeyError, ValueError or RequestError if it is none."""
+    embedding, codes = arrays["ref_spk_embedding"], arrays.get("ref_code")
+    if embedding.ndim != 1 or not np.isfinite(embedding).all():
+        raise ValueError(f"ref_spk_embedding {list(embedding.shape)} is not one finite vector")
+    if codes is not None and (codes.ndim != 2 or codes.dtype.kind != "i"):
+        raise ValueError(f"ref_code is {codes.dtype} {list(codes.shape)}, expected integers [frames, codes]")
+    names = [f.name for f in fields(Fingerprint)]
+    known = all(name in metadata for name in names)
+    return VoiceClonePromptItem(
+        ref_code=codes,
+        ref_spk_embedding=embedding,
+        x_vector_only_mode=bool(json.loads(metadata["x_vector_only_mode"])),
+        icl_mode=bool(json.loads(metadata["icl_mode"])),
+        ref_text=metadata.get("ref_text"),
+        fingerprint=Fingerprint(**{name: metadata[name] for name in names}) if known else None,
+        description=metadata.get("description", ""),
+    )

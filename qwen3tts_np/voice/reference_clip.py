@@ -1,0 +1,114 @@
+"""What makes a reference clip a poor one, in sentences, before a voice is made of it.
+
+Nothing here changes or refuses a clip: the official package takes any, and so does this one.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+
+from ..audio.files import Wave
+from ..text.pace import milliseconds, most_milliseconds
+
+# What the makers ask of a clip for voice cloning: 10 to 20 s, and 3 s of speech without a break at the least (Alibaba
+# Cloud Model Studio, "Qwen voice cloning API reference"); "3-second rapid voice clone" is also the model card's claim.
+SHORTEST, LONGEST = 3.0, 30.0  # s
+BEST = "10 to 20 s"
+
+WINDOW = 0.02  # s, over which loudness is measured: short enough for a syllable, long enough for a low voice
+SOUND = 40.0  # dB below the loudest window: quieter than that is a pause; soft consonants are about 30 dB down
+SILENT = -60.0  # dB of full scale: speech is recorded around -20, and 40 dB below it nothing is left to hear
+OFFSET = 0.01  # of full scale; the usual limit for calling a recording biased
+FLAT_RUN = 3  # samples in a row at the peak; a wave that turns around by itself does not stay there so long
+FLAT_BAND = 2.0**-12  # of the peak: what counts as being at it
+FLAT_SHARE = 5e-4  # of all samples: a single flat peak is not yet clipping
+
+# How much faster than calm reading (``text/pace.py``, about 4 syllables a second) a text can be said at all: readers of
+# 17 languages average up to 9.1 syllables a second (Coupé et al., 2019, Science Advances 5).
+FASTEST = 2.5
+
+
+class ReferenceClipWarning(UserWarning):
+    """A reference clip, or its transcript, will probably make a poor voice."""
+
+
+def warn_about_clip(wave: Wave, rate: int, transcript: str | None, name: str, stacklevel: int = 2) -> None:
+    """Issue each of :func:`clip_problems` as a ReferenceClipWarning that begins with ``name``."""
+    for problem in clip_problems(wave, rate, transcript):
+        warnings.warn(f"{name} {problem}", ReferenceClipWarning, stacklevel=stacklevel + 1)
+
+
+def clip_problems(wave: Wave, rate: int, transcript: str | None = None) -> list[str]:
+    """What is wrong with ``wave`` [samples] at ``rate`` Hz as a reference, and with ``transcript`` as what it says.
+
+    Each is a predicate with its reason ("is 2.1 s long; ..."). [] where all is well.
+    """
+    seconds, sound = len(wave) / rate, sound_seconds(wave, rate)
+    loudest = _decibels(_loudness(wave, rate).max())
+    if loudest < SILENT:
+        return [f"is silent (its loudest moment is at {loudest:.0f} dB of full scale)"]
+    found = []
+    if seconds < SHORTEST:
+        found.append(f"is {seconds:.1f} s long; less than {SHORTEST:.0f} s is too little of a voice, {BEST} is best")
+    elif sound < SHORTEST:
+        found.append(
+            f"has only {sound:.2f} s of sound in {seconds:.2f} s; less than {SHORTEST:.0f} s is too little of a voice"
+        )
+    if seconds > LONGEST:
+        found.append(
+            f"is {seconds:.1f} s long; all of it is used, and in context the model reads it again before every text, "
+            f"which costs time and memory and makes no better voice: cut it to {BEST}"
+        )
+    if _is_clipped(wave):
+        found.append("is clipped (its peaks are cut flat), which the voice will repeat; record it at a lower level")
+    if abs(offset := float(wave.mean(dtype=np.float64))) > OFFSET:
+        found.append(f"has a DC offset of {offset:+.3f}; remove it with a high-pass filter")
+    if transcript is not None:
+        found += _transcript_problems(transcript, seconds, sound)
+    return found
+
+
+def sound_seconds(wave: Wave, rate: int) -> float:
+    """How long ``wave`` [samples] is without its pauses, in seconds."""
+    loudness = _loudness(wave, rate)
+    return float((loudness > loudness.max() * 10 ** (-SOUND / 20)).mean()) * len(wave) / rate
+
+
+def spoken_seconds(text: str) -> tuple[float, float]:
+    """The shortest and the longest time in which anyone says ``text``, in seconds."""
+    # In lower case, since the table takes capitals for spelt out, and some transcripts have nothing else.
+    return milliseconds(text.lower()) / FASTEST / 1000, most_milliseconds(text) / 1000
+
+
+def _transcript_problems(transcript: str, seconds: float, sound: float) -> list[str]:
+    shortest, longest = spoken_seconds(transcript)
+    what = f"and its transcript of {len(transcript)} characters do not fit"
+    if shortest > seconds:
+        return [f"{what}: nobody says that in {seconds:.1f} s; give the words of this clip and no others"]
+    if longest < sound:
+        return [f"{what}: that does not fill {sound:.1f} s of sound; give all the words that are said in the clip"]
+    return []
+
+
+def _loudness(wave: Wave, rate: int) -> Wave:
+    """[windows] The RMS of each window, the mean of the clip taken away."""
+    size = min(len(wave), max(1, round(WINDOW * rate)))
+    windows = wave[: len(wave) // size * size].reshape(-1, size).astype(np.float64)
+    return np.sqrt(((windows - wave.mean(dtype=np.float64)) ** 2).mean(axis=1)).astype(np.float32)
+
+
+def _is_clipped(wave: Wave) -> bool:
+    """Whether many samples lie in runs at the highest or lowest value, wherever that is: gain may follow clipping."""
+    flat = 0
+    for side in (wave, -wave):
+        at_peak = side >= side.max() - abs(side.max()) * FLAT_BAND
+        run = np.convolve(at_peak, np.ones(FLAT_RUN), mode="valid") >= FLAT_RUN - 0.5  # [starts of flat runs]
+        flat += int(np.convolve(run, np.ones(FLAT_RUN)).astype(bool).sum())
+    return flat > FLAT_SHARE * len(wave)
+
+
+def _decibels(amplitude: float) -> float:
+    return 20 * math.log10(max(float(amplitude), 1e-10))
