@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from machine import FRAME, TEXT, call, describe_machine, request, synthetic_model
+from qwen3tts_np_kernels.system import usable_cores
 
 from qwen3tts_np import Qwen3TTSModel
-from qwen3tts_np.checkpoint.pretrained import available_cores
 from qwen3tts_np.compiled.engine import FORMATS
 
 LATER = 2  # packets timed after the first
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--like", default="0.6b", choices=["tiny", "0.6b", "1.7b"], help="size of the synthetic one")
     parser.add_argument("--formats", nargs="+", default=["float32", "bfloat16", "int8", "int4"], choices=FORMATS)
     parser.add_argument("--packets", nargs="+", type=int, default=[1, 4], help="frames a packet")
-    parser.add_argument("--threads", type=int, default=available_cores())
+    parser.add_argument("--threads", type=int, default=usable_cores())
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--text", default=TEXT)
     parser.add_argument("--out", type=Path, default=Path("speed"))

@@ -15,6 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from qwen3tts_np_kernels.system import peak_memory
+
 
 def cold_and_warm(model: Path, weights_format: str) -> dict[str, dict[str, float]]:
     """The measurements of a process that compiles, and of one that finds its kernels compiled."""
@@ -44,16 +46,7 @@ def main() -> None:
     call(model, "generate")(**arguments, seed=0, max_new_tokens=40)
     names = ("import", "load", "request", "first_sound", "pause", "second_sound")
     seconds = {name: end - start for name, start, end in zip(names, times, times[1:], strict=False)}
-    print(json.dumps(seconds | {"peak_bytes": _peak_memory()}))
-
-
-def _peak_memory() -> int:
-    """Most resident bytes so far; 0 where the system does not say."""
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return 0
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+    print(json.dumps(seconds | {"peak_bytes": peak_memory() or 0}))
 
 
 if __name__ == "__main__":

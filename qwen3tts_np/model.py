@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from qwen3tts_np_kernels.system import usable_cores
 from threadpoolctl import threadpool_limits
 
 from .audio.files import AudioLike, read_audio, resample
 from .checkpoint.keys import check, load
-from .checkpoint.pretrained import available_cores, check_leftovers, compute_dtype, directory, runs_compiled
+from .checkpoint.pretrained import check_leftovers, compute_dtype, directory, runs_compiled
 from .checkpoint.safetensors import Checkpoint
 from .checkpoint.tables import SpeakerEncoderWeights, model_specs, speaker_encoder_sizes
 from .compiled.engine import FORMATS, Backend, Compiled, Progress, Reference, stored_format
@@ -541,7 +542,7 @@ def _backend(
             )
         return Reference.load(checkpoint, config, dtype, threads)
     chosen = stored_format(checkpoint) if weights_format == "auto" else weights_format
-    return Compiled.load(checkpoint, config, chosen, threads or available_cores())
+    return Compiled.load(checkpoint, config, chosen, threads or usable_cores())
 
 
 def _load_speaker_encoder(

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from qwen3tts_np_kernels.system import usable_cores
 
 from .audio.files import AudioLike, Wave, check_rate, read_audio, resample
 from .checkpoint.keys import check
-from .checkpoint.pretrained import available_cores, check_leftovers, compute_dtype, directory, runs_compiled
+from .checkpoint.pretrained import check_leftovers, compute_dtype, directory, runs_compiled
 from .checkpoint.safetensors import Checkpoint
 from .checkpoint.tables import codec_specs
 from .codec.decoder import CodecDecoder, decode_chunked, decode_continuous
@@ -81,7 +82,7 @@ class Qwen3TTSTokenizer:
             # Numba takes half a second to import: only who needs it pays.
             from qwen3tts_np_kernels.threads_jit import Team
 
-            team = Team(threads or available_cores())
+            team = Team(threads or usable_cores())
         return cls(
             config,
             CodecEncoder.load(checkpoint, config.encoder_config, config.encoder_valid_num_quantizers, float_type),

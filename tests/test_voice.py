@@ -18,10 +18,10 @@ import pytest
 import safetensors.numpy
 from hypothesis import given
 from hypothesis import strategies as st
-from qwen3tts_np.voice.reference_clip import clip_problems, sound_seconds
 
 from qwen3tts_np import CheckpointError, Qwen3TTSModel, ReferenceClipWarning, RequestError, VoiceClonePromptItem
 from qwen3tts_np.voice.prompt_item import Fingerprint, check_fits, digest
+from qwen3tts_np.voice.reference_clip import clip_problems, sound_seconds
 
 RATE = 24000
 GREEDY: dict[str, Any] = {"do_sample": False, "subtalker_dosample": False, "max_new_tokens": 4}

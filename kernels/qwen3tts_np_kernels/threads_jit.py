@@ -7,9 +7,7 @@ call nothing sleeps, for a step takes microseconds; between calls the threads sl
 
 from __future__ import annotations
 
-import ctypes
 import os
-import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -24,6 +22,7 @@ from numpy.typing import NDArray
 
 from .cpu import _compile, inner
 from .simd import atomic_add, atomic_load, pause
+from .system import yield_address
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,11 +49,7 @@ class Member(NamedTuple):
 
 def _let_others_run() -> Any:
     """The system's call, as a symbol that machine code read from the disk cache finds too."""
-    if sys.platform == "win32":
-        function = ctypes.WinDLL("kernel32").SwitchToThread
-    else:
-        function = ctypes.CDLL(None).sched_yield
-    binding.add_symbol("qwen3tts_np_let_others_run", ctypes.cast(function, ctypes.c_void_p).value)
+    binding.add_symbol("qwen3tts_np_let_others_run", yield_address())
     return types.ExternalFunction("qwen3tts_np_let_others_run", types.int32())
 
 

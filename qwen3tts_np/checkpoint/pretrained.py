@@ -67,11 +67,6 @@ def check_leftovers(arguments: Mapping[str, Any]) -> None:
             raise RequestError(f"from_pretrained has no argument {name!r}")
 
 
-def available_cores() -> int:
-    """Cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def runs_compiled(backend: str, dtype: np.dtype[Any]) -> bool:
     """Whether ``backend`` means the compiled kernels: they need float32 and Numba's compiler.
 

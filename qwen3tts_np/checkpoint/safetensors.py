@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 import numpy as np
+from qwen3tts_np_kernels.system import return_free_memory
 
 from ..config import parse_json, read_json
 from ..errors import CheckpointError, ConfigError
 from .quantised import fold
-from .tensor import DTYPES, StoredTensor, return_free_memory
+from .tensor import DTYPES, StoredTensor
 
 _LFS_POINTER = b"version https://git-lfs"  # what 'git clone' leaves where Git LFS is not installed
 _MAX_HEADER = 100_000_000  # bytes, the limit of the format's own library

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 import mmap
-import sys
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from qwen3tts_np_kernels.bfloat16 import widen_ref
+from qwen3tts_np_kernels.system import advise
 
 from ..ops import Array
 
@@ -67,17 +66,9 @@ class StoredTensor:
         owner: Any = self.data
         while owner is not None and not isinstance(owner, mmap.mmap):
             owner = owner.obj if isinstance(owner, memoryview) else getattr(owner, "base", None)
-        if owner is None or not hasattr(mmap, "MADV_DONTNEED"):
-            return
-        offset = self.data.ctypes.data - np.frombuffer(owner, np.uint8).ctypes.data
-        first = offset // mmap.PAGESIZE * mmap.PAGESIZE
-        owner.madvise(mmap.MADV_DONTNEED, first, offset + self.data.nbytes - first)
-
-
-def return_free_memory() -> None:
-    """Hand what NumPy has freed back to the system: glibc keeps it otherwise, up to 200 MB once a model is packed."""
-    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
-        trim(0)
+        if owner is not None:
+            offset = self.data.ctypes.data - np.frombuffer(owner, np.uint8).ctypes.data
+            advise(owner, "dontneed", offset, self.data.nbytes)
 
 
 def _widen(data: NDArray[Any], stored: str, dtype: np.dtype[Any]) -> Array:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from qwen3tts_np_kernels.system import peak_memory, usable_cores
 
-from ..checkpoint.pretrained import available_cores
 from ..compiled.engine import Compiled
 from ..errors import RequestError
 from ..model import Qwen3TTSModel
@@ -121,12 +120,12 @@ def decode(model: Qwen3TTSModel, seconds: float) -> float:
 
 
 def summary(model: Qwen3TTSModel, load: float, talking: Talking, codec: float) -> dict[str, Any]:
-    backend, frame = model.backend, statistics.median(talking.frames)
+    backend, frame, peak = model.backend, statistics.median(talking.frames), peak_memory()
     return {
         "model_type": model.config.tts_model_type,
         "backend": "compiled" if isinstance(backend, Compiled) else "reference",
         "format": backend.packed.format if isinstance(backend, Compiled) else "float32",
-        "threads": model.threads or available_cores(),
+        "threads": model.threads or usable_cores(),
         "load_seconds": round(load, 3),
         "first_frame_ms": round(1e3 * statistics.median(talking.first), 2),
         "talker_ms": round(1e3 * frame, 3),
@@ -134,7 +133,7 @@ def summary(model: Qwen3TTSModel, load: float, talking: Talking, codec: float) -
         "frame_ms": round(1e3 * frame_seconds(model), 1),
         "frames": len(talking.frames),
         "rtf": round((frame + codec) / frame_seconds(model), 4),
-        "peak_memory_mb": _peak_memory(),
+        "peak_memory_mb": None if peak is None else round(peak / 1e6, 1),
     }
 
 
@@ -146,16 +145,6 @@ def _any_voice(model: Qwen3TTSModel) -> dict[str, Any]:
         return {"instruct": "A calm voice."}
     silence = np.zeros(model.config.talker_config.hidden_size, np.float32)  # as good as any voice, for a clock
     return {"voice_clone_prompt": VoiceClonePromptItem(None, silence, True, False)}
-
-
-def _peak_memory() -> float | None:
-    """The most this process has held, in MB, where the system tells; mapped files count while they are in memory."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e6, 1)
 
 
 def _line(name: str, value: str) -> str:

@@ -28,13 +28,14 @@ from qwen3tts_np_kernels import decode_jit as kernels
 from qwen3tts_np_kernels.bfloat16 import round_ref, widen_ref
 from qwen3tts_np_kernels.pack import BLOCK, FORMATS, Format, empty, pack, pack_levels
 from qwen3tts_np_kernels.stack_jit import Stack, new_stack
+from qwen3tts_np_kernels.system import return_free_memory
 from qwen3tts_np_kernels.transformer_jit import STEP, Sizes, Transformer
 
 from ...checkpoint.keys import Embedding, load
 from ...checkpoint.quantised import QuantisedTensor
 from ...checkpoint.safetensors import Checkpoint
 from ...checkpoint.tables import CodePredictorWeights, Qwen3Layer, TalkerWeights, code_predictor_sizes, talker_sizes
-from ...checkpoint.tensor import StoredTensor, return_free_memory
+from ...checkpoint.tensor import StoredTensor
 from ...config import CodePredictorConfig, TalkerConfig
 from ...errors import RequestError
 from ...ops import Array, Ints

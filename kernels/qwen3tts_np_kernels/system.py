@@ -1,0 +1,185 @@
+"""The operating system: every call that not all systems have, behind a function that all of them can use.
+
+Linux has all of it. Where a system lacks a call, the function does the next best thing, or nothing, and says so in its
+docstring. ``tests/test_system.py`` finds such calls anywhere else. Needs the standard library alone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import importlib
+import mmap
+import os
+import signal
+import stat
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any, Literal
+
+Advice = Literal["dontneed", "willneed", "sequential", "random"]
+
+
+# --- processor ------------------------------------------------------------------------------------
+
+
+def allowed_cores() -> int:
+    """Cores this process may run on: its affinity, or, where there is none, all."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cpu_quota(root: Path = Path("/")) -> float | None:
+    """Cores' worth of time that the cgroup of this process may use (a container's limit); None without a limit."""
+    quotas = [_quota_of(folder) for folder in _cgroup_folders(root, "cpu")]
+    return min((quota for quota in quotas if quota is not None), default=None)
+
+
+def usable_cores() -> int:
+    """Threads that can run at once: allowed cores, and no more than the quota, rounded up."""
+    quota = cpu_quota()
+    return allowed_cores() if quota is None else max(1, min(allowed_cores(), -int(-quota // 1)))
+
+
+def _quota_of(folder: Path) -> float | None:
+    """cgroup v2 has "QUOTA PERIOD" in cpu.max, where "max" is no limit; v1 has two files, where -1 is none."""
+    words = _words(folder / "cpu.max")
+    if not words:
+        words = [*_words(folder / "cpu.cfs_quota_us"), *_words(folder / "cpu.cfs_period_us")]
+    if len(words) != 2 or words[0] in ("max", "-1") or int(words[1]) <= 0:
+        return None
+    return int(words[0]) / int(words[1])
+
+
+def _cgroup_folders(root: Path, controller: str) -> list[Path]:
+    """Folders of a controller that this process is subject to: its own cgroup and those around it."""
+    found = []
+    for line in _lines(root / "proc/self/cgroup"):
+        hierarchy, controllers, path = line.split(":", 2)
+        if hierarchy == "0" or controller in controllers.split(","):
+            top = root / "sys/fs/cgroup" / ("" if hierarchy == "0" else controller)
+            inside = Path(path.lstrip("/"))
+            found += [top / parent for parent in (inside, *inside.parents)]
+    return list(dict.fromkeys(found))
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a file of the kernel; none where it is missing or closed to us."""
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+
+
+def _words(path: Path) -> list[str]:
+    return " ".join(_lines(path)).split()
+
+
+def yield_address() -> int:
+    """The address of a C function without arguments that lets another thread run, for machine code."""
+    if sys.platform == "win32":
+        function = ctypes.WinDLL("kernel32").SwitchToThread
+    else:
+        function = ctypes.CDLL(None).sched_yield
+    return ctypes.cast(function, ctypes.c_void_p).value or 0
+
+
+def at_fork(
+    before: Callable[[], object] | None = None,
+    after_in_parent: Callable[[], object] | None = None,
+    after_in_child: Callable[[], object] | None = None,
+) -> None:
+    """Calls around a fork, as ``os.register_at_fork``. Windows does not fork: nothing to do there."""
+    if hasattr(os, "register_at_fork"):
+        given = {"before": before, "after_in_parent": after_in_parent, "after_in_child": after_in_child}
+        os.register_at_fork(**{name: call for name, call in given.items() if call is not None})
+
+
+# --- memory ---------------------------------------------------------------------------------------
+
+
+def peak_memory() -> int | None:
+    """Most bytes this process has had in memory, mapped files included; None where the system does not say.
+
+    Trap: what ``resource`` reports on Linux includes the program that started this one, up to its exec.
+    """
+    for line in _lines(Path("/proc/self/status")):
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # Trap: kilobytes everywhere but on macOS
+
+
+def advise(mapping: mmap.mmap, advice: Advice, start: int = 0, length: int | None = None) -> None:
+    """What is going to happen to bytes ``start`` and following of a mapped file; ``start`` may be anywhere in a page.
+
+    "dontneed" drops their pages from this process. Without effect where the system does not take the advice.
+    """
+    number = getattr(mmap, f"MADV_{advice.upper()}", None)
+    if number is not None and hasattr(mapping, "madvise"):
+        first = start // mmap.PAGESIZE * mmap.PAGESIZE
+        end = len(mapping) if length is None else start + length
+        mapping.madvise(number, first, end - first)
+
+
+def return_free_memory() -> None:
+    """Hand what was freed back to the system. glibc keeps it otherwise; other systems do it by themselves."""
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):  # musl has none
+        trim(0)
+
+
+# --- signals and pipes ----------------------------------------------------------------------------
+
+
+def stop_signals() -> list[signal.Signals]:
+    """Signals that ask a program to end, those of this system: SIGTERM, a terminal that closes (SIGHUP, SIGBREAK)."""
+    return [getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)]
+
+
+def reader_is_gone(error: OSError) -> bool:
+    """Whether a write failed because nobody reads the pipe any more. Windows often says EINVAL."""
+    return isinstance(error, BrokenPipeError) or (sys.platform == "win32" and error.errno == errno.EINVAL)
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def lock(file: IO[Any]) -> bool:
+    """Take the lock of an open file for this process, without waiting: False if another has it.
+
+    It is given up when the file is closed, or the process ends in any way.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return _lock_on_windows(file)
+    try:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _lock_on_windows(file: IO[Any]) -> bool:
+    msvcrt: Any = importlib.import_module("msvcrt")
+
+    try:
+        file.seek(0)
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    except OSError:
+        return False
+    return True
+
+
+def keep_permissions(old: Path, new: Path) -> None:
+    """Give ``new`` the permissions of ``old``, and its owner and group as far as the system lets us."""
+    found = old.stat()
+    if hasattr(os, "chown"):
+        with suppress(PermissionError):  # only root gives files away
+            os.chown(new, found.st_uid, found.st_gid)
+    new.chmod(stat.S_IMODE(found.st_mode))  # after chown, which takes the bits of setuid away
