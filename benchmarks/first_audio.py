@@ -24,6 +24,7 @@ from qwen3tts_np_kernels.system import usable_cores
 
 from qwen3tts_np import Qwen3TTSModel
 from qwen3tts_np.compiled.engine import FORMATS
+from qwen3tts_np.report.tables import Table, as_markdown
 
 LATER = 2  # packets timed after the first
 
@@ -97,19 +98,16 @@ def first_audio(model: Qwen3TTSModel, text: str, packet: int, streaming: bool, s
 
 def markdown(report: dict[str, Any]) -> str:
     """The report as a table."""
-    machine = report["machine"]
-    lines = [
-        f"{report['model']} on {machine['cpu']}, {report['threads']} threads; median of {report['rounds']} rounds.",
-        "",
-        "| format | frames a packet | prompt | first audio | next packet | holds |",
-        "|---|--:|---|--:|--:|--:|",
-    ]
+    title = (
+        f"{report['model']} on {report['machine']['cpu']}, {report['threads']} threads; median of {report['rounds']} "
+        "rounds."
+    )
+    headers = "format", "frames a packet", "prompt", "first audio", "next packet", "holds"
+    rows = []
     for row in report["rows"]:
-        lines.append(
-            f"| {row['format']} | {row['packet_frames']} | {row['prompt']} | {row['first_audio_ms']:.0f} ms "
-            f"| {row['packet_ms']:.0f} ms | {row['packet_audio_ms']:.0f} ms |"
-        )
-    return "\n".join(lines) + "\n"
+        times = [f"{row[name]:.0f} ms" for name in ("first_audio_ms", "packet_ms", "packet_audio_ms")]
+        rows.append([row["format"], str(row["packet_frames"]), row["prompt"], *times])
+    return f"{title}\n\n{as_markdown(Table('', headers, 'lrlrrr', rows))}\n"
 
 
 if __name__ == "__main__":

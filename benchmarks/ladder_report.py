@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from qwen3tts_np.report import svg
+from qwen3tts_np.report.markup import Markup, element
+from qwen3tts_np.report.tables import Table, as_markdown
 
 Json = dict[str, Any]
 
@@ -39,31 +43,29 @@ def _readme(sizes: Mapping[str, Json]) -> Iterator[str]:
         yield from ["", f"## {like}", "", f"![relative RMS error along the depth, {like}]({like}.svg)", ""]
         errors = content["errors"]
         rungs = [rung for rung in LINES if rung in errors]
-        yield "| | " + " | ".join(rungs) + " |"
-        yield "|---|" + "--:|" * len(rungs)
-        for point in errors[rungs[0]]:
-            if point == "choices":
-                yield "| best codes that differ | " + " | ".join(f"{errors[r][point]:.0%}" for r in rungs) + " |"
-            else:
-                yield f"| {point} | " + " | ".join(f"{errors[r][point]:.1e}" for r in rungs) + " |"
+        rows = [_row(point, [errors[rung][point] for rung in rungs]) for point in errors[rungs[0]]]
+        yield as_markdown(Table("", ["", *rungs], "l" + "r" * len(rungs), rows))
+
+
+def _row(point: str, errors: Sequence[float]) -> list[str]:
+    if point == "choices":
+        return ["best codes that differ", *(f"{share:.0%}" for share in errors)]
+    return [point, *(f"{error:.1e}" for error in errors)]
 
 
 def plot(content: Json) -> str:
     """One panel a stage, depth from left to right, the error on a logarithmic axis."""
-    return "\n".join(_svg(content)) + "\n"
+    about = svg.title(content["about"])
+    style = {"font_family": "sans-serif", "font_size": "11", "fill": "#000"}
+    return svg.document(WIDTH, HEIGHT, about, svg.background("#fff"), *_drawing(content), **style)
 
 
-def _svg(content: Json) -> Iterator[str]:
+def _drawing(content: Json) -> Iterator[Markup]:
     errors = content["errors"]
     rungs = [rung for rung in LINES if rung in errors]
     names = {stage: [p for p in errors[rungs[0]] if p.startswith(f"{stage}, ")] for stage in STAGES}
     unit = (WIDTH - LEFT - LEGEND - GAP * len(STAGES)) / sum(len(points) for points in names.values())
-    yield (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" '
-        f'font-size="11" fill="#000"><title>{content["about"]}</title><rect width="{WIDTH}" height="{HEIGHT}" '
-        'fill="#fff"/>'
-    )
-    yield f'<text transform="translate(16 {HEIGHT / 2}) rotate(-90)" text-anchor="middle">relative RMS error</text>'
+    yield _turned(16, HEIGHT / 2, "relative RMS error", "middle")
     left = float(LEFT)
     for stage, title in STAGES.items():
         right = left + unit * len(names[stage])
@@ -74,37 +76,42 @@ def _svg(content: Json) -> Iterator[str]:
         left = right + GAP
     for i, rung in enumerate(reversed(rungs)):
         y, x = TOP + 10 + 22 * i, WIDTH - LEGEND + 4
-        yield from _stroke(rung, [(x, y), (x + 34, y)])
-        yield _marker(rung, x + 17, y) + f'<text x="{x + 42}" y="{y + 4}">{rung}</text>'
-    yield "</svg>"
+        yield _stroke(rung, [(x, y), (x + 34, y)])
+        yield _marker(rung, x + 17, y)
+        yield svg.text(x + 42, y + 4, rung)
 
 
-def _panel(left: float, right: float, title: str, points: list[str], first: bool) -> Iterator[str]:
+def _panel(left: float, right: float, title: str, points: list[str], first: bool) -> Iterator[Markup]:
     bottom = HEIGHT - BOTTOM
     middle = (left + right) / 2
-    yield f'<text x="{middle:.0f}" y="{TOP - 14}" text-anchor="middle">{title}</text>'
-    yield f'<path d="M{left:.1f} {TOP}H{right:.1f}V{bottom}H{left:.1f}Z" fill="none" stroke="#000"/>'
+    yield svg.text(middle, TOP - 14, title, text_anchor="middle")
+    yield svg.rectangle(left, TOP, right - left, bottom - TOP, fill="none", stroke="#000")
     for power in range(LOWEST, HIGHEST + 1):
         y = _height(10.0**power)
-        yield f'<path d="M{left:.1f} {y:.1f}H{right:.1f}" stroke="#ddd"/>'
+        yield svg.line(left, y, right, y, "#ddd")
         if first:
-            yield f'<text x="{left - 6:.0f}" y="{y + 4:.1f}" text-anchor="end">1e{power}</text>'
+            yield svg.text(left - 6, y + 4, f"1e{power}", text_anchor="end")
     unit = (right - left) / len(points)
     numbers = [i for i, p in enumerate(points) if p.startswith("layer ")]
     for i, point in enumerate(points):
         x, number = left + unit * (i + 0.5), point.removeprefix("layer ")
         if point.startswith("layer ") and len(numbers) > 8 and int(number) % 9:
             continue
-        yield (f'<text transform="translate({x + 4:.1f} {bottom + 6}) rotate(-90)" text-anchor="end">{number}</text>')
-    yield f'<text x="{middle:.0f}" y="{HEIGHT - 6}" text-anchor="middle">layer</text>'
+        yield _turned(x + 4, bottom + 6, number, "end")
+    yield svg.text(middle, HEIGHT - 6, "layer", text_anchor="middle")
 
 
-def _line(rung: str, values: list[tuple[float, float]]) -> Iterator[str]:
+def _turned(x: float, y: float, text: str, anchor: str) -> Markup:
+    """Text that is read from below."""
+    return element("text", text, transform=f"translate({x:.1f} {y:.1f}) rotate(-90)", text_anchor=anchor)
+
+
+def _line(rung: str, values: list[tuple[float, float]]) -> Iterator[Markup]:
     """Points of no error at all are below every axis: the line begins after them."""
     spots = [(x, _height(value)) for x, value in values if value > 0]
     if spots:
-        yield from _stroke(rung, spots)
-        yield "".join(_marker(rung, x, y) for x, y in spots[:: 3 if len(spots) > 10 else 1])
+        yield _stroke(rung, spots)
+        yield from (_marker(rung, x, y) for x, y in spots[:: 3 if len(spots) > 10 else 1])
 
 
 def _height(value: float) -> float:
@@ -112,20 +119,20 @@ def _height(value: float) -> float:
     return TOP + (1 - min(max(part, 0.0), 1.0)) * (HEIGHT - BOTTOM - TOP)
 
 
-def _stroke(rung: str, spots: list[tuple[float, float]]) -> Iterator[str]:
+def _stroke(rung: str, spots: list[tuple[float, float]]) -> Markup:
     grey, dashes, _ = LINES[rung]
     path = "L".join(f"{x:.1f} {y:.1f}" for x, y in spots)
-    yield f'<path d="M{path}" fill="none" stroke="{grey}" stroke-width="1.3" stroke-dasharray="{dashes}"/>'
+    return svg.path(f"M{path}", fill="none", stroke=grey, stroke_width=1.3, stroke_dasharray=dashes or None)
 
 
-def _marker(rung: str, x: float, y: float) -> str:
+def _marker(rung: str, x: float, y: float) -> Markup:
     grey, _, marker = LINES[rung]
     strokes = {"+": "M-3 0H3M0-3V3", "x": "M-3-3L3 3M-3 3L3-3", "*": "M-3-3L3 3M-3 3L3-3M-4 0H4"}
     shapes = {"s": "M-3-3H3V3H-3Z", "^": "M0-4L4 3H-4Z", "d": "M0-4L4 0 0 4-4 0Z"}
     shapes["o"] = "M-3 0a3 3 0 1 0 6 0a3 3 0 1 0-6 0"
     fill = "none" if marker in strokes else "#fff"
     path = strokes.get(marker) or shapes[marker]
-    return f'<path transform="translate({x:.1f} {y:.1f})" d="{path}" fill="{fill}" stroke="{grey}"/>'
+    return svg.path(path, transform=f"translate({x:.1f} {y:.1f})", fill=fill, stroke=grey)
 
 
 INTRODUCTION = """

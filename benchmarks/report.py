@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from machine import FRAME
+
+from qwen3tts_np.report.tables import Table, as_markdown
 
 Report = dict[str, Any]
 
@@ -18,76 +20,70 @@ def markdown(report: Report) -> str:
         f"{report['model']} on {machine['cpu']}, {machine['cores']} cores, which read memory at {stream}. Medians of "
         f"{report['rounds']} rounds."
     )
-    parts = [_decode(report), _batches(report), _codec(report), _startup(report)]
-    return "\n\n".join([title, *("\n".join(part) for part in parts if part)]) + "\n"
+    tables = [_decode(report), _batches(report), _codec(report), *_startup(report)]
+    return "\n\n".join([title, *map(as_markdown, tables)]) + "\n"
 
 
 def _threads(count: str) -> str:
     return f"{count} thread{'s' * (count != '1')}"
 
 
-def _table(*columns: str) -> Iterator[str]:
-    yield f"| {' | '.join(columns)} |"
-    yield f"|---|{'--:|' * (len(columns) - 1)}"
+def _table(headers: Sequence[str], rows: list[list[str]]) -> Table:
+    return Table("", headers, "l" + "r" * (len(headers) - 1), rows)
 
 
-def _decode(report: Report) -> list[str]:
+def _decode(report: Report) -> Table:
     official = report["official"].get("frame")
-    columns = "format", "threads", "talker", "code predictor", "frame", "real-time factor", "read a frame"
-    lines = list(_table(*columns, "of the stream", "official / ours"))
+    headers = "format", "threads", "talker", "code predictor", "frame", "real-time factor", "read a frame"
+    rows = []
     for row in report["rows"]:
+        times = [f"{row[name]:.1f} ms" for name in ("talker_ms", "code_predictor_ms", "frame_ms")]
+        read = [f"{row['frame_bytes'] / 1e9:.2f} GB", f"{row['share_of_stream']:.0%}"]
         ratio = f"{1e3 * official / row['frame_ms']:.1f}x" if official and "prefill_positions_s" in row else ""
-        lines.append(
-            f"| {row['format']} | {row['threads']} | {row['talker_ms']:.1f} ms | {row['code_predictor_ms']:.1f} ms "
-            f"| {row['frame_ms']:.1f} ms | {row['real_time_factor']:.2f} | {row['frame_bytes'] / 1e9:.2f} GB "
-            f"| {row['share_of_stream']:.0%} | {ratio} |"
-        )
+        rows.append([row["format"], str(row["threads"]), *times, f"{row['real_time_factor']:.2f}", *read, ratio])
     if official:
-        lines.append(f"| official float32 | | | | {1e3 * official:.1f} ms | {official / FRAME:.2f} | | | |")
-    return lines
+        rows.append(["official float32", "", "", "", f"{1e3 * official:.1f} ms", f"{official / FRAME:.2f}", "", "", ""])
+    return _table((*headers, "of the stream", "official / ours"), rows)
 
 
-def _batches(report: Report) -> list[str]:
+def _batches(report: Report) -> Table:
     """Frames a second of a batch against one item, and what else needs all threads."""
-    rows = [row for row in report["rows"] if "prefill_positions_s" in row]
     codec = report["codec"].get("1", {}).get("decode CPU")
     alone = {row["format"]: row["frame_cpu_ms"] for row in report["rows"] if row["threads"] == 1}
-    columns = "format", "batch of 2", "4", "8", "prompt", "load", "text to samples", "CPU ms a frame, one thread"
-    lines = list(_table(*columns))
-    for row in rows:
+    headers = "format", "batch of 2", "4", "8", "prompt", "load", "text to samples", "CPU ms a frame, one thread"
+    rows = []
+    for row in (row for row in report["rows"] if "prefill_positions_s" in row):
         name = row["format"]
-        batches = " | ".join(f"{row[f'batch_{n}']:.1f}x" for n in (2, 4, 8))
+        prompt = [f"{row['prefill_positions_s']:.0f} positions/s", f"{report['load_s'][name]:.1f} s"]
         cpu = f"{alone[name] + 1e3 * codec * FRAME / report['codec_seconds']:.0f}" if codec and name in alone else ""
-        lines.append(
-            f"| {name} | {batches} | {row['prefill_positions_s']:.0f} positions/s | {report['load_s'][name]:.1f} s "
-            f"| {row['pipeline_real_time_factor']:.2f} of real time | {cpu} |"
-        )
-    return lines
+        whole = [f"{row['pipeline_real_time_factor']:.2f} of real time", cpu]
+        rows.append([name, *(f"{row[f'batch_{n}']:.1f}x" for n in (2, 4, 8)), *prompt, *whole])
+    return _table(headers, rows)
 
 
-def _codec(report: Report) -> list[str]:
+def _codec(report: Report) -> Table:
     official, seconds = report["official"], report["codec_seconds"]
-    lines = list(_table("codec, of the audio's length", *map(_threads, report["codec"]), "official / ours"))
+    headers = ["codec, of the audio's length", *map(_threads, report["codec"]), "official / ours"]
     most = list(report["codec"].values())[-1]
+    rows = []
     for name in (name for name in most if not name.endswith(" CPU")):
         theirs = official.get(name.split(",")[0])
-        shares = " | ".join(f"{runs[name] / seconds:.3f}" for runs in report["codec"].values())
-        lines.append(f"| {name} | {shares} | {f'{theirs / most[name]:.1f}x' if theirs else ''} |")
-    return lines
+        shares = [f"{runs[name] / seconds:.3f}" for runs in report["codec"].values()]
+        rows.append([name, *shares, f"{theirs / most[name]:.1f}x" if theirs else ""])
+    return _table(headers, rows)
 
 
-def _startup(report: Report) -> list[str]:
+def _startup(report: Report) -> Iterator[Table]:
     if not report["startup"]:
-        return []
+        return
     first = "first sound, kernels compiled", "first sound, kernels cached"
-    lines = list(_table("a fresh process", "import", "load", *first, "second sound", "most memory"))
+    rows = []
     for name, runs in report["startup"].items():
         cold, warm = runs["cold"], runs["warm"]
-        lines.append(
-            f"| {name} | {warm['import']:.1f} s | {warm['load']:.1f} s | {cold['first_sound']:.1f} s "
-            f"| {warm['first_sound']:.1f} s | {warm['second_sound']:.2f} s | {warm['peak_bytes'] / 1e9:.2f} GB |"
-        )
-    return lines
+        times = warm["import"], warm["load"], cold["first_sound"], warm["first_sound"]
+        last = [f"{warm['second_sound']:.2f} s", f"{warm['peak_bytes'] / 1e9:.2f} GB"]
+        rows.append([name, *(f"{seconds:.1f} s" for seconds in times), *last])
+    yield _table(("a fresh process", "import", "load", *first, "second sound", "most memory"), rows)
 
 
 def plot(report: Report, path: Path) -> None:

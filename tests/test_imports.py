@@ -45,7 +45,7 @@ PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 DEPENDENCIES = re.search(r"^dependencies = \[(.*?)^\]", PYPROJECT, re.M | re.S)
 RUN_TIME = set(re.findall(r'"([A-Za-z0-9_]+)', DEPENDENCIES[1] if DEPENDENCIES else ""))  # imported as they are named
 # llvmlite comes with Numba: kernels may name instructions that Numba has no words for. huggingface_hub is an extra.
-ALSO = {KERNELS: {"llvmlite"}, "checkpoint": {"huggingface_hub"}, "inspect": {"matplotlib"}}
+ALSO = {KERNELS: {"llvmlite"}, "checkpoint": {"huggingface_hub"}, "report": {"matplotlib"}}
 FRAMEWORKS = {"torch", "torchaudio", "transformers", "qwen_tts", "tensorflow", "jax", "onnxruntime"}
 
 

@@ -19,7 +19,7 @@ from qwen3tts_np.inspect.architecture import WHENS, Block
 from qwen3tts_np.inspect.inspection import inspect_checkpoint, share_of_reads
 from qwen3tts_np.inspect.readme import inspect_released
 from qwen3tts_np.inspect.receptive import decoder_fields, encoder_fields, frames_heard
-from qwen3tts_np.report.tables import si
+from qwen3tts_np.report.values import si
 from qwen3tts_np.speaker.encoder import speaker_embedding
 from qwen3tts_np.trace import trace
 

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 
 from qwen3tts_np import Qwen3TTSModel, cli
 from qwen3tts_np.errors import QwenTTSError
-from qwen3tts_np.inspect import plots
+from qwen3tts_np.report import plots
 from qwen3tts_np.inspect.arrays_on_disk import ArraysOnDisk
 from qwen3tts_np.inspect.attention_maps import Head, heads_of
 from qwen3tts_np.inspect.collector import StreamedTrace, block_of, seconds_by_block

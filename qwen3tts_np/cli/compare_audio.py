@@ -11,8 +11,10 @@ from pathlib import Path
 
 from ..audio.files import read_audio
 from ..inspect.comparison import Comparison, Sound, compare_audio, fitted_mels
-from ..inspect.plots import plot_sounds, require_matplotlib
+from ..inspect.sound_plots import plot_sounds
+from ..report.plots import require_matplotlib
 from ..report.tables import Table, as_text
+from ..report.values import finite
 from .options import new_parser
 
 EXAMPLES = ("qwen3tts-np compare-audio ada.wav anything.wav --json",)
@@ -48,11 +50,6 @@ def run(args: argparse.Namespace) -> None:
         print(json.dumps({**finite(dataclasses.asdict(found)), "verdict": found.verdict()}, indent=2))
     else:
         print("\n\n".join([as_text(sounds(found)), as_text(differences(found)), found.verdict()]))
-
-
-def finite(values: dict[str, object]) -> dict[str, object]:
-    """JSON has no infinity: null stands for "nothing differs"."""
-    return {name: None if isinstance(v, float) and math.isinf(v) else v for name, v in values.items()}
 
 
 def sounds(c: Comparison) -> Table:

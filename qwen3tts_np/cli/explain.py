@@ -8,8 +8,9 @@ from pathlib import Path
 
 from ..inspect.explanation import Explanation, as_json, explain
 from ..inspect.listening import listening_model
+from ..report.html import page, paragraph
 from ..report.output import write_text
-from ..report.tables import as_html, as_text, page
+from ..report.tables import as_html, as_text
 from .options import add_checkpoint, checkpoint, new_parser
 from .request_options import add_request, request_of
 
@@ -39,8 +40,8 @@ def run(args: argparse.Namespace) -> None:
     request = request_of(args)
     found = explain(listening_model(checkpoint(args)), request)
     if args.html is not None:
-        body = f"<p>{heading(found)}</p>" + "\n".join(as_html(table) for table in found.tables())
-        write_text(args.html, page("The prompt, position by position", body))
+        parts = paragraph(heading(found)), *map(as_html, found.tables())
+        write_text(args.html, page("The prompt, position by position", *parts))
     if args.json:
         print(json.dumps(as_json(found), indent=2, ensure_ascii=False))
     elif args.html is None:

@@ -6,12 +6,11 @@ import argparse
 import dataclasses
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
+from ..checkpoint.description import Description, WeightsSummary, describe, unpublished_files
 from ..config import CodecConfig, CodePredictorConfig, ModelConfig, TalkerConfig
-from ..errors import QwenTTSError
-from ..inspect.describe import REQUIRED, Description, WeightsSummary, describe, verify
-from ..text import Tokenizer
+from ..report.values import listed
+from ..verify.tokenizer import tokenizer_problems
 from .options import add_checkpoint, checkpoint, new_parser
 
 SIZES = {"0b6": "0.6B", "1b7": "1.7B"}
@@ -19,14 +18,6 @@ EXAMPLES = (
     "qwen3tts-np info Qwen/Qwen3-TTS-12Hz-0.6B-Base",
     "qwen3tts-np info Qwen/Qwen3-TTS-12Hz-0.6B-Base --json",
 )
-LISTED = 20  # problems shown as text; --json has all of them
-TEXT_TOKENS = {
-    "im_start_token_id": "<|im_start|>",
-    "im_end_token_id": "<|im_end|>",
-    "tts_pad_token_id": "<tts_pad>",
-    "tts_bos_token_id": "<tts_text_bos>",
-    "tts_eos_token_id": "<tts_text_eod>",
-}
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -49,32 +40,13 @@ def run(args: argparse.Namespace) -> int:
     found = describe(directory)
     problems = [*found.problems, *tokenizer_problems(directory, found)]
     if args.verify:
-        problems += verify(found)
+        problems += unpublished_files(found)
     found = dataclasses.replace(found, problems=problems)
     if args.json:
         print(json.dumps(dataclasses.asdict(found), indent=2))
     else:
         print("\n".join(as_text(found, verified=args.verify)))
     return int(bool(problems))
-
-
-def tokenizer_problems(directory: Path, found: Description) -> list[str]:
-    """Whether the tokenizer files fit each other and config.json. Missing ones are reported already."""
-    if found.config is None or not set(REQUIRED) <= found.files.keys():
-        return []
-    try:
-        tokenizer = Tokenizer.from_directory(directory)
-    except QwenTTSError as e:
-        return [str(e)]
-    problems = []
-    rows = found.config.talker_config.text_vocab_size
-    if tokenizer.vocab_size > rows:
-        problems.append(f"the tokenizer has {tokenizer.vocab_size} ids, text_vocab_size is {rows}")
-    for key, token in TEXT_TOKENS.items():
-        expected, ids = getattr(found.config, key), tokenizer.encode(token)
-        if ids != [expected]:
-            problems.append(f"config.json: {key} = {expected}, but the tokenizer makes {ids} of {token}")
-    return problems
 
 
 def as_text(found: Description, verified: bool) -> Iterator[str]:
@@ -91,10 +63,7 @@ def as_text(found: Description, verified: bool) -> Iterator[str]:
     for name, size in found.files.items():
         yield f"  {name:<44} {size:>15,}"
     yield f"\nproblems: {len(found.problems) or 'none'}"
-    for problem in found.problems[:LISTED]:
-        yield f"  {problem}"
-    if len(found.problems) > LISTED:
-        yield f"  and {len(found.problems) - LISTED} more (--json lists all)"
+    yield from (f"  {problem}" for problem in listed(found.problems))
 
 
 def _model(c: ModelConfig) -> Iterator[str]:

@@ -11,10 +11,10 @@ from ..errors import RequestError
 from ..inspect.attention_maps import heads_of
 from ..inspect.collector import seconds_by_block
 from ..inspect.golden import Golden
-from ..inspect.plots import HOW, have_matplotlib, require_matplotlib
 from ..inspect.trace_plots import draw
 from ..inspect.tracing import Options, Traced, first_outside, growth, trace_request
 from ..model import Qwen3TTSModel
+from ..report.plots import HOW, have_matplotlib, require_matplotlib
 from ..report.tables import Table, as_text
 from .options import add_checkpoint, add_threads, checkpoint, new_parser
 from .request_options import add_request, request_of

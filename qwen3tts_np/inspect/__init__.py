@@ -1,4 +1,4 @@
-"""What an auditor looks at: the architecture in numbers, the prompt, one request from inside, and two sounds compared.
+"""Inspection: the architecture in numbers, the prompt, one request traced, and two sounds compared.
 
 Everything here is computed from the key tables, the configuration or a run of the model; nothing is drawn by hand.
 """

@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from html import escape
 
-from ..report.tables import si
+from ..report import svg
+from ..report.markup import Markup, element
+from ..report.values import si
 from .architecture import Block, Cost
 from .inspection import Inspection, share_of_reads
 
@@ -65,24 +66,25 @@ class Lane:
         return self.x + BOX / 2
 
 
-def draw(i: Inspection) -> str:
-    """The picture, as an ``<svg>`` element that also stands as a file of its own."""
+def draw(i: Inspection) -> Markup:
+    """The picture, an element of a page and a file of its own."""
     lanes = list(_lanes(i))
     width = lanes[-1].x + BOX + 24
     height = max(lane.foot for lane in lanes) + 96
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" '
-        f'height="{height:g}" font-family="DejaVu Sans, Verdana, sans-serif" role="img">',
-        f"<title>Architecture of {escape(i.directory)}</title>",
-        '<defs><marker id="head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="8" markerHeight="8" '
-        f'orient="auto"><path d="M0 0L8 4L0 8z" fill="{INK}"/></marker></defs>',
-        f'<rect width="100%" height="100%" fill="{PAPER}"/>',
+    return svg.document(
+        width,
+        height,
+        svg.title(f"Architecture of {i.directory}"),
+        element("defs", _arrowhead()),
+        svg.background(PAPER),
         *(part for lane in lanes for part in _draw_lane(lane, i)),
         *_joins({lane.title: lane for lane in lanes}),
         _text(24, height - 12, _legend(i), 11, FAINT),
-        "</svg>",
-    ]
-    return "\n".join(parts) + "\n"
+        width=width,
+        height=height,
+        font_family="DejaVu Sans, Verdana, sans-serif",
+        role="img",
+    )
 
 
 def _lanes(i: Inspection) -> Iterator[Lane]:
@@ -121,13 +123,11 @@ def _modules(block: Block) -> Iterator[Block]:
             yield child
 
 
-def _draw_lane(lane: Lane, i: Inspection) -> Iterator[str]:
+def _draw_lane(lane: Lane, i: Inspection) -> Iterator[Markup]:
     _, arrives, leaves = TITLES[lane.block.path]
-    dashes = "" if "frame" in lane.block.cost else ' stroke-dasharray="6 4"'
-    yield (
-        f'<rect x="{lane.x - 10:g}" y="34" width="{BOX + 20}" height="{lane.bottom - 22:g}" rx="8" fill="{LANE}" '
-        f'stroke="{FAINT}"{dashes}/>'
-    )
+    dashes = None if "frame" in lane.block.cost else "6 4"
+    wide, high = BOX + 20, lane.bottom - 22
+    yield svg.rectangle(lane.x - 10, 34, wide, high, rx=8, fill=LANE, stroke=FAINT, stroke_dasharray=dashes)
     yield _text(lane.x, 56, lane.title, 15, INK, bold=True)
     yield _text(lane.x, 73, f"{si(lane.block.parameters)} parameters, {si(lane.block.bytes, 'B')}", 11, INK)
     yield _text(lane.x, 96, arrives, 11, FAINT)
@@ -143,7 +143,7 @@ def _draw_lane(lane: Lane, i: Inspection) -> Iterator[str]:
     yield from _draw_detail(lane)
 
 
-def _draw_detail(lane: Lane) -> Iterator[str]:
+def _draw_detail(lane: Lane) -> Iterator[Markup]:
     """What is in one of the repeated layers, a line a module."""
     if not lane.detail:
         return
@@ -155,17 +155,17 @@ def _draw_detail(lane: Lane) -> Iterator[str]:
         yield _text(lane.x + BOX - 74, y + LINE * n, _shape(module), 10, FAINT)
 
 
-def _draw_box(box: Block, lane: Lane, y: float, i: Inspection) -> Iterator[str]:
+def _draw_box(box: Block, lane: Lane, y: float, i: Inspection) -> Iterator[Markup]:
     name = box.path.removeprefix(f"{lane.block.path}.")
     times = f"{box.count} x " if box.count > 1 else ""
-    yield f'<rect x="{lane.x:g}" y="{y:g}" width="{BOX}" height="{HEIGHT}" rx="4" fill="{PAPER}" stroke="{INK}"/>'
+    yield svg.rectangle(lane.x, y, BOX, HEIGHT, rx=4, fill=PAPER, stroke=INK)
     yield _text(lane.x + 8, y + 15, times + name, 12, INK, bold=True, room=BOX - 16)
     yield _text(lane.x + 8, y + 28, box.official or _shape(box), 10, FAINT, room=BOX - 16)
     yield _text(lane.x + 8, y + 41, _numbers(box), 10, INK, room=BOX - 16)
     share = share_of_reads(box, i)
     if share:
-        bar = f'y="{y + HEIGHT - 5:g}" width="{share * (BOX - 2):.1f}" height="4"'
-        yield f'<rect x="{lane.x + 1:g}" {bar} fill="{INK}"/>'
+        wide = f"{share * (BOX - 2):.1f}"
+        yield element("rect", x=lane.x + 1, y=y + HEIGHT - 5, width=wide, height=4, fill=INK)
 
 
 def _shape(box: Block) -> str:
@@ -183,7 +183,7 @@ def _numbers(box: Block) -> str:
     return parameters
 
 
-def _joins(lanes: dict[str, Lane]) -> Iterator[str]:
+def _joins(lanes: dict[str, Lane]) -> Iterator[Markup]:
     """From the end of a lane round to the beginning of the next."""
     talker, predictor = lanes.get("talker"), lanes.get("code predictor")
     decoder = lanes.get("codec decoder")
@@ -218,13 +218,27 @@ def _legend(i: Inspection) -> str:
     )
 
 
-def _text(x: float, y: float, text: str, size: int, color: str, bold: bool = False, room: float = 0) -> str:
+def _text(x: float, y: float, text: str, size: int, color: str, bold: bool = False, room: float = 0) -> Markup:
     """``room``: squeeze the text into so many pixels where it would be wider."""
-    weight = ' font-weight="bold"' if bold else ""
     wide = room and len(text) * size * (0.66 if bold else 0.61) > room
-    squeeze = f' textLength="{room:g}" lengthAdjust="spacingAndGlyphs"' if wide else ""
-    return f'<text x="{x:g}" y="{y:g}" font-size="{size}" fill="{color}"{weight}{squeeze}>{escape(text)}</text>'
+    return svg.text(
+        x,
+        y,
+        text,
+        font_size=size,
+        fill=color,
+        font_weight="bold" if bold else None,
+        textLength=room if wide else None,
+        lengthAdjust="spacingAndGlyphs" if wide else None,
+    )
 
 
-def _arrow(path: str) -> str:
-    return f'<path d="{path}" fill="none" stroke="{INK}" marker-end="url(#head)"/>'
+def _arrow(path: str) -> Markup:
+    return svg.path(path, fill="none", stroke=INK, marker_end="url(#head)")
+
+
+def _arrowhead() -> Markup:
+    head = svg.path("M0 0L8 4L0 8z", fill=INK)
+    return element(
+        "marker", head, id="head", viewBox="0 0 8 8", refX=7, refY=4, markerWidth=8, markerHeight=8, orient="auto"
+    )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ..checkpoint.description import CODEC_DIR, mismatches
 from ..checkpoint.keys import TensorSpec, problems
 from ..checkpoint.safetensors import Checkpoint
 from ..checkpoint.tables import codec_specs, model_specs
@@ -16,7 +17,6 @@ from ..errors import QwenTTSError
 from .architecture import WHENS, Block, Cost, tree
 from .caches import AttentionCost, attention_costs
 from .components import Component, components
-from .describe import CODEC_DIR, mismatches
 from .receptive import Field, decoder_fields, encoder_fields
 
 _T = TypeVar("_T")

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from html import escape
 
-from ..report.tables import Table, as_html, as_text, page, si
+from ..report.html import page, paragraph
+from ..report.tables import Table, as_html, as_text
+from ..report.values import listed, si
 from .architecture import Block, Cost
 from .diagram import draw
 from .inspection import Inspection, share_of_reads
 from .receptive import Field, frames_heard
 
-LISTED = 20  # problems shown; --json has all
 NEVER = "-"
 
 
@@ -23,9 +23,8 @@ def to_text(i: Inspection, depth: int) -> str:
 
 def to_html(i: Inspection) -> str:
     """One self-contained page: the diagram, every table, the whole tree."""
-    body = [f"<p>{escape(line)}</p>" for line in checks(i)]
-    body += [draw(i), *(as_html(table) for table in tables(i, depth=99))]
-    return page(f"{i.directory}: architecture", "\n".join(body))
+    found = map(paragraph, checks(i))
+    return page(f"{i.directory}: architecture", *found, draw(i), *map(as_html, tables(i, depth=99)))
 
 
 def checks(i: Inspection) -> Iterator[str]:
@@ -37,9 +36,7 @@ def checks(i: Inspection) -> Iterator[str]:
             yield f"{check.file}: {check.tensors} tensors, as in the key table: none missing, unexpected or misshapen"
         else:
             yield f"{check.file}: {len(check.problems)} problems"
-            yield from (f"  {problem}" for problem in check.problems[:LISTED])
-            if len(check.problems) > LISTED:
-                yield f"  and {len(check.problems) - LISTED} more (--json lists all)"
+            yield from (f"  {problem}" for problem in listed(check.problems))
     yield from (f"problem: {problem}" for problem in i.problems)
 
 

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..audio.files import resample
+from ..report import plots
 from ..speaker.mel import SAMPLE_RATE
-from . import plots
 from .collector import seconds_by_block
 from .comparison import log_mels
+from .sound_plots import RANGE, spectrogram
 from .tracing import Traced, growth
 
 BLOCKS = 16  # bars shown
@@ -39,10 +40,10 @@ def draw(t: Traced, folder: Path, suffix: str) -> Iterator[Path]:
 
 def _sound(t: Traced, path: Path) -> Path:
     mel = log_mels(resample(t.wave, t.rate, SAMPLE_RATE).astype(np.float64))
-    peak = float(mel.max(initial=-plots.RANGE))
+    peak = float(mel.max(initial=-RANGE))
     with plots.figure(path, "Speech", 2, (9, 6)) as axes:
         plots.waveform(axes[0], t.wave, t.rate)
-        plots.spectrogram(axes[1], mel, "Log-mel spectrogram", peak - plots.RANGE, peak, "level (dB)")
+        spectrogram(axes[1], mel, "Log-mel spectrogram", peak - RANGE, peak, "level (dB)")
     return path
 
 

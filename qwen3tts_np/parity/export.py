@@ -6,7 +6,6 @@ float32 costs here, and the tolerance of every tensor is a few times that (``TOL
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..checkpoint.published import sha256_of
 from ..errors import RequestError
 from ..model import Qwen3TTSModel
 from .fixture import FORMATS, Array, Json, write_fixture
@@ -88,7 +88,7 @@ def export(
 def checkpoint_of(path: Path, model: Qwen3TTSModel, request: FixtureRequest) -> Json:
     """Which weights: sha256 of both files and, where a golden case was made with these, how to make them."""
     files = [*sorted(path.glob("*.safetensors")), path / "speech_tokenizer" / "model.safetensors"]
-    digests = {file.relative_to(path).as_posix(): _sha256(file) for file in files}
+    digests = {file.relative_to(path).as_posix(): sha256_of(file) for file in files}
     recorded = request.checkpoint or {}
     made = {k: recorded[k] for k in ("like", "type", "seed")} if recorded.get("sha256") == digests else {}
     return {"size": model.config.tts_model_size, "type": model.config.tts_model_type, **made, "sha256": digests}
@@ -162,11 +162,3 @@ def _round_up(value: float) -> float:
 
 def _short(value: float) -> float:
     return float(f"{value:.3g}")
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

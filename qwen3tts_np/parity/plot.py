@@ -1,12 +1,13 @@
-"""Error along depth as SVG, drawn by hand: every tensor a point, in the order of execution."""
+"""Error along depth as SVG: every tensor a point, in the order of execution."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from html import escape
 from itertools import groupby
 
+from ..report import svg
+from ..report.markup import Markup, element
 from .compare import Row
 
 WIDTH, HEIGHT = 960, 320
@@ -21,62 +22,62 @@ def part_of(name: str) -> str:
     return next((part for part in PARTS if name.startswith(part)), "results")
 
 
-def error_plot(rows: Sequence[Row], title: str) -> str:
+def error_plot(rows: Sequence[Row], title: str) -> Markup:
     """An SVG document: greatest |difference| over greatest |value| of every tensor, and its tolerance."""
     compared = [row for row in rows if row.status != "missing"]
-    lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}"',
-        ' font-family="sans-serif" font-size="11">',
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
-        f'<text x="{LEFT}" y="17" font-size="13">{escape(title)}</text>',
+    tolerances = " ".join(f"{_x(i, compared):.1f},{_y(_tolerance(row)):.1f}" for i, row in enumerate(compared))
+    return svg.document(
+        WIDTH,
+        HEIGHT,
+        svg.background("white"),
+        svg.text(LEFT, 17, title, font_size=13),
         *_grid(),
         *_parts(compared),
-    ]
-    tolerances = " ".join(f"{_x(i, compared):.1f},{_y(_tolerance(row)):.1f}" for i, row in enumerate(compared))
-    lines.append(f'<polyline points="{tolerances}" fill="none" stroke="#bbbbbb"/>')
-    lines += [_point(i, row, compared) for i, row in enumerate(compared)]
-    first = next((i for i, row in enumerate(compared) if row.wrong), None)
-    if first is not None:
-        x = _x(first, compared)
-        lines.append(f'<line x1="{x:.1f}" y1="{TOP}" x2="{x:.1f}" y2="{HEIGHT - BOTTOM}" stroke="#c0392b"/>')
-        anchor = "end" if x > WIDTH / 2 else "start"
-        shift = -6 if anchor == "end" else 6
-        lines.append(
-            f'<text x="{x + shift:.1f}" y="{TOP + 12}" text-anchor="{anchor}">{escape(compared[first].name)}</text>'
-        )
-    return "\n".join([*lines, "</svg>"]) + "\n"
+        element("polyline", points=tolerances, fill="none", stroke="#bbbbbb"),
+        *(_point(i, row, compared) for i, row in enumerate(compared)),
+        *_first(compared),
+        font_family="sans-serif",
+        font_size=11,
+    )
 
 
-def _grid() -> Iterable[str]:
+def _grid() -> Iterable[Markup]:
     for power in range(int(LOWEST), int(HIGHEST) + 1):
         y = _y(10.0**power)
-        yield f'<line x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}" stroke="#eeeeee"/>'
-        label = "equal" if power == LOWEST else f"1e{power}"
-        yield f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{label}</text>'
+        yield svg.line(LEFT, y, WIDTH - RIGHT, y, "#eeeeee")
+        yield svg.text(LEFT - 6, y + 4, "equal" if power == LOWEST else f"1e{power}", text_anchor="end")
     middle = (TOP + HEIGHT - BOTTOM) / 2
-    yield f'<text x="14" y="{middle}" text-anchor="middle" transform="rotate(-90 14 {middle})">relative error</text>'
+    turned = f"rotate(-90 14 {middle:g})"
+    yield svg.text(14, middle, "relative error", text_anchor="middle", transform=turned)
 
 
-def _parts(compared: Sequence[Row]) -> Iterable[str]:
+def _parts(compared: Sequence[Row]) -> Iterable[Markup]:
     """Where each part of the model begins; the label only where there is room for it."""
     at, free = 0, 0.0
     for part, rows in groupby(compared, key=lambda row: part_of(row.name)):
         x = _x(at, compared)
-        yield f'<line x1="{x:.1f}" y1="{HEIGHT - BOTTOM}" x2="{x:.1f}" y2="{HEIGHT - BOTTOM + 6}" stroke="#888888"/>'
+        yield svg.line(x, HEIGHT - BOTTOM, x, HEIGHT - BOTTOM + 6, "#888888")
         if x >= free:
-            yield f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 18}">{escape(part)}</text>'
+            yield svg.text(x, HEIGHT - BOTTOM + 18, part)
             free = x + 7 * len(part)
         at += len(list(rows))
-    yield f'<text x="{LEFT}" y="{HEIGHT - 8}">order of execution; grey: tolerance</text>'
+    yield svg.text(LEFT, HEIGHT - 8, "order of execution; grey: tolerance")
 
 
-def _point(i: int, row: Row, compared: Sequence[Row]) -> str:
+def _point(i: int, row: Row, compared: Sequence[Row]) -> Markup:
     error = row.error.relative if row.error else math.inf
     shown = f"{row.name}: {error:.3g} of its peak" if row.error else f"{row.name}: shape {list(row.theirs)}"
-    return (
-        f'<circle cx="{_x(i, compared):.1f}" cy="{_y(error):.1f}" r="2" fill="{COLOURS[row.status]}">'
-        f"<title>{escape(shown)}</title></circle>"
-    )
+    return element("circle", svg.title(shown), cx=_x(i, compared), cy=_y(error), r=2, fill=COLOURS[row.status])
+
+
+def _first(compared: Sequence[Row]) -> Iterable[Markup]:
+    """A line through the first tensor that is off, with its name beside it."""
+    at = next((i for i, row in enumerate(compared) if row.wrong), None)
+    if at is not None:
+        x = _x(at, compared)
+        shift, anchor = (-6, "end") if x > WIDTH / 2 else (6, "start")
+        yield svg.line(x, TOP, x, HEIGHT - BOTTOM, "#c0392b")
+        yield svg.text(x + shift, TOP + 12, compared[at].name, text_anchor=anchor)
 
 
 def _tolerance(row: Row) -> float:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
-from html import escape
+from collections.abc import Iterable, Sequence
 from itertools import groupby
-from typing import Any
 
+from ..report import tables
+from ..report.html import page, paragraph
+from ..report.tables import Table
+from ..report.values import finite
 from .compare import Comparison, Row
 from .plot import error_plot, part_of
 
 AROUND = 15  # tensors before and after the first wrong one in the Markdown table
 COLUMNS = ("tensor", "shape", "status", "max", "tolerance", "relative", "RMS", "cosine", "SNR dB")
-STYLE = """body{font:14px/1.5 sans-serif;margin:2em auto;max-width:1000px;padding:0 1em}
-table{border-collapse:collapse;font-size:12px}td,th{padding:2px 8px;text-align:right;border-bottom:1px solid #eee}
-td:first-child,th:first-child{text-align:left;font-family:monospace}
-tr.differs,tr.shape{background:#fbe9e7}tr.first{outline:2px solid #c0392b}svg{max-width:100%}"""
+PARTS = ("part", "tensors", "off", "worst RMS", "worst relative")
 
 
 def verdict(c: Comparison) -> str:
@@ -35,32 +34,27 @@ def as_text(c: Comparison) -> str:
 
 def as_json(c: Comparison) -> str:
     """Everything; null where a number is infinite."""
-    return json.dumps(_finite(c.as_json()), indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(finite(c.as_json()), indent=1, ensure_ascii=False) + "\n"
 
 
 def as_markdown(c: Comparison) -> str:
     """Verdict, what it looks like, a summary of every part, and the tensors around the first wrong one."""
     lines = [f"# {c.theirs} against {c.ours}", "", verdict(c) + ".", ""]
     lines += [f"- {line.strip()}" for line in (*_about_first(c), *_about_names(c))] + [""]
-    lines += _table(("part", "tensors", "off", "worst RMS", "worst relative"), _parts(c))
+    lines += [tables.as_markdown(Table("", PARTS, "lrrrr", list(_parts(c))))]
     place = c.compared.index(c.first) if c.first else 0
     shown = c.compared[max(0, place - AROUND) : place + AROUND + 1]
-    lines += ["", *_table(COLUMNS, (_cells(row) for row in shown))]
+    lines += ["", tables.as_markdown(_table(shown))]
     return "\n".join(lines) + "\n"
 
 
 def as_html(c: Comparison) -> str:
     """One file with the plot and all tensors."""
-    title = escape(f"{c.theirs} against {c.ours}")
-    lines = [f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{STYLE}</style>"]
-    lines += [f"<h1>{title}</h1><p>{escape(verdict(c))}.</p>"]
-    lines += [f"<p>{escape(line.strip())}</p>" for line in (*_about_first(c), *_about_names(c))]
-    lines += [error_plot(c.rows, "relative error of every tensor")]
-    lines += ["<table><tr>", *(f"<th>{column}</th>" for column in COLUMNS), "</tr>"]
-    for row in c.compared:
-        kind = f"{row.status}{' first' if row is c.first else ''}"
-        lines.append(f'<tr class="{kind}">' + "".join(f"<td>{escape(cell)}</td>" for cell in _cells(row)) + "</tr>")
-    return "\n".join([*lines, "</table></html>"]) + "\n"
+    about = [paragraph(line.strip()) for line in (*_about_first(c), *_about_names(c))]
+    plot = error_plot(c.rows, "relative error of every tensor")
+    classes = [f"{'wrong' if row.wrong else 'right'}{' first' if row is c.first else ''}" for row in c.compared]
+    every = tables.as_html(_table(c.compared, classes))
+    return page(f"{c.theirs} against {c.ours}", paragraph(f"{verdict(c)}."), *about, plot, every)
 
 
 def _about_first(c: Comparison) -> Iterable[str]:
@@ -103,14 +97,5 @@ def _cells(row: Row) -> tuple[str, ...]:
     return (row.name, shape, row.status, *numbers, f"{e.snr:.1f}" if math.isfinite(e.snr) else "")
 
 
-def _table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
-    head = list(columns)
-    return [f"| {' | '.join(r)} |" for r in (head, ["---"] * len(head), *rows)]
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _table(rows: Sequence[Row], classes: Sequence[str] = ()) -> Table:
+    return Table("", COLUMNS, "lll" + "r" * (len(COLUMNS) - 3), [_cells(row) for row in rows], classes=classes)

@@ -1,1 +1,1 @@
-"""Reports: one maker of tables, one of plots, one of pages."""
+"""How anything is reported: one maker of tables, of HTML pages, of SVG pictures and of plots with matplotlib."""

@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..checkpoint.description import CODEC_DIR, Description, unpublished_files
 from ..checkpoint.safetensors import Checkpoint
 from ..errors import QwenTTSError
-from ..inspect.describe import CODEC_DIR, Description
-from ..inspect.describe import verify as wrong_files
 from .statistics import RowStatistics, problems_of, row_problems, row_statistics, summaries
 
 OK, WRONG, SKIPPED = "ok", "wrong", "skipped"
@@ -58,7 +57,7 @@ def files_section(found: Description, fine_tuned: bool) -> Section:
         return Section(title, SKIPPED, "the layout is none of the published ones")
     if fine_tuned:
         return Section(title, SKIPPED, f"the layout of {found.released}, with weights of one's own")
-    return judged(title, f"byte for byte those of {found.released}", wrong_files(found))
+    return judged(title, f"byte for byte those of {found.released}", unpublished_files(found))
 
 
 def keys_section(found: Description, tokenizer_problems: list[str]) -> Section:

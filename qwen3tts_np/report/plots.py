@@ -6,7 +6,7 @@ Every function draws one figure and writes it to a file, whose suffix (.png or .
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,13 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import RequestError
-from ..speaker.mel import HOP, MELS, SAMPLE_RATE, TOP, hz_to_mel
 
 HOW = "plots need matplotlib, which is not installed: pip install 'qwen3tts-np[plot]'"
 GREYS = "Greys"  # of the images: a map whose lightness says everything
 STYLES = ("-", "--", ":", "-.")  # of lines, which colour alone must not tell apart
-RANGE = 80  # dB shown of a spectrogram
-TICKS = (0, 500, 1000, 2000, 4000, 8000, 12000)  # Hz
 
 Floats = NDArray[np.floating[Any]]
 
@@ -67,27 +64,6 @@ def waveform(axes: Any, wave: Floats, rate: int, title: str = "Waveform") -> Non
     axes.plot(np.arange(len(wave)) / rate, wave, color="black", linewidth=0.4)
     axes.set(title=title, xlabel="time (s)", ylabel="amplitude (full scale = 1)", xlim=(0, max(len(wave) / rate, 1e-3)))
     axes.grid(alpha=0.3)
-
-
-def spectrogram(axes: Any, mel_db: Floats, title: str, low: float, high: float, label: str, cmap: str = GREYS) -> None:
-    """mel_db [T, MELS] in dB."""
-    seconds = max(len(mel_db) * HOP / SAMPLE_RATE, 1e-3)
-    image = axes.imshow(
-        mel_db.T, origin="lower", aspect="auto", cmap=cmap, vmin=low, vmax=high, extent=(0, seconds, 0, MELS)
-    )
-    axes.set(title=title, xlabel="time (s)", ylabel="frequency (Hz, mel scale)")
-    top = hz_to_mel(TOP)
-    axes.set_yticks([hz_to_mel(hz) / top * MELS for hz in TICKS], [str(hz) for hz in TICKS])
-    axes.figure.colorbar(image, ax=axes, label=label)
-
-
-def plot_sounds(path: Path, mel_a: Floats, mel_b: Floats, names: Sequence[str]) -> None:
-    """Two mel spectrograms [T, MELS] in dB, laid over each other, and |A - B|."""
-    peak = max(float(mel.max(initial=-RANGE)) for mel in (mel_a, mel_b))
-    with figure(path, f"A: {names[0]}\nB: {names[1]}", 3, (9, 9)) as axes:
-        spectrogram(axes[0], mel_a, "A", peak - RANGE, peak, "level (dB)")
-        spectrogram(axes[1], mel_b, "B, moved and scaled to fit", peak - RANGE, peak, "level (dB)")
-        spectrogram(axes[2], np.abs(mel_a - mel_b), "|A - B|", 0, 20, "difference (dB)")
 
 
 def image(axes: Any, values: Floats, title: str, xlabel: str, ylabel: str, label: str) -> None:

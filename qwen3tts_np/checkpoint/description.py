@@ -1,4 +1,4 @@
-"""What a checkpoint directory holds, and what is wrong with it, without reading a single weight."""
+"""The facts about a checkpoint directory: what it holds and what is wrong with it, without reading a single weight."""
 
 from __future__ import annotations
 
@@ -8,10 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from ..checkpoint.keys import TensorSpec, problems
-from ..checkpoint.published import CODEC_NAME, CODEC_WEIGHTS, MODELS, published_files, sha256_of
-from ..checkpoint.safetensors import Checkpoint
-from ..checkpoint.tables import codec_specs, model_specs
 from ..config import (
     CodecConfig,
     GenerationConfig,
@@ -22,6 +18,10 @@ from ..config import (
     read_model_config,
 )
 from ..errors import QwenTTSError
+from .keys import TensorSpec, problems
+from .published import CODEC_NAME, CODEC_WEIGHTS, MODELS, published_files, sha256_of
+from .safetensors import Checkpoint
+from .tables import codec_specs, model_specs
 
 _T = TypeVar("_T")
 CODEC_DIR = "speech_tokenizer"
@@ -131,7 +131,7 @@ def mismatches(config: ModelConfig, codec: CodecConfig) -> list[str]:
     ]
 
 
-def verify(description: Description) -> list[str]:
+def unpublished_files(description: Description) -> list[str]:
     """Which files are not, byte for byte, those of the published model of this layout. Reads every one of them."""
     if description.released is None:
         return ["this is not the layout of a published model, so there is nothing to verify it against"]

@@ -1,0 +1,36 @@
+"""Whether the tokenizer files fit each other and config.json."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..checkpoint.description import REQUIRED, Description
+from ..errors import QwenTTSError
+from ..text import Tokenizer
+
+TEXT_TOKENS = {
+    "im_start_token_id": "<|im_start|>",
+    "im_end_token_id": "<|im_end|>",
+    "tts_pad_token_id": "<tts_pad>",
+    "tts_bos_token_id": "<tts_text_bos>",
+    "tts_eos_token_id": "<tts_text_eod>",
+}
+
+
+def tokenizer_problems(directory: Path, found: Description) -> list[str]:
+    """What is wrong with the tokenizer files of ``directory``; missing ones are among ``found.problems`` already."""
+    if found.config is None or not set(REQUIRED) <= found.files.keys():
+        return []
+    try:
+        tokenizer = Tokenizer.from_directory(directory)
+    except QwenTTSError as e:
+        return [str(e)]
+    problems = []
+    rows = found.config.talker_config.text_vocab_size
+    if tokenizer.vocab_size > rows:
+        problems.append(f"the tokenizer has {tokenizer.vocab_size} ids, text_vocab_size is {rows}")
+    for key, token in TEXT_TOKENS.items():
+        expected, ids = getattr(found.config, key), tokenizer.encode(token)
+        if ids != [expected]:
+            problems.append(f"config.json: {key} = {expected}, but the tokenizer makes {ids} of {token}")
+    return problems
