@@ -112,8 +112,8 @@ def violations(root: Path) -> list[str]:
 
 
 def circles(root: Path) -> list[str]:
-    """Modules of the package that import themselves by way of others."""
-    known = modules(root, PACKAGE)
+    """Modules of either package that import themselves by way of others."""
+    known = modules(root, PACKAGE) | modules(root / "kernels", KERNELS)
     uses = {m: {module_of(name, known) for name in imports(path, m)} & known.keys() - {m} for m, path in known.items()}
     free: set[str] = set()
     while ready := {m for m, used in uses.items() if m not in free and used <= free}:
@@ -193,6 +193,15 @@ def test_a_planted_circle_is_found(tmp_path):
     assert circles(tmp_path) == []
     plant(tmp_path, "qwen3tts_np/d.py", "import qwen3tts_np.a")
     assert circles(tmp_path) == ["qwen3tts_np.a", "qwen3tts_np.b.c", "qwen3tts_np.d"]
+
+
+def test_a_planted_circle_of_kernels_is_found(tmp_path):
+    plant(tmp_path, f"kernels/{KERNELS}/__init__.py", "")
+    plant(tmp_path, f"kernels/{KERNELS}/norm.py", "from .cpu import kernel")
+    plant(tmp_path, f"kernels/{KERNELS}/cpu.py", "import os")
+    assert circles(tmp_path) == []
+    plant(tmp_path, f"kernels/{KERNELS}/cpu.py", f"from {KERNELS}.norm import rms_norm")
+    assert circles(tmp_path) == [f"{KERNELS}.cpu", f"{KERNELS}.norm"]
 
 
 def plant_rooms(root: Path) -> None:

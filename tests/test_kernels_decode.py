@@ -284,6 +284,18 @@ def test_choices_and_random_numbers_are_those_of_the_definition(
 
 
 @needs_compiler
+@pytest.mark.parametrize("size", [2, 8, 16])
+def test_top_p_exactly_at_its_boundary(size: int) -> None:
+    """As in test_sampling.py: of equal scores, what adds up to 1 - top_p exactly is out."""
+    logits, scratch, step = np.zeros(size, np.float32), new_scratch(size), 2.0**-20
+    stream = stream_of(TorchGenerator(0))
+    for k in range(1, size):
+        for top_p, kept in ((k / size - step, k), (k / size, k), (k / size + step, k + 1)):
+            _predictor(logits, 0, size, Rule(True, 1.0, 0, top_p, 1.0), stream, scratch)
+            np.testing.assert_array_equal(np.isfinite(scratch.scores), np.arange(size) >= size - kept)
+
+
+@needs_compiler
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_logits_without_probabilities_give_no_code(bad: float) -> None:
     logits = np.zeros(40, np.float32)

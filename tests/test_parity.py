@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -59,19 +59,24 @@ def traced(model: Qwen3TTSModel, case: Case) -> dict[str, Any]:
     return {name: array for name, array in t.items() if not name.startswith(PROMPT)}
 
 
-def check_wave(case: Case, i: int, wave: np.ndarray) -> None:
-    """A waveform is stored whole or, if it is long, as windows and the mean and deviation of every frame."""
+def parts_of_wave(case: Case, i: int, wave: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """What is recorded of a waveform: all samples or, if it is long, windows, and mean and deviation of each frame."""
     names = [name for name in case.names if name == f"wav.{i}" or name.startswith((f"wav.{i}[", f"wav.{i}."))]
     assert names
     for name in names:
         if name.endswith("]"):
             start, stop = map(int, name[:-1].split("[")[1].split(":"))
-            case.check(name, wave[start:stop])
+            yield name, wave[start:stop]
         elif name.endswith(".frames"):
             frames = wave.reshape(-1, 1920).astype(np.float64)
-            case.check(name, np.stack([frames.mean(axis=1), frames.std(axis=1)], axis=1))
+            yield name, np.stack([frames.mean(axis=1), frames.std(axis=1)], axis=1)
         else:
-            case.check(name, wave)
+            yield name, wave
+
+
+def check_wave(case: Case, i: int, wave: np.ndarray) -> None:
+    for name, part in parts_of_wave(case, i, wave):
+        case.check(name, part)
 
 
 @pytest.mark.parametrize("name", SPEECH + ACTIVATIONS)
@@ -101,8 +106,8 @@ def test_compiled_codes(load: Load, name: str, weights_format: str) -> None:
     for i, (wave, code) in enumerate(zip(wavs, codes, strict=True)):
         case.check(f"codes.{i}", code)
         # The kernels filter with fewer products and sum in another order: 6e-6 at worst on the full-size codec.
-        if f"wav.{i}" in case:
-            assert_matches(f"{name}: wav.{i}", wave, case[f"wav.{i}"], atol=2e-5)
+        for part, values in parts_of_wave(case, i, wave):
+            assert_matches(f"{name}: {part}", values, case[part], atol=2e-5)
 
 
 @pytest.mark.parametrize("name", SPEECH + ACTIVATIONS)
@@ -117,6 +122,7 @@ def test_prompts(load: Load, name: str) -> None:
     with trace("talker.model.inputs_embeds") as t:
         speak(model, case)
     prefills = [x for x in t.values() if len(x) > 1]
+    assert len(prefills) == len(case.json["outcome"]["frames"])
     for i, prefill in enumerate(prefills):
         case.check(f"inputs_embeds.{i}", prefill)
 
@@ -164,7 +170,9 @@ def test_rotary_tables(load: Load, name: str) -> None:
     """The official tables hold each angle twice, for both halves of a head."""
     case = load_case(name)
     c = load(case).config.talker_config
-    for cos_name in (n for n in case.names if n.startswith("talker.model.rotary_emb.cos@")):
+    names = [n for n in case.names if n.startswith("talker.model.rotary_emb.cos@")]
+    assert len(names) > 1  # the prompt and at least one frame
+    for cos_name in names:
         step, expected = int(cos_name.rpartition("@")[2]), case[cos_name]
         prompt = len(case["inputs_embeds.0"])
         positions = np.arange(prompt) if step == 0 else np.array([prompt + step - 1])

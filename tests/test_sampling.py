@@ -180,6 +180,17 @@ def test_top_p_keeps_the_smallest_sufficient_set(top_p: float, seed: int) -> Non
     assert kept.sum() == 1 or p[kept].sum() - p[kept].min() <= top_p + 1e-12
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [2, 8, 16])
+def test_top_p_exactly_at_its_boundary(size: int, dtype: type) -> None:
+    """Of equal scores each sum of probabilities is exact: what adds up to 1 - top_p exactly is out, as in torch."""
+    scores, step = np.zeros(size, dtype), 2.0**-20
+    for k in range(1, size):
+        for top_p, kept in ((k / size - step, k), (k / size, k), (k / size + step, k + 1)):
+            np.testing.assert_array_equal(np.isfinite(keep_top_p(scores, top_p)), np.arange(size) >= size - kept)
+    np.testing.assert_array_equal(np.isfinite(keep_top_p(scores, 0.0)), np.arange(size) >= size - 1)
+
+
 def test_penalty_pushes_down_whatever_the_sign() -> None:
     scores = penalise_repetition(np.array([2.0, -2.0, 2.0, -2.0]), np.array([True, True, False, False]), 1.25)
     np.testing.assert_array_equal(scores, [1.6, -2.5, 2.0, -2.0])
