@@ -13,8 +13,8 @@ from scipy.signal import chirp
 
 from qwen3tts_np import cli
 from qwen3tts_np.errors import RequestError
-from qwen3tts_np.report import plots
 from qwen3tts_np.inspect.comparison import compare_audio, warp_mels
+from qwen3tts_np.report import plots
 
 RATE = 24000
 

@@ -14,7 +14,6 @@ from safetensors.numpy import load_file
 
 from qwen3tts_np import Qwen3TTSModel, cli
 from qwen3tts_np.errors import QwenTTSError
-from qwen3tts_np.report import plots
 from qwen3tts_np.inspect.arrays_on_disk import ArraysOnDisk
 from qwen3tts_np.inspect.attention_maps import Head, heads_of
 from qwen3tts_np.inspect.collector import StreamedTrace, block_of, seconds_by_block
@@ -22,6 +21,7 @@ from qwen3tts_np.inspect.golden import Golden
 from qwen3tts_np.inspect.request import SpeechRequest, read_request
 from qwen3tts_np.inspect.tracing import Options, first_outside, trace_request
 from qwen3tts_np.ops import softmax
+from qwen3tts_np.report import plots
 from qwen3tts_np.trace import collect_into, record, trace
 
 REQUEST = SpeechRequest({"text": "Hello.", "speaker": "vivian", "max_new_tokens": 5}, seed=1)
