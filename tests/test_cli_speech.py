@@ -24,7 +24,7 @@ import tiny_world
 from qwen3tts_np import Qwen3TTSModel, VoiceClonePromptItem, cli
 from qwen3tts_np.cli.output import wav_header
 from qwen3tts_np.cli.stream import limits
-from qwen3tts_np.speech.longform import PAUSES
+from qwen3tts_np.speech.plan import PAUSES
 from qwen3tts_np.text.sentences import Break
 
 RATE, FRAME = 24000, 1920

@@ -21,8 +21,10 @@ import soundfile
 
 from qwen3tts_np import Qwen3TTSModel, RequestError, cli
 from qwen3tts_np.compiled.engine import Reference
-from qwen3tts_np.speech import longform
-from qwen3tts_np.speech.longform import ATTEMPTS, EDGE, FADE, PAUSES, QUIET, Narration, narrate
+from qwen3tts_np.speech import longform, subtitles, take, track
+from qwen3tts_np.speech.longform import Narration, narrate
+from qwen3tts_np.speech.plan import PAUSES
+from qwen3tts_np.speech.take import ATTEMPTS, EDGE, FADE, QUIET
 from qwen3tts_np.text.pace import milliseconds, most_milliseconds
 from qwen3tts_np.text.sentences import split
 
@@ -135,13 +137,13 @@ def test_silence_at_the_edges_of_a_piece_is_cut() -> None:
     tone = 0.5 * np.sin(2 * np.pi * 220 * np.arange(RATE) / RATE)
     hiss = 0.5 * QUIET * 0.9 * np.where(np.arange(RATE // 2) % 2, 1, -1)
     wave = np.concatenate([hiss, tone, hiss]).astype(np.float32)
-    kept = longform._finish(wave, RATE)
+    kept = take.finish(wave, RATE)
     assert abs(len(kept) - RATE - 2 * EDGE * RATE // 1000) <= 8  # samples in which the tone is as quiet
     assert np.abs(kept).max() == pytest.approx(0.5 * 32767, abs=1)
     assert kept[0] == kept[-1] == 0
-    assert len(longform._finish(np.zeros(1000, np.float32), RATE)) == 0
-    assert len(longform._finish(np.zeros(0, np.float32), RATE)) == 0
-    assert longform._finish(np.ones(3, np.float32), RATE).tolist() == [0, 32767, 0]
+    assert len(take.finish(np.zeros(1000, np.float32), RATE)) == 0
+    assert len(take.finish(np.zeros(0, np.float32), RATE)) == 0
+    assert take.finish(np.ones(3, np.float32), RATE).tolist() == [0, 32767, 0]
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
@@ -375,8 +377,8 @@ def test_subtitles_follow_the_speech(model: Qwen3TTSModel, tmp_path: Path) -> No
 
 
 def test_hours_in_subtitles() -> None:
-    assert longform._time(3 * 3600 + 4 * 60 + 5.0604, ",") == "03:04:05,060"
-    assert longform._time(359999.9996, ".") == "100:00:00.000"
+    assert subtitles._time(3 * 3600 + 4 * 60 + 5.0604, ",") == "03:04:05,060"
+    assert subtitles._time(359999.9996, ".") == "100:00:00.000"
 
 
 # --- mistakes -------------------------------------------------------------------------------------
@@ -424,7 +426,7 @@ def test_a_base_model_needs_one_voice(synthetic: Callable[..., Path], tmp_path: 
 
 
 def test_a_wav_file_has_an_end(model: Qwen3TTSModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(longform, "WAV_BYTES", 2 * RATE)
+    monkeypatch.setattr(track, "WAV_BYTES", 2 * RATE)
     with pytest.raises(RequestError, match=r"write \.flac, finished pieces are kept"):
         narrate(model, TEXT, tmp_path / "o.wav", seed=1, speaker="ryan")
     assert [p.name for p in tmp_path.iterdir()] == ["o.wav.pieces"]

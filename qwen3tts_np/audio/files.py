@@ -89,8 +89,8 @@ class AudioWriter:
     def __init__(self, file: soundfile.SoundFile, target: Path) -> None:
         self._file, self._target = file, target
 
-    def write(self, wave: NDArray[np.floating[Any]]) -> None:
-        """Append ``wave`` [samples], -1 to 1."""
+    def write(self, wave: NDArray[np.floating[Any]] | NDArray[np.int16]) -> None:
+        """Append ``wave`` [samples]: floats from -1 to 1, or 16-bit integers."""
         with _errors_of(self._target):
             for first in range(0, len(wave), WRITTEN_AT_ONCE):
                 self._file.write(wave[first : first + WRITTEN_AT_ONCE])

@@ -12,7 +12,8 @@ from typing import Any
 
 from ..errors import RequestError
 from ..model import Qwen3TTSModel
-from ..speech.longform import ATTEMPTS, narrate
+from ..speech.longform import narrate
+from ..speech.take import ATTEMPTS
 from ..text.sentences import split
 from .options import add_json, add_model, add_sampling, add_seed, sampling
 from .output import PIPE, add_output, check_output, copy_to_pipe, report, save

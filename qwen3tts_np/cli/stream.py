@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import RequestError
 from ..model import Qwen3TTSModel, Samples
-from ..speech.longform import PAUSES
+from ..speech.plan import PAUSES
 from ..text.pace import milliseconds, most_milliseconds
 from ..text.sentences import Piece, split
 from .output import PIPE, open_sink

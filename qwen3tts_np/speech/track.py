@@ -1,0 +1,64 @@
+"""The audio file of a text: pieces and pauses, written one behind the other, complete under its name or not there."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..audio.files import AudioWriter, format_of, open_audio
+from ..errors import RequestError
+from .store import Pcm
+
+WAV_BYTES = 2**32 - 2**12  # the size in a WAV header has 32 bits
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """A piece of the finished file."""
+
+    text: str
+    start: float  # seconds
+    end: float
+    attempts: int
+    complete: bool  # False: it never stopped by itself and was cut
+
+
+class Track:
+    """An audio file that grows at its end."""
+
+    def __init__(self, file: AudioWriter, path: Path, rate: int) -> None:
+        self._file, self._path, self._rate, self._samples = file, path, rate, 0
+        self._most = WAV_BYTES // 2 if format_of(path) == "WAV" else None
+
+    @property
+    def seconds(self) -> float:
+        return self._samples / self._rate
+
+    def append(self, samples: Pcm) -> float:
+        """Write ``samples`` and return the time in seconds at which they end."""
+        self._samples += len(samples)
+        if self._most is not None and self._samples > self._most:
+            hours = self._most / self._rate / 3600
+            raise RequestError(
+                f"{self._path}: a WAV file holds {hours:.0f} hours; write .flac, finished pieces are kept"
+            )
+        self._file.write(samples)
+        return self.seconds
+
+    def pause(self, ms: int) -> float:
+        """Write silence and return the time in seconds at which it ends."""
+        return self.append(np.zeros(self._rate * ms // 1000, np.int16))
+
+
+@contextmanager
+def open_track(target: Path, rate: int) -> Iterator[Track]:
+    """A track that becomes ``target`` once it is complete. What a killed run has left of its own is removed."""
+    with open_audio(target, rate) as file:
+        yield Track(file, target, rate)
+    for leftover in target.parent.glob(f".{glob.escape(target.name)}.*.partial"):
+        leftover.unlink(missing_ok=True)
