@@ -8,6 +8,8 @@ from .trace import trace
 from .voice.prompt_item import VoiceClonePromptItem
 from .voice.reference_clip import ReferenceClipWarning
 
+__version__ = "0.1.0"
+
 __all__ = [
     "CheckpointError",
     "ConfigError",
@@ -19,5 +21,6 @@ __all__ = [
     "SpeechSession",
     "SpeechStream",
     "VoiceClonePromptItem",
+    "__version__",
     "trace",
 ]

@@ -13,9 +13,11 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import metadata
 from typing import Any
 
+from qwen3tts_np_kernels.system import reader_is_gone
+
+from .. import __version__
 from ..errors import QwenTTSError
 from . import (
     bench,
@@ -56,7 +58,9 @@ def main(argv: list[str] | None = None) -> int:
     except QwenTTSError as e:
         print(f"{PROGRAM} {args.command}: {e}", file=sys.stderr)
         return 2
-    except BrokenPipeError:
+    except OSError as e:
+        if not reader_is_gone(e):
+            raise
         # Whoever read our output has seen enough; Python would complain about it once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -97,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Qwen3-TTS on NumPy and Numba, without a framework: text to speech on a CPU.",
         epilog="\n".join(["examples:", *(f"  {line}" for line in EXAMPLES)]),
     )
-    parser.add_argument("--version", action="version", version=f"{PROGRAM} {_version()}")
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     speech = (say, clone, voice, encode, decode)
     models = (convert, info, inspect, verify, fidelity, bench, synth)
@@ -105,10 +109,3 @@ def _parser() -> argparse.ArgumentParser:
     for command in (*speech, *models, *insides, completion):
         command.add_parser(commands)
     return parser
-
-
-def _version() -> str:
-    try:
-        return metadata.version(PROGRAM)
-    except metadata.PackageNotFoundError:
-        return "(not installed)"
