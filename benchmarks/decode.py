@@ -6,7 +6,7 @@ import statistics
 import time
 
 import numpy as np
-from machine import TEXT, noise
+from machine import TEXT, any_voice
 from qwen3tts_np_kernels import decode_jit
 from qwen3tts_np_kernels.threads_jit import Team
 
@@ -14,10 +14,7 @@ from qwen3tts_np import Qwen3TTSModel
 from qwen3tts_np.compiled.engine import Compiled
 from qwen3tts_np.compiled.generate import _embed, _streams
 from qwen3tts_np.compiled.talker.session import DecodeSession
-from qwen3tts_np.generate import Request
-from qwen3tts_np.model import Utterance
 from qwen3tts_np.talker.generator import make_generator
-from qwen3tts_np.text.prompt import Voice
 
 POSITION = 200  # of a talker step that is timed alone
 
@@ -30,20 +27,12 @@ class Speaker:
         assert isinstance(backend, Compiled)
         self.model, self.team, self.packed = model, team, backend.packed
         self._seed = 0
-        self._voice, self._x_vector = Voice(x_vector=True), None
-        if model.config.tts_model_type == "base":
-            (item,) = model.create_voice_clone_prompt((noise(4), 24000), x_vector_only_mode=True)
-            self._x_vector = item.ref_spk_embedding
-        elif model.config.tts_model_type == "custom_voice":
-            self._voice = Voice(speaker=model.get_supported_speakers()[0])
-        else:
-            self._voice = Voice()
+        self._voice = any_voice(model)
 
     def session(self, items: int = 1, text: str = TEXT) -> tuple[DecodeSession, float]:
         """A session behind its prompt, and the seconds a position of the prompt took."""
-        utterance = Utterance(text, self._voice, x_vector=self._x_vector)
-        request = Request(self.model._prompt(utterance, "english", False), self._x_vector)
-        limits, generator = self.model._limits({"max_new_tokens": 200}), make_generator(self._seed, items)
+        request = self.model.prepare(text, self._voice, language="english", streaming=False, max_new_tokens=200)
+        limits, generator = request.limits, make_generator(self._seed, items)
         self._seed += 1
         c = self.model.config
         streams = _streams(generator, items)

@@ -19,7 +19,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from machine import FRAME, TEXT, call, describe_machine, request, synthetic_model
+from machine import FRAME, TEXT, any_voice, describe_machine, synthetic_model
 from qwen3tts_np_kernels.system import usable_cores
 
 from qwen3tts_np import Qwen3TTSModel
@@ -85,11 +85,10 @@ def measure(path: Path, weights_format: str, args: argparse.Namespace) -> list[d
 
 def first_audio(model: Qwen3TTSModel, text: str, packet: int, streaming: bool, seed: int) -> tuple[float, float]:
     """Seconds to the first packet, and from one packet to the next."""
-    limit = (1 + LATER) * packet + 1
-    options: dict[str, Any] = {"packet_frames": packet, "seed": seed, "max_new_tokens": limit}
-    arguments = request(model, text) | {"non_streaming_mode": not streaming}
+    voice, limit = any_voice(model), (1 + LATER) * packet + 1
     start = time.perf_counter()
-    stream = call(model, "stream")(**arguments, **options)
+    request = model.prepare(text, voice, streaming=streaming, seed=seed, max_new_tokens=limit)
+    stream = model.stream(request, packet_frames=packet)
     next(stream)
     first = time.perf_counter() - start
     later = sum(1 for _ in stream)  # fewer where the speech has ended

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from qwen3tts_np import Qwen3TTSModel
+from qwen3tts_np.request import ClonedVoice, CustomVoice, DesignedVoice, Voice
 from qwen3tts_np.synthetic.weights import write_checkpoint
 
 FRAME = 0.08  # seconds of audio
@@ -39,18 +40,11 @@ def noise(seconds: float) -> np.ndarray[Any, np.dtype[np.float32]]:
     return np.random.default_rng(0).uniform(-0.3, 0.3, round(seconds * 24000)).astype(np.float32)
 
 
-def request(model: Qwen3TTSModel, text: str | list[str]) -> dict[str, Any]:
-    """The arguments that ``generate`` and ``stream`` of this model's type need to say a text."""
+def any_voice(model: Qwen3TTSModel) -> Voice:
+    """A voice that this model can speak with."""
     if model.config.tts_model_type == "base":
-        clip = (noise(4), 24000)
-        prompt = model.create_voice_clone_prompt(clip, x_vector_only_mode=True)
-        return {"text": text, "voice_clone_prompt": prompt, "non_streaming_mode": True}
+        (item,) = model.create_voice_clone_prompt((noise(4), 24000), x_vector_only_mode=True)
+        return ClonedVoice(item)
     if model.config.tts_model_type == "custom_voice":
-        return {"text": text, "speaker": model.get_supported_speakers()[0]}
-    return {"text": text, "instruct": "A calm voice."}
-
-
-def call(model: Qwen3TTSModel, verb: str) -> Any:
-    """The method ``verb`` ("generate" or "stream") of this model's type."""
-    names = {"base": "voice_clone", "custom_voice": "custom_voice", "voice_design": "voice_design"}
-    return getattr(model, f"{verb}_{names[model.config.tts_model_type]}")
+        return CustomVoice(model.get_supported_speakers()[0])
+    return DesignedVoice("A calm voice.")

@@ -25,7 +25,7 @@ from typing import Any
 from bandwidth import Stream
 from codec import codec_runs, decode_error
 from decode import Speaker
-from machine import FRAME, TEXT, call, describe_machine, request, synthetic_model
+from machine import FRAME, TEXT, any_voice, describe_machine, synthetic_model
 from official import Official
 from qwen3tts_np_kernels.threads_jit import Team
 from report import markdown, plot
@@ -113,8 +113,12 @@ def measure(path: Path, args: argparse.Namespace) -> dict[str, Any]:
 
 def model_run(model: Qwen3TTSModel) -> Callable[[int], Any]:
     """Text to samples, so many frames."""
-    arguments = request(model, TEXT)
-    return lambda frames: call(model, "generate")(**arguments, seed=0, max_new_tokens=frames + 1)
+    voice = any_voice(model)
+
+    def run(frames: int) -> Any:
+        return model.generate([model.prepare(TEXT, voice, streaming=False, seed=0, max_new_tokens=frames + 1)])
+
+    return run
 
 
 def _decode_round(speakers: dict[Key, Speaker], streams: dict[int, Stream], most: int) -> Iterator[Sample]:
@@ -136,8 +140,8 @@ def _whole_round(models: dict[str, Qwen3TTSModel], most: int) -> Iterator[Sample
     for name, model in models.items():
         run = model_run(model)
         start = time.perf_counter()
-        (wave,), rate = run(40)
-        yield (name, most), "pipeline", (time.perf_counter() - start) * rate / len(wave)
+        ((_, codes),) = run(40)
+        yield (name, most), "pipeline", (time.perf_counter() - start) / (len(codes) * FRAME)
 
 
 def _codec_round(codecs: dict[int, dict[str, Callable[[], Any]]]) -> Iterator[Sample]:

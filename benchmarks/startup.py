@@ -36,14 +36,14 @@ def main() -> None:
     times.append(time.perf_counter())
     model = Qwen3TTSModel.from_pretrained(path, weights_format=weights_format)
     times.append(time.perf_counter())
-    from machine import TEXT, call, request
+    from machine import TEXT, any_voice
 
-    arguments = request(model, TEXT)
+    voice = any_voice(model)
     for _ in range(2):
         times.append(time.perf_counter())
-        next(call(model, "stream")(**arguments, seed=0))
+        next(model.stream(model.prepare(TEXT, voice, streaming=False, seed=0)))
         times.append(time.perf_counter())
-    call(model, "generate")(**arguments, seed=0, max_new_tokens=40)
+    model.generate([model.prepare(TEXT, voice, streaming=False, seed=0, max_new_tokens=40)])
     names = ("import", "load", "request", "first_sound", "pause", "second_sound")
     seconds = {name: end - start for name, start, end in zip(names, times, times[1:], strict=False)}
     print(json.dumps(seconds | {"peak_bytes": peak_memory() or 0}))

@@ -8,7 +8,8 @@ the left and masks the padding, which is the same in other words. Only sampling 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,13 +17,16 @@ import numpy as np
 from .checkpoint.tables import CodePredictorWeights, TalkerWeights
 from .config import ModelConfig
 from .ops import Array, Ints
+from .request import Request
 from .talker.code_predictor import predict_frame
 from .talker.frame import Frame
 from .talker.generator import Generator
 from .talker.sampling import SamplingParameters, choose, talker_scores, warp
 from .talker.talker import Cache, new_cache, read, text_projection
-from .text.prompt import Prompt
 from .trace import record
+
+# Called with the number of frames written so far, those of the longest item; what it raises ends the generation.
+Progress = Callable[[int], None] | None
 
 
 @dataclass(frozen=True)
@@ -33,23 +37,6 @@ class Weights:
     code_predictor: CodePredictorWeights
 
 
-@dataclass(frozen=True)
-class Request:
-    """One item of a batch: its prompt, and the x-vector [H] where the prompt has a place for one."""
-
-    prompt: Prompt
-    x_vector: Array | None = None
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How codes are chosen, and when to stop at the latest."""
-
-    talker: SamplingParameters
-    subtalker: SamplingParameters
-    max_new_tokens: int  # trap: N tokens are N - 1 frames, since the last token's frame is never completed
-
-
 class Item:
     """What one item of a batch carries from frame to frame."""
 
@@ -57,17 +44,18 @@ class Item:
         self._w, self._config = w, config
         self._cache: Cache = new_cache(config.talker_config)
         x = embed_prefill(request, w)  # [T, H]
-        self._ids = request.prompt.trailing
-        ids = [*self._ids, config.tts_pad_token_id]
-        self._trailing = text_projection(w.talker, np.array(ids))  # [T', H], the last for ever
+        self._incoming = request.incoming
+        ids = [*request.prompt.trailing, config.tts_pad_token_id]
+        self._trailing = text_projection(w.talker, np.array(ids))  # [T', H], the last indefinitely
         self._frames = 0
+        self.last_step = request.limits.max_new_tokens - 1
         self.finished = False
         self.hidden, self.logits = read(x, w.talker, self._cache, config.talker_config)
 
     def read_frame(self, frame: Ints) -> None:
         """Read a complete frame [G] together with the next piece of text."""
-        more = self._ids[len(self._trailing) - 1 :]
-        if more:  # text that has come meanwhile
+        more = self._incoming.more() if self._incoming else []
+        if more:
             rows = text_projection(self._w.talker, np.array(more))
             self._trailing = np.concatenate([self._trailing[:-1], rows, self._trailing[-1:]])
         text = self._trailing[min(self._frames, len(self._trailing) - 1)]
@@ -76,15 +64,13 @@ class Item:
         self.hidden, self.logits = read(x[None], self._w.talker, self._cache, self._config.talker_config)
 
 
-def write_frames(
-    requests: Sequence[Request], w: Weights, config: ModelConfig, limits: Limits, generator: Generator
-) -> Iterator[Frame]:
-    """Write the codes of every request, a frame at a time."""
-    c = config.talker_config
+def write_frames(requests: Sequence[Request], w: Weights, config: ModelConfig, generator: Generator) -> Iterator[Frame]:
+    """Write the codes of every request, frame by frame. All choose by the same rules; each has its own last frame."""
+    c, limits = config.talker_config, requests[0].limits
     items = [Item(request, w, config) for request in requests]
     seen = np.zeros((len(items), c.vocab_size), dtype=np.bool_)  # [B, V] codes 0 so far
 
-    for step in range(limits.max_new_tokens):
+    for step in itertools.count():
         logits = np.stack([item.logits for item in items])  # [B, V]
         scores = talker_scores(logits, seen, step, c.codec_eos_token_id, limits.talker)
         code0 = choose(scores, limits.talker, generator)  # [B]
@@ -92,8 +78,8 @@ def write_frames(
         record("talker.token", code0)
         seen[np.arange(len(items)), code0] = True
         for item, code in zip(items, code0, strict=True):
-            item.finished |= bool(code == c.codec_eos_token_id)
-        if all(item.finished for item in items) or step == limits.max_new_tokens - 1:
+            item.finished |= bool(code == c.codec_eos_token_id) or step == item.last_step
+        if all(item.finished for item in items):
             return
         frames = _complete_frames(items, code0, w, config, limits.subtalker, generator)  # [B, G]
         going = np.array([i for i, item in enumerate(items) if not item.finished])
@@ -109,6 +95,21 @@ def collect(frames: Iterable[Frame], items: int, groups: int) -> list[Ints]:
         for item, row in zip(frame.items, frame.codes, strict=True):
             codes[item].append(row)
     return [np.array(rows, dtype=np.int64).reshape(-1, groups) for rows in codes]
+
+
+def numbered(groups: Iterable[tuple[Sequence[int], Iterator[Frame]]]) -> Iterator[Frame]:
+    """The frames of groups of requests, one group after another, with the requests' own numbers."""
+    for numbers, frames in groups:
+        for frame in frames:
+            yield Frame(np.array(numbers)[frame.items], frame.codes)
+
+
+def reported(frames: Iterable[Frame], progress: Progress) -> Iterator[Frame]:
+    """``frames``, with ``progress`` called after each of them."""
+    for count, frame in enumerate(frames, start=1):
+        if progress is not None:
+            progress(count)
+        yield frame
 
 
 def _complete_frames(

@@ -1,19 +1,22 @@
 """Qwen3TTSModel: text to waveform, with the calls of the official class. READ FIRST, then ``generate.py``.
 
-One request takes five steps: the text becomes token ids (``text/``), the ids, the speaker and the language become a
-prompt (``text/prompt.py``), the talker and the code predictor turn it into codes (``generate.py``), the codec turns
-those into samples (``codec/``). Cloning first turns the reference clip into a speaker embedding (``speaker/``) and,
-in context, into codes (``codec/``).
+A request takes five steps: the text becomes token ids (``text/``), the ids, the voice and the language become a prompt
+(``request.py``, ``text/prompt.py``), the talker and the code predictor turn it into codes (``generate.py``), the codec
+turns those into samples (``codec/``). Cloning first turns the reference clip into a speaker embedding (``speaker/``)
+and, in context, into codes (``codec/``).
+
+All calls are two: :meth:`Qwen3TTSModel.prepare` makes a request of a text and a voice, and ``generate``, ``stream`` or
+``open`` speak it. The nine official methods, three for each kind of voice, are these two in one.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property, partial
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,19 +28,33 @@ from .checkpoint.keys import check, load
 from .checkpoint.pretrained import check_leftovers, compute_dtype, directory, runs_compiled
 from .checkpoint.safetensors import Checkpoint
 from .checkpoint.tables import SpeakerEncoderWeights, model_specs, speaker_encoder_sizes
-from .compiled.engine import FORMATS, Backend, Compiled, Progress, Reference, stored_format
+from .compiled.engine import FORMATS, Backend, Compiled, PromptsOnly, Reference, stored_format
 from .config import GenerationConfig, ModelConfig, read_generation_config, read_model_config
 from .errors import ConfigError, RequestError
-from .generate import Limits, Request
-from .ops import Array, Ints
+from .generate import Progress, collect, numbered, reported
+from .ops import Ints
+from .request import (
+    MODEL_TYPES,
+    ClonedVoice,
+    CustomVoice,
+    DesignedVoice,
+    Request,
+    Voice,
+    groups_of_one_rule,
+    layout,
+    limits_of,
+    make_request,
+    one_text,
+    per_item,
+    texts_of,
+)
 from .speaker.encoder import speaker_embedding
 from .speech_tokenizer import Qwen3TTSTokenizer
 from .streaming import Playback, SpeechSession, SpeechStream
-from .talker.generator import make_generator
-from .talker.sampling import SamplingParameters
+from .talker.frame import Frame
+from .talker.generator import item_seeds, joint_seed, make_generator
 from .text.feed import TextFeed
-from .text.prompt import Prompt, Voice, build_prompt, supported_languages
-from .text.templates import instruct_ids, reference_ids, text_ids
+from .text.prompt import supported_languages
 from .text.tokenizer import Pretokenizer, Tokenizer
 from .voice.prompt_item import Fingerprint, VoiceClonePromptItem, check_fits, digest, voice_prompt_items
 from .voice.reference_clip import warn_about_clip
@@ -51,30 +68,32 @@ Seed = int | Sequence[int | None] | None
 Speech = tuple[list[Samples], int] | tuple[list[Samples], int, list[Ints]]
 
 
-@dataclass(frozen=True)
-class Utterance:
-    """One item of a batch: what is said, with which voice, and how."""
+IGNORED = "the 0.6B custom-voice model does not follow instructions: instruct is ignored"
 
-    text: str
-    voice: Voice
-    instruct: str = ""
-    x_vector: Array | None = None  # [H]
+
+class Utterance(NamedTuple):
+    """A request that has been spoken."""
+
+    samples: Samples  # [samples] at the codec's output rate
+    codes: Ints  # [frames, G]
 
 
 @dataclass(frozen=True)
 class Qwen3TTSModel:
     """A checkpoint, ready to speak. Official: ``Qwen3TTSModel``.
 
-    All ``generate_*`` methods take one text or a list of texts; every other per-item argument is one value for all of
-    them or a list as long. They return the waveforms and the sample rate in Hz, and with ``return_codes=True`` also
-    the codes [frames, G] of each. ``seed=s`` gives the codes that ``torch.manual_seed(s)`` gives the official
+    ``generate_*`` methods take one text or a list of texts; every other per-item argument is one value for all of them
+    or a list of the same length. They return the waveforms and the sample rate in Hz, and with ``return_codes=True``
+    also the codes [frames, G] of each. ``seed=s`` gives the codes that ``torch.manual_seed(s)`` gives the official
     package; ``seed=[s1, s2, ...]`` seeds each item on its own. The sampling arguments are those of
     ``GenerationConfig``, which holds what the checkpoint says about them. ``max_new_tokens=N`` gives at most N - 1
     frames, as it does officially. ``progress`` is called after every frame with the number of frames so far.
     RequestError says in one sentence what a model cannot do.
 
-    The ``stream_*`` methods speak one text and hand out its samples packet by packet, ``packet_frames`` frames of 80 ms
-    each, as they are made. The ``open_*`` methods begin a session to which the text itself comes piece by piece.
+    ``stream_*`` methods speak one text and yield its samples packet by packet, ``packet_frames`` frames of 80 ms each,
+    as they are generated. ``open_*`` methods begin a session to which the text itself comes piece by piece.
+
+    All of them rest on :meth:`prepare`, :meth:`generate`, :meth:`stream` and :meth:`open`.
     """
 
     config: ModelConfig
@@ -133,6 +152,23 @@ class Qwen3TTSModel:
             threads=threads,
         )
 
+    @classmethod
+    def for_prompts(cls, path: str | Path) -> Qwen3TTSModel:
+        """The model without the weights that write codes: it prepares requests and cannot speak."""
+        folder, single = directory(path), np.dtype(np.float32)
+        config = read_model_config(folder)
+        checkpoint = Checkpoint.open(folder)
+        check(checkpoint, model_specs(config))
+        return cls(
+            config=config,
+            generation_config=read_generation_config(folder),
+            text_tokenizer=Tokenizer.from_directory(folder),
+            speech_tokenizer=Qwen3TTSTokenizer.from_pretrained(folder, backend="reference"),
+            backend=PromptsOnly(config),
+            speaker_encoder=_load_speaker_encoder(checkpoint, config, single),
+            threads=None,
+        )
+
     @cached_property
     def fingerprint(self) -> Fingerprint:
         """What the voices of this model are made with; hashing them takes about 0.1 s, once."""
@@ -152,198 +188,146 @@ class Qwen3TTSModel:
         """The names every ``language`` argument takes, sorted; "auto" is one of them."""
         return supported_languages(self.config.talker_config)
 
-    def generate_custom_voice(
-        self,
-        text: str | list[str],
-        speaker: str | list[str],
-        language: str | list[str] | None = None,
-        instruct: str | list[str] | None = None,
-        non_streaming_mode: bool = True,
-        *,
-        seed: Seed = None,
-        return_codes: bool = False,
-        progress: Progress = None,
-        **sampling: Any,
-    ) -> Speech:
-        """Speak with a voice of the model's table, optionally following an instruction.
+    # --- requests ---------------------------------------------------------------------------------
 
-        Trap: the official package drops the instruction on 0.6B models without a word; here it warns.
-        """
-        items = self._custom_voices("generate_custom_voice", _texts(text), speaker, instruct)
-        return self._speak(items, language, not non_streaming_mode, seed, return_codes, progress, sampling)
-
-    def stream_custom_voice(
+    def prepare(
         self,
         text: str,
-        speaker: str,
+        voice: Voice,
+        *,
         language: str | None = None,
-        instruct: str | None = None,
-        non_streaming_mode: bool = True,
-        *,
-        packet_frames: int = 4,
-        seed: Seed = None,
+        streaming: bool | None = None,
+        seed: int | None = None,
         **sampling: Any,
-    ) -> SpeechStream:
-        """The codes of ``generate_custom_voice`` as packets of samples, continuously decoded."""
-        (item,) = self._custom_voices("stream_custom_voice", [_one(text)], speaker, instruct)
-        return self._stream(item, language, not non_streaming_mode, packet_frames, seed, sampling)
+    ) -> Request:
+        """A request for one piece of text: its prompt, its limits and its seed. Nothing is generated.
 
-    def open_custom_voice(
+        ``language``: one of :meth:`get_supported_languages`, "auto" by default. ``streaming``: whether the prompt adds
+        the text token by token to the frames instead of having it all before them; by default, as officially, for a
+        ClonedVoice only. ``seed``: None draws one, which the request keeps. ``sampling``: where to depart from the
+        checkpoint's ``GenerationConfig``. RequestError for whatever the model does not have or cannot do.
+        """
+        voice = self._checked(self._followed(voice, stacklevel=3))
+        streaming = isinstance(voice, ClonedVoice) if streaming is None else streaming
+        limits = limits_of(self.generation_config, sampling)
+        return make_request(self.config, self.text_tokenizer, text, voice, language or "auto", streaming, limits, seed)
+
+    def generate(
         self,
-        speaker: str,
-        language: str | None = None,
-        instruct: str | None = None,
+        requests: Sequence[Request],
         *,
-        packet_frames: int = 4,
-        seed: Seed = None,
-        **sampling: Any,
-    ) -> SpeechSession:
-        """A session that speaks with a voice of the model's table while the text is being written."""
-        (item,) = self._custom_voices("open_custom_voice", [""], speaker, instruct)
-        return self._open(item, language, packet_frames, seed, sampling)
-
-    def _custom_voices(self, method: str, texts: list[str], speaker: Any, instruct: Any) -> list[Utterance]:
-        self._require("custom_voice", method)
-        instructs = _per_item(instruct, len(texts), "instruct", "")
-        if self.config.tts_model_size == "0b6" and any(instructs):
-            warnings.warn("the 0.6B custom-voice model does not follow instructions: instruct is ignored", stacklevel=3)
-            instructs = [""] * len(texts)
-        speakers = _per_item(speaker, len(texts), "speaker", "")
-        return [Utterance(t, Voice(speaker=s or None), i) for t, s, i in zip(texts, speakers, instructs, strict=True)]
-
-    def generate_voice_design(
-        self,
-        text: str | list[str],
-        instruct: str | list[str],
-        language: str | list[str] | None = None,
-        non_streaming_mode: bool = True,
-        *,
-        seed: Seed = None,
-        return_codes: bool = False,
+        joint_seed: int | None = None,
         progress: Progress = None,
-        **sampling: Any,
-    ) -> Speech:
-        """Speak with the voice that ``instruct`` describes; "" lets the model choose one."""
-        items = self._designed_voices("generate_voice_design", _texts(text), instruct)
-        return self._speak(items, language, not non_streaming_mode, seed, return_codes, progress, sampling)
-
-    def stream_voice_design(
-        self,
-        text: str,
-        instruct: str,
-        language: str | None = None,
-        non_streaming_mode: bool = True,
-        *,
-        packet_frames: int = 4,
-        seed: Seed = None,
-        **sampling: Any,
-    ) -> SpeechStream:
-        """The codes of ``generate_voice_design`` as packets of samples, continuously decoded."""
-        (item,) = self._designed_voices("stream_voice_design", [_one(text)], instruct)
-        return self._stream(item, language, not non_streaming_mode, packet_frames, seed, sampling)
-
-    def open_voice_design(
-        self,
-        instruct: str,
-        language: str | None = None,
-        *,
-        packet_frames: int = 4,
-        seed: Seed = None,
-        **sampling: Any,
-    ) -> SpeechSession:
-        """A session that speaks with the voice that ``instruct`` describes while the text is being written."""
-        (item,) = self._designed_voices("open_voice_design", [""], instruct)
-        return self._open(item, language, packet_frames, seed, sampling)
-
-    def _designed_voices(self, method: str, texts: list[str], instruct: Any) -> list[Utterance]:
-        self._require("voice_design", method)
-        instructs = _per_item(instruct, len(texts), "instruct", "")
-        return [Utterance(t, Voice(), i) for t, i in zip(texts, instructs, strict=True)]
-
-    def generate_voice_clone(
-        self,
-        text: str | list[str],
-        language: str | list[str] | None = None,
-        ref_audio: AudioLike | list[AudioLike] | None = None,
-        ref_text: str | list[str | None] | None = None,
-        x_vector_only_mode: bool | list[bool] = False,
-        voice_clone_prompt: Any = None,
-        non_streaming_mode: bool = False,
-        *,
-        seed: Seed = None,
-        return_codes: bool = False,
-        progress: Progress = None,
-        **sampling: Any,
-    ) -> Speech:
-        """Speak with the voice of a reference: a clip, or what :meth:`create_voice_clone_prompt` made of one.
-
-        With ``x_vector_only_mode`` only the speaker embedding is used; otherwise the model continues the reference,
-        whose transcript ``ref_text`` is then needed. Trap: this call is streaming by default, the others are not.
-        """
-        reference = (ref_audio, ref_text, x_vector_only_mode, voice_clone_prompt)
-        items = self._cloned_voices("generate_voice_clone", _texts(text), *reference)
-        return self._speak(items, language, not non_streaming_mode, seed, return_codes, progress, sampling)
-
-    def stream_voice_clone(
-        self,
-        text: str,
-        language: str | None = None,
-        ref_audio: AudioLike | None = None,
-        ref_text: str | None = None,
-        x_vector_only_mode: bool = False,
-        voice_clone_prompt: Any = None,
-        non_streaming_mode: bool = False,
-        *,
-        packet_frames: int = 4,
-        seed: Seed = None,
-        **sampling: Any,
-    ) -> SpeechStream:
-        """The codes of ``generate_voice_clone`` as packets of samples, continuously decoded.
-
-        In context the codec is led through the reference first: the samples are those that follow it in the continuous
-        decode of reference and speech. ``generate_voice_clone`` restarts that decode every 300 frames, the reference
-        counted, and its official cut is one sample early for some lengths.
-        """
-        reference = (ref_audio, ref_text, x_vector_only_mode, voice_clone_prompt)
-        (item,) = self._cloned_voices("stream_voice_clone", [_one(text)], *reference)
-        return self._stream(item, language, not non_streaming_mode, packet_frames, seed, sampling)
-
-    def open_voice_clone(
-        self,
-        language: str | None = None,
-        ref_audio: AudioLike | None = None,
-        ref_text: str | None = None,
-        x_vector_only_mode: bool = False,
-        voice_clone_prompt: Any = None,
-        *,
-        packet_frames: int = 4,
-        seed: Seed = None,
-        **sampling: Any,
-    ) -> SpeechSession:
-        """A session that speaks with the voice of a reference while the text is being written.
-
-        In context the streaming prompt lays the transcript and the text beside the reference's frames, a token to a
-        frame. So nothing is spoken before the text has reached the end of the reference, or is finished: about 60
-        tokens for 5 seconds, less the transcript. ``x_vector_only_mode`` begins at once.
-        """
-        reference = (ref_audio, ref_text, x_vector_only_mode, voice_clone_prompt)
-        (item,) = self._cloned_voices("open_voice_clone", [""], *reference)
-        return self._open(item, language, packet_frames, seed, sampling)
-
-    def _cloned_voices(
-        self, method: str, texts: list[str], ref_audio: Any, ref_text: Any, x_vector_only_mode: Any, prompt: Any
+        continuous: bool = False,
     ) -> list[Utterance]:
-        self._require("base", method)
-        if prompt is not None:
-            references = voice_prompt_items(prompt)
-        elif ref_audio is not None:
-            references = self.create_voice_clone_prompt(ref_audio, ref_text, x_vector_only_mode)
-        else:
-            raise RequestError("give ref_audio or voice_clone_prompt: a base model has no voice of its own")
-        references = _per_item(references, len(texts), "voice_clone_prompt", None)
-        return [
-            Utterance(t, self._voice(r), x_vector=r.ref_spk_embedding) for t, r in zip(texts, references, strict=True)
-        ]
+        """Speak requests together. Each has the codes that it has alone, whatever its company.
+
+        ``joint_seed`` is the official draw of a batch instead: one stream of random numbers for all requests, in which
+        finished ones go on drawing; their own seeds do not count. ``progress`` is called after every frame with the
+        number of frames so far. ``continuous``: see :meth:`decode`.
+        """
+        frames = reported(self.frames(requests, joint_seed=joint_seed), progress)
+        codes = collect(frames, len(requests), self.config.talker_config.num_code_groups)
+        with threadpool_limits(self.threads):
+            waves = [self._decode(*spoken, continuous) for spoken in zip(requests, codes, strict=True)]
+        return [Utterance(*spoken) for spoken in zip(waves, codes, strict=True)]
+
+    def stream(self, request: Request, *, packet_frames: int = 4) -> SpeechStream:
+        """Speak one request packet by packet, ``packet_frames`` frames of 80 ms each, as they are generated."""
+        playback = self._playback(request.reference_codes, packet_frames)
+        return SpeechStream(self.frames([request]), playback)
+
+    def open(
+        self,
+        voice: Voice,
+        *,
+        language: str | None = None,
+        packet_frames: int = 4,
+        seed: int | None = None,
+        **sampling: Any,
+    ) -> SpeechSession:
+        """Begin a session to which the text comes piece by piece. Arguments are those of :meth:`prepare`."""
+        voice = self._followed(voice, stacklevel=3)
+        empty = self.prepare("", voice, language=language, streaming=True, seed=seed, **sampling)
+        lay_out = layout(self.config, self.text_tokenizer, voice, language or "auto", streaming=True)
+        playback = self._playback(empty.reference_codes, packet_frames)
+        feed, end_of_text = TextFeed(self.text_tokenizer), self.config.tts_eos_token_id
+        return SpeechSession(feed, empty, lay_out, lambda request: self.frames([request]), end_of_text, playback)
+
+    def frames(self, requests: Sequence[Request], *, joint_seed: int | None = None) -> Iterator[Frame]:
+        """The codes of :meth:`generate` frame by frame; nothing runs between two frames.
+
+        One pass of the frame loop has one set of sampling rules: requests with other rules follow after the first.
+        """
+        if joint_seed is not None:
+            if any(request.limits != requests[0].limits for request in requests):
+                raise RequestError("a joint draw needs requests with the same sampling arguments; these differ")
+            return self.backend.frames(requests, make_generator(joint_seed, len(requests)))
+        groups = [(i, [requests[k] for k in i]) for i in groups_of_one_rule(requests)]
+        return numbered(
+            (i, self.backend.frames(group, make_generator([request.seed for request in group], len(group))))
+            for i, group in groups
+        )
+
+    def decode(self, request: Request, codes: Ints, *, continuous: bool = False) -> Samples:
+        """The samples [samples] of a request's codes [frames, G], less those of the reference that it continues.
+
+        The official decoder, and so this one, restarts every 300 frames (24 s), and its cut behind the reference is one
+        sample early for some lengths. ``continuous`` is the exact decode, that of a stream; up to 300 frames, those of
+        the reference counted, the samples are the same.
+        """
+        with threadpool_limits(self.threads):
+            return self._decode(request, codes, continuous)
+
+    def _checked(self, voice: Voice) -> Voice:
+        """``voice``; RequestError if this model cannot speak with it."""
+        if type(voice) not in MODEL_TYPES:
+            raise RequestError(f"voice is {type(voice).__name__}; give a CustomVoice, a DesignedVoice or a ClonedVoice")
+        self._require(MODEL_TYPES[type(voice)], type(voice).__name__)
+        if isinstance(voice, ClonedVoice):
+            c = self.config.talker_config
+            codebook_size = self.speech_tokenizer.config.decoder_config.codebook_size
+            check_fits(voice.item, lambda: self.fingerprint, c.hidden_size, c.num_code_groups, codebook_size)
+        return voice
+
+    def _followed(self, voice: Voice, stacklevel: int) -> Voice:
+        """``voice`` without an instruction that the model was not trained to follow; a warning says so.
+
+        Trap: the official package drops it without a word.
+        """
+        if isinstance(voice, CustomVoice) and voice.instruct and self.config.tts_model_size == "0b6":
+            warnings.warn(IGNORED, stacklevel=stacklevel)
+            return replace(voice, instruct="")
+        return voice
+
+    def _require(self, model_type: str, what: str) -> None:
+        if self.config.tts_model_type != model_type:
+            raise RequestError(f"{what} needs a {model_type} model; this is a {self.config.tts_model_type} model")
+
+    def _decode(self, request: Request, codes: Ints, continuous: bool) -> Samples:
+        reference = request.reference_codes
+        spoken = codes if reference is None else np.concatenate([reference, codes])
+        (wave,), _ = self.speech_tokenizer.decode({"audio_codes": spoken}, continuous=continuous)
+        if reference is None:
+            return wave
+        if continuous:
+            return wave[len(reference) * self.speech_tokenizer.get_decode_upsample_rate() :]
+        # Trap: the official cut is float arithmetic, which for some lengths lands one sample early.
+        return wave[int(len(reference) / max(len(spoken), 1) * len(wave)) :]
+
+    def _playback(self, reference: Ints | None, packet_frames: int) -> Playback:
+        if not isinstance(packet_frames, int) or isinstance(packet_frames, bool) or packet_frames < 1:
+            raise RequestError(f"packet_frames={packet_frames!r} must be a whole number of at least 1")
+        return Playback(
+            decode=self.speech_tokenizer.stream(),
+            reference=reference,
+            packet_frames=packet_frames,
+            groups=self.config.talker_config.num_code_groups,
+            sample_rate=self.speech_tokenizer.get_output_sample_rate(),
+            threads=self.threads,
+        )
+
+    # --- voices of reference clips ----------------------------------------------------------------
 
     def create_voice_clone_prompt(
         self,
@@ -359,8 +343,8 @@ class Qwen3TTSModel:
         self._require("base", "create_voice_clone_prompt")
         assert self.speaker_encoder is not None and self.config.speaker_encoder_config is not None
         clips = [read_audio(clip) for clip in (ref_audio if isinstance(ref_audio, list) else [ref_audio])]
-        texts = _per_item(ref_text, len(clips), "ref_text", None)
-        x_vector_only = _per_item(x_vector_only_mode, len(clips), "x_vector_only_mode", False)
+        texts = per_item(ref_text, len(clips), "ref_text", None)
+        x_vector_only = per_item(x_vector_only_mode, len(clips), "x_vector_only_mode", False)
         for i, (transcript, alone) in enumerate(zip(texts, x_vector_only, strict=True)):
             if not alone and not transcript:
                 raise RequestError(f"ref_text of item {i} is missing; only x_vector_only_mode=True works without it")
@@ -402,22 +386,203 @@ class Qwen3TTSModel:
             return list(self.speech_tokenizer.encode([samples for samples, _ in clips], sr=clips[0][1]).audio_codes)
         return [self.speech_tokenizer.encode(samples, sr=rate).audio_codes[0] for samples, rate in clips]
 
-    def _voice(self, item: VoiceClonePromptItem) -> Voice:
-        c = self.config.talker_config
-        codebook_size = self.speech_tokenizer.config.decoder_config.codebook_size
-        check_fits(item, lambda: self.fingerprint, c.hidden_size, c.num_code_groups, codebook_size)
-        if not item.icl_mode:
-            return Voice(x_vector=item.x_vector_only_mode)
-        assert item.ref_code is not None and item.ref_text is not None
-        return Voice(
-            x_vector=True,
-            reference_text=tuple(reference_ids(self.text_tokenizer, item.ref_text)),
-            reference_codes=item.ref_code,
-        )
+    # --- the nine methods, with the arguments of the official class ------------------------------
+
+    def generate_custom_voice(
+        self,
+        text: str | list[str],
+        speaker: str | list[str],
+        language: str | list[str] | None = None,
+        instruct: str | list[str] | None = None,
+        non_streaming_mode: bool = True,
+        *,
+        seed: Seed = None,
+        return_codes: bool = False,
+        progress: Progress = None,
+        **sampling: Any,
+    ) -> Speech:
+        """Speak with a voice of the model's table, optionally following an instruction.
+
+        Trap: the official package drops the instruction on 0.6B models without a word; here it warns.
+        """
+        said = self._custom_voices("generate_custom_voice", texts_of(text), speaker, instruct)
+        return self._speak(said, language, not non_streaming_mode, seed, return_codes, progress, sampling)
+
+    def stream_custom_voice(
+        self,
+        text: str,
+        speaker: str,
+        language: str | None = None,
+        instruct: str | None = None,
+        non_streaming_mode: bool = True,
+        *,
+        packet_frames: int = 4,
+        seed: Seed = None,
+        **sampling: Any,
+    ) -> SpeechStream:
+        """The codes of ``generate_custom_voice`` as packets of samples, continuously decoded."""
+        said = self._custom_voices("stream_custom_voice", [one_text(text)], speaker, instruct)
+        return self._stream(said, language, not non_streaming_mode, packet_frames, seed, sampling)
+
+    def open_custom_voice(
+        self,
+        speaker: str,
+        language: str | None = None,
+        instruct: str | None = None,
+        *,
+        packet_frames: int = 4,
+        seed: Seed = None,
+        **sampling: Any,
+    ) -> SpeechSession:
+        """A session that speaks with a voice of the model's table while the text is being written."""
+        said = self._custom_voices("open_custom_voice", [""], speaker, instruct)
+        return self._open(said, language, packet_frames, seed, sampling)
+
+    def generate_voice_design(
+        self,
+        text: str | list[str],
+        instruct: str | list[str],
+        language: str | list[str] | None = None,
+        non_streaming_mode: bool = True,
+        *,
+        seed: Seed = None,
+        return_codes: bool = False,
+        progress: Progress = None,
+        **sampling: Any,
+    ) -> Speech:
+        """Speak with the voice that ``instruct`` describes; "" lets the model choose one."""
+        said = self._designed_voices("generate_voice_design", texts_of(text), instruct)
+        return self._speak(said, language, not non_streaming_mode, seed, return_codes, progress, sampling)
+
+    def stream_voice_design(
+        self,
+        text: str,
+        instruct: str,
+        language: str | None = None,
+        non_streaming_mode: bool = True,
+        *,
+        packet_frames: int = 4,
+        seed: Seed = None,
+        **sampling: Any,
+    ) -> SpeechStream:
+        """The codes of ``generate_voice_design`` as packets of samples, continuously decoded."""
+        said = self._designed_voices("stream_voice_design", [one_text(text)], instruct)
+        return self._stream(said, language, not non_streaming_mode, packet_frames, seed, sampling)
+
+    def open_voice_design(
+        self,
+        instruct: str,
+        language: str | None = None,
+        *,
+        packet_frames: int = 4,
+        seed: Seed = None,
+        **sampling: Any,
+    ) -> SpeechSession:
+        """A session that speaks with the voice that ``instruct`` describes while the text is being written."""
+        said = self._designed_voices("open_voice_design", [""], instruct)
+        return self._open(said, language, packet_frames, seed, sampling)
+
+    def generate_voice_clone(
+        self,
+        text: str | list[str],
+        language: str | list[str] | None = None,
+        ref_audio: AudioLike | list[AudioLike] | None = None,
+        ref_text: str | list[str | None] | None = None,
+        x_vector_only_mode: bool | list[bool] = False,
+        voice_clone_prompt: Any = None,
+        non_streaming_mode: bool = False,
+        *,
+        seed: Seed = None,
+        return_codes: bool = False,
+        progress: Progress = None,
+        **sampling: Any,
+    ) -> Speech:
+        """Speak with the voice of a reference: a clip, or what :meth:`create_voice_clone_prompt` made of one.
+
+        With ``x_vector_only_mode`` only the speaker embedding is used; otherwise the model continues the reference,
+        whose transcript ``ref_text`` is then needed. Trap: this call is streaming by default, the others are not.
+        """
+        reference = (ref_audio, ref_text, x_vector_only_mode, voice_clone_prompt)
+        said = self._cloned_voices("generate_voice_clone", texts_of(text), *reference)
+        return self._speak(said, language, not non_streaming_mode, seed, return_codes, progress, sampling)
+
+    def stream_voice_clone(
+        self,
+        text: str,
+        language: str | None = None,
+        ref_audio: AudioLike | None = None,
+        ref_text: str | None = None,
+        x_vector_only_mode: bool = False,
+        voice_clone_prompt: Any = None,
+        non_streaming_mode: bool = False,
+        *,
+        packet_frames: int = 4,
+        seed: Seed = None,
+        **sampling: Any,
+    ) -> SpeechStream:
+        """The codes of ``generate_voice_clone`` as packets of samples, continuously decoded.
+
+        In context the codec is led through the reference first: the samples are those that follow it in the continuous
+        decode of reference and speech. ``generate_voice_clone`` restarts that decode every 300 frames, the reference
+        counted, and its official cut is one sample early for some lengths.
+        """
+        reference = (ref_audio, ref_text, x_vector_only_mode, voice_clone_prompt)
+        said = self._cloned_voices("stream_voice_clone", [one_text(text)], *reference)
+        return self._stream(said, language, not non_streaming_mode, packet_frames, seed, sampling)
+
+    def open_voice_clone(
+        self,
+        language: str | None = None,
+        ref_audio: AudioLike | None = None,
+        ref_text: str | None = None,
+        x_vector_only_mode: bool = False,
+        voice_clone_prompt: Any = None,
+        *,
+        packet_frames: int = 4,
+        seed: Seed = None,
+        **sampling: Any,
+    ) -> SpeechSession:
+        """A session that speaks with the voice of a reference while the text is being written.
+
+        In context the streaming prompt lays the transcript and the text beside the reference's frames, a token to a
+        frame. So nothing is spoken before the text has reached the end of the reference, or is finished: about 60
+        tokens for 5 seconds, less the transcript. ``x_vector_only_mode`` begins at once.
+        """
+        reference = (ref_audio, ref_text, x_vector_only_mode, voice_clone_prompt)
+        said = self._cloned_voices("open_voice_clone", [""], *reference)
+        return self._open(said, language, packet_frames, seed, sampling)
+
+    # --- what the nine methods share --------------------------------------------------------------
+
+    def _custom_voices(self, method: str, texts: list[str], speaker: Any, instruct: Any) -> list[tuple[str, Voice]]:
+        """Every text with its voice."""
+        self._require("custom_voice", method)
+        instructs = per_item(instruct, len(texts), "instruct", "")
+        if self.config.tts_model_size == "0b6" and any(instructs):
+            warnings.warn(IGNORED, stacklevel=3)
+            instructs = [""] * len(texts)
+        voices = map(CustomVoice, per_item(speaker, len(texts), "speaker", ""), instructs)
+        return list(zip(texts, voices, strict=True))
+
+    def _designed_voices(self, method: str, texts: list[str], instruct: Any) -> list[tuple[str, Voice]]:
+        self._require("voice_design", method)
+        return list(zip(texts, map(DesignedVoice, per_item(instruct, len(texts), "instruct", "")), strict=True))
+
+    def _cloned_voices(
+        self, method: str, texts: list[str], ref_audio: Any, ref_text: Any, x_vector_only_mode: Any, prompt: Any
+    ) -> list[tuple[str, Voice]]:
+        self._require("base", method)
+        if prompt is not None:
+            items = voice_prompt_items(prompt)
+        elif ref_audio is not None:
+            items = self.create_voice_clone_prompt(ref_audio, ref_text, x_vector_only_mode)
+        else:
+            raise RequestError("give ref_audio or voice_clone_prompt: a base model has no voice of its own")
+        return list(zip(texts, map(ClonedVoice, per_item(items, len(texts), "voice_clone_prompt", None)), strict=True))
 
     def _speak(
         self,
-        items: list[Utterance],
+        said: list[tuple[str, Voice]],
         language: str | list[str] | None,
         streaming: bool,
         seed: Seed,
@@ -425,103 +590,45 @@ class Qwen3TTSModel:
         progress: Progress,
         sampling: dict[str, Any],
     ) -> Speech:
-        languages = _per_item(language, len(items), "language", "auto")
-        limits = self._limits(sampling)
-        generator = make_generator(seed, len(items))
+        """All texts together; one seed for several of them is the official joint draw."""
+        languages = per_item(language, len(said), "language", "auto")
+        limits = limits_of(self.generation_config, sampling)
         requests = [
-            Request(self._prompt(item, spoken, streaming), item.x_vector)
-            for item, spoken in zip(items, languages, strict=True)
+            make_request(self.config, self.text_tokenizer, text, self._checked(voice), spoken, streaming, limits, own)
+            for (text, voice), spoken, own in zip(said, languages, item_seeds(seed, len(said)), strict=True)
         ]
-        codes = self.backend.generate(requests, limits, generator, progress)
-        with threadpool_limits(self.threads):
-            wavs = [self._decode(code, item.voice) for code, item in zip(codes, items, strict=True)]
+        spoken = self.generate(requests, joint_seed=joint_seed(seed, len(said)), progress=progress)
+        waves, codes = [one.samples for one in spoken], [one.codes for one in spoken]
         rate = self.speech_tokenizer.get_output_sample_rate()
-        return (wavs, rate, codes) if return_codes else (wavs, rate)
+        return (waves, rate, codes) if return_codes else (waves, rate)
 
     def _stream(
         self,
-        item: Utterance,
+        said: list[tuple[str, Voice]],
         language: str | None,
         streaming: bool,
         packet_frames: int,
         seed: Seed,
         sampling: dict[str, Any],
     ) -> SpeechStream:
-        playback = self._playback(item.voice, packet_frames)
-        (spoken,) = _per_item(language, 1, "language", "auto")
-        request = Request(self._prompt(item, spoken, streaming), item.x_vector)
-        frames = self.backend.frames([request], self._limits(sampling), make_generator(seed, 1))
-        return SpeechStream(frames, playback)
+        (pair,), (spoken,), (own,) = said, per_item(language, 1, "language", "auto"), item_seeds(seed, 1)
+        request = self.prepare(*pair, language=spoken, streaming=streaming, seed=own, **sampling)
+        return self.stream(request, packet_frames=packet_frames)
 
     def _open(
-        self, item: Utterance, language: str | None, packet_frames: int, seed: Seed, sampling: dict[str, Any]
+        self,
+        said: list[tuple[str, Voice]],
+        language: str | None,
+        packet_frames: int,
+        seed: Seed,
+        sampling: dict[str, Any],
     ) -> SpeechSession:
-        playback = self._playback(item.voice, packet_frames)
-        (spoken,) = _per_item(language, 1, "language", "auto")
-        limits, generator = self._limits(sampling), make_generator(seed, 1)
-        instruct = instruct_ids(self.text_tokenizer, item.instruct)
-        prompt = partial(
-            build_prompt, self.config, language=spoken, voice=item.voice, instruct=instruct, streaming=True
+        ((_, voice),), (spoken,), (own,) = (
+            said,
+            per_item(language, 1, "language", "auto"),
+            item_seeds(seed, 1),
         )
-        prompt(text_ids(self.text_tokenizer, ""))  # what the model does not have is said now
-        return SpeechSession(
-            TextFeed(self.text_tokenizer),
-            prompt,
-            lambda request: self.backend.frames([request], limits, generator),
-            item.x_vector,
-            self.config.tts_eos_token_id,
-            playback,
-        )
-
-    def _playback(self, voice: Voice, packet_frames: int) -> Playback:
-        if not isinstance(packet_frames, int) or isinstance(packet_frames, bool) or packet_frames < 1:
-            raise RequestError(f"packet_frames={packet_frames!r} must be a whole number of at least 1")
-        return Playback(
-            decode=self.speech_tokenizer.stream(),
-            reference=voice.reference_codes,
-            packet_frames=packet_frames,
-            groups=self.config.talker_config.num_code_groups,
-            sample_rate=self.speech_tokenizer.get_output_sample_rate(),
-            threads=self.threads,
-        )
-
-    def _prompt(self, item: Utterance, language: str, streaming: bool) -> Prompt:
-        text = text_ids(self.text_tokenizer, item.text)
-        instruct = instruct_ids(self.text_tokenizer, item.instruct)
-        return build_prompt(self.config, text, language, item.voice, instruct, streaming)
-
-    def _decode(self, codes: Ints, voice: Voice) -> Samples:
-        """Codes [frames, G] to samples; in context the reference is decoded in front and cut off again."""
-        if voice.reference_codes is None:
-            return self.speech_tokenizer.decode({"audio_codes": codes})[0][0]
-        spoken = np.concatenate([voice.reference_codes, codes])
-        wav = self.speech_tokenizer.decode({"audio_codes": spoken})[0][0]
-        # Trap: the official cut is float arithmetic, which for some lengths lands one sample early.
-        return wav[int(len(voice.reference_codes) / max(len(spoken), 1) * len(wav)) :]
-
-    def _limits(self, sampling: dict[str, Any]) -> Limits:
-        """The caller's sampling arguments over those of generation_config.json."""
-        values = asdict(self.generation_config)
-        for name, value in sampling.items():
-            if name not in values:
-                raise RequestError(f"there is no argument {name!r}; the sampling arguments are {', '.join(values)}")
-            if value is not None:
-                values[name] = value
-        limit = values["max_new_tokens"]
-        if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
-            raise RequestError(f"max_new_tokens={limit!r} must be a whole number of at least 1")
-        names = ("do_sample", "temperature", "top_k", "top_p", "repetition_penalty")
-        talker = SamplingParameters(**{name: values[name] for name in names})
-        subtalker = SamplingParameters(
-            do_sample=values["subtalker_dosample"],  # spelled so in the official file
-            **{name: values[f"subtalker_{name}"] for name in names[1:4]},
-            prefix="subtalker_",
-        )
-        return Limits(talker, subtalker, limit)
-
-    def _require(self, model_type: str, method: str) -> None:
-        if self.config.tts_model_type != model_type:
-            raise RequestError(f"{method} needs a {model_type} model; this is a {self.config.tts_model_type} model")
+        return self.open(voice, language=spoken, packet_frames=packet_frames, seed=own, **sampling)
 
 
 def _backend(
@@ -552,26 +659,3 @@ def _load_speaker_encoder(
     if c is None:
         return None
     return load(SpeakerEncoderWeights, checkpoint, speaker_encoder_sizes(c), "speaker_encoder.", dtype)
-
-
-def _texts(text: str | list[str]) -> list[str]:
-    texts = text if isinstance(text, list) else [text]
-    if not texts:
-        raise RequestError("text is an empty list; give at least one text")
-    return texts
-
-
-def _one(text: str) -> str:
-    if not isinstance(text, str):
-        raise RequestError(f"text is {type(text).__name__}; a stream speaks one text, a string")
-    return text
-
-
-def _per_item(value: Any, count: int, name: str, default: Any) -> list[Any]:
-    """One value for each of ``count`` items: a list of that length, or one value (or None) for all."""
-    values = value if isinstance(value, list) else [value]
-    if len(values) == 1:
-        values = values * count
-    if len(values) != count:
-        raise RequestError(f"{name} has {len(values)} values for {count} items; give one, or one for each")
-    return [default if v is None else v for v in values]

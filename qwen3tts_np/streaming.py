@@ -9,18 +9,18 @@ frames with 25 frames of context; up to there the two are the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from .audio.files import Wave
 from .errors import RequestError
-from .generate import Request
 from .ops import Array, Ints
+from .request import Request
 from .talker.frame import Frame
-from .text.feed import TextFeed
+from .text.feed import TextFeed, TextSource
 from .text.prompt import Prompt
 from .text.templates import ROLE, TEXT_TAIL, TextIds, split_text
 
@@ -141,18 +141,20 @@ class SpeechSession:
     def __init__(
         self,
         feed: TextFeed,
-        prompt: Callable[[TextIds], Prompt],
+        empty: Request,
+        lay_out: Callable[[TextIds], Prompt],
         start: Callable[[Request], Iterator[Frame]],
-        x_vector: Array | None,
         end_of_text: int,
         playback: Playback,
     ) -> None:
-        self._feed, self._prompt, self._start, self._x_vector = feed, prompt, start, x_vector
+        """``empty``: the request for no text; ``lay_out``: its prompt for some; ``start``: the frame loop."""
+        self._feed, self._empty, self._lay_out, self._start = feed, empty, lay_out, start
         self._end_of_text = end_of_text
         self._packets = Packets(playback)
         self._packets.listen_to_reference()
         self._ids: list[int] = []  # of the template, until the talker reads its prompt
-        self._trailing: list[int] = []  # what it reads then, a token a frame
+        self._source = TextSource()  # what follows the prompt, a token per frame
+        self._tokens = 0  # trailing ones, in the prompt and after it: so many frames can be written
         self._frames: Iterator[Frame] | None = None
         self._finished = self._ended = self._closed = False
 
@@ -180,11 +182,11 @@ class SpeechSession:
         self._require_open()
         ids = self._feed.feed(text)
         if self._frames is not None:
-            self._trailing += ids
+            self._follow(ids)
             return self._speak()
         self._ids += ids
         so_far = TextIds(self._ids[:ROLE], self._ids[ROLE:], tail=[])
-        prompt = self._prompt(so_far) if so_far.text else None
+        prompt = self._lay_out(so_far) if so_far.text else None
         if prompt is not None and prompt.trailing:  # else the end of the text, or padding, would be among what is read
             self._begin(Prompt(prompt.prefill, prompt.trailing[:-1]))
         return self._speak()
@@ -195,9 +197,9 @@ class SpeechSession:
         self._finished = True
         ids = self._feed.finish()
         if self._frames is None:
-            self._begin(self._prompt(split_text(self._ids + ids)))
+            self._begin(self._lay_out(split_text(self._ids + ids)))
         else:
-            self._trailing += [*ids[:-TEXT_TAIL], self._end_of_text]
+            self._follow([*ids[:-TEXT_TAIL], self._end_of_text])
         return self._speak()
 
     def close(self) -> None:
@@ -216,8 +218,12 @@ class SpeechSession:
             raise RequestError(f"this session is {'closed' if self._closed else 'finished'}; open another one")
 
     def _begin(self, prompt: Prompt) -> None:
-        self._trailing = list(prompt.trailing)
-        self._frames = self._start(Request(Prompt(prompt.prefill, self._trailing), self._x_vector))
+        self._tokens = len(prompt.trailing)
+        self._frames = self._start(replace(self._empty, prompt=prompt, incoming=self._source))
+
+    def _follow(self, ids: Sequence[int]) -> None:
+        self._source.add(ids)
+        self._tokens += len(ids)
 
     def _speak(self) -> Iterator[Wave]:
         try:
@@ -233,7 +239,7 @@ class SpeechSession:
     def _next_frames(self) -> Iterator[Frame]:
         """The frames whose text is there."""
         while self._frames is not None and not self._ended:
-            if not self._finished and self._packets.written == len(self._trailing):
+            if not self._finished and self._packets.written == self._tokens:
                 return
             frame = next(self._frames, None)
             if frame is None:

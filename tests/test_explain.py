@@ -16,8 +16,7 @@ from qwen3tts_np import Qwen3TTSModel, cli
 from qwen3tts_np.errors import RequestError
 from qwen3tts_np.generate import embed_frame
 from qwen3tts_np.inspect.explanation import explain
-from qwen3tts_np.inspect.listening import heard, listening_model
-from qwen3tts_np.inspect.request import SpeechRequest, perform, read_request
+from qwen3tts_np.inspect.request import SpeechRequest, prepare, read_request
 from qwen3tts_np.talker.talker import text_projection
 from qwen3tts_np.trace import trace
 
@@ -54,9 +53,10 @@ def test_the_rows_are_what_the_model_reads(synthetic, clip, n):
     request = SpeechRequest({**arguments, **GREEDY})
     found = explain(model, request)
     with trace("talker.model.inputs_embeds", "speaker_encoder") as t:
-        _, _, codes = perform(model, request)
+        prepared = prepare(model, request)
+        ((_, codes),) = model.generate([prepared])
     w = model.backend.weights
-    frames = iter(p.frame for p in heard(model, request).prompt.prefill if p.frame)
+    frames = iter(p.frame for p in prepared.prompt.prefill if p.frame)
     inputs = t["talker.model.inputs_embeds@0"]
     assert len(inputs) == len(found.prefill)
     for row, x in zip(found.prefill, inputs, strict=True):
@@ -74,8 +74,8 @@ def test_the_rows_are_what_the_model_reads(synthetic, clip, n):
             assert row.sum == "text"
         np.testing.assert_allclose(x, wanted, atol=1e-5)  # float32: the rows are projected one by one here
     assert next(frames, None) is None
-    assert len(codes[0]) == 3
-    for i, frame in enumerate(codes[0]):
+    assert len(codes) == 3
+    for i, frame in enumerate(codes):
         row = found.frames[min(i, len(found.frames) - 1)]
         wanted = text_projection(w.talker, np.array([row.text_id]))[0] + embed_frame(frame, w)
         np.testing.assert_allclose(t[f"talker.model.inputs_embeds@{i + 1}"][0], wanted, atol=1e-5)
@@ -87,7 +87,7 @@ def kinds(found):
 
 @pytest.mark.filterwarnings("ignore:the reference clip")
 def test_each_word_is_told_from_the_others(synthetic, clip):
-    model = listening_model(synthetic("tiny", "base"))
+    model = Qwen3TTSModel.for_prompts(synthetic("tiny", "base"))
     arguments = {"text": "Hello there.", "ref_audio": clip, "ref_text": "One two."}
     said = len(model.text_tokenizer.encode("Hello there."))
     heard_words = len(model.text_tokenizer.encode("One two."))
@@ -103,7 +103,7 @@ def test_each_word_is_told_from_the_others(synthetic, clip):
 
 
 def test_marks_have_their_names(synthetic):
-    model = listening_model(synthetic("tiny-1.7b", "custom_voice"))
+    model = Qwen3TTSModel.for_prompts(synthetic("tiny-1.7b", "custom_voice"))
     request = {"text": "Hi", "speaker": "Dylan", "language": "auto", "instruct": "Whisper."}
     found = explain(model, SpeechRequest({**request, "non_streaming_mode": False}))
     codec = [row.codec for row in found.prefill if row.kind not in ("instruction", "role")]
@@ -120,7 +120,7 @@ def test_the_weights_that_write_codes_are_not_needed(synthetic):
     directory = synthetic("tiny", "custom_voice")
     request = SpeechRequest({"text": "Hello.", "speaker": "vivian"})
     whole = Qwen3TTSModel.from_pretrained(directory, backend="reference")
-    assert explain(listening_model(directory), request) == explain(whole, request)
+    assert explain(Qwen3TTSModel.for_prompts(directory), request) == explain(whole, request)
 
 
 # --- requests -------------------------------------------------------------------------------------
@@ -144,7 +144,7 @@ def test_clips_lie_beside_the_request(synthetic, clip, tmp_path):
     shutil.copy(clip, tmp_path / "clip.wav")
     (tmp_path / "r.json").write_text(json.dumps({"text": "Hi", "ref_audio": "clip.wav"}))
     assert read_request(tmp_path / "r.json").arguments["ref_audio"] == str(tmp_path / "clip.wav")
-    found = explain(listening_model(synthetic("tiny", "base")), read_request(tmp_path / "r.json"))
+    found = explain(Qwen3TTSModel.for_prompts(synthetic("tiny", "base")), read_request(tmp_path / "r.json"))
     assert [row.codec for row in found.prefill if row.kind == "speaker"] == ["x-vector"]
 
 
@@ -152,7 +152,7 @@ def test_a_golden_case_is_a_request(synthetic):
     request = read_request(CASES / "activations_clone")
     wave, rate = request.arguments["ref_audio"]
     assert (request.mode, rate, len(wave)) == ("voice_clone", 24000, 3500)
-    found = explain(listening_model(synthetic("tiny", "base")), request)
+    found = explain(Qwen3TTSModel.for_prompts(synthetic("tiny", "base")), request)
     assert sum(row.kind == "reference frame" for row in found.prefill) == 2
 
 
@@ -189,7 +189,7 @@ def test_no_request_at_all(synthetic, capsys):
 
 def test_a_clone_needs_a_clip(synthetic):
     with pytest.raises(RequestError, match="give ref_audio or voice_clone_prompt"):
-        explain(listening_model(synthetic("tiny", "base")), SpeechRequest({"text": "Hi"}))
+        explain(Qwen3TTSModel.for_prompts(synthetic("tiny", "base")), SpeechRequest({"text": "Hi"}))
 
 
 # --- the command ----------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ FLOORS = (
     {"speech_tokenizer"},
     {"compiled"},
     {"generate"},
+    {"request"},
     {"voice"},
     {"talker", "codec", "speaker", "text"},
     {"mlp", "synthetic"},

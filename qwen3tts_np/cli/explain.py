@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from ..inspect.explanation import Explanation, as_json, explain
-from ..inspect.listening import listening_model
+from ..model import Qwen3TTSModel
 from ..report.html import page, paragraph
 from ..report.output import write_text
 from ..report.tables import as_html, as_text
@@ -38,7 +38,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> None:
     request = request_of(args)
-    found = explain(listening_model(checkpoint(args)), request)
+    found = explain(Qwen3TTSModel.for_prompts(checkpoint(args)), request)
     if args.html is not None:
         parts = paragraph(heading(found)), *map(as_html, found.tables())
         write_text(args.html, page("The prompt, position by position", *parts))

@@ -8,7 +8,7 @@ request.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -20,8 +20,9 @@ from ..checkpoint.keys import load
 from ..checkpoint.safetensors import Checkpoint
 from ..checkpoint.tables import CodePredictorWeights, TalkerWeights, code_predictor_sizes, talker_sizes
 from ..config import ModelConfig
-from ..generate import Limits, Request, Weights, collect, write_frames
-from ..ops import Ints
+from ..errors import RequestError
+from ..generate import Weights, write_frames
+from ..request import Request
 from ..talker.frame import Frame
 from ..talker.generator import Generator
 from ..trace import tracing
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
     from qwen3tts_np_kernels.threads_jit import Team
 
     from .talker.weights import PackedWeights
-
-# Called with the number of frames written so far, those of the longest item; what it raises ends the generation.
-Progress = Callable[[int], None] | None
 
 FORMATS = ("float32", "bfloat16", "float16", "int8", "int6", "int5", "int4")
 _STORED = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
@@ -44,15 +42,8 @@ class Backend(ABC):
     config: ModelConfig
 
     @abstractmethod
-    def frames(self, requests: Sequence[Request], limits: Limits, generator: Generator) -> Iterator[Frame]:
-        """The codes of every request, frame by frame; nothing runs between two of them."""
-
-    def generate(
-        self, requests: Sequence[Request], limits: Limits, generator: Generator, progress: Progress = None
-    ) -> list[Ints]:
-        """The codes of every request, [frames, G] each."""
-        frames = _told(self.frames(requests, limits, generator), progress)
-        return collect(frames, len(requests), self.config.talker_config.num_code_groups)
+    def frames(self, requests: Sequence[Request], generator: Generator) -> Iterator[Frame]:
+        """The codes of requests with one set of sampling rules, frame by frame; nothing runs between two frames."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +64,18 @@ class Reference(Backend):
         )
         return cls(weights, config, threads)
 
-    def frames(self, requests: Sequence[Request], limits: Limits, generator: Generator) -> Iterator[Frame]:
-        return _limited(write_frames(requests, self.weights, self.config, limits, generator), self.threads)
+    def frames(self, requests: Sequence[Request], generator: Generator) -> Iterator[Frame]:
+        return _limited(write_frames(requests, self.weights, self.config, generator), self.threads)
+
+
+@dataclass(frozen=True)
+class PromptsOnly(Backend):
+    """No weights: of a model that prepares requests and cannot speak them."""
+
+    config: ModelConfig
+
+    def frames(self, requests: Sequence[Request], generator: Generator) -> Iterator[Frame]:
+        raise RequestError("this model was loaded without the weights that write codes: it prepares requests only")
 
 
 @dataclass(frozen=True)
@@ -96,12 +97,12 @@ class Compiled(Backend):
         packed = pack_weights(checkpoint, config.talker_config, weights_format)
         return cls(packed, Team(threads), config, checkpoint)
 
-    def frames(self, requests: Sequence[Request], limits: Limits, generator: Generator) -> Iterator[Frame]:
+    def frames(self, requests: Sequence[Request], generator: Generator) -> Iterator[Frame]:
         if tracing():
-            return self.reference.frames(requests, limits, generator)
+            return self.reference.frames(requests, generator)
         from .generate import write_frames as write_frames_fast
 
-        frames = write_frames_fast(requests, self.packed, self.config, limits, generator, self.team)
+        frames = write_frames_fast(requests, self.packed, self.config, generator, self.team)
         return _limited(frames, 1)  # a BLAS that waits for work would take a core from the team
 
     @cached_property
@@ -118,14 +119,6 @@ def _limited(frames: Iterator[Frame], threads: int | None) -> Iterator[Frame]:
             frame = next(frames, None)
         if frame is None:
             return
-        yield frame
-
-
-def _told(frames: Iterator[Frame], progress: Progress) -> Iterator[Frame]:
-    """``frames``, their number told one by one."""
-    for count, frame in enumerate(frames, start=1):
-        if progress is not None:
-            progress(count)
         yield frame
 
 

@@ -12,8 +12,8 @@ import numpy as np
 from qwen3tts_np_kernels.threads_jit import Team
 
 from ..config import ModelConfig
-from ..generate import Limits, Request
 from ..ops import Array
+from ..request import Request
 from ..talker.frame import Frame
 from ..talker.generator import Generator, ItemGenerators, TorchGenerator
 from .talker.session import DecodeSession, Streams
@@ -24,25 +24,22 @@ def write_frames(
     requests: Sequence[Request],
     packed: PackedWeights,
     config: ModelConfig,
-    limits: Limits,
     generator: Generator,
     team: Team,
 ) -> Iterator[Frame]:
-    """Write the codes of every request, a frame at a time.
+    """Write the codes of every request, frame by frame. All choose by the same rules; each has its own last frame.
 
-    At the end ``generator`` has moved on as it does in the reference. The text of a single request may grow meanwhile.
+    At the end ``generator`` has moved on as it does in the reference. The text of a single request may still arrive.
     """
     streams = _streams(generator, len(requests))
-    c = config.talker_config
-    session = DecodeSession(packed, team, c, limits.talker, limits.subtalker, limits.max_new_tokens, streams)
+    c, limits, incoming = config.talker_config, requests[0].limits, requests[0].incoming
+    tokens = [request.limits.max_new_tokens for request in requests]
+    session = DecodeSession(packed, team, c, limits.talker, limits.subtalker, tokens, streams)
     session.prefill(*_embed(requests, session, packed, config))
-    ids = requests[0].prompt.trailing
-    given = len(ids)
     while (frame := session.frame()) is not None:
         yield frame
-        if len(ids) > given:
-            session.more_text(session.project_text(np.array(ids[given:])))
-            given = len(ids)
+        if incoming is not None and (ids := incoming.more()):
+            session.more_text(session.project_text(np.array(ids)))
     _move_on(generator, streams)
 
 
@@ -64,7 +61,8 @@ def _embed(
             elif position.frame is not None:
                 rows = [packed.code_embedding(g, np.array(code)) for g, code in enumerate(position.frame)]
                 x[t] += np.sum(rows, axis=0)
-            elif position.x_vector and request.x_vector is not None:
+            elif position.x_vector:
+                assert request.x_vector is not None  # Request refuses that
                 x[t, : len(request.x_vector)] += request.x_vector
         inputs.append(x)
         texts.append(part[len(positions) :])

@@ -17,8 +17,7 @@ from ..report.tables import Table
 from ..text.prompt import Position, Prompt
 from ..text.templates import text_ids
 from ..text.tokenizer import Tokenizer
-from .listening import heard
-from .request import MODE_OF, SpeechRequest
+from .request import MODE_OF, SpeechRequest, prepare
 
 SHOWN_CODES = 4  # of a reference frame
 REASONS = {
@@ -66,7 +65,7 @@ class Explanation:
 
 def explain(model: Qwen3TTSModel, request: SpeechRequest) -> Explanation:
     """Lay out the prompt. RequestError for a request that the model cannot meet."""
-    prompt = heard(model, request).prompt
+    prompt = prepare(model, request).prompt
     said = len(text_ids(model.text_tokenizer, request.arguments["text"]).text)
     words = iter(_word_kinds(prompt, said, model.config))
     names, body = _Names(model.config, model.text_tokenizer), False

@@ -19,8 +19,9 @@ from safetensors.numpy import load_file
 
 from ..config import read_json
 from ..errors import RequestError
-from ..model import Qwen3TTSModel, Speech
-from ..voice.prompt_item import VoiceClonePromptItem
+from ..model import Qwen3TTSModel
+from ..request import ClonedVoice, CustomVoice, DesignedVoice, Request, Voice
+from ..voice.prompt_item import voice_prompt_items
 
 METHODS = {
     "custom_voice": "generate_custom_voice",
@@ -86,28 +87,38 @@ def _read_call(file: Path, call: Any) -> SpeechRequest:
     return SpeechRequest(arguments, modes[call["method"]], call.get("seed"))
 
 
-def perform(model: Qwen3TTSModel, request: SpeechRequest) -> Speech:
-    """Put the request to the model: (waveforms, rate, codes). RequestError for what the model cannot do."""
+def prepare(model: Qwen3TTSModel, request: SpeechRequest) -> Request:
+    """The request as ``model`` reads it. RequestError for what the model cannot do."""
     mode = request.mode or MODE_OF[model.config.tts_model_type]
-    method = getattr(model, METHODS[mode])
+    if mode != MODE_OF[model.config.tts_model_type]:
+        needed = next(kind for kind, made_for in MODE_OF.items() if made_for == mode)
+        raise RequestError(f"{METHODS[mode]} needs a {needed} model; this is a {model.config.tts_model_type} model")
     arguments = dict(request.arguments)
-    if not isinstance(arguments.get("text"), str):
-        raise RequestError(f"text is {arguments.get('text')!r}; a request to look into has one text")
-    if mode == "custom_voice":
-        arguments.setdefault("speaker", next(iter(model.get_supported_speakers()), ""))
-    if mode == "voice_design":
-        arguments.setdefault("instruct", "")
-    if mode == "voice_clone":
-        _complete_clone(arguments)
+    text = arguments.pop("text", None)
+    if not isinstance(text, str):
+        raise RequestError(f"text is {text!r}; a request to look into has one text")
     if reserved := arguments.keys() & {"self", "seed", "return_codes"}:
         raise RequestError(f"{', '.join(sorted(reserved))} has no place among the arguments of a request")
-    speech: Speech = method(**arguments, seed=request.seed, return_codes=True)
-    return speech
+    non_streaming = arguments.pop("non_streaming_mode", None)
+    voice = _voice(model, mode, arguments)
+    streaming = None if non_streaming is None else not non_streaming
+    return model.prepare(text, voice, streaming=streaming, seed=request.seed, **arguments)
 
 
-def _complete_clone(arguments: dict[str, Any]) -> None:
-    """A saved voice by its file; a clip without its words gives its speaker embedding alone."""
-    if isinstance(arguments.get("voice_clone_prompt"), str):
-        arguments["voice_clone_prompt"] = VoiceClonePromptItem.load(arguments["voice_clone_prompt"])
-    elif arguments.get("ref_text") is None:
-        arguments.setdefault("x_vector_only_mode", True)
+def _voice(model: Qwen3TTSModel, mode: str, arguments: dict[str, Any]) -> Voice:
+    """Who speaks; its arguments are taken out of ``arguments``."""
+    if mode == "custom_voice":
+        speaker = arguments.pop("speaker", None)
+        known = model.get_supported_speakers()
+        return CustomVoice(next(iter(known), "") if speaker is None else speaker, arguments.pop("instruct", None) or "")
+    if mode == "voice_design":
+        return DesignedVoice(arguments.pop("instruct", None) or "")
+    names = ("ref_audio", "ref_text", "x_vector_only_mode", "voice_clone_prompt")
+    clip, text, alone, saved = (arguments.pop(name, None) for name in names)
+    if saved is not None:
+        (item,) = voice_prompt_items(saved)
+    elif clip is not None:
+        (item,) = model.create_voice_clone_prompt(clip, text, text is None if alone is None else alone)
+    else:
+        raise RequestError("give ref_audio or voice_clone_prompt: a base model has no voice of its own")
+    return ClonedVoice(item)

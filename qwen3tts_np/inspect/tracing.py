@@ -21,7 +21,7 @@ from .attention_maps import Head, patterns, write_map
 from .choices import KEEP, choices, entropy_bits, histogram, write_choices
 from .collector import StreamedTrace, Total, seconds_by_block
 from .golden import Golden
-from .request import SpeechRequest, perform
+from .request import SpeechRequest, prepare
 
 RESIDUAL = "talker.model"  # the residual stream whose growth is shown
 
@@ -57,20 +57,20 @@ def trace_request(model: Qwen3TTSModel, request: SpeechRequest, folder: Path, op
     kept = (*KEEP, *patterns(list(options.heads)), *options.keep)
     start = time.perf_counter()
     with StreamedTrace(folder, kept, options.golden, options.buffer) as stream, collect_into(stream):
-        waves, rate, codes = perform(model, request)  # type: ignore[misc]  # with the codes there are three
+        ((wave, codes),) = model.generate([prepare(model, request)])
     seconds = time.perf_counter() - start
     arrays = Checkpoint.open(folder / "activations.safetensors")
-    shape = (len(codes[0]) + 1, codes[0].shape[1])
+    shape = (len(codes) + 1, codes.shape[1])
     codec = model.speech_tokenizer.config
     found = Traced(
-        wave=waves[0],
-        rate=rate,
-        codes=codes[0],
+        wave=wave,
+        rate=codec.output_sample_rate,
+        codes=codes,
         frame_rate=codec.output_sample_rate / codec.decode_upsample_rate,
         seconds=seconds,
         totals=stream.totals,
-        entropies=write_choices(folder / "choices.csv", choices(arrays, codes[0], options.top), shape),
-        histogram=histogram(codes[0], codec.decoder_config.codebook_size),
+        entropies=write_choices(folder / "choices.csv", choices(arrays, codes, options.top), shape),
+        histogram=histogram(codes, codec.decoder_config.codebook_size),
         maps={
             str(head): write_map(
                 folder / f"attention-{head.layer}-{head.head}.npy", arrays, head, model.config.talker_config
@@ -80,7 +80,7 @@ def trace_request(model: Qwen3TTSModel, request: SpeechRequest, folder: Path, op
     )
     np.save(folder / "codes.npy", found.codes)
     if len(found.wave):
-        write_audio(folder / "speech.wav", found.wave, rate)
+        write_audio(folder / "speech.wav", found.wave, found.rate)
     write_text(folder / "summary.json", json.dumps(summary(found), indent=1))
     return found
 

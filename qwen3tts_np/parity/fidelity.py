@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +38,10 @@ from ..checkpoint.safetensors import Checkpoint
 from ..compiled.engine import FORMATS, Reference
 from ..config import ModelConfig
 from ..errors import RequestError
-from ..generate import Limits, Request
-from ..inspect.listening import listen
+from ..generate import collect
 from ..model import Qwen3TTSModel
 from ..ops import Array, Ints, softmax
+from ..request import ClonedVoice, CustomVoice, DesignedVoice, Request, Voice
 from ..speaker.encoder import speaker_embedding
 from ..talker.generator import TorchGenerator
 from ..talker.sampling import drop_control_tokens
@@ -139,37 +139,39 @@ def fidelity(
         raise RequestError(f"{path} is quantised already: measure the checkpoint it was made from")
     model = Qwen3TTSModel.from_pretrained(path, backend="reference")
     c, single = model.config, np.dtype(np.float32)
-    request, limits = _request(model, frames)
+    request = model.prepare(TEXT, _any_voice(model), streaming=False, seed=seed, max_new_tokens=frames + 1)
     if codes is None:
-        codes = _own_codes(model, request, limits, seed)
+        codes = _own_codes(model, request)
     check_codes(codes, c.talker_config.num_code_groups, c.talker_config.code_predictor_config.vocab_size)
     if not len(codes):
         raise RequestError("there are no codes to read: give a file with at least one frame")
-    exact = _read(model.backend, c, request, limits, codes)
+    exact = _read(model.backend, c, request, codes)
     del model  # its float32 weights: the next model needs the room
     found = []
     for name in formats:
         backend = Reference.load(InFormat(checkpoint, name), c, single, None)
-        found.append(_compared(name, c, codes, exact, _read(backend, c, request, limits, codes)))
+        found.append(_compared(name, c, codes, exact, _read(backend, c, request, codes)))
     return found
 
 
-def _own_codes(model: Qwen3TTSModel, request: Request, limits: Limits, seed: int) -> Ints:
-    """The first of a few seeds that fills the frames asked for, or the longest."""
-    longest: Ints = np.zeros((0, model.config.talker_config.num_code_groups), np.int64)
-    for attempt in range(seed, seed + SEEDS):
-        (codes,) = model.backend.generate([request], limits, TorchGenerator(attempt))
+def _own_codes(model: Qwen3TTSModel, request: Request) -> Ints:
+    """The codes of the first of a few seeds that fills the frames asked for, or the longest."""
+    groups = model.config.talker_config.num_code_groups
+    longest: Ints = np.zeros((0, groups), np.int64)
+    for attempt in range(SEEDS):
+        (codes,) = collect(model.frames([replace(request, seed=request.seed + attempt)]), 1, groups)
         longest = max(longest, codes, key=len)
-        if len(longest) == limits.max_new_tokens - 1:
+        if len(longest) == request.limits.max_new_tokens - 1:
             break
     return longest
 
 
-def _read(backend: Any, c: ModelConfig, request: Request, limits: Limits, codes: Ints) -> dict[str, Array]:
+def _read(backend: Any, c: ModelConfig, request: Request, codes: Ints) -> dict[str, Array]:
     """Logits and hidden states of a model that reads ``codes``."""
     forced = ForcedBackend(c, backend, codes, c.talker_config.codec_eos_token_id)
     with trace(*WATCHED) as t:
-        forced.generate([request], limits, TorchGenerator(0))
+        for _ in forced.frames([request], TorchGenerator(0)):
+            pass
     return t
 
 
@@ -207,18 +209,12 @@ def _hidden_errors(exact: Mapping[str, Array], rough: Mapping[str, Array]) -> It
 # --- what is said ---
 
 
-def _request(model: Qwen3TTSModel, frames: int) -> tuple[Request, Limits]:
-    """A text of our own in a voice that the model has, or one made of a tone."""
-
-    def call(listening: Qwen3TTSModel) -> object:
-        kind, tokens = model.config.tts_model_type, frames + 1
-        if kind == "custom_voice":
-            return listening.generate_custom_voice(TEXT, model.get_supported_speakers()[0], max_new_tokens=tokens)
-        if kind == "voice_design":
-            return listening.generate_voice_design(TEXT, "A calm, low voice.", max_new_tokens=tokens)
-        return listening.generate_voice_clone(TEXT, voice_clone_prompt=[_tone(model)], max_new_tokens=tokens)
-
-    return listen(model, call)
+def _any_voice(model: Qwen3TTSModel) -> Voice:
+    """A voice that the model has, or one made of a tone."""
+    kind = model.config.tts_model_type
+    if kind == "custom_voice":
+        return CustomVoice(model.get_supported_speakers()[0])
+    return DesignedVoice("A calm, low voice.") if kind == "voice_design" else ClonedVoice(_tone(model))
 
 
 def _tone(model: Qwen3TTSModel) -> VoiceClonePromptItem:

@@ -16,9 +16,9 @@ from ..codec.encoder import CodecEncoder
 from ..compiled.engine import Backend, Compiled
 from ..config import ModelConfig
 from ..errors import RequestError
-from ..generate import Limits, Request
 from ..model import Qwen3TTSModel
 from ..ops import Array, Ints
+from ..request import Limits, Request
 from ..talker.frame import Frame
 from ..talker.generator import Generator
 from ..talker.sampling import SamplingParameters
@@ -47,9 +47,11 @@ class ForcedBackend(Backend):
     codes: Ints
     last: int
 
-    def frames(self, requests: Sequence[Request], limits: Limits, generator: Generator) -> Iterator[Frame]:
+    def frames(self, requests: Sequence[Request], generator: Generator) -> Iterator[Frame]:
+        limits = requests[0].limits
         limits = Limits(_drawn(limits.talker), _drawn(limits.subtalker), max_new_tokens=len(self.codes) + 1)
-        return _reference(self.backend).frames(requests, limits, GivenCodes(self.codes, self.last))
+        drawn = [replace(request, limits=limits) for request in requests]
+        return _reference(self.backend).frames(drawn, GivenCodes(self.codes, self.last))
 
 
 def forced(model: Qwen3TTSModel, codes: Ints, last: int | None = None) -> Qwen3TTSModel:

@@ -18,6 +18,7 @@ from ..errors import RequestError
 from ..ops import Array
 
 Ids = NDArray[np.int64]
+_MANY = (list, tuple, np.ndarray)  # of seeds
 
 
 class Generator(Protocol):
@@ -37,7 +38,7 @@ class TorchGenerator:
     """
 
     def __init__(self, seed: int | None = None) -> None:
-        self.seed = secrets.randbits(32) if seed is None else _whole_number(seed)
+        self.seed = fresh_seed() if seed is None else check_seed(seed)
         self._twister = np.random.RandomState(self.seed & 0xFFFFFFFF)
 
     def exponential(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
@@ -74,16 +75,31 @@ def make_generator(seed: int | Sequence[int | None] | None, batch: int) -> Gener
     One seed (or None) is the official behaviour, one stream for all items; a list gives each item its own.
     RequestError if the list is not one seed for each item.
     """
-    if isinstance(seed, np.ndarray):
-        seed = seed.tolist()
-    if not isinstance(seed, list | tuple):
-        return TorchGenerator(seed)  # type: ignore[arg-type]  # any other sequence is refused there
+    seeds = item_seeds(seed, batch)
+    return ItemGenerators(seeds) if isinstance(seed, _MANY) else TorchGenerator(seeds[0])
+
+
+def joint_seed(seed: int | Sequence[int | None] | None, batch: int) -> int | None:
+    """The one seed of several items, of which officially all draw; None where each draws from its own."""
+    return None if isinstance(seed, _MANY) or batch == 1 else seed  # type: ignore[return-value]  # checked when used
+
+
+def item_seeds(seed: int | Sequence[int | None] | None, batch: int) -> list[int | None]:
+    """The seed of each item. RequestError for a list that is not one for each."""
+    if not isinstance(seed, _MANY):
+        return [seed] * batch  # type: ignore[list-item]  # whatever it is, it is checked when used
     if len(seed) != batch:
         raise RequestError(f"seed has {len(seed)} values for {batch} items; give one seed, or one for each item")
-    return ItemGenerators(seed)
+    return np.asarray(seed, dtype=object).tolist()
 
 
-def _whole_number(seed: int) -> int:
+def fresh_seed() -> int:
+    """A seed of 32 bits from the operating system."""
+    return secrets.randbits(32)
+
+
+def check_seed(seed: int) -> int:
+    """``seed`` as a Python integer. RequestError unless it is a whole number from -2**63 to 2**64 - 1."""
     try:
         value = operator.index(seed)
     except TypeError:

@@ -15,6 +15,7 @@ Nothing in the regex looks back, so behind a settled word the text may be cut an
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 
 from .templates import TEXT_TEMPLATE
 from .tokenizer import Tokenizer, require_text
@@ -39,6 +40,22 @@ class TextFeed:
     def finish(self) -> list[int]:
         """All other ids, the template's tail included."""
         return self._tokenizer.encode(self._pending + self._tail)
+
+
+class TextSource:
+    """Token ids of a text that is still arriving while it is spoken: a session adds them, the frame loop takes them."""
+
+    def __init__(self) -> None:
+        self._waiting: list[int] = []
+
+    def add(self, ids: Sequence[int]) -> None:
+        """The text goes on with these."""
+        self._waiting += ids
+
+    def more(self) -> list[int]:
+        """The ids that have arrived since the last call."""
+        waiting, self._waiting = self._waiting, []
+        return waiting
 
 
 def settled(text: str, added: tuple[str, ...], starts: list[int]) -> int:

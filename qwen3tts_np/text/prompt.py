@@ -9,7 +9,6 @@ Official: ``Qwen3TTSForConditionalGeneration.generate`` and ``generate_icl_promp
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..config import ModelConfig, TalkerConfig
@@ -33,16 +32,16 @@ class Position:
 class Prompt:
     """What the talker reads: ``prefill`` at once, then ``trailing`` text ids, one added to each frame's input.
 
-    When ``trailing`` has run out the frames go on with ``tts_pad``. While text streams in it is a list that grows.
+    When ``trailing`` has run out the frames go on with ``tts_pad``.
     """
 
     prefill: tuple[Position, ...]
-    trailing: Sequence[int]
+    trailing: tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Voice:
-    """What stands at the speaker's position, and what in-context cloning continues."""
+class Conditioning:
+    """The voice as the prompt has it: what is at the speaker's position, and what in-context cloning continues."""
 
     speaker: str | None = None  # a name of the model's table
     x_vector: bool = False  # the prompt carries a speaker embedding
@@ -51,7 +50,7 @@ class Voice:
 
 
 def build_prompt(
-    config: ModelConfig, text: TextIds, language: str, voice: Voice, instruct: list[int], streaming: bool
+    config: ModelConfig, text: TextIds, language: str, voice: Conditioning, instruct: list[int], streaming: bool
 ) -> Prompt:
     """Lay out one request.
 
@@ -100,7 +99,7 @@ def speaker_id(c: TalkerConfig, speaker: str) -> int:
     return c.spk_id[speaker.lower()]
 
 
-def _codec_prefix(config: ModelConfig, language: str, voice: Voice) -> list[Position]:
+def _codec_prefix(config: ModelConfig, language: str, voice: Conditioning) -> list[Position]:
     """Thinking tag, speaker, pad over ``tts_pad`` and, under the last, ``tts_bos``."""
     c = config.talker_config
     tag = language_id(c, language, voice.speaker)
@@ -120,7 +119,9 @@ def _whole_text(ids: list[int], c: TalkerConfig) -> list[Position]:
     return [Position("text", t, codec=c.codec_pad_id) for t in ids]
 
 
-def _in_context(config: ModelConfig, text: TextIds, voice: Voice, streaming: bool) -> tuple[list[Position], list[int]]:
+def _in_context(
+    config: ModelConfig, text: TextIds, voice: Conditioning, streaming: bool
+) -> tuple[list[Position], list[int]]:
     """Reference and target text, and the reference's frames: one after the other, or side by side when streaming."""
     c, pad = config.talker_config, config.tts_pad_token_id
     assert voice.reference_codes is not None

@@ -42,7 +42,7 @@ class Streams:
 
 
 class DecodeSession:
-    """Writes the codes of one batch. ``max_new_tokens=N`` gives at most N - 1 frames, as everywhere.
+    """Writes the codes of one batch. ``max_new_tokens=N``, of all items or of each, is at most N - 1 frames.
 
     All widths that come in and go out are those of ``packed``: filled up with zeros to whole vectors.
     """
@@ -54,11 +54,13 @@ class DecodeSession:
         config: TalkerConfig,
         talker: SamplingParameters,
         subtalker: SamplingParameters,
-        max_new_tokens: int,
+        max_new_tokens: int | Sequence[int],
         streams: Streams,
     ) -> None:
         self._packed, self._team, self._config = packed, team, config
-        self._parameters, self._last_step = (talker, subtalker), max_new_tokens - 1
+        self._parameters = talker, subtalker
+        self._last_steps = np.broadcast_to(np.asarray(max_new_tokens) - 1, streams.stream_of.shape)  # [B]
+        self._last_step = int(self._last_steps.max())
         self._streams = streams
         self._step = 0
         self._ended = False
@@ -134,6 +136,8 @@ class DecodeSession:
         if self._ended:
             return None
         batch, is_last = self._batch, self._step == self._last_step
+        if not is_last:
+            batch.finished[self._last_steps <= self._step] = True
         self._make_room(int(batch.length.max()) + self._step, int(batch.length.max()) + self._step + 1)
         self._team.run(
             kernels.write_frame,

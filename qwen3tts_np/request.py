@@ -1,0 +1,184 @@
+"""A request: one piece of text in one voice, laid out and ready for the frame loop.
+
+    text, voice, language --(``lay_out``)--> Prompt
+    sampling arguments ----(``limits_of``)-> Limits   } Request -> ``generate.py``
+    seed ------------------------------------------>
+
+The three kinds of voice are those of the three kinds of checkpoint. A request is complete: it has the same codes alone,
+in the company of others, and streamed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .config import GenerationConfig, ModelConfig
+from .errors import RequestError
+from .ops import Array, Ints
+from .talker.generator import check_seed, fresh_seed
+from .talker.sampling import SamplingParameters
+from .text.feed import TextSource
+from .text.prompt import Conditioning, Prompt, build_prompt
+from .text.templates import TextIds, instruct_ids, reference_ids, text_ids
+from .text.tokenizer import Tokenizer
+from .voice.prompt_item import VoiceClonePromptItem
+
+
+@dataclass(frozen=True)
+class CustomVoice:
+    """A voice of the model's table, and how it is to speak. Custom-voice models."""
+
+    speaker: str
+    instruct: str = ""
+
+
+@dataclass(frozen=True)
+class DesignedVoice:
+    """The voice that ``instruct`` describes; "" lets the model choose one. Voice-design models."""
+
+    instruct: str = ""
+
+
+@dataclass(frozen=True)
+class ClonedVoice:
+    """The voice of a reference clip, as ``create_voice_clone_prompt`` or a saved file has it. Base models."""
+
+    item: VoiceClonePromptItem
+
+
+Voice = CustomVoice | DesignedVoice | ClonedVoice
+MODEL_TYPES: dict[type, str] = {CustomVoice: "custom_voice", DesignedVoice: "voice_design", ClonedVoice: "base"}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The rules codes are chosen by, and when to stop at the latest."""
+
+    talker: SamplingParameters
+    subtalker: SamplingParameters
+    max_new_tokens: int  # trap: N tokens are N - 1 frames, since the last token's frame is never completed
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """One piece of text, ready for the frame loop.
+
+    RequestError if the prompt has a place for a speaker embedding and there is none.
+    """
+
+    prompt: Prompt
+    limits: Limits
+    seed: int = 0
+    x_vector: Array | None = None  # [H] the speaker embedding, where the prompt has a place for one
+    reference_codes: Ints | None = None  # [frames, G] what cloning in context continues
+    incoming: TextSource | None = None  # text that follows ``prompt.trailing`` and is still arriving
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
+        if self.x_vector is None and any(position.x_vector for position in self.prompt.prefill):
+            raise RequestError("the prompt has a place for a speaker embedding (x-vector), and the request has none")
+
+
+def make_request(
+    config: ModelConfig,
+    tokenizer: Tokenizer,
+    text: str,
+    voice: Voice,
+    language: str,
+    streaming: bool,
+    limits: Limits,
+    seed: int | None,
+) -> Request:
+    """Lay out one piece of text. A seed of None is drawn here, so that the request has its codes for good.
+
+    RequestError for a text that is not a proper string, a speaker or language the model does not have, or a bad seed.
+    """
+    drawn = fresh_seed() if seed is None else check_seed(seed)
+    prompt = layout(config, tokenizer, voice, language, streaming)(text_ids(tokenizer, text))
+    if not isinstance(voice, ClonedVoice):
+        return Request(prompt, limits, drawn)
+    item = voice.item
+    return Request(prompt, limits, drawn, item.ref_spk_embedding, item.ref_code if item.icl_mode else None)
+
+
+def layout(
+    config: ModelConfig, tokenizer: Tokenizer, voice: Voice, language: str, streaming: bool
+) -> Callable[[TextIds], Prompt]:
+    """How a text becomes a prompt in this voice and language."""
+    conditioning = conditioning_of(voice, tokenizer)
+    instruct = "" if isinstance(voice, ClonedVoice) else voice.instruct
+    instruction = instruct_ids(tokenizer, instruct)
+    return lambda text: build_prompt(config, text, language, conditioning, instruction, streaming)
+
+
+def conditioning_of(voice: Voice, tokenizer: Tokenizer) -> Conditioning:
+    """What the prompt needs to know of a voice."""
+    if isinstance(voice, CustomVoice):
+        return Conditioning(speaker=voice.speaker or None)
+    if isinstance(voice, DesignedVoice):
+        return Conditioning()
+    item = voice.item
+    if not item.icl_mode:
+        return Conditioning(x_vector=item.x_vector_only_mode)
+    assert item.ref_code is not None and item.ref_text is not None
+    return Conditioning(
+        x_vector=True,
+        reference_text=tuple(reference_ids(tokenizer, item.ref_text)),
+        reference_codes=item.ref_code,
+    )
+
+
+def limits_of(defaults: GenerationConfig, sampling: dict[str, Any]) -> Limits:
+    """The caller's sampling arguments over those of generation_config.json; None stands for the latter."""
+    values = asdict(defaults)
+    for name, value in sampling.items():
+        if name not in values:
+            raise RequestError(f"there is no argument {name!r}; the sampling arguments are {', '.join(values)}")
+        if value is not None:
+            values[name] = value
+    limit = values["max_new_tokens"]
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+        raise RequestError(f"max_new_tokens={limit!r} must be a whole number of at least 1")
+    names = ("do_sample", "temperature", "top_k", "top_p", "repetition_penalty")
+    talker = SamplingParameters(**{name: values[name] for name in names})
+    subtalker = SamplingParameters(
+        do_sample=values["subtalker_dosample"],  # spelled so in the official file
+        **{name: values[f"subtalker_{name}"] for name in names[1:4]},
+        prefix="subtalker_",
+    )
+    return Limits(talker, subtalker, limit)
+
+
+def groups_of_one_rule(requests: Iterable[Request]) -> list[list[int]]:
+    """Indices of the requests whose codes are chosen by the same rules: the frame loop takes those together."""
+    groups: dict[Any, list[int]] = {}
+    for i, request in enumerate(requests):
+        groups.setdefault((request.limits.talker, request.limits.subtalker), []).append(i)
+    return list(groups.values())
+
+
+def one_text(text: Any) -> str:
+    """RequestError unless ``text`` is a string."""
+    if not isinstance(text, str):
+        raise RequestError(f"text is {type(text).__name__}; a stream speaks one text, a string")
+    return text
+
+
+def texts_of(text: str | list[str]) -> list[str]:
+    """One text or a list of them, as a list. RequestError for an empty one."""
+    texts = text if isinstance(text, list) else [text]
+    if not texts:
+        raise RequestError("text is an empty list; give at least one text")
+    return texts
+
+
+def per_item(value: Any, count: int, name: str, default: Any) -> list[Any]:
+    """One value for each of ``count`` items: a list of that length, or one value (or None) for all."""
+    values = value if isinstance(value, list) else [value]
+    if len(values) == 1:
+        values = values * count
+    if len(values) != count:
+        raise RequestError(f"{name} has {len(values)} values for {count} items; give one, or one for each")
+    return [default if v is None else v for v in values]
