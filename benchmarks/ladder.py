@@ -24,9 +24,9 @@ from ladder_report import plot, table
 from numpy.typing import NDArray
 
 from qwen3tts_np import Qwen3TTSModel, trace
-from qwen3tts_np.checkpoint.convert import convert
 from qwen3tts_np.checkpoint.published import Like
 from qwen3tts_np.checkpoint.safetensors import Checkpoint
+from qwen3tts_np.layout.convert import convert
 from qwen3tts_np.parity.forced import forced
 from qwen3tts_np.synthetic.weights import write_checkpoint
 from qwen3tts_np.verify.official_probe import Run, ask

@@ -14,15 +14,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .checkpoint.tables import CodePredictorWeights, TalkerWeights
 from .config import ModelConfig
 from .ops import Array, Ints
 from .request import Request
-from .talker.code_predictor import predict_frame
+from .talker.code_predictor import CodePredictorWeights, predict_frame
 from .talker.frame import Frame
 from .talker.generator import Generator
 from .talker.sampling import SamplingParameters, choose, talker_scores, warp
-from .talker.talker import Cache, new_cache, read, text_projection
+from .talker.talker import Cache, TalkerWeights, new_cache, read, text_projection
 from .trace import record
 
 # Called with the number of frames written so far, those of the longest item; what it raises ends the generation.

@@ -5,12 +5,23 @@ Official: ``Qwen3TTSTalkerTextMLP``, ``Qwen3TTSTokenizerV2DecoderMlp``.
 
 from __future__ import annotations
 
-from .checkpoint.tables import DecoderLayer, Qwen3Layer
+from dataclasses import dataclass
+
+from .checkpoint.keys import tensor
 from .ops import Array, linear, silu
 from .trace import record
 
 
-def mlp(x: Array, w: Qwen3Layer | DecoderLayer, name: str) -> Array:
+@dataclass(frozen=True)
+class GatedMLP:
+    official = ("Qwen3TTSTalkerTextMLP",)
+
+    gate_proj: Array = tensor("gate_proj.weight", "F H")
+    up_proj: Array = tensor("up_proj.weight", "F H")
+    down_proj: Array = tensor("down_proj.weight", "H F")
+
+
+def mlp(x: Array, w: GatedMLP, name: str) -> Array:
     """down(silu(gate(x)) * up(x)). x [T, H] -> [T, H]."""
     gate = linear(x, w.gate_proj)  # [T, F]
     record(f"{name}.gate_proj", gate)

@@ -27,11 +27,11 @@ from .audio.files import AudioLike, read_audio, resample
 from .checkpoint.keys import check, load
 from .checkpoint.pretrained import check_leftovers, compute_dtype, directory, runs_compiled
 from .checkpoint.safetensors import Checkpoint
-from .checkpoint.tables import SpeakerEncoderWeights, model_specs, speaker_encoder_sizes
 from .compiled.engine import FORMATS, Backend, Compiled, PromptsOnly, Reference, stored_format
 from .config import GenerationConfig, ModelConfig, read_generation_config, read_model_config
 from .errors import ConfigError, RequestError
 from .generate import Progress, collect, numbered, reported
+from .layout.specs import model_specs
 from .ops import Ints
 from .request import (
     MODEL_TYPES,
@@ -48,7 +48,7 @@ from .request import (
     per_item,
     texts_of,
 )
-from .speaker.encoder import speaker_embedding
+from .speaker.encoder import SpeakerEncoderWeights, speaker_embedding, speaker_encoder_sizes
 from .speech_tokenizer import Qwen3TTSTokenizer
 from .streaming import Playback, SpeechSession, SpeechStream
 from .talker.frame import Frame

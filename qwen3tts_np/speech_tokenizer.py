@@ -19,12 +19,12 @@ from .audio.files import AudioLike, Wave, check_rate, read_audio, resample
 from .checkpoint.keys import check
 from .checkpoint.pretrained import check_leftovers, compute_dtype, directory, runs_compiled
 from .checkpoint.safetensors import Checkpoint
-from .checkpoint.tables import codec_specs
 from .codec.decoder import CodecDecoder, decode_chunked, decode_continuous
 from .codec.encoder import CodecEncoder, encode
 from .codec.past import Past
 from .config import CodecConfig, read_codec_config
 from .errors import RequestError
+from .layout.specs import codec_specs
 from .ops import Array, Ints
 from .trace import tracing
 

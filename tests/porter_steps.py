@@ -11,11 +11,11 @@ import numpy as np
 from parity import CASES, Case
 
 from qwen3tts_np import Qwen3TTSModel, ops, trace
-from qwen3tts_np.checkpoint.tables import Conv
 from qwen3tts_np.codec import decoder
 from qwen3tts_np.codec.conv import causal_conv
 from qwen3tts_np.codec.past import Past
 from qwen3tts_np.compiled.engine import Reference
+from qwen3tts_np.conv import Conv
 from qwen3tts_np.ops import Array
 from qwen3tts_np.speaker.encoder import conv_same, speaker_encoder
 from qwen3tts_np.speaker.mel import log_mel
@@ -80,7 +80,7 @@ def talker(s: Stage, *inputs: Array) -> Array:
 def code_predictor(s: Stage, *inputs: Array) -> Array:
     c, w = s.model.config.talker_config.code_predictor_config, s.weights.code_predictor
     cache = new_cache(c)
-    hidden = [transformer(x, w, cache, c, "") for x in inputs][-1]
+    hidden = [transformer(x, w.layers, w.norm, cache, c, "") for x in inputs][-1]
     return ops.linear(hidden[-1], w.lm_head[s.setting("head")].weight)
 
 

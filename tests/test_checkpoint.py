@@ -20,16 +20,21 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from qwen3tts_np_kernels.bfloat16 import round_ref, widen_ref
 
-from qwen3tts_np.checkpoint import tables
 from qwen3tts_np.checkpoint.keys import Embedding, TensorSpec, block, blocks, check, embedding, load, problems, tensor
 from qwen3tts_np.checkpoint.keys import specs as list_specs
 from qwen3tts_np.checkpoint.published import CODEC_WEIGHTS, MODELS
 from qwen3tts_np.checkpoint.safetensors import Checkpoint
 from qwen3tts_np.checkpoint.tensor import DTYPES, StoredTensor
+from qwen3tts_np.codec.decoder import CodecDecoderWeights, codec_decoder_sizes
+from qwen3tts_np.codec.encoder import CodecEncoderWeights, codec_encoder_sizes
 from qwen3tts_np.config import read_codec_config, read_model_config
 from qwen3tts_np.errors import CheckpointError
+from qwen3tts_np.layout.specs import codec_specs, model_specs
+from qwen3tts_np.speaker.encoder import SpeakerEncoderWeights, speaker_encoder_sizes
 from qwen3tts_np.synthetic import layouts
 from qwen3tts_np.synthetic.layouts import RELEASED_TEXT
+from qwen3tts_np.talker.code_predictor import CodePredictorWeights, code_predictor_sizes
+from qwen3tts_np.talker.talker import TalkerWeights, talker_sizes
 
 F32 = np.dtype(np.float32)
 
@@ -499,9 +504,9 @@ def our_configs(directory, like, model_type):
 @pytest.mark.parametrize("published", MODELS, ids=lambda model: model.name)
 def test_tables_count_what_the_released_files_hold(tmp_path, published):
     model, codec = our_configs(tmp_path, published.like, published.model_type)
-    specs = list(tables.model_specs(model))
+    specs = list(model_specs(model))
     assert (len(specs), sum(spec.size for spec in specs)) == (published.weights.tensors, published.weights.parameters)
-    specs = list(tables.codec_specs(codec))
+    specs = list(codec_specs(codec))
     assert (len(specs), sum(spec.size for spec in specs)) == (CODEC_WEIGHTS.tensors, CODEC_WEIGHTS.parameters)
 
 
@@ -516,10 +521,10 @@ def as_listed(specs):
 def test_tables_equal_the_released_files(reference, name):
     listed = json.loads((reference / "tensors" / f"{name}.tensors.json").read_text())
     config = read_model_config(reference / "configs" / name)
-    assert as_listed(list(tables.model_specs(config))) == listed
+    assert as_listed(list(model_specs(config))) == listed
     codec = read_codec_config(reference / "configs" / name / "speech_tokenizer")
     listed = json.loads((reference / "tensors" / "speech_tokenizer.tensors.json").read_text())
-    assert as_listed(list(tables.codec_specs(codec))) == listed
+    assert as_listed(list(codec_specs(codec))) == listed
 
 
 def leaves(weights):
@@ -539,15 +544,15 @@ def leaves(weights):
 @pytest.mark.parametrize("like", ["tiny", "tiny-1.7b"])
 def test_every_tensor_lands_in_one_field(tmp_path, like):
     model, codec = our_configs(tmp_path, like, "base")
-    specs = [*tables.model_specs(model), *tables.codec_specs(codec)]
+    specs = [*model_specs(model), *codec_specs(codec)]
     checkpoint = in_memory(specs)
     talker, decoder, encoder = model.talker_config, codec.decoder_config, codec.encoder_config
     files = [
-        (tables.TalkerWeights, tables.talker_sizes(talker), "talker."),
-        (tables.CodePredictorWeights, tables.code_predictor_sizes(talker), "talker.code_predictor."),
-        (tables.SpeakerEncoderWeights, tables.speaker_encoder_sizes(model.speaker_encoder_config), "speaker_encoder."),
-        (tables.CodecDecoderWeights, tables.codec_decoder_sizes(decoder), "decoder."),
-        (tables.CodecEncoderWeights, tables.codec_encoder_sizes(encoder), "encoder."),
+        (TalkerWeights, talker_sizes(talker), "talker."),
+        (CodePredictorWeights, code_predictor_sizes(talker), "talker.code_predictor."),
+        (SpeakerEncoderWeights, speaker_encoder_sizes(model.speaker_encoder_config), "speaker_encoder."),
+        (CodecDecoderWeights, codec_decoder_sizes(decoder), "decoder."),
+        (CodecEncoderWeights, codec_encoder_sizes(encoder), "encoder."),
     ]
     parts: list[Any] = [load(cls, checkpoint, sizes, prefix, F32) for cls, sizes, prefix in files]
     found = [array for part in parts for array in leaves(part)]

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from qwen3tts_np_kernels.rvq import codebook_entries_ref, lookup_ref, nearest_ref
 
-from qwen3tts_np.checkpoint.tables import Conv, TransposedConv
-from qwen3tts_np.codec.conv import causal_conv, next_conv_transpose, pad_causal
+from qwen3tts_np.codec.conv import TransposedConv, causal_conv, next_conv_transpose, pad_causal
 from qwen3tts_np.codec.decoder import CHUNK_FRAMES, CONTEXT_FRAMES, decode, decode_chunked
 from qwen3tts_np.codec.encoder import downsample, encode
 from qwen3tts_np.codec.past import Past
 from qwen3tts_np.codec.rvq import quantise
+from qwen3tts_np.conv import Conv
 from qwen3tts_np.errors import CheckpointError, ConfigError, QwenTTSError, RequestError
 from qwen3tts_np.speech_tokenizer import Qwen3TTSTokenizer
 from qwen3tts_np.synthetic.weights import write_checkpoint

@@ -15,7 +15,6 @@ from qwen3tts_np_kernels.threads_jit import Team
 from qwen3tts_np.audio.files import read_audio, resample
 from qwen3tts_np.checkpoint.keys import load
 from qwen3tts_np.checkpoint.safetensors import Checkpoint
-from qwen3tts_np.checkpoint.tables import SpeakerEncoderWeights, speaker_encoder_sizes
 from qwen3tts_np.codec import decoder, encoder
 from qwen3tts_np.compiled.codec import decoder as fast_decoder
 from qwen3tts_np.compiled.codec import encoder as fast_encoder
@@ -24,7 +23,7 @@ from qwen3tts_np.compiled.codec.encoder import FastCodecEncoder
 from qwen3tts_np.compiled.codec.pipeline import Stream
 from qwen3tts_np.compiled.speaker.encoder import FastSpeakerEncoder
 from qwen3tts_np.config import read_codec_config, read_model_config
-from qwen3tts_np.speaker.encoder import shortest_clip, speaker_encoder
+from qwen3tts_np.speaker.encoder import SpeakerEncoderWeights, shortest_clip, speaker_encoder, speaker_encoder_sizes
 from qwen3tts_np.speaker.mel import log_mel
 
 FRAMES = 23

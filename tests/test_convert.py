@@ -13,10 +13,10 @@ from hypothesis.extra import numpy as hnp
 from safetensors.numpy import load_file, save_file
 
 from qwen3tts_np import CheckpointError, Qwen3TTSModel
-from qwen3tts_np.checkpoint.convert import FORMATS, convert
 from qwen3tts_np.checkpoint.quantised import BITS, QuantisedTensor, pack_bits, stored_format, unpack_bits
 from qwen3tts_np.checkpoint.safetensors import Checkpoint
 from qwen3tts_np.cli import main
+from qwen3tts_np.layout.convert import FORMATS, convert
 
 F32 = np.dtype(np.float32)
 LAYER = "talker.model.layers.0.mlp.up_proj.weight"

@@ -187,11 +187,11 @@ def one_cache_for_all_frames(to: pytest.MonkeyPatch) -> None:
 def without_residual(right: Any, x: Any, w: Any, rope: Any, cache: Any, c: Any, name: str) -> Any:
     h = ops.rms_norm(x, w.input_layernorm, c.rms_norm_eps)
     record(f"{name}.input_layernorm", h)
-    x = layer.self_attention(h, w, rope, cache, c, f"{name}.self_attn")
+    x = layer.self_attention(h, w.self_attn, rope, cache, c, f"{name}.self_attn")
     record(f"{name}.post_attention_layernorm.input", x)
     h = ops.rms_norm(x, w.post_attention_layernorm, c.rms_norm_eps)
     record(f"{name}.post_attention_layernorm", h)
-    x = x + mlp.mlp(h, w, f"{name}.mlp")
+    x = x + mlp.mlp(h, w.mlp, f"{name}.mlp")
     record(name, x)
     return x
 
@@ -350,7 +350,7 @@ TRAPS = [
     Trap("GELU for SiLU", "speak", "talker.model.layers.0.mlp.act_fn@0", "activation",
          instead((mlp, "silu"), by=lambda right, x: ops.gelu(x))),
     Trap("q_proj converted for interleaved RoPE", "speak", f"{TALKER}.q_proj@0", "permuted",
-         model=weight("backend.weights.talker.layers.0.q_proj", interleaved_rows)),
+         model=weight("backend.weights.talker.layers.0.self_attn.q_proj", interleaved_rows)),
     Trap("text projection without bias", "speak", "talker.text_projection@0", "bias",
          model=weight("backend.weights.talker.text_projection_fc2_bias", np.zeros_like)),
     Trap("another speaker", "speak", "talker.model.inputs_embeds@0", "some positions",

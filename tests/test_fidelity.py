@@ -11,8 +11,8 @@ import pytest
 from qwen3tts_np_kernels.pack import linear_ref, pack
 
 from qwen3tts_np import RequestError, cli
-from qwen3tts_np.checkpoint.convert import convert
 from qwen3tts_np.checkpoint.safetensors import Checkpoint
+from qwen3tts_np.layout.convert import convert
 from qwen3tts_np.parity import fidelity as module
 from qwen3tts_np.parity.fidelity import LIMITS, fidelity
 from qwen3tts_np.parity.in_format import InFormat, IntegerMatrix

@@ -324,16 +324,19 @@ def chunk(step: Fixture, model: Qwen3TTSModel) -> tuple[Any, dict[str, Any]]:
     h = ops.linear(conv("pre_conv", x, w.pre_conv).T, w.pre_transformer.input_proj, w.pre_transformer.input_proj_bias)
     rope = ops.rope_angles(past["position"], c.head_dim, c.rope_theta)
     for i, layer in enumerate(w.pre_transformer.layers):
-        n = ops.rms_norm(h, layer.input_layernorm, c.rms_norm_eps)
-        q, k = (ops.linear(n, p).reshape(len(n), -1, c.head_dim) for p in (layer.q_proj, layer.k_proj))
+        n, w_attn = ops.rms_norm(h, layer.input_layernorm, c.rms_norm_eps), layer.self_attn
+        q, k = (ops.linear(n, p).reshape(len(n), -1, c.head_dim) for p in (w_attn.q_proj, w_attn.k_proj))
         q, k = ops.rotate(q, *rope), ops.rotate(k, *rope)
-        k, v = joined(f"key.{i}", k, 0), joined(f"value.{i}", ops.linear(n, layer.v_proj), 0).reshape(-1, *k.shape[1:])
+        k, v = (
+            joined(f"key.{i}", k, 0),
+            joined(f"value.{i}", ops.linear(n, w_attn.v_proj), 0).reshape(-1, *k.shape[1:]),
+        )
         scores = np.einsum("tnd,snd->nts", q, k) / np.sqrt(c.head_dim)
         p = ops.softmax(np.where(past["mask"] == 1, scores, np.float32(-1e30)))
         context = np.einsum("nts,snd->tnd", p, v).reshape(len(n), -1)
-        h = h + layer.self_attn_layer_scale * ops.linear(context, layer.o_proj)
+        h = h + layer.self_attn_layer_scale * ops.linear(context, w_attn.o_proj)
         n = ops.rms_norm(h, layer.post_attention_layernorm, c.rms_norm_eps)
-        h = h + layer.mlp_layer_scale * mlp(n, layer, "")
+        h = h + layer.mlp_layer_scale * mlp(n, layer.mlp, "")
     h = ops.rms_norm(h, w.pre_transformer.norm, c.rms_norm_eps)
     x = ops.linear(h, w.pre_transformer.output_proj, w.pre_transformer.output_proj_bias).T
     for i, (up, ratio) in enumerate(zip(w.upsample, c.upsampling_ratios, strict=True)):

@@ -1,7 +1,12 @@
 """Imports go one way: a room may use the rooms below it, never those above or beside it.
 
 cli -> verify -> parity -> inspect -> speech -> model -> streaming -> speech_tokenizer -> compiled -> generate ->
-voice -> talker | codec | speaker | text -> checkpoint, ... -> config, ops -> kernels -> NumPy
+voice -> synthetic -> layout -> talker | codec | speaker | text -> mlp | conv -> checkpoint, ... ->
+config, ops -> kernels -> NumPy
+
+Key tables are beside the blocks that use them, so ``layout``, which lists every tensor of a checkpoint, is above the
+blocks, and what makes a checkpoint from that list (``synthetic``) is above ``layout``.
+``mlp`` and ``conv``, which talker, codec and speaker encoder share, are below them.
 """
 
 from __future__ import annotations
@@ -33,8 +38,10 @@ FLOORS = (
     {"generate"},
     {"request"},
     {"voice"},
+    {"synthetic"},
+    {"layout"},
     {"talker", "codec", "speaker", "text"},
-    {"mlp", "synthetic"},
+    {"mlp", "conv"},
     {"checkpoint", "trace", "audio", "report"},
     {"config", "ops", "errors"},
     {KERNELS},

@@ -13,12 +13,12 @@ import pytest
 from fine_tuned import fine_tuned
 
 from qwen3tts_np import Qwen3TTSModel, Qwen3TTSTokenizer, cli, ops
-from qwen3tts_np.checkpoint.tables import codec_specs, model_specs
 from qwen3tts_np.config import read_codec_config, read_model_config
 from qwen3tts_np.inspect.architecture import WHENS, Block
 from qwen3tts_np.inspect.inspection import inspect_checkpoint, share_of_reads
 from qwen3tts_np.inspect.readme import inspect_released
 from qwen3tts_np.inspect.receptive import decoder_fields, encoder_fields, frames_heard
+from qwen3tts_np.layout.specs import codec_specs, model_specs
 from qwen3tts_np.report.values import si
 from qwen3tts_np.speaker.encoder import speaker_embedding
 from qwen3tts_np.trace import trace
@@ -71,6 +71,53 @@ def test_alike_blocks_are_one_line_with_official_names(base):
     heads = find(predictor, "talker.code_predictor.lm_head.0-14")
     assert heads.count == 15
     assert heads.tensor is not None and heads.tensor.shape == (128, 64)
+
+
+OFFICIAL = {  # every block of a base model that is a class of the official package; the last of those that share a path
+    "talker": "Qwen3TTSTalkerForConditionalGeneration",
+    "talker.model.layers.*": "Qwen3TTSTalkerDecoderLayer",
+    "talker.model.layers.*.self_attn": "Qwen3TTSTalkerAttention",
+    "talker.model.layers.*.mlp": "Qwen3TTSTalkerTextMLP",
+    "talker.code_predictor": "Qwen3TTSTalkerCodePredictorModelForConditionalGeneration",
+    "talker.code_predictor.model.layers.*": "Qwen3TTSDecoderLayer",
+    "talker.code_predictor.model.layers.*.self_attn": "Qwen3TTSAttention",
+    "talker.code_predictor.model.layers.*.mlp": "Qwen3TTSTalkerTextMLP",
+    "speaker_encoder": "Qwen3TTSSpeakerEncoder",
+    "speaker_encoder.blocks.*": "SqueezeExcitationRes2NetBlock",
+    "speaker_encoder.blocks.*.res2net_block": "Res2NetBlock",
+    "decoder": "Qwen3TTSTokenizerV2Decoder",
+    "decoder.quantizer.rvq_first": "ResidualVectorQuantizer",
+    "decoder.quantizer.rvq_first.vq.layers.*": "EuclideanCodebook",
+    "decoder.quantizer.rvq_rest": "ResidualVectorQuantizer",
+    "decoder.quantizer.rvq_rest.vq.layers.*": "EuclideanCodebook",
+    "decoder.pre_transformer": "Qwen3TTSTokenizerV2DecoderTransformerModel",
+    "decoder.pre_transformer.layers.*": "Qwen3TTSTokenizerV2DecoderTransformerLayer",
+    "decoder.pre_transformer.layers.*.self_attn": "Qwen3TTSTokenizerV2DecoderAttention",
+    "decoder.pre_transformer.layers.*.mlp": "Qwen3TTSTokenizerV2DecoderMlp",
+    "decoder.upsample.*.*": "Qwen3TTSTokenizerV2ConvNeXtBlock",
+    "decoder.decoder.*": "SnakeBeta",
+    "decoder.decoder.*.block.*": "Qwen3TTSTokenizerV2DecoderDecoderResidualUnit",
+    "decoder.decoder.*.block.*.act*": "SnakeBeta",
+    "encoder": "Qwen3TTSTokenizerV2Encoder",
+    "encoder.encoder": "MimiEncoder",
+    "encoder.encoder_transformer.layers.*": "MimiTransformerLayer",
+    "encoder.encoder_transformer.layers.*.self_attn": "MimiAttention",
+    "encoder.quantizer.semantic_residual_vector_quantizer": "MimiResidualVectorQuantizer",
+    "encoder.quantizer.semantic_residual_vector_quantizer.layers.*": "MimiEuclideanCodebook",
+    "encoder.quantizer.acoustic_residual_vector_quantizer": "MimiResidualVectorQuantizer",
+    "encoder.quantizer.acoustic_residual_vector_quantizer.layers.*": "MimiEuclideanCodebook",
+}
+
+
+def test_every_weights_class_names_its_official_class():
+    """Convolutions, embeddings and heads are PyTorch's own classes, which the tables do not name."""
+    found = {
+        re.sub(r"(?<=\.)\d+(-\d+)?|(?<=act)\d", "*", part.path): part.official
+        for block in inspect_released("0.6B").blocks
+        for part in walk(block)
+        if part.official
+    }
+    assert found == OFFICIAL
 
 
 def test_a_frame_reads_the_code_predictor_fifteen_times(base):

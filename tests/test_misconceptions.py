@@ -13,8 +13,8 @@ import pytest
 
 from qwen3tts_np import Qwen3TTSModel, Qwen3TTSTokenizer, trace
 from qwen3tts_np.checkpoint.published import MODELS
-from qwen3tts_np.checkpoint.tables import codec_specs, model_specs
 from qwen3tts_np.config import CodecConfig, ModelConfig, read_codec_config, read_model_config
+from qwen3tts_np.layout.specs import codec_specs, model_specs
 from qwen3tts_np.synthetic.layouts import RELEASED_TEXT, codec_config, model_config
 
 PACKAGE = Path(__file__).parents[1] / "qwen3tts_np"

@@ -206,12 +206,12 @@ def with_one_weight_off(model: Qwen3TTSModel, path: str) -> Qwen3TTSModel:
     [
         (
             "activations_custom_voice",
-            "backend.weights.talker.layers.1.k_norm",
+            "backend.weights.talker.layers.1.self_attn.k_norm",
             "talker.model.layers.1.self_attn.k_norm",
         ),
         (
             "activations_instruct",
-            "backend.weights.code_predictor.layers.0.q_norm",
+            "backend.weights.code_predictor.layers.0.self_attn.q_norm",
             "talker.code_predictor.model.layers.0.self_attn.q_norm",
         ),
         ("activations_clone", "speaker_encoder.fc.weight", "speaker_encoder.fc"),

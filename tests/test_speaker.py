@@ -15,11 +15,18 @@ from hypothesis.extra import numpy as hnp
 
 from qwen3tts_np.checkpoint.keys import load, specs
 from qwen3tts_np.checkpoint.safetensors import Checkpoint
-from qwen3tts_np.checkpoint.tables import Conv, SpeakerEncoderWeights, speaker_encoder_sizes
 from qwen3tts_np.checkpoint.tensor import StoredTensor
 from qwen3tts_np.config import SpeakerEncoderConfig
+from qwen3tts_np.conv import Conv
 from qwen3tts_np.errors import RequestError
-from qwen3tts_np.speaker.encoder import conv_same, shortest_clip, speaker_embedding, speaker_encoder
+from qwen3tts_np.speaker.encoder import (
+    SpeakerEncoderWeights,
+    conv_same,
+    shortest_clip,
+    speaker_embedding,
+    speaker_encoder,
+    speaker_encoder_sizes,
+)
 from qwen3tts_np.speaker.mel import HOP, MELS, PAD, WINDOW, hann_window, hz_to_mel, log_mel, mel_filters, mel_to_hz
 from qwen3tts_np.trace import trace
 

@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from qwen3tts_np.checkpoint import published, writer
 from qwen3tts_np.checkpoint.keys import TensorSpec, check
 from qwen3tts_np.checkpoint.safetensors import Checkpoint
-from qwen3tts_np.checkpoint.tables import codec_specs, model_specs
 from qwen3tts_np.cli import synth
 from qwen3tts_np.config import read_codec_config, read_generation_config, read_model_config
 from qwen3tts_np.errors import CheckpointError
+from qwen3tts_np.layout.specs import codec_specs, model_specs
 from qwen3tts_np.synthetic import layouts
 from qwen3tts_np.synthetic import weights as synthetic
 from qwen3tts_np.synthetic.layouts import LIKES, RELEASED_TEXT, TYPES

@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 
 from qwen3tts_np import Qwen3TTSModel, cli, trace
 from qwen3tts_np.checkpoint import published as publishing
-from qwen3tts_np.checkpoint.convert import convert
-from qwen3tts_np.checkpoint.description import describe
 from qwen3tts_np.checkpoint.published import PublishedFile, PublishedModel, PublishedWeights
 from qwen3tts_np.checkpoint.safetensors import Checkpoint
 from qwen3tts_np.config import read_model_config
+from qwen3tts_np.layout.convert import convert
+from qwen3tts_np.layout.description import describe
 from qwen3tts_np.synthetic.layouts import TYPES
 from qwen3tts_np.verify import live, official_probe
 from qwen3tts_np.verify.official_probe import Answers
@@ -82,7 +82,7 @@ def test_published_files(copy, capsys, monkeypatch, sizes_too):
     files = {name: PublishedFile(size, publishing.sha256_of(copy / name)) for name, size in found.files.items()}
     weights = [PublishedWeights(w.tensors, w.parameters, files[w.file]) for w in found.weights]
     model = PublishedModel("Tiny", "0", "tiny", "base", weights[0], files["config.json"])
-    for module in ("qwen3tts_np.checkpoint.description", "qwen3tts_np.checkpoint.published"):
+    for module in ("qwen3tts_np.layout.description", "qwen3tts_np.checkpoint.published"):
         monkeypatch.setattr(f"{module}.MODELS", (model,))
         monkeypatch.setattr(f"{module}.CODEC_WEIGHTS", weights[1])
     monkeypatch.setattr(publishing, "COMMON_FILES", {name: files[name] for name in ("vocab.json", "merges.txt")})

@@ -237,7 +237,7 @@ def test_other_weights_are_worth_a_warning(made, icl, warned):
 
 
 def test_the_fingerprint_does_not_depend_on_how_weights_are_held(base, synthetic, tmp_path):
-    from qwen3tts_np.checkpoint.convert import convert
+    from qwen3tts_np.layout.convert import convert
 
     source = synthetic("tiny", "base")
     assert Qwen3TTSModel.from_pretrained(source, dtype="float64").fingerprint == base.fingerprint

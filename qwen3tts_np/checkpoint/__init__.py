@@ -1,1 +1,1 @@
-"""Disk <-> arrays: the safetensors reader, the key tables, the hub."""
+"""Disk <-> arrays: the safetensors reader, the language of the key tables, the hub."""

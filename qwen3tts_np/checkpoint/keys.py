@@ -1,7 +1,9 @@
 """Key tables: a weights class states, field by field, the official key and shape of the tensor it holds.
 
     @dataclass(frozen=True)
-    class MLP:
+    class GatedMLP:
+        official = ("Qwen3TTSTalkerTextMLP",)  # the class of the official package; without a type it is no field
+
         gate_proj: Array = tensor("gate_proj.weight", "F H")
         up_proj: Array = tensor("up_proj.weight", "F H")
         down_proj: Array = tensor("down_proj.weight", "H F")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..checkpoint.convert import FORMATS, convert
+from ..layout.convert import FORMATS, convert
 from .options import add_cache_dir, add_json, checkpoint, new_parser
 from .output import report
 

@@ -7,8 +7,8 @@ import dataclasses
 import json
 from collections.abc import Iterator
 
-from ..checkpoint.description import Description, WeightsSummary, describe, unpublished_files
 from ..config import CodecConfig, CodePredictorConfig, ModelConfig, TalkerConfig
+from ..layout.description import Description, WeightsSummary, describe, unpublished_files
 from ..report.values import listed
 from ..verify.tokenizer import tokenizer_problems
 from .options import add_checkpoint, checkpoint, new_parser

@@ -5,19 +5,29 @@ Official: ``Qwen3TTSTokenizerV2CausalConvNet``, ``Qwen3TTSTokenizerV2CausalTrans
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from ..checkpoint.tables import Conv, TransposedConv
-from ..ops import Array, conv1d, conv_transpose1d
+from ..checkpoint.keys import tensor
+from ..conv import Conv, conv
+from ..ops import Array, conv_transpose1d
 from ..trace import record
 from .past import Past
 
 
+@dataclass(frozen=True)
+class TransposedConv:
+    """A transposed 1-D convolution: weight [in, out, kernel], the other way round than ``Conv``."""
+
+    weight: Array = tensor("weight", "in out kernel")
+    bias: Array = tensor("bias", "out")
+
+
 def causal_conv(x: Array, w: Conv, stride: int = 1, dilation: int = 1) -> Array:
     """x [in, T] -> [out, ceil(T / stride)]."""
-    return conv1d(pad_causal(x, w.weight.shape[2], stride, dilation), w.weight, w.bias, stride, dilation)
+    return conv(pad_causal(x, w.weight.shape[2], stride, dilation), w, stride, dilation)
 
 
 def pad_causal(
@@ -32,7 +42,7 @@ def pad_causal(
 def next_conv(x: Array, w: Conv, past: Past, name: str, dilation: int = 1) -> Array:
     """:func:`causal_conv` of stride 1 on the next frames of a stream. x [in, T] -> [out, T]."""
     x = past.padded(name, x, (w.weight.shape[2] - 1) * dilation)
-    return conv1d(x, w.weight, w.bias, dilation=dilation)
+    return conv(x, w, dilation=dilation)
 
 
 def next_conv_transpose(x: Array, w: TransposedConv, stride: int, past: Past, name: str) -> Array:

@@ -14,20 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from ..checkpoint.keys import load
+from ..checkpoint.keys import Sizes, block, blocks, load, tensor
 from ..checkpoint.safetensors import Checkpoint
-from ..checkpoint.tables import (
-    CodecDecoderWeights,
-    ConvNeXtWeights,
-    DecoderLayer,
-    PreTransformerWeights,
-    ResidualUnitWeights,
-    SnakeWeights,
-    WaveformBlockWeights,
-    codec_decoder_sizes,
-)
 from ..config import CodecDecoderConfig
-from ..mlp import mlp
+from ..conv import Conv, conv_sizes
+from ..mlp import GatedMLP, mlp
 from ..ops import (
     Array,
     Ints,
@@ -41,16 +32,153 @@ from ..ops import (
     snake_beta,
 )
 from ..trace import record
-from .conv import next_conv, next_conv_transpose
+from .conv import TransposedConv, next_conv, next_conv_transpose
 from .past import Past
-from .rvq import dequantise
-from .transformer import self_attention
+from .rvq import DecoderQuantizer, dequantise
+from .transformer import AttentionWeights, self_attention
 
 NAME = "speech_tokenizer.decoder"
 CHUNK_FRAMES = 300  # the official decoder reads this many new frames at a time,
 CONTEXT_FRAMES = 25  # and before them up to this many old ones, whose samples it drops
 DILATIONS = (1, 3, 9)  # of the three residual units of a waveform block
 CONVNEXT_EPS = 1e-6
+
+
+@dataclass(frozen=True)
+class DecoderMLP(GatedMLP):
+    official = ("Qwen3TTSTokenizerV2DecoderMlp",)
+
+
+@dataclass(frozen=True)
+class DecoderLayer:
+    """No q/k norm, a LayerScale on both residuals."""
+
+    official = ("Qwen3TTSTokenizerV2DecoderTransformerLayer",)
+
+    input_layernorm: Array = tensor("input_layernorm.weight", "H")
+    self_attn: AttentionWeights = block(AttentionWeights, "self_attn")
+    self_attn_layer_scale: Array = tensor("self_attn_layer_scale.scale", "H")
+    post_attention_layernorm: Array = tensor("post_attention_layernorm.weight", "H")
+    mlp: DecoderMLP = block(DecoderMLP, "mlp")
+    mlp_layer_scale: Array = tensor("mlp_layer_scale.scale", "H")
+
+
+@dataclass(frozen=True)
+class PreTransformerWeights:
+    official = ("Qwen3TTSTokenizerV2DecoderTransformerModel",)
+
+    input_proj: Array = tensor("input_proj.weight", "H Z")
+    input_proj_bias: Array = tensor("input_proj.bias", "H")
+    layers: tuple[DecoderLayer, ...] = blocks(DecoderLayer, "layers.{}", "L")
+    norm: Array = tensor("norm.weight", "H")
+    output_proj: Array = tensor("output_proj.weight", "Z H")
+    output_proj_bias: Array = tensor("output_proj.bias", "Z")
+
+
+@dataclass(frozen=True)
+class ConvNeXtWeights:
+    official = ("Qwen3TTSTokenizerV2ConvNeXtBlock",)
+
+    dwconv: Array = tensor("dwconv.conv.weight", "Z 1 7")
+    dwconv_bias: Array = tensor("dwconv.conv.bias", "Z")
+    norm: Array = tensor("norm.weight", "Z")
+    norm_bias: Array = tensor("norm.bias", "Z")
+    pwconv1: Array = tensor("pwconv1.weight", "4Z Z")
+    pwconv1_bias: Array = tensor("pwconv1.bias", "4Z")
+    pwconv2: Array = tensor("pwconv2.weight", "Z 4Z")
+    pwconv2_bias: Array = tensor("pwconv2.bias", "Z")
+    gamma: Array = tensor("gamma", "Z")
+
+
+@dataclass(frozen=True)
+class UpsampleWeights:
+    """One entry of ``decoder.upsample``: a transposed convolution, then a ConvNeXt block."""
+
+    conv: TransposedConv = block(TransposedConv, "0.conv", lambda s: conv_sizes(s["Z"], s["Z"], s["rate"]))
+    convnext: ConvNeXtWeights = block(ConvNeXtWeights, "1")
+
+
+@dataclass(frozen=True)
+class SnakeWeights:
+    """Both are stored as logarithms."""
+
+    official = ("SnakeBeta",)
+
+    alpha: Array = tensor("alpha", "width")
+    beta: Array = tensor("beta", "width")
+
+
+@dataclass(frozen=True)
+class ResidualUnitWeights:
+    official = ("Qwen3TTSTokenizerV2DecoderDecoderResidualUnit",)
+
+    act1: SnakeWeights = block(SnakeWeights, "act1")
+    conv1: Conv = block(Conv, "conv1.conv", lambda s: conv_sizes(s["width"], s["width"], 7))
+    act2: SnakeWeights = block(SnakeWeights, "act2")
+    conv2: Conv = block(Conv, "conv2.conv", lambda s: conv_sizes(s["width"], s["width"], 1))
+
+
+@dataclass(frozen=True)
+class WaveformBlockWeights:
+    """SnakeBeta, transposed convolution, units of dilation 1, 3, 9."""
+
+    official = ("Qwen3TTSTokenizerV2DecoderDecoderBlock",)
+
+    snake: SnakeWeights = block(SnakeWeights, "block.0", lambda s: {"width": s["wide"]})
+    conv: TransposedConv = block(
+        TransposedConv, "block.1.conv", lambda s: {"in": s["wide"], "out": s["width"], "kernel": 2 * s["rate"]}
+    )
+    units: tuple[ResidualUnitWeights, ...] = blocks(ResidualUnitWeights, "block.{}", "units", first=2)
+
+
+@dataclass(frozen=True)
+class CodecDecoderWeights:
+    """The last two indices of ``decoder.decoder`` follow the waveform blocks."""
+
+    official = ("Qwen3TTSTokenizerV2Decoder",)
+
+    rvq_first: DecoderQuantizer = block(DecoderQuantizer, "quantizer.rvq_first", lambda s: {**s, "layers": 1})
+    rvq_rest: DecoderQuantizer = block(DecoderQuantizer, "quantizer.rvq_rest", lambda s: {**s, "layers": s["G"] - 1})
+    pre_conv: Conv = block(Conv, "pre_conv.conv", lambda s: conv_sizes(s["Z"], s["Q"], 3))
+    pre_transformer: PreTransformerWeights = block(PreTransformerWeights, "pre_transformer")
+    upsample: tuple[UpsampleWeights, ...] = blocks(
+        UpsampleWeights, "upsample.{}", "upsamples", lambda s, i: {**s, "rate": s[f"ratio{i}"]}
+    )
+    first_conv: Conv = block(Conv, "decoder.0.conv", lambda s: conv_sizes(s["W"], s["Z"], 7))
+    waveform_blocks: tuple[WaveformBlockWeights, ...] = blocks(
+        WaveformBlockWeights,
+        "decoder.{}",
+        "waveform_blocks",
+        lambda s, i: {"wide": s["W"] >> i, "width": s["W"] >> (i + 1), "rate": s[f"rate{i}"], "units": 3},
+        first=1,
+    )
+    last_snake: SnakeWeights = block(SnakeWeights, "decoder.{snake_at}", lambda s: {"width": s["last"]})
+    last_conv: Conv = block(Conv, "decoder.{conv_at}.conv", lambda s: conv_sizes(1, s["last"], 7))
+
+
+def codec_decoder_sizes(c: CodecDecoderConfig) -> Sizes:
+    n = len(c.upsample_rates)
+    return {
+        "H": c.hidden_size,
+        "F": c.intermediate_size,
+        "L": c.num_hidden_layers,
+        "ND": c.num_attention_heads * c.head_dim,
+        "KD": c.num_key_value_heads * c.head_dim,
+        "C": c.codebook_size,
+        "G": c.num_quantizers,
+        "Q": c.codebook_dim,
+        "Q/2": c.codebook_dim // 2,
+        "Z": c.latent_dim,
+        "4Z": 4 * c.latent_dim,
+        "W": c.decoder_dim,
+        "upsamples": len(c.upsampling_ratios),
+        "waveform_blocks": n,
+        "snake_at": n + 1,
+        "conv_at": n + 2,
+        "last": c.decoder_dim >> n,
+        **{f"ratio{i}": ratio for i, ratio in enumerate(c.upsampling_ratios)},
+        **{f"rate{i}": rate for i, rate in enumerate(c.upsample_rates)},
+    }
 
 
 @dataclass(frozen=True)
@@ -142,13 +270,13 @@ def transformer_layer(
     """Attention and SwiGLU, both scaled per channel before they are added. x [T, H] -> [T, H]."""
     h = rms_norm(x, w.input_layernorm, c.rms_norm_eps)
     record(f"{name}.input_layernorm", h)
-    h = w.self_attn_layer_scale * self_attention(h, w, rope, c.sliding_window, c, f"{name}.self_attn", past)
+    h = w.self_attn_layer_scale * self_attention(h, w.self_attn, rope, c.sliding_window, c, f"{name}.self_attn", past)
     record(f"{name}.self_attn_layer_scale", h)
     x = x + h
     record(f"{name}.post_attention_layernorm.input", x)
     h = rms_norm(x, w.post_attention_layernorm, c.rms_norm_eps)
     record(f"{name}.post_attention_layernorm", h)
-    h = w.mlp_layer_scale * mlp(h, w, f"{name}.mlp")
+    h = w.mlp_layer_scale * mlp(h, w.mlp, f"{name}.mlp")
     record(f"{name}.mlp_layer_scale", h)
     x = x + h
     record(name, x)
@@ -176,8 +304,8 @@ def waveform(x: Array, w: CodecDecoderWeights, c: CodecDecoderConfig, past: Past
     """Upsample, halving the channels each time, until one is left. x [Z, T] -> [T * product of the rates]."""
     x = next_conv(x, w.first_conv, past, f"{name}.0")  # [W, T]
     record(f"{name}.0", x)
-    for i, (block, rate) in enumerate(zip(w.waveform_blocks, c.upsample_rates, strict=True), start=1):
-        x = waveform_block(x, block, rate, past, f"{name}.{i}")  # [W / 2^i, T * rate]
+    for i, (part, rate) in enumerate(zip(w.waveform_blocks, c.upsample_rates, strict=True), start=1):
+        x = waveform_block(x, part, rate, past, f"{name}.{i}")  # [W / 2^i, T * rate]
     last = len(w.waveform_blocks) + 1
     x = snake(x, w.last_snake, f"{name}.{last}")
     x = next_conv(x, w.last_conv, past, f"{name}.{last + 1}")  # [1, T]

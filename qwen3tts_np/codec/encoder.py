@@ -12,18 +12,117 @@ from typing import Any
 
 import numpy as np
 
-from ..checkpoint.keys import load
+from ..checkpoint.keys import Sizes, block, blocks, load, tensor
 from ..checkpoint.safetensors import Checkpoint
-from ..checkpoint.tables import CodecEncoderWeights, EncoderLayer, SEANetStage, SEANetWeights, codec_encoder_sizes
 from ..config import CodecEncoderConfig
+from ..conv import Conv, conv_sizes
 from ..ops import Array, Ints, codebook_entries, conv1d, elu, gelu, layer_norm, linear, rope_angles
 from ..trace import record
 from .conv import causal_conv, pad_causal
-from .rvq import quantise
-from .transformer import self_attention
+from .rvq import EncoderQuantizer, quantise
+from .transformer import AttentionWeights, self_attention
 
 NAME = "speech_tokenizer.encoder"
 DOWNSAMPLE_STRIDE = 2  # the official code has this 2 whatever the rates are
+
+
+@dataclass(frozen=True)
+class SEANetStage:
+    """A residual unit (``MimiResnetBlock``), then a strided convolution that doubles the channels."""
+
+    narrow: Conv = block(
+        Conv, "{unit_at}.block.1.conv", lambda s: conv_sizes(s["inner"], s["width"], s["residual_kernel"])
+    )
+    widen: Conv = block(Conv, "{unit_at}.block.3.conv", lambda s: conv_sizes(s["width"], s["inner"], 1))
+    down: Conv = block(Conv, "{down_at}.conv", lambda s: conv_sizes(2 * s["width"], s["width"], 2 * s["ratio"]))
+
+
+@dataclass(frozen=True)
+class SEANetWeights:
+    """Every third index is a residual unit; the ELUs between take up the other indices."""
+
+    official = ("MimiEncoder",)
+
+    first: Conv = block(Conv, "0.conv", lambda s: conv_sizes(s["filters"], 1, s["kernel"]))
+    stages: tuple[SEANetStage, ...] = blocks(
+        SEANetStage,
+        "",
+        "stages",
+        lambda s, i: {
+            "unit_at": 1 + 3 * i,
+            "down_at": 3 + 3 * i,
+            "width": s["filters"] << i,
+            "inner": (s["filters"] << i) // s["compress"],
+            "residual_kernel": s["residual_kernel"],
+            "ratio": s[f"ratio{i}"],
+        },
+    )
+    last: Conv = block(
+        Conv, "{last_at}.conv", lambda s: conv_sizes(s["H"], s["filters"] << s["stages"], s["last_kernel"])
+    )
+
+
+@dataclass(frozen=True)
+class EncoderLayer:
+    """LayerNorm, an ungated GELU MLP, a LayerScale on both residuals."""
+
+    official = ("MimiTransformerLayer",)
+
+    input_layernorm: Array = tensor("input_layernorm.weight", "H")
+    input_layernorm_bias: Array = tensor("input_layernorm.bias", "H")
+    self_attn: AttentionWeights = block(AttentionWeights, "self_attn")
+    self_attn_layer_scale: Array = tensor("self_attn_layer_scale.scale", "H")
+    post_attention_layernorm: Array = tensor("post_attention_layernorm.weight", "H")
+    post_attention_layernorm_bias: Array = tensor("post_attention_layernorm.bias", "H")
+    fc1: Array = tensor("mlp.fc1.weight", "F H")
+    fc2: Array = tensor("mlp.fc2.weight", "H F")
+    mlp_layer_scale: Array = tensor("mlp_layer_scale.scale", "H")
+
+
+@dataclass(frozen=True)
+class DownsampleConv:
+    weight: Array = tensor("weight", "H H down_kernel")
+
+
+@dataclass(frozen=True)
+class CodecEncoderWeights:
+    """All quantisers of the file are here; the model keeps the first G codes."""
+
+    official = ("Qwen3TTSTokenizerV2Encoder",)
+
+    seanet: SEANetWeights = block(SEANetWeights, "encoder.layers")
+    layers: tuple[EncoderLayer, ...] = blocks(EncoderLayer, "encoder_transformer.layers.{}", "L")
+    downsample: DownsampleConv = block(DownsampleConv, "downsample.conv")
+    semantic: EncoderQuantizer = block(
+        EncoderQuantizer, "quantizer.semantic_residual_vector_quantizer", lambda s: {**s, "layers": 1}
+    )
+    acoustic: EncoderQuantizer = block(
+        EncoderQuantizer, "quantizer.acoustic_residual_vector_quantizer", lambda s: {**s, "layers": s["quantizers"] - 1}
+    )
+
+
+def codec_encoder_sizes(c: CodecEncoderConfig) -> Sizes:
+    strides = tuple(reversed(c.upsampling_ratios))  # the file states them in the decoder's order
+    return {
+        "H": c.hidden_size,
+        "F": c.intermediate_size,
+        "L": c.num_hidden_layers,
+        "ND": c.num_attention_heads * c.head_dim,
+        "KD": c.num_key_value_heads * c.head_dim,
+        "C": c.codebook_size,
+        "E": c.codebook_dim,
+        "quantizers": c.num_quantizers,
+        "projects": int(c.codebook_dim != c.hidden_size),
+        "down_kernel": 2 * c.downsample_stride,
+        "filters": c.num_filters,
+        "kernel": c.kernel_size,
+        "residual_kernel": c.residual_kernel_size,
+        "last_kernel": c.last_kernel_size,
+        "compress": c.compress,
+        "stages": len(strides),
+        "last_at": 3 * len(strides) + 2,
+        **{f"ratio{i}": stride for i, stride in enumerate(strides)},
+    }
 
 
 @dataclass(frozen=True)
@@ -105,7 +204,7 @@ def transformer_layer(x: Array, w: EncoderLayer, rope: tuple[Array, Array], c: C
     h = layer_norm(x, w.input_layernorm, w.input_layernorm_bias, c.norm_eps)
     record(f"{name}.input_layernorm", h)
     # Trap: the configuration states a sliding window, and the official code does not apply it.
-    h = w.self_attn_layer_scale * self_attention(h, w, rope, None, c, f"{name}.self_attn")
+    h = w.self_attn_layer_scale * self_attention(h, w.self_attn, rope, None, c, f"{name}.self_attn")
     record(f"{name}.self_attn_layer_scale", h)
     x = x + h
     record(f"{name}.post_attention_layernorm.input", x)

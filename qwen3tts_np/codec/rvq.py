@@ -9,11 +9,56 @@ Official: ``SplitResidualVectorQuantizer`` (decoder) and ``MimiSplitResidualVect
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from ..checkpoint.keys import blocks, tensor
 from ..ops import Array, Ints, conv1d, lookup, nearest
 from ..trace import record, tracing
+
+
+@dataclass(frozen=True)
+class DecoderCodebook:
+    """An entry is embedding_sum / max(cluster_usage, 1e-5)."""
+
+    official = ("EuclideanCodebook",)
+
+    cluster_usage: Array = tensor("_codebook.cluster_usage", "C")
+    embedding_sum: Array = tensor("_codebook.embedding_sum", "C Q/2")
+
+
+@dataclass(frozen=True)
+class DecoderQuantizer:
+    """``input_proj`` is stored and never used when decoding."""
+
+    official = ("ResidualVectorQuantizer",)
+
+    input_proj: Array = tensor("input_proj.weight", "Q/2 Q 1")
+    codebooks: tuple[DecoderCodebook, ...] = blocks(DecoderCodebook, "vq.layers.{}", "layers")
+    output_proj: Array = tensor("output_proj.weight", "Q Q/2 1")
+
+
+@dataclass(frozen=True)
+class EncoderCodebook:
+    """An entry is embed_sum / max(cluster_usage, 1e-5)."""
+
+    official = ("MimiEuclideanCodebook",)
+
+    cluster_usage: Array = tensor("codebook.cluster_usage", "C")
+    embed_sum: Array = tensor("codebook.embed_sum", "C E")
+    initialized: Array = tensor("codebook.initialized", "1")  # training state, never read
+
+
+@dataclass(frozen=True)
+class EncoderQuantizer:
+    """``output_proj`` is stored and never used when encoding."""
+
+    official = ("MimiResidualVectorQuantizer",)
+
+    input_proj: Array | None = tensor("input_proj.weight", "E H 1", when="projects")
+    codebooks: tuple[EncoderCodebook, ...] = blocks(EncoderCodebook, "layers.{}", "layers")
+    output_proj: Array | None = tensor("output_proj.weight", "H E 1", when="projects")
 
 
 def dequantise(codes: Ints, codebooks: Sequence[Array], output_proj: Array, name: str) -> Array:

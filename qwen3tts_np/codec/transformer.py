@@ -5,16 +5,28 @@ Official: ``Qwen3TTSTokenizerV2DecoderAttention`` and ``MimiAttention``.
 
 from __future__ import annotations
 
-from ..checkpoint.tables import DecoderLayer, EncoderLayer
+from dataclasses import dataclass
+
+from ..checkpoint.keys import tensor
 from ..config import CodecDecoderConfig, CodecEncoderConfig
 from ..ops import Array, attention, linear, rotate
 from ..trace import record
 from .past import Past
 
 
+@dataclass(frozen=True)
+class AttentionWeights:
+    official = ("Qwen3TTSTokenizerV2DecoderAttention", "MimiAttention")
+
+    q_proj: Array = tensor("q_proj.weight", "ND H")
+    k_proj: Array = tensor("k_proj.weight", "KD H")
+    v_proj: Array = tensor("v_proj.weight", "KD H")
+    o_proj: Array = tensor("o_proj.weight", "H ND")
+
+
 def self_attention(
     x: Array,
-    w: DecoderLayer | EncoderLayer,
+    w: AttentionWeights,
     rope: tuple[Array, Array],
     window: int | None,
     c: CodecDecoderConfig | CodecEncoderConfig,

@@ -18,13 +18,14 @@ from threadpoolctl import ThreadpoolController
 
 from ..checkpoint.keys import load
 from ..checkpoint.safetensors import Checkpoint
-from ..checkpoint.tables import CodePredictorWeights, TalkerWeights, code_predictor_sizes, talker_sizes
 from ..config import ModelConfig
 from ..errors import RequestError
 from ..generate import Weights, write_frames
 from ..request import Request
+from ..talker.code_predictor import CodePredictorWeights, code_predictor_sizes
 from ..talker.frame import Frame
 from ..talker.generator import Generator
+from ..talker.talker import TalkerWeights, talker_sizes
 from ..trace import tracing
 
 if TYPE_CHECKING:

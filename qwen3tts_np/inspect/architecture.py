@@ -19,6 +19,7 @@ from ..checkpoint.tensor import DTYPES
 from .components import Component, Use
 
 WHENS = ("frame", "text", "reference")
+SECOND = ("code predictor", "codec encoder")  # where a table serves two networks, theirs is the second official class
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,11 @@ def tree(component: Component, checkpoint: Checkpoint | None = None) -> Block:
     c = component
     table = specs(c.cls, c.sizes, c.prefix, c.dtype)
     leaves = {spec.key: _leaf(spec, c.use(spec.key), checkpoint, place) for place, spec in enumerate(table)}
-    which = -1 if c.name == "code predictor" else 0  # of two names: the table of a Qwen3 layer serves both networks
+    which = 1 if c.name in SECOND else 0
     classes: dict[str, str] = {}
     for path, cls in parts(c.cls, c.sizes, c.prefix):
-        classes.setdefault(path, _official_class(cls, which))
+        official = getattr(cls, "official", ("",))
+        classes.setdefault(path, official[min(which, len(official) - 1)])
     return _node(c.prefix.rstrip("."), c.prefix.rstrip("."), leaves, classes)
 
 
@@ -160,13 +162,6 @@ def _sum(name: str, path: str, official: str, children: list[Block]) -> Block:
     parameters, stored = sum(c.parameters for c in children), sum(c.bytes for c in children)
     place = min(child.place for child in children)
     return Block(name, path, official, 1, None, "", "", parameters, stored, cost, place, tuple(children))
-
-
-def _official_class(cls: type, which: int) -> str:
-    """The class that the docstring of a key table begins with, where it names one."""
-    names = re.match(r"(``[A-Z]\w+``(, )?)*", cls.__doc__ or "")
-    found = re.findall(r"\w+", names[0]) if names else []
-    return found[which] if found else ""
 
 
 def _replace(block: Block, **changes: Any) -> Block:

@@ -14,20 +14,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..checkpoint.keys import Sizes
-from ..checkpoint.tables import (
-    CodecDecoderWeights,
-    CodecEncoderWeights,
-    CodePredictorWeights,
-    SpeakerEncoderWeights,
-    TalkerWeights,
-    code_predictor_sizes,
-    codec_decoder_sizes,
-    codec_encoder_sizes,
-    speaker_encoder_sizes,
-    talker_sizes,
-)
+from ..codec.decoder import CodecDecoderWeights, codec_decoder_sizes
+from ..codec.encoder import CodecEncoderWeights, codec_encoder_sizes
 from ..config import CodecConfig, CodecDecoderConfig, CodecEncoderConfig, ModelConfig
+from ..speaker.encoder import SpeakerEncoderWeights, speaker_encoder_sizes
 from ..speaker.mel import HOP
+from ..talker.code_predictor import CodePredictorWeights, code_predictor_sizes
+from ..talker.talker import TalkerWeights, talker_sizes
 
 When = Literal["frame", "text", "reference", "never"]
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..checkpoint.description import CODEC_DIR, mismatches
 from ..checkpoint.keys import TensorSpec, problems
 from ..checkpoint.safetensors import Checkpoint
-from ..checkpoint.tables import codec_specs, model_specs
 from ..config import CodecConfig, ModelConfig, read_codec_config, read_json, read_model_config
 from ..errors import QwenTTSError
+from ..layout.description import CODEC_DIR, mismatches
+from ..layout.specs import codec_specs, model_specs
 from .architecture import WHENS, Block, Cost, tree
 from .caches import AttentionCost, attention_costs
 from .components import Component, components

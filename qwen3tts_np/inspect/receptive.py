@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..checkpoint.keys import Sizes, specs
-from ..checkpoint.tables import CodecDecoderWeights, CodecEncoderWeights, codec_decoder_sizes, codec_encoder_sizes
-from ..codec.decoder import DILATIONS
+from ..codec.decoder import DILATIONS, CodecDecoderWeights, codec_decoder_sizes
+from ..codec.encoder import CodecEncoderWeights, codec_encoder_sizes
 from ..config import CodecConfig, CodecDecoderConfig, CodecEncoderConfig
 
 Kind = Literal["convolution", "transposed", "attention"]

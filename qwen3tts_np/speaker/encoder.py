@@ -11,15 +11,79 @@ Shapes: C channels, T mel frames.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
-from ..checkpoint.tables import Conv, Res2NetWeights, SERes2NetWeights, SpeakerEncoderWeights
+from ..checkpoint.keys import Sizes, block, blocks
 from ..config import SpeakerEncoderConfig
+from ..conv import Conv, conv, conv_sizes
 from ..errors import RequestError
-from ..ops import Array, conv1d, sigmoid, softmax
+from ..ops import Array, sigmoid, softmax
 from ..trace import record, tracing
 from .mel import HOP, PAD, log_mel
+
+
+@dataclass(frozen=True)
+class Res2NetWeights:
+    """Chunk 0 passes through, so there is one convolution less than chunks."""
+
+    official = ("Res2NetBlock",)
+
+    blocks: tuple[Conv, ...] = blocks(
+        Conv, "blocks.{}.conv", "chunks-1", lambda s, _: conv_sizes(s["chunk"], s["chunk"], s["kernel"])
+    )
+
+
+@dataclass(frozen=True)
+class SERes2NetWeights:
+    official = ("SqueezeExcitationRes2NetBlock",)
+
+    tdnn1: Conv = block(Conv, "tdnn1.conv", lambda s: conv_sizes(s["out"], s["in"], 1))
+    res2net_block: Res2NetWeights = block(Res2NetWeights, "res2net_block")
+    tdnn2: Conv = block(Conv, "tdnn2.conv", lambda s: conv_sizes(s["out"], s["out"], 1))
+    se_conv1: Conv = block(Conv, "se_block.conv1", lambda s: conv_sizes(s["se"], s["out"], 1))
+    se_conv2: Conv = block(Conv, "se_block.conv2", lambda s: conv_sizes(s["out"], s["se"], 1))
+
+
+@dataclass(frozen=True)
+class SpeakerEncoderWeights:
+    official = ("Qwen3TTSSpeakerEncoder",)
+
+    first: Conv = block(Conv, "blocks.0.conv", lambda s: conv_sizes(s["width0"], s["mel"], s["kernel0"]))
+    blocks: tuple[SERes2NetWeights, ...] = blocks(
+        SERes2NetWeights,
+        "blocks.{}",
+        "res2net_blocks",
+        lambda s, i: {
+            "in": s[f"width{i}"],
+            "out": s[f"width{i + 1}"],
+            "kernel": s[f"kernel{i + 1}"],
+            "chunk": s[f"width{i + 1}"] // s["chunks"],
+            "chunks-1": s["chunks"] - 1,
+            "se": s["se"],
+        },
+        first=1,
+    )
+    mfa: Conv = block(Conv, "mfa.conv", lambda s: conv_sizes(s["last"], s["last"], s["last_kernel"]))
+    asp_tdnn: Conv = block(Conv, "asp.tdnn.conv", lambda s: conv_sizes(s["attention"], 3 * s["last"], 1))
+    asp_conv: Conv = block(Conv, "asp.conv", lambda s: conv_sizes(s["last"], s["attention"], 1))
+    fc: Conv = block(Conv, "fc", lambda s: conv_sizes(s["H"], 2 * s["last"], 1))
+
+
+def speaker_encoder_sizes(c: SpeakerEncoderConfig) -> Sizes:
+    return {
+        "mel": c.mel_dim,
+        "H": c.enc_dim,
+        "res2net_blocks": len(c.enc_channels) - 2,
+        "chunks": c.enc_res2net_scale,
+        "se": c.enc_se_channels,
+        "attention": c.enc_attention_channels,
+        "last": c.enc_channels[-1],
+        "last_kernel": c.enc_kernel_sizes[-1],
+        **{f"width{i}": width for i, width in enumerate(c.enc_channels)},
+        **{f"kernel{i}": kernel for i, kernel in enumerate(c.enc_kernel_sizes)},
+    }
 
 
 def speaker_embedding(
@@ -54,8 +118,8 @@ def speaker_encoder(mel: Array, w: SpeakerEncoderWeights, c: SpeakerEncoderConfi
     """mel [T, 128] -> [H]."""
     x = tdnn(mel.T, w.first, c.enc_dilations[0], f"{name}.blocks.0")  # [C, T]
     outputs = []
-    for i, block in enumerate(w.blocks, start=1):
-        x = se_res2net_block(x, block, c.enc_dilations[i], f"{name}.blocks.{i}")
+    for i, part in enumerate(w.blocks, start=1):
+        x = se_res2net_block(x, part, c.enc_dilations[i], f"{name}.blocks.{i}")
         outputs.append(x)
     x = np.concatenate(outputs)  # [3C, T]
     record(f"{name}.mfa.input", x)
@@ -83,10 +147,10 @@ def res2net_block(x: Array, w: Res2NetWeights, dilation: int, name: str) -> Arra
     """
     chunks = np.split(x, len(w.blocks) + 1)  # each [C / chunks, T]
     outputs = chunks[:1]
-    for i, (chunk, conv) in enumerate(zip(chunks[1:], w.blocks, strict=True)):
+    for i, (chunk, w_i) in enumerate(zip(chunks[1:], w.blocks, strict=True)):
         carried = chunk if i == 0 else chunk + outputs[-1]
         record(f"{name}.blocks.{i}.input", carried)
-        outputs.append(tdnn(carried, conv, dilation, f"{name}.blocks.{i}"))
+        outputs.append(tdnn(carried, w_i, dilation, f"{name}.blocks.{i}"))
     y = np.concatenate(outputs)
     record(name, y)
     return y
@@ -103,15 +167,15 @@ def squeeze_excitation(x: Array, conv1: Conv, conv2: Conv, name: str) -> Array:
     return x * gain
 
 
-def attentive_statistics_pooling(x: Array, tdnn_weights: Conv, conv: Conv, name: str) -> Array:
+def attentive_statistics_pooling(x: Array, w_tdnn: Conv, w_conv: Conv, name: str) -> Array:
     """Mean and deviation of each channel over the frames it attends to. x [C, T] -> [2C, 1]."""
     even = np.full_like(x, 1 / x.shape[1])
     mean, deviation = (np.broadcast_to(s, x.shape) for s in weighted_statistics(x, even))
     context = np.concatenate([x, mean, deviation])  # [3C, T]
     record(f"{name}.tdnn.input", context)
-    scores = np.tanh(tdnn(context, tdnn_weights, 1, f"{name}.tdnn"))  # [attention, T]
+    scores = np.tanh(tdnn(context, w_tdnn, 1, f"{name}.tdnn"))  # [attention, T]
     record(f"{name}.tanh", scores)
-    attention = softmax(conv_same(scores, conv, 1, f"{name}.conv"))  # [C, T] over time, each channel its own
+    attention = softmax(conv_same(scores, w_conv, 1, f"{name}.conv"))  # [C, T] over time, each channel its own
     pooled = np.concatenate(weighted_statistics(x, attention))
     record(name, pooled)
     return pooled
@@ -134,7 +198,7 @@ def tdnn(x: Array, w: Conv, dilation: int, name: str) -> Array:
 def conv_same(x: Array, w: Conv, dilation: int, name: str) -> Array:
     """A convolution that keeps the length, the ends reflected. x [in, T] -> [out, T]."""
     padded = np.pad(x, ((0, 0), _paddings(w.weight.shape[2], dilation)), mode="reflect")
-    y = conv1d(padded, w.weight, w.bias, dilation=dilation)
+    y = conv(padded, w, dilation=dilation)
     record(name, y)
     return y
 

@@ -22,10 +22,10 @@ from qwen3tts_np_kernels.bfloat16 import round_ref
 
 from ..checkpoint.keys import TensorSpec
 from ..checkpoint.published import Like, ModelType
-from ..checkpoint.tables import codec_specs, model_specs
 from ..checkpoint.writer import byte_size, new_directory, write_safetensors
 from ..config import read_codec_config, read_model_config
 from ..errors import CheckpointError
+from ..layout.specs import codec_specs, model_specs
 from . import layouts
 from .layouts import RELEASED_TEXT, is_tiny
 from .text import TextVocabulary, write_tokenizer_files

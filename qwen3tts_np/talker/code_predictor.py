@@ -11,16 +11,53 @@ Official: ``Qwen3TTSTalkerCodePredictorModelForConditionalGeneration``.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
-from ..checkpoint.tables import CodePredictorWeights
-from ..config import CodePredictorConfig
+from ..checkpoint.keys import Embedding, Sizes, blocks, embedding, tensor
+from ..config import CodePredictorConfig, TalkerConfig
 from ..ops import Array, Ints, linear
 from ..trace import record
+from .layer import Qwen3Layer, attention_sizes
 from .talker import Cache, new_cache, transformer
 
 _NAME = "talker.code_predictor"
+
+
+@dataclass(frozen=True)
+class CodeEmbedding:
+    weight: Embedding = embedding("weight", "C TH")  # the TALKER's width, also where the predictor is narrower
+
+
+@dataclass(frozen=True)
+class CodeHead:
+    weight: Array = tensor("weight", "C H")
+
+
+@dataclass(frozen=True)
+class CodePredictorWeights:
+    """Embedding and head g belong to code g + 1."""
+
+    official = ("Qwen3TTSTalkerCodePredictorModelForConditionalGeneration",)
+
+    codec_embedding: tuple[CodeEmbedding, ...] = blocks(CodeEmbedding, "model.codec_embedding.{}", "G-1")
+    small_to_mtp_projection_weight: Array | None = tensor("small_to_mtp_projection.weight", "H TH", when="projects")
+    small_to_mtp_projection_bias: Array | None = tensor("small_to_mtp_projection.bias", "H", when="projects")
+    layers: tuple[Qwen3Layer, ...] = blocks(Qwen3Layer, "model.layers.{}", "L")
+    norm: Array = tensor("model.norm.weight", "H")
+    lm_head: tuple[CodeHead, ...] = blocks(CodeHead, "lm_head.{}", "G-1")
+
+
+def code_predictor_sizes(c: TalkerConfig) -> Sizes:
+    small = c.code_predictor_config
+    return {
+        **attention_sizes(small),
+        "C": small.vocab_size,
+        "G-1": small.num_code_groups - 1,
+        "TH": c.hidden_size,
+        "projects": int(small.hidden_size != c.hidden_size),
+    }
 
 
 def predict_frame(
@@ -40,10 +77,10 @@ def predict_frame(
     codes = [code0]
     inputs = np.stack([hidden, code0_embedding], axis=1)  # [B, 2, TH]
     caches = [new_cache(c) for _ in hidden]
-    for g, (embedding, head) in enumerate(zip(w.codec_embedding, w.lm_head, strict=True)):
+    for g, (table, head) in enumerate(zip(w.codec_embedding, w.lm_head, strict=True)):
         logits = [_last_logits(x, w, head.weight, cache, c, g) for x, cache in zip(inputs, caches, strict=True)]
         codes.append(choose(np.stack(logits)))  # [B, C] -> [B]
-        inputs = embedding.weight[codes[-1]][:, None]  # [B, 1, TH]
+        inputs = table.weight[codes[-1]][:, None]  # [B, 1, TH]
         record(f"{_NAME}.model.codec_embedding.{g}", inputs[:, 0])
     return np.stack(codes, axis=1)
 
@@ -54,7 +91,7 @@ def _last_logits(x: Array, w: CodePredictorWeights, head: Array, cache: Cache, c
     if w.small_to_mtp_projection_weight is not None:
         x = linear(x, w.small_to_mtp_projection_weight, w.small_to_mtp_projection_bias)  # [T, H]
         record(f"{_NAME}.small_to_mtp_projection", x)
-    hidden = transformer(x, w, cache, c, f"{_NAME}.model")  # [T, H]
+    hidden = transformer(x, w.layers, w.norm, cache, c, f"{_NAME}.model")  # [T, H]
     logits = linear(hidden[-1], head)
     record(f"{_NAME}.lm_head.{g}", logits[None])
     return logits

@@ -7,39 +7,59 @@ positions are always equal, so it is plain rotary embedding, whatever ``mrope_se
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from ..checkpoint.tables import CodePredictorWeights, TalkerWeights
+from ..checkpoint.keys import Embedding, Sizes, blocks, embedding, tensor
 from ..config import TalkerConfig
 from ..ops import Array, Ints, linear, rms_norm, rope_angles, silu
 from ..trace import record
 from .cache import LayerCache
-from .layer import Sizes, decoder_layer
+from .layer import LayerConfig, Qwen3Layer, attention_sizes, decoder_layer
 
 Cache = Sequence[LayerCache]
 
 
-def new_cache(c: Sizes) -> Cache:
+@dataclass(frozen=True)
+class TalkerWeights:
+    official = ("Qwen3TTSTalkerForConditionalGeneration",)
+
+    text_embedding: Embedding = embedding("model.text_embedding.weight", "W X")
+    text_projection_fc1: Array = tensor("text_projection.linear_fc1.weight", "X X")
+    text_projection_fc1_bias: Array = tensor("text_projection.linear_fc1.bias", "X")
+    text_projection_fc2: Array = tensor("text_projection.linear_fc2.weight", "H X")
+    text_projection_fc2_bias: Array = tensor("text_projection.linear_fc2.bias", "H")
+    codec_embedding: Embedding = embedding("model.codec_embedding.weight", "V H")
+    layers: tuple[Qwen3Layer, ...] = blocks(Qwen3Layer, "model.layers.{}", "L")
+    norm: Array = tensor("model.norm.weight", "H")
+    codec_head: Array = tensor("codec_head.weight", "V H")
+
+
+def talker_sizes(c: TalkerConfig) -> Sizes:
+    return {**attention_sizes(c), "V": c.vocab_size, "W": c.text_vocab_size, "X": c.text_hidden_size}
+
+
+def new_cache(c: LayerConfig) -> Cache:
     """An empty cache, one entry a layer."""
     return [LayerCache() for _ in range(c.num_hidden_layers)]
 
 
-def transformer(x: Array, w: TalkerWeights | CodePredictorWeights, cache: Cache, c: Sizes, name: str) -> Array:
+def transformer(x: Array, layers: Sequence[Qwen3Layer], norm: Array, cache: Cache, c: LayerConfig, name: str) -> Array:
     """All layers and the final norm on the T positions after those in ``cache``. x [T, H] -> [T, H]."""
     record(f"{name}.inputs_embeds", x)
     start = cache[0].length
     rope = rope_angles(np.arange(start, start + len(x)), c.head_dim, c.rope_theta)
-    for i, layer in enumerate(w.layers):
+    for i, layer in enumerate(layers):
         x = decoder_layer(x, layer, rope, cache[i], c, f"{name}.layers.{i}")
-    x = rms_norm(x, w.norm, c.rms_norm_eps)
+    x = rms_norm(x, norm, c.rms_norm_eps)
     record(f"{name}.norm", x)
     return x
 
 
 def read(x: Array, w: TalkerWeights, cache: Cache, c: TalkerConfig) -> tuple[Array, Array]:
     """Read T inputs; x [T, H] -> (hidden state [H], code-0 logits [V]) of the last position."""
-    hidden = transformer(x, w, cache, c, "talker.model")
+    hidden = transformer(x, w.layers, w.norm, cache, c, "talker.model")
     logits = linear(hidden[-1], w.codec_head)
     record("talker.codec_head", logits[None])
     return hidden[-1], logits

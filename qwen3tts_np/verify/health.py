@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from ..checkpoint.description import Description, describe
 from ..errors import QwenTTSError, RequestError
+from ..layout.description import Description, describe
 from .live import official_section
 from .official_probe import SETUP
 from .sections import SKIPPED, WRONG, Report, Section, files_section, judged, keys_section, statistics_section

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint.description import CODEC_DIR, Description, unpublished_files
 from ..checkpoint.safetensors import Checkpoint
 from ..errors import QwenTTSError
+from ..layout.description import CODEC_DIR, Description, unpublished_files
 from .statistics import RowStatistics, problems_of, row_problems, row_statistics, summaries
 
 OK, WRONG, SKIPPED = "ok", "wrong", "skipped"

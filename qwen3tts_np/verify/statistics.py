@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..checkpoint.description import CODEC_BLOCKS, MODEL_BLOCKS
 from ..checkpoint.tensor import StoredTensor
 from ..config import ModelConfig
+from ..layout.description import CODEC_BLOCKS, MODEL_BLOCKS
 from ..ops import Array
 
 LARGEST = 1e4  # of a weight

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..checkpoint.description import REQUIRED, Description
 from ..errors import QwenTTSError
+from ..layout.description import REQUIRED, Description
 from ..text import Tokenizer
 
 TEXT_TOKENS = {

@@ -23,8 +23,7 @@ from qwen3tts_np_kernels.toom_cook_jit import MinimalFilter, minimal_conv
 
 from ...checkpoint.keys import load
 from ...checkpoint.safetensors import Checkpoint
-from ...checkpoint.tables import CodecDecoderWeights, codec_decoder_sizes
-from ...codec.decoder import CHUNK_FRAMES, CONTEXT_FRAMES, CONVNEXT_EPS
+from ...codec.decoder import CHUNK_FRAMES, CONTEXT_FRAMES, CONVNEXT_EPS, CodecDecoderWeights, codec_decoder_sizes
 from ...config import CodecDecoderConfig
 from ...ops import Ints, layer_norm, lookup, rope_angles, rotate
 from .decoder_weights import Layer, PackedDecoder, Upsample

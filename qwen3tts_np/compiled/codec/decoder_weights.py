@@ -23,17 +23,17 @@ from qwen3tts_np_kernels.conv_jit import (
 )
 from qwen3tts_np_kernels.toom_cook_jit import TWO_TAPS, MinimalFilter, pack_minimal
 
-from ...checkpoint.tables import (
+from ...codec.decoder import (
+    DILATIONS,
     CodecDecoderWeights,
     DecoderLayer,
-    DecoderQuantizer,
     PreTransformerWeights,
     ResidualUnitWeights,
     SnakeWeights,
     UpsampleWeights,
     WaveformBlockWeights,
 )
-from ...codec.decoder import DILATIONS
+from ...codec.rvq import DecoderQuantizer
 from ...config import CodecDecoderConfig
 from ...ops import codebook_entries
 
@@ -64,11 +64,11 @@ class Layer:
     def pack(cls, w: DecoderLayer) -> Layer:
         return cls(
             w.input_layernorm.copy(),
-            pack_conv(np.concatenate([w.q_proj, w.k_proj, w.v_proj])),
-            pack_conv(w.self_attn_layer_scale[:, None] * w.o_proj),
+            pack_conv(np.concatenate([w.self_attn.q_proj, w.self_attn.k_proj, w.self_attn.v_proj])),
+            pack_conv(w.self_attn_layer_scale[:, None] * w.self_attn.o_proj),
             w.post_attention_layernorm.copy(),
-            pack_conv(np.concatenate([_whole_vectors(w.gate_proj), _whole_vectors(w.up_proj)])),
-            pack_conv(w.mlp_layer_scale[:, None] * w.down_proj),
+            pack_conv(np.concatenate([_whole_vectors(w.mlp.gate_proj), _whole_vectors(w.mlp.up_proj)])),
+            pack_conv(w.mlp_layer_scale[:, None] * w.mlp.down_proj),
         )
 
 

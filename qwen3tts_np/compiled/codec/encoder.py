@@ -20,8 +20,8 @@ from qwen3tts_np_kernels.threads_jit import Team
 
 from ...checkpoint.keys import load
 from ...checkpoint.safetensors import Checkpoint
-from ...checkpoint.tables import CodecEncoderWeights, EncoderLayer, EncoderQuantizer, SEANetStage, codec_encoder_sizes
-from ...codec.encoder import DOWNSAMPLE_STRIDE
+from ...codec.encoder import DOWNSAMPLE_STRIDE, CodecEncoderWeights, EncoderLayer, SEANetStage, codec_encoder_sizes
+from ...codec.rvq import EncoderQuantizer
 from ...config import CodecEncoderConfig
 from ...ops import Ints, codebook_entries, layer_norm, rope_angles, rotate
 from .pipeline import Block, Stream
@@ -60,8 +60,8 @@ class Layer:
     def pack(cls, w: EncoderLayer) -> Layer:
         return cls(
             (w.input_layernorm.copy(), w.input_layernorm_bias.copy()),
-            pack_conv(np.concatenate([w.q_proj, w.k_proj, w.v_proj])),
-            pack_conv(w.self_attn_layer_scale[:, None] * w.o_proj),
+            pack_conv(np.concatenate([w.self_attn.q_proj, w.self_attn.k_proj, w.self_attn.v_proj])),
+            pack_conv(w.self_attn_layer_scale[:, None] * w.self_attn.o_proj),
             (w.post_attention_layernorm.copy(), w.post_attention_layernorm_bias.copy()),
             pack_conv(w.fc1),
             pack_conv(w.mlp_layer_scale[:, None] * w.fc2),

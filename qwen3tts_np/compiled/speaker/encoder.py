@@ -14,10 +14,10 @@ from qwen3tts_np_kernels.activation_jit import NOTHING, RELU, Activation
 from qwen3tts_np_kernels.conv_jit import Convolution, conv, pack_conv
 from qwen3tts_np_kernels.threads_jit import Member, Team
 
-from ...checkpoint.tables import Conv, SERes2NetWeights, SpeakerEncoderWeights
 from ...config import SpeakerEncoderConfig
+from ...conv import Conv
 from ...ops import linear, sigmoid, softmax
-from ...speaker.encoder import _paddings
+from ...speaker.encoder import SERes2NetWeights, SpeakerEncoderWeights, _paddings
 
 F32 = NDArray[np.float32]
 DIVIDED = 1 << 25  # products; fewer are done sooner than a second thread has begun

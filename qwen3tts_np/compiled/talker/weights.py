@@ -34,11 +34,13 @@ from qwen3tts_np_kernels.transformer_jit import STEP, Sizes, Transformer
 from ...checkpoint.keys import Embedding, load
 from ...checkpoint.quantised import QuantisedTensor
 from ...checkpoint.safetensors import Checkpoint
-from ...checkpoint.tables import CodePredictorWeights, Qwen3Layer, TalkerWeights, code_predictor_sizes, talker_sizes
 from ...checkpoint.tensor import StoredTensor
 from ...config import CodePredictorConfig, TalkerConfig
 from ...errors import RequestError
 from ...ops import Array, Ints
+from ...talker.code_predictor import CodePredictorWeights, code_predictor_sizes
+from ...talker.layer import Qwen3Layer
+from ...talker.talker import TalkerWeights, talker_sizes
 
 _FLOAT32 = np.dtype(np.float32)
 
@@ -157,11 +159,13 @@ def _transformer(
         qkv=_stack([partial(_qkv, w, sizes, form) for w in layers], heads * head, sizes.width, form),
         o_proj=_stack([partial(_o_proj, w, sizes, form) for w in layers], sizes.width, sizes.heads * head, form),
         gate_up=_stack([partial(_gate_up, w, sizes, form) for w in layers], 2 * sizes.feed_forward, sizes.width, form),
-        down_proj=_stack([partial(_take, w.down_proj, form) for w in layers], sizes.width, sizes.feed_forward, form),
+        down_proj=_stack(
+            [partial(_take, w.mlp.down_proj, form) for w in layers], sizes.width, sizes.feed_forward, form
+        ),
         input_norm=_vectors([w.input_layernorm for w in layers]),
         post_norm=_vectors([w.post_attention_layernorm for w in layers]),
-        q_norm=_vectors([w.q_norm for w in layers], halves=2),
-        k_norm=_vectors([w.k_norm for w in layers], halves=2),
+        q_norm=_vectors([w.self_attn.q_norm for w in layers], halves=2),
+        k_norm=_vectors([w.self_attn.k_norm for w in layers], halves=2),
         norm=_vectors([w.norm])[0],
     )
 
@@ -174,7 +178,7 @@ def _qkv(w: Qwen3Layer, sizes: Sizes, form: Format) -> Matrix:
         queries = q.reshape(sizes.kv_heads, -1, *q.shape[1:])  # [K, queries, head, ...]
         return np.concatenate([queries, k[:, None], v[:, None]], axis=1).reshape(-1, q.shape[2])
 
-    return _together(arrange, [w.q_proj, w.k_proj, w.v_proj], form)
+    return _together(arrange, [w.self_attn.q_proj, w.self_attn.k_proj, w.self_attn.v_proj], form)
 
 
 def _split_heads(rows: Rows, sizes: Sizes) -> Rows:
@@ -186,8 +190,8 @@ def _split_heads(rows: Rows, sizes: Sizes) -> Rows:
 def _o_proj(w: Qwen3Layer, sizes: Sizes, form: Format) -> Matrix:
     """[H, N * head]: the inputs in the order of the padded heads."""
     if 2 * sizes.half == sizes.head_dim:
-        return _take(w.o_proj, form)
-    (matrix,) = _take(w.o_proj, None)  # [H, N * D]
+        return _take(w.self_attn.o_proj, form)
+    (matrix,) = _take(w.self_attn.o_proj, None)  # [H, N * D]
     halves = matrix.reshape(len(matrix), -1, sizes.head_dim // 2)
     return (_fill(halves, {2: sizes.half}).reshape(len(matrix), -1),)
 
@@ -199,7 +203,7 @@ def _gate_up(w: Qwen3Layer, sizes: Sizes, form: Format) -> Matrix:
         blocks = [_fill(rows, {0: sizes.feed_forward}).reshape(-1, 1, BLOCK, rows.shape[1]) for rows in (gate, up)]
         return np.concatenate(blocks, axis=1).reshape(-1, gate.shape[1])
 
-    return _together(arrange, [w.gate_proj, w.up_proj], form)
+    return _together(arrange, [w.mlp.gate_proj, w.mlp.up_proj], form)
 
 
 def _together(arrange: Callable[..., Rows], tensors: Sequence[Any], form: Format) -> Matrix:

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from ..checkpoint.keys import TensorSpec, problems
+from ..checkpoint.published import CODEC_NAME, CODEC_WEIGHTS, MODELS, published_files, sha256_of
+from ..checkpoint.safetensors import Checkpoint
 from ..config import (
     CodecConfig,
     GenerationConfig,
@@ -18,10 +21,7 @@ from ..config import (
     read_model_config,
 )
 from ..errors import QwenTTSError
-from .keys import TensorSpec, problems
-from .published import CODEC_NAME, CODEC_WEIGHTS, MODELS, published_files, sha256_of
-from .safetensors import Checkpoint
-from .tables import codec_specs, model_specs
+from .specs import codec_specs, model_specs
 
 _T = TypeVar("_T")
 CODEC_DIR = "speech_tokenizer"

@@ -1,7 +1,8 @@
 """A checkpoint directory rewritten in another weight format. The codec stays as it is.
 
 float32, bfloat16 and float16 convert every tensor of ``model.safetensors``; int8 to int4 quantise the matrices that
-``quantised.py`` names and keep the rest. The codec is float32 in every format: its later codebooks diverge in less.
+``checkpoint/quantised.py`` names and keep the rest. The codec is float32 in every format: its later codebooks diverge
+in less.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from numpy.typing import NDArray
 from qwen3tts_np_kernels.bfloat16 import round_ref
 from qwen3tts_np_kernels.pack import quantise
 
+from ..checkpoint.keys import TensorSpec, check
+from ..checkpoint.quantised import BITS, GROUP, QuantisedTensor, pack_bits, stored_format
+from ..checkpoint.safetensors import Checkpoint
+from ..checkpoint.tensor import StoredTensor
+from ..checkpoint.writer import new_directory, write_safetensors
 from ..config import read_model_config
 from ..errors import CheckpointError
-from .keys import TensorSpec, check
-from .quantised import BITS, GROUP, QuantisedTensor, pack_bits, stored_format
-from .safetensors import Checkpoint
-from .tables import model_specs
-from .tensor import StoredTensor
-from .writer import new_directory, write_safetensors
+from .specs import model_specs
 
 FLOATS = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 FORMATS = (*FLOATS, *BITS)
