@@ -7,7 +7,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 from qwen3tts_np_kernels.cpu import kernel
-from qwen3tts_np_kernels.simd import add_int, load_int, total_int, zeros_int
+from qwen3tts_np_kernels.simd.ops import add_int, load_int, total_int, zeros_int
 from qwen3tts_np_kernels.threads_jit import Member, Team, share
 
 BYTES = 1 << 30

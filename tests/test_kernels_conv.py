@@ -34,7 +34,7 @@ from qwen3tts_np_kernels.conv_jit import (
     unpack_conv,
     width,
 )
-from qwen3tts_np_kernels.cpu import X86, compiled
+from qwen3tts_np_kernels.cpu import CPU, compiled
 from qwen3tts_np_kernels.rvq import nearest_ref
 from qwen3tts_np_kernels.rvq_jit import nearest, pack_codebook
 from qwen3tts_np_kernels.toom_cook_jit import SCHEMES, minimal_conv, pack_minimal, tiles, unpack_minimal
@@ -393,7 +393,7 @@ def test_nearest_needs_rows_of_the_codebook():
 
 def playable(older):
     host = binding.get_host_cpu_features()
-    return X86 and all(host.get(feature[1:]) for feature in OLDER[older][1].split(",") if feature)
+    return CPU.is_x86 and all(host.get(feature[1:]) for feature in OLDER[older][1].split(",") if feature)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -12,30 +12,9 @@ from numpy.typing import NDArray
 
 from .activation import elu_ref, gelu_ref, silu_ref
 from .cpu import compiled, kernel
-from .simd import (
-    _EXP,
-    _INTS,
-    _LN2_PARTS,
-    LANES,
-    Builder,
-    Value,
-    _exp,
-    _fma,
-    _maximum,
-    _number,
-    _operation,
-    _polynomial,
-    _rint,
-    f32x16,
-    fma,
-    load,
-    maximum,
-    mul,
-    silu,
-    sin_squared,
-    store,
-    zeros,
-)
+from .simd.functions import elu, gelu, silu, sin_squared
+from .simd.llvm import LANES
+from .simd.ops import fma, load, maximum, mul, store, zeros
 
 F32 = NDArray[np.float32]
 Floats = NDArray[np.floating[Any]]
@@ -119,10 +98,10 @@ def activate_rows(x: F32, first: int, end: int, width: int, kind: int, frequency
             snake_row(x, row, width, frequency, gain, y)
     elif kind == _ELU:
         for i in range(first, end, LANES):
-            store(y, i, _elu(load(x, i)))
+            store(y, i, elu(load(x, i)))
     elif kind == _GELU:
         for i in range(first, end, LANES):
-            store(y, i, _gelu(load(x, i)))
+            store(y, i, gelu(load(x, i)))
     elif kind == _RELU:
         for i in range(first, end, LANES):
             store(y, i, maximum(load(x, i), zeros()))
@@ -141,42 +120,3 @@ def _silu_gate(x: F32, width: int, y: F32) -> None:
     for row in range(0, y.size, width):
         for i in range(row, row + width, LANES):
             store(y, i, mul(silu(load(x, row + i)), load(x, row + width + i)))
-
-
-@_operation(f32x16, f32x16)
-def _elu(b: Builder, x: Value) -> Value:
-    """x above 0, e**x - 1 below, within 2 units of the last place"""
-    below = _maximum(b, x, _number(-30.0))
-    n = _rint(b, b.fmul(below, _number(1.4426950408889634)))
-    r = below
-    for part in _LN2_PARTS:
-        r = _fma(b, n, _number(-part), r)
-    rise = _fma(b, b.fmul(r, r), _polynomial(b, r, _EXP), r)  # e**r - 1, with all its digits near 0
-    bits = b.shl(b.add(b.fptosi(n, _INTS), _number(127)), _number(23))
-    power = b.bitcast(bits, x.type)  # 2**n
-    return b.select(b.fcmp_ordered(">", x, _number(0.0)), x, _fma(b, power, rise, b.fsub(power, _number(1.0))))
-
-
-# Phi(-u) = e**(-u u / 2) P(1 / (1 + 0.3 u)) for u >= 0: a fit by Lawson's iteration, relative error 6e-8.
-_TAIL_STEEPNESS = 0.3
-_TAIL = (
-    7.16795921e-06,
-    0.11948771,
-    0.121920191,
-    0.0946841985,
-    0.142533720,
-    -0.0765035003,
-    0.228657141,
-    -0.169164523,
-    0.0383779258,
-)
-
-
-@_operation(f32x16, f32x16)
-def _gelu(b: Builder, x: Value) -> Value:
-    """x Phi(x) with a relative error of 5e-7 above -2, and an absolute one of half a unit of x's last place below"""
-    u = _maximum(b, x, b.fsub(_number(0.0), x))
-    near = b.fdiv(_number(1.0), _fma(b, u, _number(_TAIL_STEEPNESS), _number(1.0)))
-    decay = _exp(b, b.fmul(b.fmul(u, u), _number(-0.5)))
-    tail = b.fmul(b.fmul(x, decay), _polynomial(b, near, _TAIL))  # x Phi(-|x|)
-    return b.select(b.fcmp_ordered(">", x, _number(0.0)), b.fsub(x, tail), tail)

@@ -9,72 +9,21 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from llvmlite import ir
-from numba import types
 from numpy.typing import NDArray
 
 from .attention import attention_ref
-from .cpu import REGISTERS, compiled, inner, kernel
+from .cpu import CPU, compiled, inner, kernel
 from .norm_jit import inverse_rms
-from .simd import (
-    _F32,
-    _FLOAT_ARRAY,
-    _FLOATS,
-    _I32,
-    _TILE,
-    LANES,
-    Builder,
-    Value,
-    _at,
-    _fma,
-    _like_tile,
-    _operation,
-    _pick,
-    _steps,
-    add,
-    exp,
-    f32x16,
-    fma_tile,
-    largest,
-    load,
-    load_tile,
-    maximum,
-    mul,
-    splat,
-    store,
-    sub,
-    total,
-    zeros,
-    zeros_tile,
-)
+from .simd.functions import exp
+from .simd.llvm import LANES
+from .simd.ops import add, largest, load, maximum, mul, splat, store, sub, total, zeros
+from .simd.tiles import fma_rows, fma_tile, load_tile, store_totals, zeros_tile
 
 F32 = NDArray[np.float32]
 
 HEAD_STEP = 2 * LANES
-POSITIONS = 16 if REGISTERS == 32 else 4
+POSITIONS = CPU.tiles.attention_positions
 """Keys that a query is multiplied with at once. Up to so many behind the last are read, and do not count."""
-
-
-@_operation(_like_tile, _TILE, f32x16, _FLOAT_ARRAY, types.intp, types.intp)
-def fma_rows(b: Builder, tile: list[Value], x: Value, array: Value, i: Value, stride: Value) -> list[Value]:
-    """tile[r] + x times 16 float32 from array[i + r stride]"""
-    rows = (b.load(_at(b, array, start, _FLOATS), align=4) for start in _steps(b, i, stride, len(tile)))
-    return [_fma(b, x, row, acc) for row, acc in zip(rows, tile, strict=True)]
-
-
-@_operation(types.void, _FLOAT_ARRAY, types.intp, _TILE)
-def store_totals(b: Builder, array: Value, i: Value, tile: list[Value]) -> None:
-    """array[i + r] = the sum of all lanes of tile[r], for 2, 4, 8 or 16 of them, always in the same order"""
-    count = len(tile)
-    for _ in range(4):  # each time, neighbours are added, and what two vectors leave fits into one
-        pairs = list(zip(tile[0::2], tile[1::2], strict=True)) if len(tile) > 1 else [(tile[0], tile[0])]
-        tile = [b.fadd(_neighbours(b, x, y, 0), _neighbours(b, x, y, 1)) for x, y in pairs]
-    b.store(_pick(b, tile[0], list(range(count))), _at(b, array, i, ir.VectorType(_F32, count)), align=4)
-
-
-def _neighbours(b: Builder, x: Value, y: Value, odd: int) -> Value:
-    """The even, or odd, lanes of x, then of y."""
-    return b.shuffle_vector(x, y, ir.Constant(ir.VectorType(_I32, LANES), list(range(odd, 2 * LANES, 2))))
 
 
 def attention(q: F32, k: F32, v: F32, window: int | None = None) -> F32:

@@ -12,43 +12,22 @@ rows, and since rows lie one after the other, nothing moves. A matrix product is
 
 from __future__ import annotations
 
-import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
-from llvmlite import ir
-from numba import types
 from numpy.typing import NDArray
 
 from .activation_jit import NOTHING, Activation, activate_rows, activation_ref
 from .conv import conv1d_ref, depthwise_conv1d_ref
-from .cpu import REGISTERS, compiled, kernel
-from .simd import (
-    _ARRAY,
-    _COUNT,
-    _FLOATS,
-    _I64,
-    _TILE,
-    LANES,
-    Builder,
-    Value,
-    _at,
-    _operation,
-    _steps,
-    f32x16,
-    fma,
-    fma_tile,
-    load,
-    load_tile,
-    store,
-    total,
-    zeros,
-)
+from .cpu import CPU, compiled, kernel
+from .simd.llvm import LANES
+from .simd.ops import fma, load, store, total, zeros
+from .simd.tiles import add_tiles, fma_tile, load_grid, load_tile, store_grid
 
 F32 = NDArray[np.float32]
 Floats = NDArray[np.floating[Any]]
 
-TILE_ROWS, TILE_VECTORS = (12, 2) if REGISTERS == 32 else (6, 1)
+TILE_ROWS, TILE_VECTORS = CPU.tiles.conv_rows, CPU.tiles.conv_vectors
 _CACHED = 1 << 16  # floats of a result that are activated while they are in the second-level cache
 
 
@@ -155,36 +134,6 @@ def _conv_ref(x: F32, w: Convolution, y: F32, stride: int, dilation: int, residu
         y[:, : w.outputs] = result
 
 
-def _grid_of(*arguments: Any) -> Any:
-    return types.UniTuple(f32x16, arguments[-1].literal_value * TILE_VECTORS)
-
-
-def _grid(b: Builder, array: Value, start: Value, stride: Value, rows: int) -> list[Value]:
-    """Pointers to the vectors of a tile: TILE_VECTORS neighbours of each row, rows ``stride`` apart."""
-    starts = _steps(b, start, stride, rows)
-    offsets = [ir.Constant(_I64, LANES * vector) for vector in range(TILE_VECTORS)]
-    return [_at(b, array, b.add(row, offset), _FLOATS) for row, offset in itertools.product(starts, offsets)]
-
-
-@_operation(_grid_of, _ARRAY, types.intp, types.intp, _COUNT)
-def _load_grid(b: Builder, array: Value, i: Value, stride: Value, rows: int) -> list[Value]:
-    """a tile: TILE_VECTORS vectors from array[i] on, from array[i + stride] on, ..."""
-    return [b.load(pointer, align=4) for pointer in _grid(b, array, i, stride, rows)]
-
-
-@_operation(types.void, _ARRAY, types.intp, types.intp, _TILE)
-def _store_grid(b: Builder, array: Value, i: Value, stride: Value, tile: list[Value]) -> None:
-    """the reverse"""
-    for pointer, x in zip(_grid(b, array, i, stride, len(tile) // TILE_VECTORS), tile, strict=True):
-        b.store(x, pointer, align=4)
-
-
-@_operation(lambda tile, *_: tile, _TILE, _TILE)
-def _add_tiles(b: Builder, x: list[Value], y: list[Value]) -> list[Value]:
-    """x + y"""
-    return [b.fadd(one, other) for one, other in zip(x, y, strict=True)]
-
-
 def _tile_of_height(height: int) -> Any:
     """The innermost loops, for ``height`` rows by TILE_VECTORS vectors of channels."""
 
@@ -205,15 +154,15 @@ def _tile_of_height(height: int) -> Any:
         residual: int,
     ) -> None:
         block, y_width = taps * inputs * LANES, bias.size
-        sums = _load_grid(bias, channel, 0, height)
+        sums = load_grid(bias, channel, 0, height, TILE_VECTORS)
         for tap in range(taps):
             at = x_at + tap * tap_step
             for i in range(at, at + inputs):
                 sums = fma_tile(sums, load_tile(weight, w_at, block, TILE_VECTORS), x, i, row_step)
                 w_at += LANES
         if residual:
-            sums = _add_tiles(sums, _load_grid(y, y_at, y_width, height))
-        _store_grid(y, y_at, y_width, sums)
+            sums = add_tiles(sums, load_grid(y, y_at, y_width, height, TILE_VECTORS))
+        store_grid(y, y_at, y_width, sums, TILE_VECTORS)
 
     return tile
 

@@ -1,6 +1,6 @@
-"""The CPU that Numba compiles for, and which of the few special instructions the kernels may use on it.
+"""The CPU that Numba compiles for, and the decorators that compile kernels.
 
-Everything in ``simd.py`` is portable LLVM code except the choices made here, once, at import. They follow the target
+``CPU`` is the entry of ``simd/instruction_sets.py`` that fits it, chosen here, once, at import. It follows the target
 of Numba, not the host, so ``NUMBA_CPU_NAME`` and ``NUMBA_CPU_FEATURES`` switch a machine down to an older one.
 """
 
@@ -15,6 +15,8 @@ from llvmlite import binding
 from numba import config, njit
 from numba.core.codegen import get_host_cpu_features
 
+from .simd.instruction_sets import INSTRUCTION_SETS, InstructionSet
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -26,7 +28,7 @@ def compiled() -> bool:
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:
     """Compile at the first call, to run without the GIL, and keep the machine code on disk. x / 0 is not an error."""
-    return _compile(function, cache=True)
+    return compile_function(function, cache=True)
 
 
 def inner(function: Callable[P, R]) -> Callable[P, R]:
@@ -34,7 +36,7 @@ def inner(function: Callable[P, R]) -> Callable[P, R]:
 
     Unlike a kernel it may close over other compiled functions, which would change the key of a cache every time.
     """
-    return _compile(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    return compile_function(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
 def inlined(function: Callable[P, R]) -> Callable[P, R]:
@@ -42,11 +44,13 @@ def inlined(function: Callable[P, R]) -> Callable[P, R]:
 
     It cannot be called with ``*arguments`` there.
     """
-    return _compile(function, cache=True, inline="always")
+    return compile_function(function, cache=True, inline="always")
 
 
-def _compile(function: Callable[P, R], **options: Any) -> Callable[P, R]:
-    """Trap: the linker knows a function by its qualified name, and takes one of two of the same name and argument
+def compile_function(function: Callable[P, R], **options: Any) -> Callable[P, R]:
+    """``function`` compiled by Numba, without the GIL; the other decorators are made of this.
+
+    Trap: the linker knows a function by its qualified name, and takes one of two of the same name and argument
     types, even when they come from the caches of different processes. So closures are told apart by their contents.
     """
     cells = [cell.cell_contents for cell in function.__closure__ or ()]
@@ -72,37 +76,17 @@ def _knows(declaration: str) -> bool:
     return "attributes #0" in str(module)
 
 
-FEATURES = _target_features()
-ARM = platform.machine().lower() in ("arm64", "aarch64")
-X86 = platform.machine().lower() in ("x86_64", "amd64")
-
-FUSED = ARM or "fma" in FEATURES
-"""A multiply-add is one instruction; elsewhere LLVM would call the C library sixteen times for it."""
-
-HALF = ARM or "f16c" in FEATURES
-"""float16 is widened by one instruction; elsewhere LLVM would call a library that Numba does not link."""
-
-REGISTERS = 32 if "avx512f" in FEATURES else 8
-"""Vectors of 16 floats that the register file holds: AVX-512 has 32, AVX2 and NEON the room of 8."""
-
-
-def _dot_lanes() -> int:
-    """Lanes of the instructions that sum 4 byte or 2 word products into each lane (VNNI): 16, 8, or 0 for none.
-
-    Trap: LLVM 22 changed the operand types of these intrinsics. It still reads the former types, as every LLVM reads
-    the intrinsics of older ones, so the former types are the ones to use.
-    """
-    lanes = 16 if "avx512vnni" in FEATURES else 8 if "avxvnni" in FEATURES else 0
-    vector, bits = f"<{lanes} x i32>", 32 * lanes
-    names = (f"llvm.x86.avx512.vpdpbusd.{bits}", f"llvm.x86.avx512.vpdpwssd.{bits}")
-    if lanes and not all(_knows(f"{vector} @{name}({vector}, {vector}, {vector})") for name in names):
-        version = ".".join(map(str, binding.llvm_version_info))
-        warnings.warn(f"LLVM {version} lacks the integer products of this CPU: int8 and int4 run slower", stacklevel=2)
-        return 0
-    return lanes
+def instruction_set(machine: str, features: frozenset[str]) -> InstructionSet:
+    """The first of the table that fits; a UserWarning where it is passed over, as this LLVM lacks its intrinsics."""
+    for candidate in INSTRUCTION_SETS:
+        if candidate.runs_on(machine, features):
+            if all(map(_knows, candidate.intrinsics)):
+                return candidate
+            version = ".".join(map(str, binding.llvm_version_info))
+            warnings.warn(
+                f"LLVM {version} lacks the integer products of this CPU: int8 and int4 run slower", stacklevel=2
+            )
+    raise AssertionError("the last entry of the table fits every machine")
 
 
-DOT_LANES = _dot_lanes()
-
-MADD_LANES = (16 if "avx512bw" in FEATURES else 8 if "avx2" in FEATURES else 4) if X86 else 0
-"""Lanes of the older x86 instruction that sums 2 word products; 0 where LLVM finds its own way."""
+CPU = instruction_set(platform.machine(), _target_features())

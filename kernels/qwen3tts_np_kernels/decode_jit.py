@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 from .cpu import inlined, inner
 from .pack import BLOCK
 from .sampling_jit import NOT_A_NUMBER, Rule, Scratch, choose, predictor_scores, skip_choice, talker_scores
-from .simd import LANES, add, load, load_bf16, silu, store
+from .simd.functions import silu
+from .simd.llvm import LANES
+from .simd.ops import add, load, load_bf16, store
 from .stack_jit import Stack, multiply
 from .threads_jit import Member, barrier, share, team_kernel
 from .transformer_jit import Cache, Columns, Transformer, Work, levels_of, normalise, transform

@@ -26,28 +26,18 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from .cpu import REGISTERS, compiled, inlined, inner, kernel
+from .cpu import CPU, compiled, inlined, inner, kernel
 from .pack import GROUP, TINY, Packed, linear_ref
-from .simd import (
-    LANES,
-    absolute,
-    add_int,
+from .simd.llvm import LANES
+from .simd.ops import absolute, add_int, largest, load, load_first, maximum, mul, splat, store_i8, to_int, total_int
+from .simd.tiles import (
     dot4_tile,
     fma_weights,
     high_halves,
-    largest,
-    load,
     load_cells,
-    load_first,
     low_halves,
-    maximum,
-    mul,
     scale_tile,
-    splat,
-    store_i8,
     store_items,
-    to_int,
-    total_int,
     zero_points,
     zeros_tile,
 )
@@ -62,7 +52,7 @@ Blocks: TypeAlias = tuple[int, int, int]  # first; how many steps of one; distan
 Product: TypeAlias = Callable[..., None]
 
 STREAMS = 4  # blocks that a single item is multiplied with at once
-ROWS, WIDEST = (2, 8) if REGISTERS == 32 else (1, 4)  # blocks and items at once otherwise: the sums fill the registers
+ROWS, WIDEST = CPU.tiles.linear_blocks, CPU.tiles.linear_items  # at once otherwise: the sums fill the registers
 AHEAD = 2048  # bytes between what is used and what is asked for
 SCALES_AHEAD = 256
 PANEL = 1 << 18  # weights that stay in the second-level cache while groups of items go through them

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from .cpu import compiled, inner, kernel
 from .norm import rms_norm_ref
-from .simd import LANES, fma, load, load_first, mul, splat, store, store_first, total, zeros
+from .simd.llvm import LANES
+from .simd.ops import fma, load, load_first, mul, splat, store, store_first, total, zeros
 
 F32 = NDArray[np.float32]
 

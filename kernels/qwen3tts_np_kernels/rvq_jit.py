@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from .conv_jit import Convolution, multiply, pack_conv
 from .cpu import compiled, kernel
 from .rvq import nearest_ref
-from .simd import (
-    LANES,
+from .simd.llvm import LANES
+from .simd.ops import (
     add,
     add_int,
     as_float,

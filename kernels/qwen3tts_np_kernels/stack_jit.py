@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from .cpu import inlined
 from .linear_jit import matmul_float, matmul_int4, matmul_int8, matvec_float, matvec_int4, matvec_int8, quantise_groups
 from .pack import Packed
-from .simd import _ARRAY, Builder, Value, _operation
+from .simd.llvm import ARRAY, Builder, Value, operation
 
 F32 = NDArray[np.float32]
 
@@ -47,9 +47,9 @@ def new_stack(arena: Packed, size: int, inputs: int) -> Stack:
     )
 
 
-@_operation(
-    types.void, types.int64, _ARRAY, _ARRAY, types.int64, types.int64, types.int64,
-    _ARRAY, _ARRAY, _ARRAY, _ARRAY, _ARRAY, types.int64, types.int64, types.int64,
+@operation(
+    types.void, types.int64, ARRAY, ARRAY, types.int64, types.int64, types.int64,
+    ARRAY, ARRAY, ARRAY, ARRAY, ARRAY, types.int64, types.int64, types.int64,
 )  # fmt: skip
 def _call(
     b: Builder, address: Value, values: Value, scales: Value, start: Value, inputs: Value, count: Value,

@@ -20,8 +20,8 @@ from llvmlite import binding
 from numba import types
 from numpy.typing import NDArray
 
-from .cpu import _compile, inner
-from .simd import atomic_add, atomic_load, pause
+from .cpu import compile_function, inner
+from .simd.ops import atomic_add, atomic_load, pause
 from .system import yield_address
 
 P = ParamSpec("P")
@@ -36,7 +36,7 @@ def team_kernel(function: Callable[P, R]) -> Callable[P, R]:
 
     Counting is a write to memory; threads that count on the same array wait for each other all the time.
     """
-    return _compile(function, cache=True, _nrt=False)
+    return compile_function(function, cache=True, _nrt=False)
 
 
 class Member(NamedTuple):

@@ -33,22 +33,10 @@ from numpy.typing import NDArray
 from .activation_jit import NOTHING, Activation, activation_ref, snake_row
 from .conv import conv1d_ref
 from .conv_jit import multiply, width
-from .cpu import compiled, kernel
-from .simd import (
-    _TILE,
-    LANES,
-    Builder,
-    Value,
-    _fma,
-    _number,
-    _operation,
-    f32x16,
-    load,
-    load_tile,
-    store,
-    store_tile,
-    zeros,
-)
+from .cpu import CPU, compiled, kernel
+from .simd.llvm import LANES, TILE, Builder, Value, f32x16, number, operation
+from .simd.ops import load, store, zeros
+from .simd.tiles import load_tile, store_tile
 
 F32 = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -177,16 +165,16 @@ def tiles(results: int, frame: int, dilation: int) -> tuple[Ints, Ints]:
     return starts, np.minimum(-((starts - frame) // dilation), results)
 
 
-@_operation(lambda tile: tile, _TILE)
+@operation(lambda tile: tile, TILE)
 def _evaluate(b: Builder, rows: list[Value]) -> list[Value]:
     """B rows. For a point and its negative, the even powers are the same and the odd ones have the other sign."""
     _, _, matrix = _SCHEME_OF_TILE[len(rows)].matrices
 
     def powers(product: int, parity: int) -> Value:
         first, *others = (k for k in range(parity, len(rows), 2) if matrix[product, k])
-        value = b.fmul(rows[first], _number(float(matrix[product, first])))
+        value = b.fmul(rows[first], number(float(matrix[product, first])))
         for k in others:
-            value = _fma(b, rows[k], _number(float(matrix[product, k])), value)
+            value = CPU.fma(b, rows[k], number(float(matrix[product, k])), value)
         return value
 
     values = [powers(0, 0)]
@@ -200,7 +188,7 @@ def _results_of(tile: Any, *_: Any) -> Any:
     return types.UniTuple(f32x16, _SCHEME_OF_TILE[tile.count].results)
 
 
-@_operation(_results_of, _TILE, f32x16)
+@operation(_results_of, TILE, f32x16)
 def _read_off(b: Builder, products: list[Value], bias: Value) -> list[Value]:
     """A products + bias. Even powers of a point and its negative go with their sum, odd ones with their difference."""
     matrix, _, _ = _SCHEME_OF_TILE[len(products)].matrices
@@ -210,7 +198,7 @@ def _read_off(b: Builder, products: list[Value], bias: Value) -> list[Value]:
     for power, row in enumerate(matrix):
         value = bias
         for factor, x in zip(row[1:-1:2], differences if power % 2 else sums, strict=True):
-            value = _fma(b, x, _number(float(factor)), value)
+            value = CPU.fma(b, x, number(float(factor)), value)
         results.append(value)
     results[0] = b.fadd(results[0], products[0])
     results[-1] = b.fadd(results[-1], products[-1])

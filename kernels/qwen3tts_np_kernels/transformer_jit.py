@@ -20,7 +20,9 @@ from .attention_jit import attend, norm_rotate
 from .cpu import inlined, inner
 from .norm_jit import rms_norm_row
 from .pack import BLOCK
-from .simd import LANES, add, load, mul, silu, store
+from .simd.functions import silu
+from .simd.llvm import LANES
+from .simd.ops import add, load, mul, store
 from .stack_jit import Levels, Stack, multiply
 from .threads_jit import Member, barrier, share
 

@@ -1,0 +1,277 @@
+"""Register tiles: tuples of vectors, one register each, and their products with inputs and packed weights.
+
+The operations unroll themselves, so that one kernel source serves every tile size.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+
+from ..cpu import CPU
+from .llvm import (
+    ARRAY,
+    COUNT,
+    F32,
+    FLOAT_ARRAY,
+    FLOATS,
+    I8,
+    I32,
+    I64,
+    INTS,
+    LANES,
+    SHORTS,
+    TILE,
+    WEIGHTS,
+    Builder,
+    Value,
+    call,
+    f32x16,
+    i32x16,
+    number,
+    operation,
+    pick,
+    pointer_to,
+    splat,
+    steps,
+)
+
+
+def _prefetch(b: Builder, array: Value, i: Value, ahead: int) -> None:
+    """Ask for the cache line so many bytes behind array[i]."""
+    pointer = b.gep(pointer_to(b, array, i, I8), [ir.Constant(I64, ahead)])
+    flags = (ir.Constant(I32, flag) for flag in (0, 3, 1))  # read, keep in all caches, data
+    call(b, f"llvm.prefetch.{pointer.type.intrinsic_name}", ir.VoidType(), pointer, *flags)
+
+
+def _widen_two(b: Builder, array: Value, dtype: Any, i: Value, ahead: int) -> tuple[Value, Value]:
+    """16 weights of each of two neighbouring inputs (pack.py), with a look ahead."""
+    second = b.add(i, ir.Constant(i.type, LANES))
+    _prefetch(b, array, i, ahead)
+    if dtype == types.float32:
+        _prefetch(b, array, second, ahead)
+        return b.load(pointer_to(b, array, i, FLOATS), align=4), b.load(pointer_to(b, array, second, FLOATS), align=4)
+    if dtype == types.uint16:
+        cells = b.load(pointer_to(b, array, i, INTS), align=2)
+        low, high = b.shl(cells, number(16)), b.and_(cells, number(-1 << 16))
+        return b.bitcast(low, FLOATS), b.bitcast(high, FLOATS)
+    low, high = (b.load(pointer_to(b, array, start, SHORTS), align=2) for start in (i, second))
+    return CPU.widen_f16(b, low), CPU.widen_f16(b, high)
+
+
+def _broadcasts(b: Builder, x: Value, i: Value, stride: Value, count: int) -> list[Value]:
+    """The float32 x[i], x[i + stride], ... each in all lanes."""
+    return [splat(b, b.load(pointer_to(b, x, start, F32), align=4)) for start in steps(b, i, stride, count)]
+
+
+def _neighbours(b: Builder, x: Value, y: Value, odd: int) -> Value:
+    """The even, or odd, lanes of x, then of y."""
+    return b.shuffle_vector(x, y, ir.Constant(ir.VectorType(I32, LANES), list(range(odd, 2 * LANES, 2))))
+
+
+def _outer(
+    columns: Iterable[Value], rows: Iterable[Value], tile: list[Value]
+) -> Iterator[tuple[tuple[Value, Value], Value]]:
+    """Each vector of a tile with its column and its row: ((column, row), vector)."""
+    return zip(itertools.product(columns, rows), tile, strict=True)
+
+
+def _tile_of(*arguments: Any) -> Any:
+    """Tile type for an operation whose last operand is the number of vectors."""
+    return types.UniTuple(f32x16, arguments[-1].literal_value)
+
+
+def _int_tile_of(*arguments: Any) -> Any:
+    """The same, of integers."""
+    return types.UniTuple(i32x16, arguments[-1].literal_value)
+
+
+def like_tile(tile: Any, *_: Any) -> Any:
+    """Result type of an operation whose first operand is a tile of the same shape."""
+    return tile
+
+
+@operation(_tile_of, COUNT)
+def zeros_tile(b: Builder, count: int) -> list[Value]:
+    """count vectors of 0.0"""
+    return [number(0.0)] * count
+
+
+@operation(_tile_of, FLOAT_ARRAY, types.intp, types.intp, COUNT)
+def load_tile(b: Builder, array: Value, i: Value, stride: Value, count: int) -> list[Value]:
+    """count times 16 float32, from array[i], array[i + stride], ..."""
+    return [b.load(pointer_to(b, array, start, FLOATS), align=4) for start in steps(b, i, stride, count)]
+
+
+@operation(types.void, FLOAT_ARRAY, types.intp, types.intp, TILE)
+def store_tile(b: Builder, array: Value, i: Value, stride: Value, tile: list[Value]) -> None:
+    """16 float32 each, to array[i], array[i + stride], ..."""
+    for start, x in zip(steps(b, i, stride, len(tile)), tile, strict=True):
+        b.store(x, pointer_to(b, array, start, FLOATS), align=4)
+
+
+@operation(like_tile, TILE, TILE, FLOAT_ARRAY, types.intp, types.intp)
+def fma_tile(b: Builder, tile: list[Value], w: list[Value], x: Value, i: Value, stride: Value) -> list[Value]:
+    """outer product: tile[c, r] + w[r] x[i + c stride], for tiles in the order (0, 0), (0, 1), ... (1, 0), ..."""
+    columns = _broadcasts(b, x, i, stride, len(tile) // len(w))
+    return [CPU.fma(b, row, column, acc) for (column, row), acc in _outer(columns, w, tile)]
+
+
+@operation(like_tile, TILE, TILE, ARRAY, types.intp, types.intp)
+def dot4_tile(b: Builder, tile: list[Value], u: list[Value], s: Value, i: Value, stride: Value) -> list[Value]:
+    """like fma_tile, of integers: 4 unsigned bytes in each lane of u[r] times the 4 signed bytes at s[i + c stride]"""
+    columns = [
+        splat(b, b.load(pointer_to(b, s, start, I32), align=1)) for start in steps(b, i, stride, len(tile) // len(u))
+    ]
+    return [CPU.dot4(b, acc, row, column) for (column, row), acc in _outer(columns, u, tile)]
+
+
+# ---- rows of a tile on their own ----
+
+
+@operation(like_tile, TILE, f32x16, FLOAT_ARRAY, types.intp, types.intp)
+def fma_rows(b: Builder, tile: list[Value], x: Value, array: Value, i: Value, stride: Value) -> list[Value]:
+    """tile[r] + x times 16 float32 from array[i + r stride]"""
+    rows = (b.load(pointer_to(b, array, start, FLOATS), align=4) for start in steps(b, i, stride, len(tile)))
+    return [CPU.fma(b, x, row, acc) for row, acc in zip(rows, tile, strict=True)]
+
+
+@operation(types.void, FLOAT_ARRAY, types.intp, TILE)
+def store_totals(b: Builder, array: Value, i: Value, tile: list[Value]) -> None:
+    """array[i + r] = the sum of all lanes of tile[r], for 2, 4, 8 or 16 of them, always in the same order"""
+    count = len(tile)
+    for _ in range(4):  # each time, neighbours are added, and what two vectors leave fits into one
+        pairs = list(zip(tile[0::2], tile[1::2], strict=True)) if len(tile) > 1 else [(tile[0], tile[0])]
+        tile = [b.fadd(_neighbours(b, x, y, 0), _neighbours(b, x, y, 1)) for x, y in pairs]
+    b.store(pick(b, tile[0], list(range(count))), pointer_to(b, array, i, ir.VectorType(F32, count)), align=4)
+
+
+@operation(like_tile, TILE, TILE)
+def add_tiles(b: Builder, x: list[Value], y: list[Value]) -> list[Value]:
+    """x + y"""
+    return [b.fadd(one, other) for one, other in zip(x, y, strict=True)]
+
+
+# ---- grids: tiles of neighbouring vectors of some rows ----
+
+
+def _grid_of(*arguments: Any) -> Any:
+    """Tile type for an operation whose last operands are the numbers of rows and of vectors of each."""
+    rows, vectors = (argument.literal_value for argument in arguments[-2:])
+    return types.UniTuple(f32x16, rows * vectors)
+
+
+def _grid(b: Builder, array: Value, start: Value, stride: Value, rows: int, vectors: int) -> list[Value]:
+    """Pointers to so many neighbouring vectors of each row, rows ``stride`` apart."""
+    offsets = [ir.Constant(I64, LANES * vector) for vector in range(vectors)]
+    starts = itertools.product(steps(b, start, stride, rows), offsets)
+    return [pointer_to(b, array, b.add(row, offset), FLOATS) for row, offset in starts]
+
+
+@operation(_grid_of, FLOAT_ARRAY, types.intp, types.intp, COUNT, COUNT)
+def load_grid(b: Builder, array: Value, i: Value, stride: Value, rows: int, vectors: int) -> list[Value]:
+    """a tile: ``vectors`` times 16 float32 from array[i] on, from array[i + stride] on, ..."""
+    return [b.load(pointer, align=4) for pointer in _grid(b, array, i, stride, rows, vectors)]
+
+
+@operation(types.void, FLOAT_ARRAY, types.intp, types.intp, TILE, COUNT)
+def store_grid(b: Builder, array: Value, i: Value, stride: Value, tile: list[Value], vectors: int) -> None:
+    """the reverse"""
+    for pointer, x in zip(_grid(b, array, i, stride, len(tile) // vectors, vectors), tile, strict=True):
+        b.store(x, pointer, align=4)
+
+
+# ---- packed weights as in pack.py: row r of a tile stands for 16 rows of the matrix, column c for an item ----
+
+
+@operation(like_tile, TILE, WEIGHTS, types.intp, types.intp, FLOAT_ARRAY, types.intp, types.intp, COUNT, COUNT)
+def fma_weights(
+    b: Builder,
+    tile: Value,
+    weights: Value,
+    i: Value,
+    stride: Value,
+    x: Value,
+    j: Value,
+    to: Value,
+    rows: int,
+    ahead: int,
+) -> list[Value]:
+    """tile[c, r] + the weights of one input at weights[i + r stride] times x[j + c to], + those of the next input
+
+    It asks for the weights that lie so many bytes ahead.
+    """
+    array, dtype = weights
+    two_inputs = zip(*(_widen_two(b, array, dtype, at, ahead) for at in steps(b, i, stride, rows)), strict=True)
+    for k, w in zip(steps(b, j, ir.Constant(j.type, 1), 2), two_inputs, strict=True):
+        columns = _broadcasts(b, x, k, to, len(tile) // rows)
+        tile = [CPU.fma(b, row, column, acc) for (column, row), acc in _outer(columns, w, tile)]
+    return tile
+
+
+@operation(_int_tile_of, ARRAY, types.intp, types.intp, COUNT, COUNT)
+def load_cells(b: Builder, array: Value, i: Value, stride: Value, ahead: int, rows: int) -> list[Value]:
+    """64 bytes of any type from array[i], array[i + stride], ...; it asks for those so many bytes ahead"""
+    cells = []
+    for start in steps(b, i, stride, rows):
+        _prefetch(b, array, start, ahead)
+        cells.append(b.load(pointer_to(b, array, start, INTS), align=1))
+    return cells
+
+
+@operation(like_tile, TILE)
+def low_halves(b: Builder, tile: list[Value]) -> list[Value]:
+    """the low 4 bits of each byte"""
+    return [b.and_(cells, number(0x0F0F0F0F)) for cells in tile]
+
+
+@operation(like_tile, TILE)
+def high_halves(b: Builder, tile: list[Value]) -> list[Value]:
+    """the high 4 bits of each byte"""
+    return [b.and_(b.lshr(cells, number(4)), number(0x0F0F0F0F)) for cells in tile]
+
+
+@operation(_int_tile_of, ARRAY, types.intp, types.intp, COUNT, COUNT, COUNT)
+def zero_points(b: Builder, zeros: Value, i: Value, to: Value, bits: int, rows: int, size: int) -> list[Value]:
+    """the int32 zeros[i + c to] << bits in all lanes of tile[c, r]"""
+    values = [b.load(b.gep(zeros, [start])) for start in steps(b, i, to, size // rows)]
+    columns = [b.shl(splat(b, value), number(bits)) for value in values]
+    return [column for column in columns for _ in range(rows)]
+
+
+@operation(like_tile, TILE, TILE, ARRAY, types.intp, types.intp, FLOAT_ARRAY, types.intp, types.intp, COUNT, COUNT)
+def scale_tile(
+    b: Builder,
+    tile: Value,
+    ints: Value,
+    w: Value,
+    i: Value,
+    stride: Value,
+    x: Value,
+    j: Value,
+    to: Value,
+    rows: int,
+    ahead: int,
+) -> list[Value]:
+    """tile[c, r] + ints[c, r] times x[j + c to] times the 16 float16 at w[i + r stride]; it asks ahead for these"""
+    scales = []
+    for start in steps(b, i, stride, rows):
+        _prefetch(b, w, start, ahead)
+        scales.append(CPU.widen_f16(b, b.load(pointer_to(b, w, start, SHORTS), align=2)))
+    columns = _broadcasts(b, x, j, to, len(tile) // rows)
+    return [
+        CPU.fma(b, b.fmul(b.sitofp(dot, FLOATS), column), scale, acc)
+        for dot, ((column, scale), acc) in zip(ints, _outer(columns, scales, tile), strict=True)
+    ]
+
+
+@operation(types.void, FLOAT_ARRAY, types.intp, types.intp, types.intp, TILE, COUNT)
+def store_items(b: Builder, y: Value, i: Value, stride: Value, to: Value, tile: list[Value], rows: int) -> None:
+    """tile[c, r] to y[i + r stride + c to]"""
+    starts = [start for item in steps(b, i, to, len(tile) // rows) for start in steps(b, item, stride, rows)]
+    for start, x in zip(starts, tile, strict=True):
+        b.store(x, pointer_to(b, y, start, FLOATS), align=4)
