@@ -8,22 +8,21 @@ from typing import Any
 import numpy as np
 from machine import FRAME, noise
 from qwen3tts_np_kernels.threads_jit import Team
-from threadpoolctl import threadpool_limits
 
 from qwen3tts_np import Qwen3TTSModel
-from qwen3tts_np.compiled.codec.decoder import FastCodecDecoder
-from qwen3tts_np.compiled.codec.encoder import FastCodecEncoder
-from qwen3tts_np.compiled.speaker.encoder import FastSpeakerEncoder
-from qwen3tts_np.speaker.encoder import speaker_embedding
+from qwen3tts_np.compiled.blas import limited_blas
+from qwen3tts_np.compiled.codec.decoder import CompiledCodecDecoder
+from qwen3tts_np.compiled.codec.encoder import CompiledCodecEncoder
+from qwen3tts_np.compiled.speaker.encoder import CompiledSpeakerEncoder
 
 
 def codec_runs(model: Qwen3TTSModel, threads: int, seconds: float) -> dict[str, Callable[[], Any]]:
     """What there is to time with so much audio, by name."""
     tokenizer, team, wave = model.speech_tokenizer, Team(threads), noise(seconds)
     c, groups = tokenizer.config, tokenizer.config.encoder_valid_num_quantizers
-    minimal = FastCodecDecoder.load(tokenizer.checkpoint, c.decoder_config, team)
-    exact = FastCodecDecoder.load(tokenizer.checkpoint, c.decoder_config, team, exact=True)
-    encoder = FastCodecEncoder.load(tokenizer.checkpoint, c.encoder_config, groups, team)
+    minimal = CompiledCodecDecoder.load(tokenizer.checkpoint, c.decoder_config, team)
+    exact = CompiledCodecDecoder.load(tokenizer.checkpoint, c.decoder_config, team, exact=True)
+    encoder = CompiledCodecEncoder.load(tokenizer.checkpoint, c.encoder_config, groups, team)
     codes = random_codes(model, seconds)
     runs: dict[str, Callable[[], Any]] = {
         "decode": lambda: minimal.decode_chunked(codes),
@@ -32,10 +31,19 @@ def codec_runs(model: Qwen3TTSModel, threads: int, seconds: float) -> dict[str, 
     }
     weights, config = model.speaker_encoder, model.config.speaker_encoder_config
     if weights is not None and config is not None:
-        fast = FastSpeakerEncoder.pack(weights, config, team)
-        runs["speaker embedding"] = lambda: speaker_embedding(wave, weights, config, fast)
-    threadpool_limits(1)  # as the model does: a BLAS that waits for work would take a core from the team
-    return runs
+        speaker = CompiledSpeakerEncoder.pack(weights, config, team)
+        runs["speaker embedding"] = lambda: speaker.embedding(wave)
+    return {name: _beside_kernels(run) for name, run in runs.items()}
+
+
+def _beside_kernels(run: Callable[[], Any]) -> Callable[[], Any]:
+    """As the model does it: a BLAS that waits for work would take a core from the team."""
+
+    def limited() -> Any:
+        with limited_blas(1):
+            return run()
+
+    return limited
 
 
 def random_codes(model: Qwen3TTSModel, seconds: float) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -47,5 +55,5 @@ def decode_error(model: Qwen3TTSModel, threads: int) -> float:
     """The greatest difference of a waveform from -1 to 1 between the decoder and one that sums up tap by tap."""
     checkpoint, c = model.speech_tokenizer.checkpoint, model.speech_tokenizer.config.decoder_config
     codes, team = random_codes(model, 2), Team(threads)
-    waves = [FastCodecDecoder.load(checkpoint, c, team, exact).decode(codes) for exact in (False, True)]
+    waves = [CompiledCodecDecoder.load(checkpoint, c, team, exact).decode(codes) for exact in (False, True)]
     return float(np.abs(waves[0] - waves[1]).max())

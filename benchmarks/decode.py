@@ -11,9 +11,9 @@ from qwen3tts_np_kernels import decode_jit
 from qwen3tts_np_kernels.threads_jit import Team
 
 from qwen3tts_np import Qwen3TTSModel
-from qwen3tts_np.compiled.engine import Compiled
-from qwen3tts_np.compiled.generate import _embed, _streams
-from qwen3tts_np.compiled.talker.session import DecodeSession
+from qwen3tts_np.compiled.frame_loop import FrameLoop
+from qwen3tts_np.compiled.generate import embed
+from qwen3tts_np.compiled.talker.session import DecodeSession, streams_of
 from qwen3tts_np.talker.generator import make_generator
 
 POSITION = 200  # of a talker step that is timed alone
@@ -23,9 +23,8 @@ class Speaker:
     """Our model in one format with one number of threads."""
 
     def __init__(self, model: Qwen3TTSModel, team: Team) -> None:
-        backend = model.backend
-        assert isinstance(backend, Compiled)
-        self.model, self.team, self.packed = model, team, backend.packed
+        assert isinstance(model.frame_loop, FrameLoop)
+        self.model, self.team, self.weights = model, team, model.frame_loop.compiled_weights
         self._seed = 0
         self._voice = any_voice(model)
 
@@ -35,10 +34,10 @@ class Speaker:
         limits, generator = request.limits, make_generator(self._seed, items)
         self._seed += 1
         c = self.model.config
-        streams = _streams(generator, items)
+        streams = streams_of(generator, items)
         chosen = (limits.talker, limits.subtalker, limits.max_new_tokens)
-        session = DecodeSession(self.packed, self.team, c.talker_config, *chosen, streams)
-        inputs, texts = _embed([request] * items, session, self.packed, c)
+        session = DecodeSession(self.weights, self.team, c.talker_config, *chosen, streams)
+        inputs, texts = embed([request] * items, session, self.weights, c)
         start = time.perf_counter()
         session.prefill(inputs, texts)
         return session, (time.perf_counter() - start) / sum(map(len, inputs))
@@ -67,7 +66,7 @@ class Speaker:
         times = []
         for _ in range(count):
             start = time.perf_counter()
-            talker = self.packed.model.talker
+            talker = self.weights.model.talker
             work = (session._batch, 1, ends, session._cache, session._columns, session._work)
             self.team.run(decode_jit.read_prompt, talker, *work)
             times.append(time.perf_counter() - start)
@@ -76,20 +75,20 @@ class Speaker:
     @property
     def cache_bytes(self) -> int:
         """What a step of ``talker_steps`` reads of keys and values."""
-        sizes = self.packed.model.talker.layers.sizes
+        sizes = self.weights.model.talker.layers.sizes
         return sizes.layers * sizes.kv_heads * (POSITION + 1) * 2 * (2 * sizes.half) * 4
 
     @property
     def talker_bytes(self) -> int:
         """What one talker step reads of the weights."""
-        talker = self.packed.model.talker
+        talker = self.weights.model.talker
         stacks = (talker.layers.qkv, talker.layers.o_proj, talker.layers.gate_up, talker.layers.down_proj, talker.head)
         return sum(array.nbytes for stack in stacks for array in stack if isinstance(array, np.ndarray))
 
     @property
     def predictor_bytes(self) -> int:
         """What the code predictor reads in a frame: its layers once for each of its codes, each head once."""
-        predictor = self.packed.model.predictor
+        predictor = self.weights.model.predictor
         layers = predictor.layers
         stacks = (layers.qkv, layers.o_proj, layers.gate_up, layers.down_proj)
         once = sum(array.nbytes for stack in stacks for array in stack if isinstance(array, np.ndarray))

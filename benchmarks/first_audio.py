@@ -23,7 +23,7 @@ from machine import FRAME, TEXT, any_voice, describe_machine, synthetic_model
 from qwen3tts_np_kernels.system import usable_cores
 
 from qwen3tts_np import Qwen3TTSModel
-from qwen3tts_np.compiled.engine import FORMATS
+from qwen3tts_np.compiled.engine import WEIGHT_FORMATS
 from qwen3tts_np.report.tables import Table, as_markdown
 
 LATER = 2  # packets timed after the first
@@ -33,7 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, help="a checkpoint; default: a synthetic one")
     parser.add_argument("--like", default="0.6b", choices=["tiny", "0.6b", "1.7b"], help="size of the synthetic one")
-    parser.add_argument("--formats", nargs="+", default=["float32", "bfloat16", "int8", "int4"], choices=FORMATS)
+    parser.add_argument("--formats", nargs="+", default=["float32", "bfloat16", "int8", "int4"], choices=WEIGHT_FORMATS)
     parser.add_argument("--packets", nargs="+", type=int, default=[1, 4], help="frames a packet")
     parser.add_argument("--threads", type=int, default=usable_cores())
     parser.add_argument("--rounds", type=int, default=5)

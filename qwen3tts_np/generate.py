@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -34,6 +35,14 @@ class Weights:
 
     talker: TalkerWeights
     code_predictor: CodePredictorWeights
+
+
+class FrameWriter(Protocol):
+    """What writes the codes of a batch: :func:`write_frames` with the weights of a model, or what stands in for it."""
+
+    def frames(self, requests: Sequence[Request], generator: Generator) -> Iterator[Frame]:
+        """The codes of requests with one set of sampling rules, frame by frame; nothing runs between two frames."""
+        ...
 
 
 class Item:

@@ -20,19 +20,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from qwen3tts_np_kernels.system import usable_cores
-from threadpoolctl import threadpool_limits
 
 from .audio.files import AudioLike, read_audio, resample
 from .checkpoint.keys import check, load
-from .checkpoint.pretrained import check_leftovers, compute_dtype, directory, runs_compiled
+from .checkpoint.pretrained import check_leftovers, compute_dtype, directory
 from .checkpoint.safetensors import Checkpoint
-from .compiled.engine import FORMATS, Backend, Compiled, PromptsOnly, Reference, stored_format
+from .compiled.engine import Engine
+from .compiled.frame_loop import FrameLoop
 from .config import GenerationConfig, ModelConfig, read_generation_config, read_model_config
 from .errors import ConfigError, RequestError
-from .generate import Progress, collect, numbered, reported
+from .generate import FrameWriter, Progress, collect, numbered, reported
 from .layout.specs import model_specs
-from .ops import Ints
+from .ops import Array, Ints
 from .request import (
     MODEL_TYPES,
     ClonedVoice,
@@ -60,7 +59,7 @@ from .voice.prompt_item import Fingerprint, VoiceClonePromptItem, check_fits, di
 from .voice.reference_clip import warn_about_clip
 
 if TYPE_CHECKING:
-    from .compiled.speaker.encoder import FastSpeakerEncoder
+    from .compiled.speaker.encoder import CompiledSpeakerEncoder
 
 Samples = NDArray[np.float32]  # mono, in [-1, 1]
 Seed = int | Sequence[int | None] | None
@@ -100,9 +99,9 @@ class Qwen3TTSModel:
     generation_config: GenerationConfig
     text_tokenizer: Tokenizer
     speech_tokenizer: Qwen3TTSTokenizer
-    backend: Backend
+    frame_loop: FrameWriter
     speaker_encoder: SpeakerEncoderWeights | None
-    threads: int | None
+    engine: Engine
 
     @classmethod
     def from_pretrained(
@@ -129,33 +128,33 @@ class Qwen3TTSModel:
         warning.
         """
         check_leftovers(torch_arguments)
-        if threads is not None and threads < 1:
-            raise RequestError(f"threads={threads} must be at least 1")
-        folder, float_type = directory(path, cache_dir), compute_dtype(dtype)
+        folder = directory(path, cache_dir)
+        engine = Engine.choose(backend, compute_dtype(dtype), weights_format, threads)
         config = read_model_config(folder)
         checkpoint = Checkpoint.open(folder)
         check(checkpoint, model_specs(config))
-        speech_tokenizer = Qwen3TTSTokenizer.from_pretrained(
-            folder / "speech_tokenizer", dtype=float_type, backend=backend, threads=threads
-        )
+        speech_tokenizer = Qwen3TTSTokenizer.load(folder / "speech_tokenizer", engine)
         writes, reads = config.talker_config.num_code_groups, speech_tokenizer.config.decoder_config.num_quantizers
         if writes != reads:
             raise ConfigError(f"{folder}: the talker writes {writes} codes a frame, speech_tokenizer reads {reads}")
-        _ = speech_tokenizer.fast_decoder  # packed now: its file's pages are given back before the talker needs memory
+        frame_loop = FrameLoop(engine, config, checkpoint)
+        if engine.compiled:  # packed now: its file's pages are given back before the talker needs memory
+            _ = speech_tokenizer.compiled_decoder
+        _ = frame_loop.used_weights
         return cls(
             config=config,
             generation_config=read_generation_config(folder),
             text_tokenizer=Tokenizer.from_directory(folder, pretokenizer=pretokenizer),
             speech_tokenizer=speech_tokenizer,
-            backend=_backend(checkpoint, config, backend, weights_format, float_type, threads),
-            speaker_encoder=_load_speaker_encoder(checkpoint, config, float_type),
-            threads=threads,
+            frame_loop=frame_loop,
+            speaker_encoder=_load_speaker_encoder(checkpoint, config, engine.dtype),
+            engine=engine,
         )
 
     @classmethod
     def for_prompts(cls, path: str | Path) -> Qwen3TTSModel:
-        """The model without the weights that write codes: it prepares requests and cannot speak."""
-        folder, single = directory(path), np.dtype(np.float32)
+        """The model on NumPy, for preparing requests: weights that write codes are not read before it speaks."""
+        folder, engine = directory(path), Engine.choose("reference", np.dtype(np.float32))
         config = read_model_config(folder)
         checkpoint = Checkpoint.open(folder)
         check(checkpoint, model_specs(config))
@@ -163,10 +162,10 @@ class Qwen3TTSModel:
             config=config,
             generation_config=read_generation_config(folder),
             text_tokenizer=Tokenizer.from_directory(folder),
-            speech_tokenizer=Qwen3TTSTokenizer.from_pretrained(folder, backend="reference"),
-            backend=PromptsOnly(config),
-            speaker_encoder=_load_speaker_encoder(checkpoint, config, single),
-            threads=None,
+            speech_tokenizer=Qwen3TTSTokenizer.load(folder / "speech_tokenizer", engine),
+            frame_loop=FrameLoop(engine, config, checkpoint),
+            speaker_encoder=_load_speaker_encoder(checkpoint, config, engine.dtype),
+            engine=engine,
         )
 
     @cached_property
@@ -228,8 +227,7 @@ class Qwen3TTSModel:
         """
         frames = reported(self.frames(requests, joint_seed=joint_seed), progress)
         codes = collect(frames, len(requests), self.config.talker_config.num_code_groups)
-        with threadpool_limits(self.threads):
-            waves = [self._decode(*spoken, continuous) for spoken in zip(requests, codes, strict=True)]
+        waves = [self.decode(*spoken, continuous=continuous) for spoken in zip(requests, codes, strict=True)]
         return [Utterance(*spoken) for spoken in zip(waves, codes, strict=True)]
 
     def stream(self, request: Request, *, packet_frames: int = 4) -> SpeechStream:
@@ -262,10 +260,10 @@ class Qwen3TTSModel:
         if joint_seed is not None:
             if any(request.limits != requests[0].limits for request in requests):
                 raise RequestError("a joint draw needs requests with the same sampling arguments; these differ")
-            return self.backend.frames(requests, make_generator(joint_seed, len(requests)))
+            return self.frame_loop.frames(requests, make_generator(joint_seed, len(requests)))
         groups = [(i, [requests[k] for k in i]) for i in groups_of_one_rule(requests)]
         return numbered(
-            (i, self.backend.frames(group, make_generator([request.seed for request in group], len(group))))
+            (i, self.frame_loop.frames(group, make_generator([request.seed for request in group], len(group))))
             for i, group in groups
         )
 
@@ -276,8 +274,15 @@ class Qwen3TTSModel:
         sample early for some lengths. ``continuous`` is the exact decode, that of a stream; up to 300 frames, those of
         the reference counted, the samples are the same.
         """
-        with threadpool_limits(self.threads):
-            return self._decode(request, codes, continuous)
+        reference = request.reference_codes
+        spoken = codes if reference is None else np.concatenate([reference, codes])
+        (wave,), _ = self.speech_tokenizer.decode({"audio_codes": spoken}, continuous=continuous)
+        if reference is None:
+            return wave
+        if continuous:
+            return wave[len(reference) * self.speech_tokenizer.get_decode_upsample_rate() :]
+        # Trap: the official cut is float arithmetic, which for some lengths lands one sample early.
+        return wave[int(len(reference) / max(len(spoken), 1) * len(wave)) :]
 
     def _checked(self, voice: Voice) -> Voice:
         """``voice``; RequestError if this model cannot speak with it."""
@@ -304,17 +309,6 @@ class Qwen3TTSModel:
         if self.config.tts_model_type != model_type:
             raise RequestError(f"{what} needs a {model_type} model; this is a {self.config.tts_model_type} model")
 
-    def _decode(self, request: Request, codes: Ints, continuous: bool) -> Samples:
-        reference = request.reference_codes
-        spoken = codes if reference is None else np.concatenate([reference, codes])
-        (wave,), _ = self.speech_tokenizer.decode({"audio_codes": spoken}, continuous=continuous)
-        if reference is None:
-            return wave
-        if continuous:
-            return wave[len(reference) * self.speech_tokenizer.get_decode_upsample_rate() :]
-        # Trap: the official cut is float arithmetic, which for some lengths lands one sample early.
-        return wave[int(len(reference) / max(len(spoken), 1) * len(wave)) :]
-
     def _playback(self, reference: Ints | None, packet_frames: int) -> Playback:
         if not isinstance(packet_frames, int) or isinstance(packet_frames, bool) or packet_frames < 1:
             raise RequestError(f"packet_frames={packet_frames!r} must be a whole number of at least 1")
@@ -324,7 +318,6 @@ class Qwen3TTSModel:
             packet_frames=packet_frames,
             groups=self.config.talker_config.num_code_groups,
             sample_rate=self.speech_tokenizer.get_output_sample_rate(),
-            threads=self.threads,
         )
 
     # --- voices of reference clips ----------------------------------------------------------------
@@ -341,7 +334,6 @@ class Qwen3TTSModel:
         will make a poor voice gets a ``ReferenceClipWarning``. ``save`` keeps what is returned as a file.
         """
         self._require("base", "create_voice_clone_prompt")
-        assert self.speaker_encoder is not None and self.config.speaker_encoder_config is not None
         clips = [read_audio(clip) for clip in (ref_audio if isinstance(ref_audio, list) else [ref_audio])]
         texts = per_item(ref_text, len(clips), "ref_text", None)
         x_vector_only = per_item(x_vector_only_mode, len(clips), "x_vector_only_mode", False)
@@ -351,16 +343,8 @@ class Qwen3TTSModel:
         for i, ((wave, rate), transcript, alone) in enumerate(zip(clips, texts, x_vector_only, strict=True)):
             name = "the reference clip" if len(clips) == 1 else f"reference clip {i}"
             warn_about_clip(wave, rate, None if alone else transcript, name, stacklevel=2)
-        c = self.config.speaker_encoder_config
-        # Trap: a BLAS that waits for work would take a core from the kernels' team.
-        with threadpool_limits(self.threads if self.speech_tokenizer.team is None else 1):
-            codes = [None] * len(clips) if all(x_vector_only) else self._encode_references(clips)
-            embeddings = [
-                speaker_embedding(
-                    resample(wave, sr, c.sample_rate), self.speaker_encoder, c, self._fast_speaker_encoder
-                )
-                for wave, sr in clips
-            ]
+        codes = [None] * len(clips) if all(x_vector_only) else self._encode_references(clips)
+        embeddings = [self._embed_speaker(*clip) for clip in clips]
         return [
             VoiceClonePromptItem(
                 None if alone else code, embedding, bool(alone), not alone, transcript, self.fingerprint
@@ -368,16 +352,23 @@ class Qwen3TTSModel:
             for code, embedding, alone, transcript in zip(codes, embeddings, x_vector_only, texts, strict=True)
         ]
 
-    @cached_property
-    def _fast_speaker_encoder(self) -> FastSpeakerEncoder | None:
-        """Packed at the first clip: most models never hear one."""
-        team = self.speech_tokenizer.team
-        if team is None or self.speaker_encoder is None:
-            return None
-        from .compiled.speaker.encoder import FastSpeakerEncoder
+    def _embed_speaker(self, wave: Samples, rate: int) -> Array:
+        """The speaker embedding [H] of a clip."""
+        c, w = self.config.speaker_encoder_config, self.speaker_encoder
+        assert c is not None and w is not None
+        audio = resample(wave, rate, c.sample_rate)
+        with self.engine.limited():
+            if self.engine.runs_kernels:
+                return self._compiled_speaker_encoder.embedding(audio)
+            return speaker_embedding(audio, w, c)
 
-        assert self.config.speaker_encoder_config is not None
-        return FastSpeakerEncoder.pack(self.speaker_encoder, self.config.speaker_encoder_config, team)
+    @cached_property
+    def _compiled_speaker_encoder(self) -> CompiledSpeakerEncoder:
+        """Packed at the first clip: most models never hear one."""
+        from .compiled.speaker.encoder import CompiledSpeakerEncoder
+
+        assert self.speaker_encoder is not None and self.config.speaker_encoder_config is not None
+        return CompiledSpeakerEncoder.pack(self.speaker_encoder, self.config.speaker_encoder_config, self.engine.team)
 
     def _encode_references(self, clips: list[tuple[Samples, int]]) -> list[Ints | None]:
         """Clips of one rate are encoded as a batch and others one by one: the official choice, and the last code of a
@@ -629,27 +620,6 @@ class Qwen3TTSModel:
             item_seeds(seed, 1),
         )
         return self.open(voice, language=spoken, packet_frames=packet_frames, seed=own, **sampling)
-
-
-def _backend(
-    checkpoint: Checkpoint,
-    config: ModelConfig,
-    backend: str,
-    weights_format: str,
-    dtype: np.dtype[Any],
-    threads: int | None,
-) -> Backend:
-    if weights_format not in ("auto", *FORMATS):
-        raise RequestError(f"weights_format={weights_format!r} must be 'auto' or one of {', '.join(FORMATS)}")
-    if not runs_compiled(backend, dtype):
-        if weights_format != "auto":
-            raise RequestError(
-                f"weights_format={weights_format!r} with backend={backend!r} and dtype={dtype.name}: weight formats "
-                "are for the compiled kernels, which need float32 and Numba's compiler"
-            )
-        return Reference.load(checkpoint, config, dtype, threads)
-    chosen = stored_format(checkpoint) if weights_format == "auto" else weights_format
-    return Compiled.load(checkpoint, config, chosen, threads or usable_cores())
 
 
 def _load_speaker_encoder(

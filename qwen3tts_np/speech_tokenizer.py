@@ -13,26 +13,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from qwen3tts_np_kernels.system import usable_cores
 
 from .audio.files import AudioLike, Wave, check_rate, read_audio, resample
 from .checkpoint.keys import check
-from .checkpoint.pretrained import check_leftovers, compute_dtype, directory, runs_compiled
+from .checkpoint.pretrained import check_leftovers, compute_dtype, directory
 from .checkpoint.safetensors import Checkpoint
 from .codec.decoder import CodecDecoder, decode_chunked, decode_continuous
 from .codec.encoder import CodecEncoder, encode
 from .codec.past import Past
+from .compiled.engine import Engine
 from .config import CodecConfig, read_codec_config
 from .errors import RequestError
 from .layout.specs import codec_specs
 from .ops import Array, Ints
-from .trace import tracing
 
 if TYPE_CHECKING:
-    from qwen3tts_np_kernels.threads_jit import Team
-
-    from .compiled.codec.decoder import FastCodecDecoder
-    from .compiled.codec.encoder import FastCodecEncoder
+    from .compiled.codec.decoder import CompiledCodecDecoder
+    from .compiled.codec.encoder import CompiledCodecEncoder
 
 Codes = NDArray[np.int64]
 
@@ -51,7 +48,7 @@ class Qwen3TTSTokenizer:
     encoder: CodecEncoder
     decoder: CodecDecoder
     checkpoint: Checkpoint
-    team: Team | None  # the threads of the compiled twins; None: NumPy does it all
+    engine: Engine
 
     @classmethod
     def from_pretrained(
@@ -71,48 +68,44 @@ class Qwen3TTSTokenizer:
         ``Qwen3TTSModel.from_pretrained``.
         """
         check_leftovers(torch_arguments)
-        folder, float_type = directory(path, cache_dir), compute_dtype(dtype)
-        if (folder / "speech_tokenizer").is_dir():
-            folder = folder / "speech_tokenizer"
+        folder = directory(path, cache_dir)
+        engine = Engine.choose(backend, compute_dtype(dtype), threads=threads)
+        inside = folder / "speech_tokenizer"
+        return cls.load(inside if inside.is_dir() else folder, engine)
+
+    @classmethod
+    def load(cls, folder: Path, engine: Engine) -> Qwen3TTSTokenizer:
+        """Load a ``speech_tokenizer`` directory, to run as ``engine`` says."""
         config = read_codec_config(folder)
         checkpoint = Checkpoint.open(folder)
         check(checkpoint, codec_specs(config))
-        team = None
-        if runs_compiled(backend, float_type):
-            # Numba takes half a second to import: only who needs it pays.
-            from qwen3tts_np_kernels.threads_jit import Team
-
-            team = Team(threads or usable_cores())
+        groups, dtype = config.encoder_valid_num_quantizers, engine.dtype
         return cls(
             config,
-            CodecEncoder.load(checkpoint, config.encoder_config, config.encoder_valid_num_quantizers, float_type),
-            CodecDecoder.load(checkpoint, config.decoder_config, float_type),
+            CodecEncoder.load(checkpoint, config.encoder_config, groups, dtype),
+            CodecDecoder.load(checkpoint, config.decoder_config, dtype),
             checkpoint,
-            team,
+            engine,
         )
 
     @cached_property
-    def fast_encoder(self) -> FastCodecEncoder | None:
-        """The compiled twin of ``encoder``, packed when first used: who only speaks never needs it."""
-        if self.team is None:
-            return None
-        from .compiled.codec.encoder import FastCodecEncoder
+    def compiled_encoder(self) -> CompiledCodecEncoder:
+        """The twin of ``encoder`` on compiled kernels, packed when first used: who only speaks never needs it."""
+        from .compiled.codec.encoder import CompiledCodecEncoder
 
-        groups = self.config.encoder_valid_num_quantizers
-        packed = FastCodecEncoder.load(self.checkpoint, self.config.encoder_config, groups, self.team)
+        groups, team = self.config.encoder_valid_num_quantizers, self.engine.team
+        twin = CompiledCodecEncoder.load(self.checkpoint, self.config.encoder_config, groups, team)
         self.checkpoint.release()
-        return packed
+        return twin
 
     @cached_property
-    def fast_decoder(self) -> FastCodecDecoder | None:
-        """The compiled twin of ``decoder``, packed when first used."""
-        if self.team is None:
-            return None
-        from .compiled.codec.decoder import FastCodecDecoder
+    def compiled_decoder(self) -> CompiledCodecDecoder:
+        """The twin of ``decoder`` on compiled kernels, packed when first used."""
+        from .compiled.codec.decoder import CompiledCodecDecoder
 
-        packed = FastCodecDecoder.load(self.checkpoint, self.config.decoder_config, self.team)
+        twin = CompiledCodecDecoder.load(self.checkpoint, self.config.decoder_config, self.engine.team)
         self.checkpoint.release()
-        return packed
+        return twin
 
     def encode(
         self, audios: AudioLike | list[AudioLike], sr: int | None = None, return_dict: bool = True
@@ -130,7 +123,8 @@ class Qwen3TTSTokenizer:
         clips = audios if isinstance(audios, list) else [audios]
         waves = [self.load_audio(clip, self.get_input_sample_rate(), sr) for clip in clips]
         longest = max(map(len, waves), default=0)
-        return EncoderOutput([self._encode(wave, longest) for wave in waves])
+        with self.engine.limited():
+            return EncoderOutput([self._encode(wave, longest) for wave in waves])
 
     def decode(self, encoded: Any, *, continuous: bool = False) -> tuple[list[Wave], int]:
         """(waveforms, sample rate): a float32 waveform [frames * samples a frame], -1 to 1, for each clip.
@@ -143,7 +137,8 @@ class Qwen3TTSTokenizer:
         rounding).
         """
         clips = [self._check_codes(codes) for codes in _codes_of(encoded)]
-        waves = [self._decode(codes, continuous) if len(codes) else np.zeros(0) for codes in clips]
+        with self.engine.limited():
+            waves = [self._decode(codes, continuous) if len(codes) else np.zeros(0) for codes in clips]
         return [wave.astype(np.float32) for wave in waves], self.get_output_sample_rate()
 
     def stream(self) -> Callable[[Ints], Array]:
@@ -152,16 +147,22 @@ class Qwen3TTSTokenizer:
         However the codes are cut into calls, the samples are those of ``decode(..., continuous=True)`` to the last bit.
         What a stream keeps of the past does not grow.
         """
-        if self.fast_decoder is not None and not tracing():
-            return partial(self.fast_decoder.decode, past=self.fast_decoder.stream())
-        return partial(decode_continuous, d=self.decoder, past=Past())
+        decode: Callable[[Ints], Array] = partial(decode_continuous, d=self.decoder, past=Past())
+        if self.engine.runs_kernels:
+            decode = partial(self.compiled_decoder.decode, past=self.compiled_decoder.stream())
+
+        def decode_next(codes: Ints) -> Array:
+            with self.engine.limited():
+                return decode(codes)
+
+        return decode_next
 
     def _decode(self, codes: Ints, continuous: bool) -> Array:
-        """codes [T, G] -> waveform. Compiled code cannot be traced, so NumPy decodes for a trace."""
+        """codes [T, G] -> waveform."""
         if continuous:
             return self.stream()(codes)
-        if self.fast_decoder is not None and not tracing():
-            return self.fast_decoder.decode_chunked(codes)
+        if self.engine.runs_kernels:
+            return self.compiled_decoder.decode_chunked(codes)
         return decode_chunked(codes, self.decoder)
 
     def load_audio(self, x: AudioLike, target_sr: int, sr: int | None = None) -> Wave:
@@ -193,8 +194,8 @@ class Qwen3TTSTokenizer:
         samples = self.get_encode_downsample_rate()
         whole_frames = -(-len(wave) // samples) * samples
         padded = np.pad(wave, (0, min(whole_frames, longest) - len(wave)))
-        if self.fast_encoder is not None and len(padded) and not tracing():
-            return self.fast_encoder.encode(padded).astype(np.int64)
+        if self.engine.runs_kernels and len(padded):
+            return self.compiled_encoder.encode(padded).astype(np.int64)
         dtype = self.encoder.weights.downsample.weight.dtype
         return encode(padded.astype(dtype), self.encoder).astype(np.int64)
 

@@ -1,6 +1,6 @@
 """Speech while it is being written: packets of samples out and, in a session, pieces of text in.
 
-Frames come from the loop that ``generate_*`` runs to its end (``backend.frames``), samples from a codec that carries
+Frames come from the loop that ``generate_*`` runs to its end (``FrameLoop.frames``), samples from a codec that carries
 its past along. Nothing runs between two packets: who stops asking stops the work.
 
 The waveform is the *continuous* decode of the codes. The official decoder, and so ``generate_*``, restarts every 300
@@ -13,7 +13,6 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 from .audio.files import Wave
 from .errors import RequestError
@@ -34,7 +33,6 @@ class Playback:
     packet_frames: int
     groups: int  # codes a frame
     sample_rate: int
-    threads: int | None  # of NumPy
 
 
 class Packets:
@@ -42,7 +40,6 @@ class Packets:
 
     def __init__(self, playback: Playback) -> None:
         self._playback = playback
-        self._blas = ThreadpoolController()
         self._codes: list[Ints] = []
         self._heard = 0  # frames
         self._past: Ints | None = playback.reference
@@ -84,8 +81,7 @@ class Packets:
 
     def _decode(self, codes: Ints) -> Wave:
         self.listen_to_reference()
-        with self._blas.limit(limits=self._playback.threads):
-            return self._playback.decode(codes).astype(np.float32, copy=False)
+        return self._playback.decode(codes).astype(np.float32, copy=False)
 
 
 class SpeechStream:

@@ -14,7 +14,6 @@ from qwen3tts_np import Qwen3TTSModel, ops, trace
 from qwen3tts_np.codec import decoder
 from qwen3tts_np.codec.conv import causal_conv
 from qwen3tts_np.codec.past import Past
-from qwen3tts_np.compiled.engine import Reference
 from qwen3tts_np.conv import Conv
 from qwen3tts_np.ops import Array
 from qwen3tts_np.speaker.encoder import conv_same, speaker_encoder
@@ -37,8 +36,7 @@ class Stage:
 
     @property
     def weights(self) -> Any:
-        assert isinstance(self.model.backend, Reference)
-        return self.model.backend.weights
+        return self.model.frame_loop.weights
 
     def setting(self, name: str) -> Any:
         return self.step["settings"][name]

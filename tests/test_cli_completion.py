@@ -11,7 +11,7 @@ import pytest
 from qwen3tts_np import cli
 from qwen3tts_np.checkpoint.hub import published_names
 from qwen3tts_np.cli.completion import bash, fish, tree, zsh
-from qwen3tts_np.compiled.engine import FORMATS
+from qwen3tts_np.compiled.engine import WEIGHT_FORMATS
 
 PARSER = cli._parser()
 ASK = """
@@ -78,7 +78,7 @@ def test_every_option_of_every_command_is_in_every_script():
     for command in commands:
         assert all(f" -l {flag[2:]} " in f"{script} " for flag in command.flags if flag.startswith("--"))
     (say,) = (command for command in commands if command.words == ("say",))
-    assert next(o for o in say.options if "--format" in o.flags).choices == ("auto", *FORMATS)
+    assert next(o for o in say.options if "--format" in o.flags).choices == ("auto", *WEIGHT_FORMATS)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

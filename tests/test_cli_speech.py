@@ -34,7 +34,7 @@ LONG = "It rained. The ferry came late, and nobody minded.\n\nIn the morning the
 def load(checkpoint: Path) -> Qwen3TTSModel:
     """A model whose speech ends after some frames, or where it cannot go on."""
     model = Qwen3TTSModel.from_pretrained(checkpoint, backend="reference", threads=1)
-    model.backend.weights.talker.codec_head[model.config.talker_config.codec_eos_token_id] *= 2.0
+    model.frame_loop.weights.talker.codec_head[model.config.talker_config.codec_eos_token_id] *= 2.0
     return model
 
 
@@ -137,7 +137,7 @@ def test_an_underscore_in_a_text_is_no_option():
 @pytest.fixture
 def endless(synthetic, monkeypatch) -> Qwen3TTSModel:
     model = Qwen3TTSModel.from_pretrained(synthetic("tiny", "custom_voice"), backend="reference", threads=1)
-    model.backend.weights.talker.codec_head[model.config.talker_config.codec_eos_token_id] = 0
+    model.frame_loop.weights.talker.codec_head[model.config.talker_config.codec_eos_token_id] = 0
     monkeypatch.setattr(cli.say, "load_model", lambda args: model)
     return model
 

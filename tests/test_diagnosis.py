@@ -211,7 +211,7 @@ def padded_on_both_sides(right: Any, x: Any, w: Any, past: Any, name: str, dilat
 
 
 def zeros_for_reflection(right: Any, x: Any, w: Any, dilation: int, name: str) -> Any:
-    padded = np.pad(x, ((0, 0), speaker._paddings(w.weight.shape[2], dilation)))
+    padded = np.pad(x, ((0, 0), speaker.paddings(w.weight.shape[2], dilation)))
     y = ops.conv1d(padded, w.weight, w.bias, dilation=dilation)
     record(name, y)
     return y
@@ -350,9 +350,9 @@ TRAPS = [
     Trap("GELU for SiLU", "speak", "talker.model.layers.0.mlp.act_fn@0", "activation",
          instead((mlp, "silu"), by=lambda right, x: ops.gelu(x))),
     Trap("q_proj converted for interleaved RoPE", "speak", f"{TALKER}.q_proj@0", "permuted",
-         model=weight("backend.weights.talker.layers.0.self_attn.q_proj", interleaved_rows)),
+         model=weight("frame_loop.weights.talker.layers.0.self_attn.q_proj", interleaved_rows)),
     Trap("text projection without bias", "speak", "talker.text_projection@0", "bias",
-         model=weight("backend.weights.talker.text_projection_fc2_bias", np.zeros_like)),
+         model=weight("frame_loop.weights.talker.text_projection_fc2_bias", np.zeros_like)),
     Trap("another speaker", "speak", "talker.model.inputs_embeds@0", "some positions",
          instead((prompt, "speaker_id"), by=lambda right, c, name: right(c, "ryan"))),
     Trap("no language tag", "speak", "talker.model.text_embedding@0", "",
@@ -363,11 +363,11 @@ TRAPS = [
          "rows of another tensor", before_the_final_norm),
     Trap("a cache for all frames", "speak", f"{PREDICTOR}.q_rot@15", "RoPE position", one_cache_for_all_frames),
     Trap("heads one off", "speak", "talker.code_predictor.lm_head.0@0", "another weight",
-         model=weight("backend.weights.code_predictor.lm_head", rolled)),
+         model=weight("frame_loop.weights.code_predictor.lm_head", rolled)),
     Trap("embeddings one off", "speak", "talker.code_predictor.model.codec_embedding.0@0", "",
-         model=weight("backend.weights.code_predictor.codec_embedding", rolled)),
+         model=weight("frame_loop.weights.code_predictor.codec_embedding", rolled)),
     Trap("projection without bias", "narrow", "talker.code_predictor.small_to_mtp_projection@0", "bias",
-         model=weight("backend.weights.code_predictor.small_to_mtp_projection_bias", np.zeros_like)),
+         model=weight("frame_loop.weights.code_predictor.small_to_mtp_projection_bias", np.zeros_like)),
     Trap("sum without code 0", "speak", "talker.model.inputs_embeds@1", "addend missing",
          instead((generate, "embed_frame"), by=lambda right, f, w: right(f, w) - w.talker.codec_embedding[f[0]])),
     Trap("no padding after the text", "speak", "talker.model.inputs_embeds@1", "addend missing", no_pad_after_the_text),

@@ -55,7 +55,7 @@ def test_the_rows_are_what_the_model_reads(synthetic, clip, n):
     with trace("talker.model.inputs_embeds", "speaker_encoder") as t:
         prepared = prepare(model, request)
         ((_, codes),) = model.generate([prepared])
-    w = model.backend.weights
+    w = model.frame_loop.weights
     frames = iter(p.frame for p in prepared.prompt.prefill if p.frame)
     inputs = t["talker.model.inputs_embeds@0"]
     assert len(inputs) == len(found.prefill)

@@ -99,4 +99,4 @@ def test_a_quantised_checkpoint_is_refused(synthetic: Any, tmp_path: Path) -> No
 
 
 def test_all_formats_have_limits() -> None:
-    assert list(LIMITS) == FORMATS == list(module.FORMATS)
+    assert list(LIMITS) == FORMATS == list(module.WEIGHT_FORMATS)

@@ -272,7 +272,7 @@ def test_a_talker_step_needs_only_its_inputs(model: Path, tmp_path: Path) -> Non
     export(model, read_request(speech(tmp_path)), tmp_path / "out", step=Step("talker", frame=2))
     step = read_fixture(tmp_path / "out")
     loaded = Qwen3TTSModel.from_pretrained(model, backend="reference")
-    c, w = loaded.config.talker_config, loaded.backend.weights.talker
+    c, w = loaded.config.talker_config, loaded.frame_loop.weights.talker
     caches = [cache_of(step, i) for i in range(c.num_hidden_layers)]
     assert [cache.length for cache in caches] == [int(step.inputs["position"][0])] * len(caches)
     hidden, logits = read(step.inputs["inputs_embeds"], w, caches, c)
@@ -292,7 +292,7 @@ def test_a_code_predictor_step_needs_only_its_inputs(like: str, synthetic: Any, 
     export(model, read_request(speech(tmp_path)), tmp_path / "out", step=Step("code_predictor", frame=1, group=5))
     step = read_fixture(tmp_path / "out")
     loaded = Qwen3TTSModel.from_pretrained(model, backend="reference")
-    c, w = loaded.config.talker_config.code_predictor_config, loaded.backend.weights.code_predictor
+    c, w = loaded.config.talker_config.code_predictor_config, loaded.frame_loop.weights.code_predictor
     assert step.inputs["position"] == [5]  # two first inputs, then codes 1 to 3
     caches = [cache_of(step, i) for i in range(c.num_hidden_layers)]
     logits = _last_logits(step.inputs["inputs_embeds"], w, w.lm_head[4].weight, caches, c, 4)

@@ -217,11 +217,6 @@ def test_a_stack_multiplies_each_column_as_if_alone(name: str, blocks: int, grou
 # ---- sampling ----
 
 
-def stream_of(generator: TorchGenerator) -> np.ndarray[Any, np.dtype[np.uint32]]:
-    _, words, used, *_ = generator._twister.get_state(legacy=True)
-    return np.append(words, np.uint32(used)).astype(np.uint32)
-
-
 def rule_of(s: SamplingParameters) -> Rule:
     top_p = 1.0 if s.top_p is None else float(s.top_p)
     return Rule(s.do_sample, float(s.temperature), int(s.top_k or 0), top_p, float(s.repetition_penalty))
@@ -268,7 +263,7 @@ def test_choices_and_random_numbers_are_those_of_the_definition(
         logits = np.round(logits * levels) / np.float32(levels)
     seen, eos = random.random(vocabulary) < 0.2, int(random.integers(vocabulary))
     generator, scratch, rule = TorchGenerator(seed), new_scratch(vocabulary), rule_of(s)
-    stream = stream_of(generator)
+    stream = generator.state
     row = logits[3:]
     for _ in range(3):
         try:
@@ -280,7 +275,7 @@ def test_choices_and_random_numbers_are_those_of_the_definition(
         assert _talker(logits, 3, seen, eos, step >= MIN_NEW_TOKENS, rule, stream, scratch) == expected
         expected = int(sampling.choose(sampling.warp(row[None], s), s, generator)[0])
         assert _predictor(logits, 3, vocabulary, rule, stream, scratch) == expected
-    np.testing.assert_array_equal(stream, stream_of(generator))
+    np.testing.assert_array_equal(stream, generator.state)
 
 
 @needs_compiler
@@ -288,7 +283,7 @@ def test_choices_and_random_numbers_are_those_of_the_definition(
 def test_top_p_exactly_at_its_boundary(size: int) -> None:
     """As in test_sampling.py: of equal scores, what adds up to 1 - top_p exactly is out."""
     logits, scratch, step = np.zeros(size, np.float32), new_scratch(size), 2.0**-20
-    stream = stream_of(TorchGenerator(0))
+    stream = TorchGenerator(0).state
     for k in range(1, size):
         for top_p, kept in ((k / size - step, k), (k / size, k), (k / size + step, k + 1)):
             _predictor(logits, 0, size, Rule(True, 1.0, 0, top_p, 1.0), stream, scratch)
@@ -301,20 +296,20 @@ def test_logits_without_probabilities_give_no_code(bad: float) -> None:
     logits = np.zeros(40, np.float32)
     logits[17] = bad
     rule = Rule(True, 1.0, 0, 1.0, 1.0)
-    assert _predictor(logits, 0, 40, rule, stream_of(TorchGenerator(0)), new_scratch(40)) == NOT_A_NUMBER
+    assert _predictor(logits, 0, 40, rule, TorchGenerator(0).state, new_scratch(40)) == NOT_A_NUMBER
 
 
 @needs_compiler
 @given(st.lists(st.integers(1, 3000), max_size=5), SEEDS)
 def test_a_skipped_choice_moves_the_stream_as_far(counts: list[int], seed: int) -> None:
     generator = TorchGenerator(seed)
-    stream = stream_of(generator)
+    stream = generator.state
     assert len(stream) == STATE + 1
     for count in counts:
         generator.multinomial(np.ones(count, np.float32))
         _skip(count, Rule(True, 1.0, 0, 1.0, 1.0), stream)
         _skip(count, Rule(False, 1.0, 0, 1.0, 1.0), stream)
-    np.testing.assert_array_equal(stream, stream_of(generator))
+    np.testing.assert_array_equal(stream, generator.state)
 
 
 # ---- threads ----

@@ -20,7 +20,6 @@ import pytest
 import soundfile
 
 from qwen3tts_np import Qwen3TTSModel, RequestError, cli
-from qwen3tts_np.compiled.engine import Reference
 from qwen3tts_np.speech import longform, subtitles, take, track
 from qwen3tts_np.speech.longform import Narration, narrate
 from qwen3tts_np.speech.plan import PAUSES
@@ -71,8 +70,7 @@ def load(checkpoint: Path, end: float = 2.0) -> Qwen3TTSModel:
 
 
 def weights_of(model: Qwen3TTSModel) -> Any:
-    assert isinstance(model.backend, Reference)
-    return model.backend.weights.talker
+    return model.frame_loop.weights.talker
 
 
 @pytest.fixture(scope="module")

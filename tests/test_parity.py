@@ -155,7 +155,7 @@ def test_every_activation(load: Load, name: str) -> None:
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_text_projection_of_every_piece_of_the_prompt(load: Load, name: str) -> None:
     case = load_case(name)
-    w = load(case).backend.weights.talker
+    w = load(case).frame_loop.weights.talker
     pieces = [n for n in case.names if n.startswith("talker.model.text_embedding") and ".input@" in n]
     assert pieces
     for piece in pieces:
@@ -206,12 +206,12 @@ def with_one_weight_off(model: Qwen3TTSModel, path: str) -> Qwen3TTSModel:
     [
         (
             "activations_custom_voice",
-            "backend.weights.talker.layers.1.self_attn.k_norm",
+            "frame_loop.weights.talker.layers.1.self_attn.k_norm",
             "talker.model.layers.1.self_attn.k_norm",
         ),
         (
             "activations_instruct",
-            "backend.weights.code_predictor.layers.0.self_attn.q_norm",
+            "frame_loop.weights.code_predictor.layers.0.self_attn.q_norm",
             "talker.code_predictor.model.layers.0.self_attn.q_norm",
         ),
         ("activations_clone", "speaker_encoder.fc.weight", "speaker_encoder.fc"),

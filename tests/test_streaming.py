@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_info
 from qwen3tts_np import Qwen3TTSModel, RequestError
 from qwen3tts_np.codec.decoder import decode, decode_continuous
 from qwen3tts_np.codec.past import Past
-from qwen3tts_np.compiled.engine import Backend
+from qwen3tts_np.generate import FrameWriter
 from qwen3tts_np.ops import Ints
 from qwen3tts_np.speech_tokenizer import Qwen3TTSTokenizer
 
@@ -148,11 +148,10 @@ def test_the_past_does_not_grow(load: Load) -> None:
         decode(random_codes(tokenizer, frames), tokenizer.decoder, past)
         sizes.append(sum(kept.nbytes for kept in past._kept.values()))
     assert sizes[0] == sizes[1] < 1e6
-    fast = load("base", "compiled").speech_tokenizer.fast_decoder
-    assert fast is not None
-    streams, sizes = fast.stream(), []
+    twin = load("base", "compiled").speech_tokenizer.compiled_decoder
+    streams, sizes = twin.stream(), []
     for frames in (30, 20):
-        fast.decode(random_codes(tokenizer, frames), streams)
+        twin.decode(random_codes(tokenizer, frames), streams)
         sizes.append(sum(kept.nbytes for stream in streams for kept in stream._kept.values()))
     assert sizes[0] == sizes[1] < 1e6
 
@@ -184,16 +183,16 @@ def test_a_stream_has_the_codes_of_the_twin_continuously_decoded(load: Load, kin
     np.testing.assert_allclose(wave[len(wave) - len(expected) :], expected, rtol=0, atol=tolerance)
 
 
-class Counting(Backend):
+class Counting:
     """Counts frames, and notices when nobody wants more."""
 
-    def __init__(self, backend: Backend) -> None:
-        self.config, self._backend = backend.config, backend
+    def __init__(self, loop: FrameWriter) -> None:
+        self._loop = loop
         self.written, self.closed = 0, False
 
     def frames(self, *arguments: Any) -> Iterator[Any]:
         try:
-            for frame in self._backend.frames(*arguments):
+            for frame in self._loop.frames(*arguments):
                 self.written += 1
                 yield frame
         finally:
@@ -203,8 +202,8 @@ class Counting(Backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_packets_come_as_soon_as_their_frames_and_leaving_ends_the_work(load: Load, backend: str) -> None:
     model = load("custom_voice", backend)
-    counting = Counting(model.backend)
-    counted = dataclasses.replace(model, backend=counting)
+    counting = Counting(model.frame_loop)
+    counted = dataclasses.replace(model, frame_loop=counting)
     options = lasting(model, "custom_voice", 12)
     expected = model.generate_custom_voice(TEXT, **options, return_codes=True)[2][0]
     stream = counted.stream_custom_voice(TEXT, packet_frames=3, **options)

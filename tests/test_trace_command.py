@@ -254,7 +254,7 @@ def test_a_golden_case_is_met_within_its_tolerances(synthetic, tmp_path, capsys)
 
 def test_one_matrix_off_by_a_thousandth_is_named(synthetic, tmp_path):
     model = Qwen3TTSModel.from_pretrained(synthetic("tiny", "custom_voice"), backend="reference")
-    model.backend.weights.talker.layers[1].mlp.up_proj[...] *= 1.001
+    model.frame_loop.weights.talker.layers[1].mlp.up_proj[...] *= 1.001
     case = CASES / "activations_custom_voice"
     found = trace_request(model, read_request(case), tmp_path, Options(golden=Golden(case)))
     assert first_outside(found.totals) == "talker.model.layers.1.mlp.up_proj"

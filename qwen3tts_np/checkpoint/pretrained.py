@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -65,18 +64,3 @@ def check_leftovers(arguments: Mapping[str, Any]) -> None:
             warnings.warn(f"{name} has no effect here and was ignored", stacklevel=3)
         else:
             raise RequestError(f"from_pretrained has no argument {name!r}")
-
-
-def runs_compiled(backend: str, dtype: np.dtype[Any]) -> bool:
-    """Whether ``backend`` means the compiled kernels: they need float32 and Numba's compiler.
-
-    RequestError if it names none, or asks for kernels where they cannot run.
-    """
-    if backend not in ("auto", "compiled", "reference"):
-        raise RequestError(f"backend={backend!r} must be 'auto', 'compiled' or 'reference'")
-    possible = dtype == np.float32 and os.environ.get("NUMBA_DISABLE_JIT", "0") == "0"
-    if backend == "compiled" and not possible:
-        raise RequestError(
-            f"backend='compiled' with dtype={dtype.name}: the kernels need float32, and NUMBA_DISABLE_JIT unset"
-        )
-    return backend != "reference" and possible

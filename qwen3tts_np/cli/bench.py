@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from qwen3tts_np_kernels.system import peak_memory, usable_cores
+from qwen3tts_np_kernels.system import peak_memory
 
-from ..compiled.engine import Compiled
+from ..compiled.frame_loop import FrameLoop
 from ..errors import RequestError
 from ..model import Qwen3TTSModel
 from ..voice.prompt_item import VoiceClonePromptItem
@@ -120,12 +120,13 @@ def decode(model: Qwen3TTSModel, seconds: float) -> float:
 
 
 def summary(model: Qwen3TTSModel, load: float, talking: Talking, codec: float) -> dict[str, Any]:
-    backend, frame, peak = model.backend, statistics.median(talking.frames), peak_memory()
+    frame, peak = statistics.median(talking.frames), peak_memory()
+    assert isinstance(model.frame_loop, FrameLoop)
     return {
         "model_type": model.config.tts_model_type,
-        "backend": "compiled" if isinstance(backend, Compiled) else "reference",
-        "format": backend.packed.format if isinstance(backend, Compiled) else "float32",
-        "threads": model.threads or usable_cores(),
+        "backend": "compiled" if model.engine.compiled else "reference",
+        "format": model.frame_loop.weights_format,
+        "threads": model.engine.cores,
         "load_seconds": round(load, 3),
         "first_frame_ms": round(1e3 * statistics.median(talking.first), 2),
         "talker_ms": round(1e3 * frame, 3),

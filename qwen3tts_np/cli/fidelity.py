@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..compiled.engine import FORMATS
+from ..compiled.engine import WEIGHT_FORMATS
 from ..errors import RequestError
 from ..parity.fidelity import Fidelity, fidelity
 from ..parity.request import read_codes
@@ -27,7 +27,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "the limits (qwen3tts_np/parity/fidelity.py states them with their reasons).",
     )
     add_checkpoint(parser)
-    parser.add_argument("--format", nargs="+", choices=FORMATS, default=["int8", "int4"], help="(default: int8 int4)")
+    parser.add_argument(
+        "--format", nargs="+", choices=WEIGHT_FORMATS, default=["int8", "int4"], help="(default: int8 int4)"
+    )
     parser.add_argument("--codes", type=Path, metavar="FILE.npy", help="codes [frames, G] to read (default: its own)")
     parser.add_argument("--frames", type=int, default=24, metavar="N", help="at most, of its own codes (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of its own codes (%(default)s)")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint.pretrained import directory
-from ..compiled.engine import FORMATS
+from ..compiled.engine import WEIGHT_FORMATS
 from ..model import Qwen3TTSModel
 from .progress import note
 
@@ -62,11 +62,11 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     add_threads(parser)
     parser.add_argument(
         "--format",
-        choices=("auto", *FORMATS),
+        choices=("auto", *WEIGHT_FORMATS),
         default="auto",
         metavar="FORMAT",
-        help=f"of the weights in memory: auto is the checkpoint's own, or one of {', '.join(FORMATS)}; int8 and below "
-        "are smaller, faster and approximate",
+        help=f"of the weights in memory: auto is the checkpoint's own, or one of {', '.join(WEIGHT_FORMATS)}; int8 and "
+        "below are smaller, faster and approximate",
     )
 
 

@@ -1,129 +1,105 @@
-"""The two ways a request becomes codes: the readable NumPy path, and the compiled kernels.
+"""What runs the network: compiled kernels, or the NumPy reference; and the threads that either uses.
 
-Both give the same codes where the weights are exact (float32, bfloat16). The compiled one cannot be traced, so a
-traced request takes the NumPy path whatever was asked for; its weights are then read as well, at the first such
-request.
+One engine serves all parts of a model. Both ways give the same codes where the weights are exact (float32, bfloat16).
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
+from qwen3tts_np_kernels.pack import FORMATS
+from qwen3tts_np_kernels.system import usable_cores
 
-from ..checkpoint.keys import load
-from ..checkpoint.safetensors import Checkpoint
-from ..config import ModelConfig
 from ..errors import RequestError
-from ..generate import Weights, write_frames
-from ..request import Request
-from ..talker.code_predictor import CodePredictorWeights, code_predictor_sizes
-from ..talker.frame import Frame
-from ..talker.generator import Generator
-from ..talker.talker import TalkerWeights, talker_sizes
 from ..trace import tracing
+from .blas import limited_blas
 
 if TYPE_CHECKING:
     from qwen3tts_np_kernels.threads_jit import Team
 
-    from .talker.weights import PackedWeights
+T = TypeVar("T")
 
-FORMATS = ("float32", "bfloat16", "float16", "int8", "int6", "int5", "int4")
-_STORED = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
-
-
-class Backend(ABC):
-    """What turns prompts into codes."""
-
-    config: ModelConfig
-
-    @abstractmethod
-    def frames(self, requests: Sequence[Request], generator: Generator) -> Iterator[Frame]:
-        """The codes of requests with one set of sampling rules, frame by frame; nothing runs between two frames."""
+WEIGHT_FORMATS = tuple(FORMATS)
+"""What compiled kernels multiply by."""
 
 
 @dataclass(frozen=True)
-class Reference(Backend):
-    """``generate.py`` on NumPy, in the type of its weights."""
+class Engine:
+    """How a model runs. Make one with :meth:`choose`."""
 
-    weights: Weights
-    config: ModelConfig
-    threads: int | None  # of the matrix products; None leaves it to NumPy
+    compiled: bool  # otherwise NumPy runs always
+    dtype: np.dtype[Any]  # of activations; kernels have float32
+    weights_format: str  # of the talker and the code predictor: one of WEIGHT_FORMATS, or "auto": as they are stored
+    threads: int | None  # None: all cores for kernels, and what is left to NumPy's own setting for NumPy
 
     @classmethod
-    def load(cls, checkpoint: Checkpoint, config: ModelConfig, dtype: np.dtype[Any], threads: int | None) -> Reference:
-        c = config.talker_config
-        predictor = code_predictor_sizes(c)
-        weights = Weights(
-            talker=load(TalkerWeights, checkpoint, talker_sizes(c), "talker.", dtype),
-            code_predictor=load(CodePredictorWeights, checkpoint, predictor, "talker.code_predictor.", dtype),
-        )
-        return cls(weights, config, threads)
+    def choose(
+        cls, backend: str, dtype: np.dtype[Any], weights_format: str = "auto", threads: int | None = None
+    ) -> Engine:
+        """The engine that these arguments of ``from_pretrained`` ask for.
 
-    def frames(self, requests: Sequence[Request], generator: Generator) -> Iterator[Frame]:
-        return _limited(write_frames(requests, self.weights, self.config, generator), self.threads)
+        "auto" means the compiled kernels where they can run: they need float32 and Numba's compiler. RequestError if
+        an argument is outside its rule, or asks for kernels where they cannot run.
+        """
+        if threads is not None and threads < 1:
+            raise RequestError(f"threads={threads} must be at least 1")
+        if backend not in ("auto", "compiled", "reference"):
+            raise RequestError(f"backend={backend!r} must be 'auto', 'compiled' or 'reference'")
+        if weights_format not in ("auto", *WEIGHT_FORMATS):
+            raise RequestError(
+                f"weights_format={weights_format!r} must be 'auto' or one of {', '.join(WEIGHT_FORMATS)}"
+            )
+        possible = dtype == np.float32 and os.environ.get("NUMBA_DISABLE_JIT", "0") == "0"
+        if backend == "compiled" and not possible:
+            raise RequestError(
+                f"backend='compiled' with dtype={dtype.name}: the kernels need float32, and NUMBA_DISABLE_JIT unset"
+            )
+        compiled = backend != "reference" and possible
+        if not compiled and weights_format != "auto":
+            raise RequestError(
+                f"weights_format={weights_format!r} with backend={backend!r} and dtype={dtype.name}: weight formats "
+                "are for the compiled kernels, which need float32 and Numba's compiler"
+            )
+        return cls(compiled, dtype, weights_format, threads)
 
+    @property
+    def runs_kernels(self) -> bool:
+        """Whether compiled kernels run now. They cannot be traced: inside ``with trace()`` the reference runs."""
+        return self.compiled and not tracing()
 
-@dataclass(frozen=True)
-class PromptsOnly(Backend):
-    """No weights: of a model that prepares requests and cannot speak them."""
-
-    config: ModelConfig
-
-    def frames(self, requests: Sequence[Request], generator: Generator) -> Iterator[Frame]:
-        raise RequestError("this model was loaded without the weights that write codes: it prepares requests only")
-
-
-@dataclass(frozen=True)
-class Compiled(Backend):
-    """``generate_fast.py`` on Numba, with packed weights."""
-
-    packed: PackedWeights
-    team: Team
-    config: ModelConfig
-    checkpoint: Checkpoint
-
-    @classmethod
-    def load(cls, checkpoint: Checkpoint, config: ModelConfig, weights_format: str, threads: int) -> Compiled:
-        # Numba takes half a second to import: only who needs it pays.
-        from qwen3tts_np_kernels.threads_jit import Team
-
-        from .talker.weights import pack_weights
-
-        packed = pack_weights(checkpoint, config.talker_config, weights_format)
-        return cls(packed, Team(threads), config, checkpoint)
-
-    def frames(self, requests: Sequence[Request], generator: Generator) -> Iterator[Frame]:
-        if tracing():
-            return self.reference.frames(requests, generator)
-        from .generate import write_frames as write_frames_fast
-
-        frames = write_frames_fast(requests, self.packed, self.config, generator, self.team)
-        return _limited(frames, 1)  # a BLAS that waits for work would take a core from the team
+    @property
+    def cores(self) -> int:
+        """The threads asked for, or the cores this process may run on."""
+        return self.threads or usable_cores()
 
     @cached_property
-    def reference(self) -> Reference:
-        """The NumPy path on the same checkpoint, for traces."""
-        return Reference.load(self.checkpoint, self.config, np.dtype(np.float32), None)
+    def team(self) -> Team:
+        """The threads of all kernels. They start with their first work."""
+        from qwen3tts_np_kernels.threads_jit import Team  # Numba takes half a second to import: only who needs it pays
 
+        return Team(self.cores)
 
-def _limited(frames: Iterator[Frame], threads: int | None) -> Iterator[Frame]:
-    """``frames``, each written with so many threads of NumPy; between two of them the caller has its own number."""
-    blas = ThreadpoolController()
-    while True:
-        with blas.limit(limits=threads):
-            frame = next(frames, None)
-        if frame is None:
-            return
-        yield frame
+    @property
+    def blas_threads(self) -> int | None:
+        """Threads of NumPy's products: one beside kernels, since a BLAS that waits for work takes a core from them."""
+        return 1 if self.runs_kernels else self.threads
 
+    def limited(self) -> AbstractContextManager[None]:
+        """Inside, NumPy has :attr:`blas_threads`."""
+        return limited_blas(self.blas_threads)
 
-def stored_format(checkpoint: Checkpoint) -> str:
-    """The format that runs a checkpoint's matrices as they are stored."""
-    dtype = checkpoint["talker.model.layers.0.mlp.up_proj.weight"].dtype
-    return _STORED.get(dtype, dtype.lower())
+    def steps(self, steps: Iterator[T]) -> Iterator[T]:
+        """``steps``, each made :meth:`limited`; between two of them the caller has his own setting."""
+        threads = self.blas_threads
+        while True:
+            with limited_blas(threads):
+                step = next(steps, None)
+            if step is None:
+                return
+            yield step

@@ -15,36 +15,36 @@ from ..config import ModelConfig
 from ..ops import Array
 from ..request import Request
 from ..talker.frame import Frame
-from ..talker.generator import Generator, ItemGenerators, TorchGenerator
-from .talker.session import DecodeSession, Streams
-from .talker.weights import PackedWeights
+from ..talker.generator import Generator
+from .talker.session import DecodeSession, streams_of
+from .talker.weights import CompiledWeights
 
 
 def write_frames(
     requests: Sequence[Request],
-    packed: PackedWeights,
+    w: CompiledWeights,
     config: ModelConfig,
     generator: Generator,
     team: Team,
 ) -> Iterator[Frame]:
     """Write the codes of every request, frame by frame. All choose by the same rules; each has its own last frame.
 
-    At the end ``generator`` has moved on as it does in the reference. The text of a single request may still arrive.
+    Draws come from a copy of the state of ``generator``, which does not move on: make one for every call. The text of a
+    single request may still arrive.
     """
-    streams = _streams(generator, len(requests))
+    streams = streams_of(generator, len(requests))
     c, limits, incoming = config.talker_config, requests[0].limits, requests[0].incoming
     tokens = [request.limits.max_new_tokens for request in requests]
-    session = DecodeSession(packed, team, c, limits.talker, limits.subtalker, tokens, streams)
-    session.prefill(*_embed(requests, session, packed, config))
+    session = DecodeSession(w, team, c, limits.talker, limits.subtalker, tokens, streams)
+    session.prefill(*embed(requests, session, w, config))
     while (frame := session.frame()) is not None:
         yield frame
         if incoming is not None and (ids := incoming.more()):
             session.more_text(session.project_text(np.array(ids)))
-    _move_on(generator, streams)
 
 
-def _embed(
-    requests: Sequence[Request], session: DecodeSession, packed: PackedWeights, config: ModelConfig
+def embed(
+    requests: Sequence[Request], session: DecodeSession, w: CompiledWeights, config: ModelConfig
 ) -> tuple[list[Array], list[Array]]:
     """Talker inputs [T, H] of each prompt, and the text that trails behind it [T', H]."""
     ids = [
@@ -57,9 +57,9 @@ def _embed(
         x = part[: len(positions)].copy()
         for t, position in enumerate(positions):
             if position.codec is not None:
-                x[t] += packed.code_embedding(0, np.array(position.codec))
+                x[t] += w.code_embedding(0, np.array(position.codec))
             elif position.frame is not None:
-                rows = [packed.code_embedding(g, np.array(code)) for g, code in enumerate(position.frame)]
+                rows = [w.code_embedding(g, np.array(code)) for g, code in enumerate(position.frame)]
                 x[t] += np.sum(rows, axis=0)
             elif position.x_vector:
                 assert request.x_vector is not None  # Request refuses that
@@ -67,27 +67,3 @@ def _embed(
         inputs.append(x)
         texts.append(part[len(positions) :])
     return inputs, texts
-
-
-def _streams(generator: Generator, items: int) -> Streams:
-    """The state of a generator, for compiled code."""
-    twisters = _twisters(generator)
-    states = []
-    for twister in twisters:
-        _, words, used, *_ = twister.get_state(legacy=True)
-        states.append(np.append(words, np.uint32(used)).astype(np.uint32))
-    shared = len(twisters) == 1
-    return Streams(np.array(states), np.zeros(items, np.int64) if shared else np.arange(items))
-
-
-def _move_on(generator: Generator, streams: Streams) -> None:
-    """Give a generator the state that compiled code left."""
-    for twister, state in zip(_twisters(generator), streams.states, strict=True):
-        twister.set_state(("MT19937", state[:-1], int(state[-1]), 0, 0.0))
-
-
-def _twisters(generator: Generator) -> list[np.random.RandomState]:
-    if isinstance(generator, TorchGenerator):
-        return [generator._twister]
-    assert isinstance(generator, ItemGenerators)
-    return [item._twister for item in generator.items]

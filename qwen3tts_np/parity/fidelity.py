@@ -35,10 +35,11 @@ import numpy as np
 
 from ..checkpoint.quantised import QuantisedTensor
 from ..checkpoint.safetensors import Checkpoint
-from ..compiled.engine import FORMATS, Reference
+from ..compiled.engine import WEIGHT_FORMATS, Engine
+from ..compiled.frame_loop import FrameLoop
 from ..config import ModelConfig
 from ..errors import RequestError
-from ..generate import collect
+from ..generate import FrameWriter, collect
 from ..model import Qwen3TTSModel
 from ..ops import Array, Ints, softmax
 from ..request import ClonedVoice, CustomVoice, DesignedVoice, Request, Voice
@@ -47,7 +48,7 @@ from ..talker.generator import TorchGenerator
 from ..talker.sampling import drop_control_tokens
 from ..trace import trace
 from ..voice.prompt_item import VoiceClonePromptItem
-from .forced import ForcedBackend, check_codes
+from .forced import ForcedLoop, check_codes
 from .in_format import InFormat
 
 TEXT = "The ferry leaves the harbour at half past nine, and if the wind turns we will wait here."
@@ -132,25 +133,25 @@ def fidelity(
     RequestError for a checkpoint that is quantised already.
     """
     for name in formats:
-        if name not in FORMATS:
-            raise RequestError(f"format {name!r} must be one of {', '.join(FORMATS)}")
+        if name not in WEIGHT_FORMATS:
+            raise RequestError(f"format {name!r} must be one of {', '.join(WEIGHT_FORMATS)}")
     checkpoint = Checkpoint.open(path)
     if any(isinstance(tensor, QuantisedTensor) for tensor in checkpoint.values()):
         raise RequestError(f"{path} is quantised already: measure the checkpoint it was made from")
     model = Qwen3TTSModel.from_pretrained(path, backend="reference")
-    c, single = model.config, np.dtype(np.float32)
+    c = model.config
     request = model.prepare(TEXT, _any_voice(model), streaming=False, seed=seed, max_new_tokens=frames + 1)
     if codes is None:
         codes = _own_codes(model, request)
     check_codes(codes, c.talker_config.num_code_groups, c.talker_config.code_predictor_config.vocab_size)
     if not len(codes):
         raise RequestError("there are no codes to read: give a file with at least one frame")
-    exact = _read(model.backend, c, request, codes)
+    exact = _read(model.frame_loop, c, request, codes)
     del model  # its float32 weights: the next model needs the room
-    found = []
+    engine, found = Engine.choose("reference", np.dtype(np.float32)), []
     for name in formats:
-        backend = Reference.load(InFormat(checkpoint, name), c, single, None)
-        found.append(_compared(name, c, codes, exact, _read(backend, c, request, codes)))
+        loop = FrameLoop(engine, c, InFormat(checkpoint, name))
+        found.append(_compared(name, c, codes, exact, _read(loop, c, request, codes)))
     return found
 
 
@@ -166,9 +167,9 @@ def _own_codes(model: Qwen3TTSModel, request: Request) -> Ints:
     return longest
 
 
-def _read(backend: Any, c: ModelConfig, request: Request, codes: Ints) -> dict[str, Array]:
+def _read(loop: FrameWriter, c: ModelConfig, request: Request, codes: Ints) -> dict[str, Array]:
     """Logits and hidden states of a model that reads ``codes``."""
-    forced = ForcedBackend(c, backend, codes, c.talker_config.codec_eos_token_id)
+    forced = ForcedLoop(loop, codes, c.talker_config.codec_eos_token_id)
     with trace(*WATCHED) as t:
         for _ in forced.frames([request], TorchGenerator(0)):
             pass

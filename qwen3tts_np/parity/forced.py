@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from ..codec.encoder import NAME as ENCODER
 from ..codec.encoder import CodecEncoder
-from ..compiled.engine import Backend, Compiled
-from ..config import ModelConfig
+from ..compiled.frame_loop import FrameLoop
 from ..errors import RequestError
+from ..generate import FrameWriter
 from ..model import Qwen3TTSModel
 from ..ops import Array, Ints
 from ..request import Limits, Request
@@ -39,11 +39,10 @@ class GivenCodes:
 
 
 @dataclass(frozen=True)
-class ForcedBackend(Backend):
-    """A backend that writes the codes [frames, G] it was given."""
+class ForcedLoop:
+    """A frame loop that writes the codes [frames, G] it was given."""
 
-    config: ModelConfig
-    backend: Backend
+    loop: FrameWriter
     codes: Ints
     last: int
 
@@ -51,7 +50,10 @@ class ForcedBackend(Backend):
         limits = requests[0].limits
         limits = Limits(_drawn(limits.talker), _drawn(limits.subtalker), max_new_tokens=len(self.codes) + 1)
         drawn = [replace(request, limits=limits) for request in requests]
-        return _reference(self.backend).frames(drawn, GivenCodes(self.codes, self.last))
+        codes = GivenCodes(self.codes, self.last)
+        if isinstance(self.loop, FrameLoop):
+            return self.loop.reference_frames(drawn, codes)
+        return self.loop.frames(drawn, codes)
 
 
 def forced(model: Qwen3TTSModel, codes: Ints, last: int | None = None) -> Qwen3TTSModel:
@@ -62,7 +64,7 @@ def forced(model: Qwen3TTSModel, codes: Ints, last: int | None = None) -> Qwen3T
     c = model.config.talker_config
     check_codes(codes, c.num_code_groups, c.code_predictor_config.vocab_size)
     last = c.codec_eos_token_id if last is None else last
-    return replace(model, backend=ForcedBackend(model.config, model.backend, codes, last))
+    return replace(model, frame_loop=ForcedLoop(model.frame_loop, codes, last))
 
 
 def check_codes(codes: Ints, groups: int, size: int) -> None:
@@ -119,8 +121,3 @@ def _standing(scores: Array, chosen: int) -> tuple[float, float]:
 
 def _tables(of: str, found: Array) -> dict[str, Array]:
     return {f"ranks.{of}": found[..., 0].astype(np.int32), f"margins.{of}": found[..., 1].astype(np.float32)}
-
-
-def _reference(backend: Backend) -> Backend:
-    """The NumPy path: a compiled generator draws by itself."""
-    return backend.reference if isinstance(backend, Compiled) else backend

@@ -10,8 +10,8 @@ Shapes: C channels, T mel frames.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from ..config import SpeakerEncoderConfig
 from ..conv import Conv, conv, conv_sizes
 from ..errors import RequestError
 from ..ops import Array, sigmoid, softmax
-from ..trace import record, tracing
+from ..trace import record
 from .mel import HOP, PAD, log_mel
 
 
@@ -86,12 +86,18 @@ def speaker_encoder_sizes(c: SpeakerEncoderConfig) -> Sizes:
     }
 
 
-def speaker_embedding(
-    audio: Array, w: SpeakerEncoderWeights, c: SpeakerEncoderConfig, fast: Callable[[Array], Array] | None = None
-) -> Array:
+def speaker_embedding(audio: Array, w: SpeakerEncoderWeights, c: SpeakerEncoderConfig) -> Array:
     """audio [samples], mono at ``c.sample_rate`` -> [H], computed in the type of the weights.
 
-    ``fast``: the same network on compiled kernels, mel [T, 128] -> [H], which is used except in a trace.
+    ``RequestError`` for a clip shorter than :func:`shortest_clip`.
+    """
+    mel = speaker_mel(audio, c, w.fc.weight.dtype)
+    record("speaker_encoder.mel", mel)
+    return speaker_encoder(mel, w, c, "speaker_encoder")
+
+
+def speaker_mel(audio: Array, c: SpeakerEncoderConfig, dtype: np.dtype[Any]) -> Array:
+    """audio [samples], mono at ``c.sample_rate`` -> what the encoder reads [T, 128].
 
     ``RequestError`` for a clip shorter than :func:`shortest_clip`.
     """
@@ -101,17 +107,13 @@ def speaker_embedding(
             f"the reference audio has {len(audio)} samples at {c.sample_rate} Hz; "
             f"the speaker encoder needs at least {shortest} ({1000 * shortest / c.sample_rate:.0f} ms)"
         )
-    mel = log_mel(audio.astype(w.fc.weight.dtype))
-    if fast is not None and not tracing():
-        return fast(mel)
-    record("speaker_encoder.mel", mel)
-    return speaker_encoder(mel, w, c, "speaker_encoder")
+    return log_mel(audio.astype(dtype))
 
 
 def shortest_clip(c: SpeakerEncoderConfig) -> int:
     """Samples from which on every reflected padding, of the waveform and inside the encoder, has enough to reflect."""
-    paddings = [_paddings(k, d)[1] for k, d in zip(c.enc_kernel_sizes, c.enc_dilations, strict=True)]
-    return max(HOP * (max(paddings) + 1), PAD + 1)
+    behind = [paddings(k, d)[1] for k, d in zip(c.enc_kernel_sizes, c.enc_dilations, strict=True)]
+    return max(HOP * (max(behind) + 1), PAD + 1)
 
 
 def speaker_encoder(mel: Array, w: SpeakerEncoderWeights, c: SpeakerEncoderConfig, name: str) -> Array:
@@ -197,7 +199,7 @@ def tdnn(x: Array, w: Conv, dilation: int, name: str) -> Array:
 
 def conv_same(x: Array, w: Conv, dilation: int, name: str) -> Array:
     """A convolution that keeps the length, the ends reflected. x [in, T] -> [out, T]."""
-    padded = np.pad(x, ((0, 0), _paddings(w.weight.shape[2], dilation)), mode="reflect")
+    padded = np.pad(x, ((0, 0), paddings(w.weight.shape[2], dilation)), mode="reflect")
     y = conv(padded, w, dilation=dilation)
     record(name, y)
     return y
@@ -209,7 +211,7 @@ def relu(x: Array, name: str) -> Array:
     return y
 
 
-def _paddings(kernel: int, dilation: int) -> tuple[int, int]:
+def paddings(kernel: int, dilation: int) -> tuple[int, int]:
     """Frames before and after; an even kernel takes the odd one after."""
     total = (kernel - 1) * dilation
     return total // 2, total - total // 2

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from ..checkpoint.keys import Embedding
 from ..checkpoint.writer import complete_file
+from ..compiled.frame_loop import FrameLoop
 from ..errors import RequestError
 from ..model import Qwen3TTSModel
 from ..voice.prompt_item import VoiceClonePromptItem
@@ -49,7 +50,8 @@ def _as_json(value: Any) -> Any:
 
 def fingerprint(model: Qwen3TTSModel) -> str:
     """A hash of whatever of a model can change what it says. It reads all weights once, at the speed of memory."""
-    parts = (model.backend, model.speech_tokenizer, model.speaker_encoder)
+    assert isinstance(model.frame_loop, FrameLoop)
+    parts = (model.frame_loop.used_weights, model.speech_tokenizer, model.speaker_encoder)
     sums = [[list(array.shape), array.dtype.str, _sum(array)] for array in _arrays(parts)]
     words = model.text_tokenizer.encode("iPhone 3.5 naïve 你好")  # tells the pre-tokenizers apart
     return hash_of(asdict(model.config), asdict(model.generation_config), words, sums)

@@ -41,6 +41,12 @@ class TorchGenerator:
         self.seed = fresh_seed() if seed is None else check_seed(seed)
         self._twister = np.random.RandomState(self.seed & 0xFFFFFFFF)
 
+    @property
+    def state(self) -> NDArray[np.uint32]:
+        """A copy of the state of the Mersenne Twister: its 624 words and, behind them, how many are used. [625]"""
+        _, words, used, *_ = self._twister.get_state(legacy=True)
+        return np.append(words, np.uint32(used)).astype(np.uint32)
+
     def exponential(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
         """Exp(1) times, as ``torch.empty(shape, dtype=dtype).exponential_()`` gives them, row after row."""
         words = self._twister.randint(0, 2**32, size=(*shape, 2), dtype=np.uint32)  # [..., 2] high word first

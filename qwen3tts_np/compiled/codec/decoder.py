@@ -26,7 +26,7 @@ from ...checkpoint.safetensors import Checkpoint
 from ...codec.decoder import CHUNK_FRAMES, CONTEXT_FRAMES, CONVNEXT_EPS, CodecDecoderWeights, codec_decoder_sizes
 from ...config import CodecDecoderConfig
 from ...ops import Ints, layer_norm, lookup, rope_angles, rotate
-from .decoder_weights import Layer, PackedDecoder, Upsample
+from .decoder_weights import CompiledDecoderWeights, Layer, Upsample
 from .pipeline import Block, Stream
 
 F32 = NDArray[np.float32]
@@ -38,21 +38,23 @@ BLOCK_FRAMES = (64, 8, 2)
 
 
 @dataclass(frozen=True)
-class FastCodecDecoder:
-    """Packed weights, and the threads that use them."""
+class CompiledCodecDecoder:
+    """The weights as kernels read them, and the threads that use them."""
 
     config: CodecDecoderConfig
-    weights: PackedDecoder
+    weights: CompiledDecoderWeights
     team: Team
 
     @classmethod
-    def load(cls, checkpoint: Checkpoint, c: CodecDecoderConfig, team: Team, exact: bool = False) -> FastCodecDecoder:
+    def load(
+        cls, checkpoint: Checkpoint, c: CodecDecoderConfig, team: Team, exact: bool = False
+    ) -> CompiledCodecDecoder:
         """Pack the decoder of a checked ``speech_tokenizer`` file.
 
         ``exact`` doubles the time and brings the waveform from within 1e-5 of the reference to within 2e-6.
         """
         w = load(CodecDecoderWeights, checkpoint, codec_decoder_sizes(c), "decoder.", np.dtype(np.float32))
-        return cls(c, PackedDecoder.pack(w, c, exact), team)
+        return cls(c, CompiledDecoderWeights.pack(w, c, exact), team)
 
     def decode_chunked(self, codes: Ints) -> F32:
         """The official result for any length, as ``decoder.decode_chunked``: codes [T, G] -> waveform [T * samples]."""

@@ -1,4 +1,4 @@
-"""The weights of the codec decoder, packed for the compiled kernels: what ``fast_decoder.py`` computes with.
+"""The weights of the codec decoder, packed for the compiled kernels: what ``decoder.py`` computes with.
 
 Matrices that read the same input are one matrix, and LayerScale and gamma are multiplied into the weights before them.
 """
@@ -155,7 +155,7 @@ def _pack_snake(w: SnakeWeights) -> Activation:
 
 
 @dataclass(frozen=True)
-class PackedDecoder:
+class CompiledDecoderWeights:
     """All of ``CodecDecoderWeights``."""
 
     rvq_first: Quantizer
@@ -169,7 +169,7 @@ class PackedDecoder:
     last_conv: MonoConvolution
 
     @classmethod
-    def pack(cls, w: CodecDecoderWeights, c: CodecDecoderConfig, exact: bool) -> PackedDecoder:
+    def pack(cls, w: CodecDecoderWeights, c: CodecDecoderConfig, exact: bool) -> CompiledDecoderWeights:
         """``exact``: sum up tap by tap everywhere, without minimal filtering."""
         rows = [math.prod((*c.upsampling_ratios, *c.upsample_rates[:i])) for i in range(len(c.upsample_rates))]
         blocks = zip(w.waveform_blocks, rows, c.upsample_rates, strict=True)

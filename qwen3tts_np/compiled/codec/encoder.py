@@ -81,8 +81,8 @@ class Quantizer:
 
 
 @dataclass(frozen=True)
-class FastCodecEncoder:
-    """Packed weights, and the threads that use them."""
+class CompiledCodecEncoder:
+    """The weights as kernels read them, and the threads that use them."""
 
     config: CodecEncoderConfig
     team: Team
@@ -95,7 +95,7 @@ class FastCodecEncoder:
     acoustic: Quantizer
 
     @classmethod
-    def load(cls, checkpoint: Checkpoint, c: CodecEncoderConfig, groups: int, team: Team) -> FastCodecEncoder:
+    def load(cls, checkpoint: Checkpoint, c: CodecEncoderConfig, groups: int, team: Team) -> CompiledCodecEncoder:
         """Pack the encoder of a checked ``speech_tokenizer`` file, with the codebooks in use."""
         w = load(CodecEncoderWeights, checkpoint, codec_encoder_sizes(c), "encoder.", np.dtype(np.float32))
         return cls(

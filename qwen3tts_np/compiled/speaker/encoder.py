@@ -16,8 +16,8 @@ from qwen3tts_np_kernels.threads_jit import Member, Team
 
 from ...config import SpeakerEncoderConfig
 from ...conv import Conv
-from ...ops import linear, sigmoid, softmax
-from ...speaker.encoder import SERes2NetWeights, SpeakerEncoderWeights, _paddings
+from ...ops import Array, linear, sigmoid, softmax
+from ...speaker.encoder import SERes2NetWeights, SpeakerEncoderWeights, paddings, speaker_mel
 
 F32 = NDArray[np.float32]
 DIVIDED = 1 << 25  # products; fewer are done sooner than a second thread has begun
@@ -27,7 +27,7 @@ DIVIDED = 1 << 25  # products; fewer are done sooner than a second thread has be
 class SameConv:
     """A convolution that keeps the length, the ends reflected."""
 
-    packed: Convolution
+    weight: Convolution
     dilation: int
     team: Team
 
@@ -37,19 +37,19 @@ class SameConv:
 
     def __call__(self, x: F32, activation: Activation = RELU) -> F32:
         """x [T, in] -> [T, width(out)]."""
-        padding = _paddings(self.packed.taps, self.dilation)
-        y = np.empty((len(x), len(self.packed.bias)), np.float32)
+        padding = paddings(self.weight.taps, self.dilation)
+        y = np.empty((len(x), len(self.weight.bias)), np.float32)
         padded = np.pad(x, (padding, (0, 0)), mode="reflect")
 
         def rows(me: Member) -> None:
             first, end = (len(x) * i // me.count for i in (me.index, me.index + 1))
             seen = padded[first : end + sum(padding)]
-            conv(seen, self.packed, y[first:end], dilation=self.dilation, activation=activation)
+            conv(seen, self.weight, y[first:end], dilation=self.dilation, activation=activation)
 
-        if len(x) * self.packed.weight.size > DIVIDED:
+        if len(x) * self.weight.weight.size > DIVIDED:
             self.team.run(rows)
         else:
-            conv(padded, self.packed, y, dilation=self.dilation, activation=activation)
+            conv(padded, self.weight, y, dilation=self.dilation, activation=activation)
         return y
 
 
@@ -84,9 +84,10 @@ class Block:
 
 
 @dataclass(frozen=True)
-class FastSpeakerEncoder:
-    """Packed weights."""
+class CompiledSpeakerEncoder:
+    """The weights of ``Qwen3TTSSpeakerEncoder``, as kernels read them."""
 
+    config: SpeakerEncoderConfig
     first: SameConv
     blocks: tuple[Block, ...]
     mfa: SameConv
@@ -96,10 +97,11 @@ class FastSpeakerEncoder:
     fc: Conv
 
     @classmethod
-    def pack(cls, w: SpeakerEncoderWeights, c: SpeakerEncoderConfig, team: Team) -> FastSpeakerEncoder:
+    def pack(cls, w: SpeakerEncoderWeights, c: SpeakerEncoderConfig, team: Team) -> CompiledSpeakerEncoder:
         """From the weights in float32."""
         frames = w.asp_tdnn.weight[:, : w.asp_tdnn.weight.shape[1] // 3]
         return cls(
+            c,
             SameConv.pack(w.first, team, c.enc_dilations[0]),
             tuple(Block.pack(block, d, team) for block, d in zip(w.blocks, c.enc_dilations[1:-1], strict=True)),
             SameConv.pack(w.mfa, team, c.enc_dilations[-1]),
@@ -109,6 +111,10 @@ class FastSpeakerEncoder:
             w.fc,
         )
 
+    def embedding(self, audio: Array) -> F32:
+        """``speaker_embedding`` of a clip: audio [samples], mono at the rate of the configuration -> [H]."""
+        return self(speaker_mel(audio, self.config, np.dtype(np.float32)))
+
     def __call__(self, mel: F32) -> F32:
         """mel float32 [T, 128] -> [H]."""
         x, outputs = self.first(mel), []
@@ -116,7 +122,7 @@ class FastSpeakerEncoder:
             x = block(x)
             outputs.append(x[:, : len(block.se_conv2.bias)])
         x = self.mfa(np.concatenate(outputs, axis=1))
-        pooled = self._attentive_statistics_pooling(x[:, : self.asp_conv.packed.outputs])  # [6C]
+        pooled = self._attentive_statistics_pooling(x[:, : self.asp_conv.weight.outputs])  # [6C]
         return linear(pooled, self.fc.weight[:, :, 0], self.fc.bias)
 
     def _attentive_statistics_pooling(self, x: F32) -> F32:

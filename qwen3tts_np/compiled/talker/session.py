@@ -1,6 +1,6 @@
-"""A decode session: packed weights, caches and working space of one batch, from its prompts to its last frame.
+"""A decode session: weights, caches and working space of one batch, from its prompts to its last frame.
 
-    session = DecodeSession(packed, team, talker_config, limits, streams)
+    session = DecodeSession(weights, team, talker_config, limits, streams)
     session.prefill(inputs, texts)
     while (frame := session.frame()) is not None:
         ...
@@ -26,8 +26,9 @@ from ...config import TalkerConfig
 from ...errors import RequestError
 from ...ops import Array, Ints, rope_angles
 from ...talker.frame import Frame
+from ...talker.generator import Generator, ItemGenerators, TorchGenerator
 from ...talker.sampling import SamplingParameters
-from .weights import PackedWeights
+from .weights import CompiledWeights
 
 PROMPT_COLUMNS = 32  # positions of a prompt read in one pass: enough that arithmetic, not memory, is the limit
 FIRST_FRAMES = 128  # room for so many at first; it grows by half
@@ -41,15 +42,23 @@ class Streams:
     stream_of: NDArray[np.int64]  # [B]
 
 
+def streams_of(generator: Generator, items: int) -> Streams:
+    """A copy of the state of a generator: one stream for all items, or one each."""
+    if isinstance(generator, ItemGenerators):
+        return Streams(np.array([item.state for item in generator.items]), np.arange(items))
+    assert isinstance(generator, TorchGenerator)
+    return Streams(generator.state[None], np.zeros(items, np.int64))
+
+
 class DecodeSession:
     """Writes the codes of one batch. ``max_new_tokens=N``, of all items or of each, is at most N - 1 frames.
 
-    All widths that come in and go out are those of ``packed``: filled up with zeros to whole vectors.
+    All widths that come in and go out are those of ``weights``: filled up with zeros to whole vectors.
     """
 
     def __init__(
         self,
-        packed: PackedWeights,
+        weights: CompiledWeights,
         team: Team,
         config: TalkerConfig,
         talker: SamplingParameters,
@@ -57,7 +66,7 @@ class DecodeSession:
         max_new_tokens: int | Sequence[int],
         streams: Streams,
     ) -> None:
-        self._packed, self._team, self._config = packed, team, config
+        self._weights, self._team, self._config = weights, team, config
         self._parameters = talker, subtalker
         self._last_steps = np.broadcast_to(np.asarray(max_new_tokens) - 1, streams.stream_of.shape)  # [B]
         self._last_step = int(self._last_steps.max())
@@ -65,8 +74,8 @@ class DecodeSession:
         self._step = 0
         self._ended = False
         items = len(streams.stream_of)
-        model = packed.model
-        self._work = _new_work(model, max(PROMPT_COLUMNS, 2 * items), team.size, packed.text_projection[0].bias.size)
+        model = weights.model
+        self._work = _new_work(model, max(PROMPT_COLUMNS, 2 * items), team.size, weights.text_projection[0].bias.size)
         self._columns = _new_columns(max(PROMPT_COLUMNS, 2 * items))
         vocabulary = max(config.vocab_size, config.code_predictor_config.vocab_size)
         self._choosing = kernels.Choosing(_rule(talker), _rule(subtalker), new_scratch(vocabulary))
@@ -77,8 +86,8 @@ class DecodeSession:
 
     def project_text(self, ids: Ints) -> Array:
         """Text tokens at the talker's width: ``text_projection`` of their embeddings. ids [n] -> [n, H]."""
-        fc1, fc2 = self._packed.text_projection
-        embedded = self._packed.text_embedding[ids]  # [n, X]
+        fc1, fc2 = self._weights.text_projection
+        embedded = self._weights.text_embedding[ids]  # [n, X]
         x = np.pad(embedded, ((0, 0), (0, fc1.bias.size - embedded.shape[1]))).astype(np.float32, copy=False)
         hidden, y = np.empty_like(x), np.empty((len(ids), fc2.bias.size), np.float32)
         for first in range(0, len(ids), PROMPT_COLUMNS):
@@ -94,14 +103,14 @@ class DecodeSession:
         """
         lengths = np.array([len(x) for x in inputs])
         longest = int(lengths.max())
-        self._batch = _new_batch(self._packed.model, lengths, texts, self._streams)
+        self._batch = _new_batch(self._weights.model, lengths, texts, self._streams)
         self._make_room(longest, longest + min(self._last_step + 1, FIRST_FRAMES))
         everything = np.concatenate(inputs)  # [sum of T, H]
         item = np.repeat(np.arange(len(inputs)), lengths)
         position = np.concatenate([np.arange(length) for length in lengths])
         ends = (position == lengths[item] - 1).astype(np.int64)
         order = np.argsort(ends, kind="stable")  # the last positions of all prompts come last: one pass of the head
-        work, columns, model = self._work, self._columns, self._packed.model
+        work, columns, model = self._work, self._columns, self._weights.model
         for first in range(0, len(order), PROMPT_COLUMNS):
             part = order[first : first + PROMPT_COLUMNS]
             count = len(part)
@@ -141,7 +150,7 @@ class DecodeSession:
         self._make_room(int(batch.length.max()) + self._step, int(batch.length.max()) + self._step + 1)
         self._team.run(
             kernels.write_frame,
-            self._packed.model,
+            self._weights.model,
             batch,
             self._choosing,
             self._step,
@@ -177,7 +186,7 @@ class DecodeSession:
 
     def _make_room(self, used: int, needed: int) -> None:
         """A cache of at least ``needed`` positions, of which ``used`` are kept."""
-        sizes, items = self._packed.model.talker.layers.sizes, len(self._batch.length)
+        sizes, items = self._weights.model.talker.layers.sizes, len(self._batch.length)
         old: Cache | None = getattr(self, "_cache", None)
         if old is not None and old.room >= needed:
             return

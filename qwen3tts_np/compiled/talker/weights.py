@@ -49,7 +49,7 @@ Matrix = tuple[Rows, ...]  # weights [rows, inputs] as stored; or levels [rows, 
 
 
 @dataclass(frozen=True)
-class PackedWeights:
+class CompiledWeights:
     """Everything that writes codes, packed. Official: ``Qwen3TTSTalkerForConditionalGeneration``."""
 
     format: str
@@ -69,7 +69,7 @@ class PackedWeights:
         return widen_ref(rows) if rows.dtype == np.uint16 else rows
 
 
-def pack_weights(checkpoint: Checkpoint, c: TalkerConfig, format_name: str) -> PackedWeights:
+def pack_weights(checkpoint: Checkpoint, c: TalkerConfig, format_name: str) -> CompiledWeights:
     """Pack the talker and the code predictor of a checkpoint that has passed ``checkpoint.keys.check``.
 
     RequestError unless ``format_name`` is one of ``pack.FORMATS``.
@@ -104,7 +104,7 @@ def pack_weights(checkpoint: Checkpoint, c: TalkerConfig, format_name: str) -> P
     )
     embedding = Embedding(checkpoint["talker.model.text_embedding.weight"], talker.text_embedding.dtype)
     return_free_memory()
-    return PackedWeights(format_name, model, text_projection, embedding)
+    return CompiledWeights(format_name, model, text_projection, embedding)
 
 
 class _Unread(NamedTuple):

@@ -16,18 +16,18 @@ from qwen3tts_np.audio.files import read_audio, resample
 from qwen3tts_np.checkpoint.keys import load
 from qwen3tts_np.checkpoint.safetensors import Checkpoint
 from qwen3tts_np.codec import decoder, encoder
-from qwen3tts_np.compiled.codec import decoder as fast_decoder
-from qwen3tts_np.compiled.codec import encoder as fast_encoder
-from qwen3tts_np.compiled.codec.decoder import FastCodecDecoder
-from qwen3tts_np.compiled.codec.encoder import FastCodecEncoder
+from qwen3tts_np.compiled.codec import decoder as compiled_decoder
+from qwen3tts_np.compiled.codec import encoder as compiled_encoder
+from qwen3tts_np.compiled.codec.decoder import CompiledCodecDecoder
+from qwen3tts_np.compiled.codec.encoder import CompiledCodecEncoder
 from qwen3tts_np.compiled.codec.pipeline import Stream
-from qwen3tts_np.compiled.speaker.encoder import FastSpeakerEncoder
+from qwen3tts_np.compiled.speaker.encoder import CompiledSpeakerEncoder
 from qwen3tts_np.config import read_codec_config, read_model_config
 from qwen3tts_np.speaker.encoder import SpeakerEncoderWeights, shortest_clip, speaker_encoder, speaker_encoder_sizes
 from qwen3tts_np.speaker.mel import log_mel
 
 FRAMES = 23
-# |fast - reference| of a waveform from -1 to 1. Two float32 sums in different orders differ by 5e-7 here, minimal
+# |compiled - reference| of a waveform from -1 to 1. Two float32 sums in different orders differ by 5e-7 here, minimal
 # filtering by 2.6e-6 (and by 6e-6 with the full-size model).
 EXACT, MINIMAL = 2e-6, 8e-6
 needs_compiler = pytest.mark.skipif(not compiled(), reason="NumPy's sums depend on the shape")
@@ -46,11 +46,11 @@ class Codec:
             self.checkpoint, self.encoder_config, self.groups, np.dtype(np.float32)
         )
 
-    def fast_decoder(self, team=two, exact=False):
-        return FastCodecDecoder.load(self.checkpoint, self.decoder_config, team, exact)
+    def compiled_decoder(self, team=two, exact=False):
+        return CompiledCodecDecoder.load(self.checkpoint, self.decoder_config, team, exact)
 
-    def fast_encoder(self, team=two):
-        return FastCodecEncoder.load(self.checkpoint, self.encoder_config, self.groups, team)
+    def compiled_encoder(self, team=two):
+        return CompiledCodecEncoder.load(self.checkpoint, self.encoder_config, self.groups, team)
 
     def codes(self, frames=FRAMES):
         return np.random.default_rng(0).integers(0, self.decoder_config.codebook_size, (frames, self.groups))
@@ -80,46 +80,46 @@ def hum(samples):
 @pytest.mark.parametrize("frames", [1, 2, FRAMES])
 def test_decoding_is_the_reference(codec, exact, tolerance, frames):
     codes = codec.codes(frames)
-    actual, expected = codec.fast_decoder(exact=exact).decode(codes), decoder.decode(codes, codec.decoder)
+    actual, expected = codec.compiled_decoder(exact=exact).decode(codes), decoder.decode(codes, codec.decoder)
     assert actual.dtype == np.float32
     np.testing.assert_allclose(actual, expected, atol=tolerance, rtol=0)
 
 
 @pytest.mark.parametrize("part", ["pre_conv", "first_conv"])
 def test_the_tolerance_tells_a_weight_that_is_off_by_a_thousandth(codec, part):
-    fast, codes = codec.fast_decoder(), codec.codes()
-    packed = getattr(fast.weights, part)
-    packed.weight[np.abs(packed.weight).argmax()] *= 1.001
-    difference = np.abs(fast.decode(codes) - decoder.decode(codes, codec.decoder)).max()
+    twin, codes = codec.compiled_decoder(), codec.codes()
+    convolution = getattr(twin.weights, part)
+    convolution.weight[np.abs(convolution.weight).argmax()] *= 1.001
+    difference = np.abs(twin.decode(codes) - decoder.decode(codes, codec.decoder)).max()
     assert difference > MINIMAL
 
 
 @needs_compiler
 @pytest.mark.parametrize("exact", [True, False])
 def test_threads_and_blocks_change_no_bit(codec, exact, monkeypatch):
-    codes, expected = codec.codes(), codec.fast_decoder(one, exact).decode(codec.codes())
+    codes, expected = codec.codes(), codec.compiled_decoder(one, exact).decode(codec.codes())
     for team, blocks in ((two, (64, 8, 2)), (Team(3), (4, 3, 1)), (one, (1, 1, 1)), (two, (7, 100, 5))):
-        monkeypatch.setattr(fast_decoder, "BLOCK_FRAMES", blocks)
-        np.testing.assert_array_equal(codec.fast_decoder(team, exact).decode(codes), expected)
+        monkeypatch.setattr(compiled_decoder, "BLOCK_FRAMES", blocks)
+        np.testing.assert_array_equal(codec.compiled_decoder(team, exact).decode(codes), expected)
 
 
 @needs_compiler
 @pytest.mark.parametrize("cuts", [(1, 2, 3), (FRAMES // 2,), range(1, FRAMES)])
 def test_a_stream_is_the_whole(codec, cuts):
-    fast, codes = codec.fast_decoder(), codec.codes()
-    past, edges = fast.stream(), [0, *cuts, FRAMES]
-    parts = [fast.decode(codes[first:end], past) for first, end in pairwise(edges)]
-    np.testing.assert_array_equal(np.concatenate(parts), fast.decode(codes))
+    twin, codes = codec.compiled_decoder(), codec.codes()
+    past, edges = twin.stream(), [0, *cuts, FRAMES]
+    parts = [twin.decode(codes[first:end], past) for first, end in pairwise(edges)]
+    np.testing.assert_array_equal(np.concatenate(parts), twin.decode(codes))
 
 
 def test_chunks_are_the_official_ones(codec, monkeypatch):
-    for module in (decoder, fast_decoder):
+    for module in (decoder, compiled_decoder):
         monkeypatch.setattr(module, "CHUNK_FRAMES", 9)
         monkeypatch.setattr(module, "CONTEXT_FRAMES", 4)
-    fast, codes = codec.fast_decoder(), codec.codes()
-    chunked, expected = fast.decode_chunked(codes), decoder.decode_chunked(codes, codec.decoder)
+    twin, codes = codec.compiled_decoder(), codec.codes()
+    chunked, expected = twin.decode_chunked(codes), decoder.decode_chunked(codes, codec.decoder)
     np.testing.assert_allclose(chunked, expected, atol=MINIMAL, rtol=0)
-    assert np.abs(chunked - fast.decode(codes)).max() > 10 * MINIMAL
+    assert np.abs(chunked - twin.decode(codes)).max() > 10 * MINIMAL
 
 
 # ---- encoder ----
@@ -129,23 +129,23 @@ def test_chunks_are_the_official_ones(codec, monkeypatch):
 def test_codes_are_the_reference_s(codec, samples):
     """All of them: on these clips no two entries tie within the rounding of float32."""
     wave = hum(samples)
-    np.testing.assert_array_equal(codec.fast_encoder().encode(wave), encoder.encode(wave, codec.encoder))
+    np.testing.assert_array_equal(codec.compiled_encoder().encode(wave), encoder.encode(wave, codec.encoder))
 
 
 def test_an_encoder_weight_that_is_off_is_told(codec):
-    fast, wave = codec.fast_encoder(), hum(41_234)
-    fast.last.weight[:] *= np.float32(1.01)
-    assert (fast.encode(wave) != encoder.encode(wave, codec.encoder)).any()
+    twin, wave = codec.compiled_encoder(), hum(41_234)
+    twin.last.weight[:] *= np.float32(1.01)
+    assert (twin.encode(wave) != encoder.encode(wave, codec.encoder)).any()
 
 
 @needs_compiler
 def test_encoder_threads_and_blocks_change_nothing(codec, monkeypatch):
     wave = hum(41_234)
-    expected = codec.fast_encoder(one).encode(wave)
+    expected = codec.compiled_encoder(one).encode(wave)
     for team, blocks in ((two, (16, 64, 64)), (Team(3), (1, 5, 3)), (one, (2, 1, 1))):
         for name, block in zip(("SEANET_STEPS", "TRANSFORMER_STEPS", "QUANTISER_FRAMES"), blocks, strict=True):
-            monkeypatch.setattr(fast_encoder, name, block)
-        np.testing.assert_array_equal(codec.fast_encoder(team).encode(wave), expected)
+            monkeypatch.setattr(compiled_encoder, name, block)
+        np.testing.assert_array_equal(codec.compiled_encoder(team).encode(wave), expected)
 
 
 # ---- speaker encoder ----
@@ -161,7 +161,7 @@ def speaker_weights(folder, dtype):
 def test_the_embedding_is_the_reference_s(folder, samples):
     (weights, config), (double, _) = (speaker_weights(folder, dtype) for dtype in (np.float32, np.float64))
     mel = log_mel(hum(max(samples, shortest_clip(config))))
-    actual = FastSpeakerEncoder.pack(weights, config, two)(mel)
+    actual = CompiledSpeakerEncoder.pack(weights, config, two)(mel)
     expected = speaker_encoder(mel.astype(np.float64), double, config, "speaker_encoder")
     # float32 against float64: 1e-6 of the length of the vector, in either path
     assert np.linalg.norm(actual - expected) <= 1e-5 * np.linalg.norm(expected)
@@ -169,10 +169,10 @@ def test_the_embedding_is_the_reference_s(folder, samples):
 
 def test_a_speaker_weight_that_is_off_is_told(folder):
     weights, config = speaker_weights(folder, np.float32)
-    mel, fast = log_mel(hum(24_000)), FastSpeakerEncoder.pack(weights, config, two)
-    expected = fast(mel)
-    fast.mfa.packed.weight[:] *= np.float32(1.001)
-    assert np.linalg.norm(fast(mel) - expected) > 1e-5 * np.linalg.norm(expected)
+    mel, twin = log_mel(hum(24_000)), CompiledSpeakerEncoder.pack(weights, config, two)
+    expected = twin(mel)
+    twin.mfa.weight.weight[:] *= np.float32(1.001)
+    assert np.linalg.norm(twin(mel) - expected) > 1e-5 * np.linalg.norm(expected)
 
 
 # ---- real checkpoints and clips, where they are there ----
@@ -185,10 +185,10 @@ def test_a_real_clip_through_the_demo_checkpoint():
     if not (folder.is_dir() and clip.is_file()):
         pytest.skip("needs ../shared/demo-study and ../shared/audio")
     codec, wave = Codec(folder), resample(*read_audio(str(clip), None), 24_000)[:72_000].astype(np.float32)
-    codes = codec.fast_encoder().encode(wave)
+    codes = codec.compiled_encoder().encode(wave)
     np.testing.assert_array_equal(codes, encoder.encode(wave, codec.encoder))
     expected = decoder.decode(codes, codec.decoder)
-    np.testing.assert_allclose(codec.fast_decoder().decode(codes), expected, atol=MINIMAL, rtol=0)
+    np.testing.assert_allclose(codec.compiled_decoder().decode(codes), expected, atol=MINIMAL, rtol=0)
 
 
 # ---- blocks that follow one another ----
