@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+import os
+import signal
+from collections.abc import Callable, Generator, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from again import MARK, Again, wanted
 from hypothesis import HealthCheck, settings
 from qwen3tts_np_kernels.cpu import compiled
 
@@ -19,7 +22,37 @@ settings.register_profile(
     "deterministic", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.register_profile("thorough", settings.get_profile("deterministic"), max_examples=1000)
-settings.load_profile("deterministic")
+settings.register_profile("again", settings.get_profile("deterministic"), max_examples=25)
+settings.load_profile("again" if MARK in os.environ else "deterministic")
+_RUNS = pytest.StashKey[Again]()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Start what ``test_again_...`` of this session wait for."""
+    names = wanted(session.items)
+    if names and MARK not in os.environ and not session.config.option.collectonly:
+        session.stash[_RUNS] = Again(names, {item.path.name for item in session.items})
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if _RUNS in session.stash:
+        session.stash[_RUNS].close()
+
+
+@pytest.fixture(scope="session")
+def again(request: pytest.FixtureRequest) -> Again:
+    """The runs in other environments."""
+    return request.session.stash[_RUNS]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _sigint() -> Iterator[None]:
+    """A shell starts what runs in the background with Ctrl-C ignored, which the programs of the tests would inherit."""
+    before = signal.getsignal(signal.SIGINT)
+    if before == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.hookimpl(wrapper=True)

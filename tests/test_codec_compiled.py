@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from again import Again
+from again import NO_COMPILER
 from qwen3tts_np_kernels.cpu import compiled
 from qwen3tts_np_kernels.threads_jit import Team
 
@@ -248,13 +248,6 @@ def test_a_block_waits_for_the_one_ahead():
 # ---- the same without the compiler ----
 
 
-@pytest.fixture(scope="module", autouse=True)
-def again():
-    runs = Again([__file__], {"without the compiler": {"NUMBA_DISABLE_JIT": "1"}})
-    yield runs
-    runs.close()
-
-
 @pytest.mark.skipif(not compiled(), reason="this is the process without the compiler")
 def test_again_without_the_compiler(again):
-    again.check("without the compiler")
+    again.check(NO_COMPILER)

@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from again import Again
+from again import NO_COMPILER, OLDER
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from llvmlite import binding
 from numpy.typing import NDArray
 from qwen3tts_np_kernels.activation_jit import (
     ELU,
@@ -34,7 +33,7 @@ from qwen3tts_np_kernels.conv_jit import (
     unpack_conv,
     width,
 )
-from qwen3tts_np_kernels.cpu import CPU, compiled
+from qwen3tts_np_kernels.cpu import compiled
 from qwen3tts_np_kernels.rvq import nearest_ref
 from qwen3tts_np_kernels.rvq_jit import nearest, pack_codebook
 from qwen3tts_np_kernels.toom_cook_jit import SCHEMES, minimal_conv, pack_minimal, tiles, unpack_minimal
@@ -46,11 +45,6 @@ GUARD = 64
 seeds = st.integers(0, 2**32 - 1)
 channels = st.integers(1, 70)
 kinds = st.sampled_from(list(SCHEMES))  # of minimal filters, by their taps
-
-OLDER = {
-    "AVX2": ("haswell", "+avx,+avx2,+bmi,+bmi2,+f16c,+fma,+lzcnt,+popcnt,+sse4.1,+sse4.2,+ssse3"),
-    "SSE2": ("x86-64", ""),
-}
 
 
 class Guarded:
@@ -391,30 +385,11 @@ def test_nearest_needs_rows_of_the_codebook():
 # ---- the same on other CPUs ----
 
 
-def playable(older):
-    host = binding.get_host_cpu_features()
-    return CPU.is_x86 and all(host.get(feature[1:]) for feature in OLDER[older][1].split(",") if feature)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def again():
-    """This file, without these last tests."""
-    environments = {
-        name: {"NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": features}
-        for name, (processor, features) in OLDER.items()
-        if playable(name)
-    }
-    runs = Again([__file__], {**environments, "without the compiler": {"NUMBA_DISABLE_JIT": "1"}})
-    yield runs
-    runs.close()
-
-
-@pytest.mark.parametrize("older", OLDER)
+@pytest.mark.parametrize("older", [name for name in OLDER if "test_kernels_conv.py" in OLDER[name].files])
 def test_again_on_an_older_cpu(older, again):
-    if not playable(older):
-        pytest.skip(f"this CPU cannot play {OLDER[older][0]}")
+    """This file, without these last tests."""
     again.check(older)
 
 
 def test_again_without_the_compiler(again):
-    again.check("without the compiler")
+    again.check(NO_COMPILER)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from again import Again
-from llvmlite import binding
+from again import NO_COMPILER, OLDER, Again
 from numba import njit
 from numba.core.errors import TypingError
 from numpy.typing import NDArray
@@ -20,12 +19,6 @@ from qwen3tts_np_kernels.simd import functions, instruction_sets, ops, tiles
 
 F32 = np.float32
 needs_compiler = pytest.mark.skipif(not cpu.compiled(), reason="vectors exist in compiled code only")
-
-OLDER = {
-    "AVX2": ("haswell", "+avx,+avx2,+bmi,+bmi2,+f16c,+fma,+lzcnt,+popcnt,+sse4.1,+sse4.2,+ssse3"),
-    "AVX-VNNI": ("alderlake", "+avx,+avx2,+avxvnni,+bmi,+bmi2,+f16c,+fma,+lzcnt,+popcnt,+sse4.1,+sse4.2,+ssse3"),
-    "SSE2": ("x86-64", ""),
-}
 
 
 def lanes(operation: Any, *operands: NDArray[Any], dtype: Any = F32) -> NDArray[Any]:
@@ -448,31 +441,11 @@ def abs_of(x: float) -> float:
     return abs(x)
 
 
-def playable(name: str) -> bool:
-    host = binding.get_host_cpu_features()
-    return cpu.CPU.is_x86 and all(host.get(feature[1:]) for feature in OLDER[name][1].split(",") if feature)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def again() -> Iterator[Again]:
-    """The tests of the kernels that are written here and in test_kernels_linear.py."""
-    older = {
-        name: {"NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": features}
-        for name, (processor, features) in OLDER.items()
-        if playable(name)
-    }
-    files = ["tests/test_simd.py", "tests/test_kernels_linear.py"]
-    runs = Again(files, {**older, "without the compiler": {"NUMBA_DISABLE_JIT": "1"}})
-    yield runs
-    runs.close()
-
-
 @pytest.mark.parametrize("name", OLDER)
 def test_again_on_an_older_cpu(name: str, again: Again) -> None:
-    if not playable(name):
-        pytest.skip(f"this CPU cannot play {OLDER[name][0]}")
+    """These tests, and those of test_kernels_linear.py."""
     again.check(name)
 
 
 def test_again_without_the_compiler(again: Again) -> None:
-    again.check("without the compiler")
+    again.check(NO_COMPILER)

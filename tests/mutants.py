@@ -1,0 +1,446 @@
+"""One-line faults, each planted alone, and whether the tests that should see it do: those that survive are printed.
+
+    python tests/mutants.py                # all of them, a few minutes; exits 1 if one survives
+    python tests/mutants.py --list
+    python tests/mutants.py --only rope    # those whose place, line or tests contain "rope"
+
+Nothing is written into the working tree: every mutant runs in a process of its own, in which the import of the one
+module compiles the changed text. A mutant is found by the text of its line, wherever in its folder that is, so a line
+that was rewritten is reported and must be rewritten here as well (``test_mutants.py`` looks, too).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from pathlib import Path
+from types import CodeType
+
+import again
+
+ROOT = Path(__file__).parents[1]
+TESTS = ROOT / "tests"
+PATIENCE = 240  # s: a mutant that never ends is found as well
+FAILED = 1  # the status of pytest when tests ran and some failed; any other but 0 means that they could not run
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """``line`` occurs once in the Python files of ``place``, a folder or file; ``tests`` fail with ``instead``."""
+
+    place: str
+    line: str
+    instead: str
+    tests: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.place}: {self.line}  ->  {self.instead}"
+
+    def file(self) -> Path:
+        """Where it is planted. LookupError unless there is exactly one such line."""
+        place = ROOT / self.place
+        files = [place] if place.is_file() else sorted(place.rglob("*.py"))
+        counts = {file: file.read_text(encoding="utf-8").count(self.line) for file in files}
+        if sum(counts.values()) != 1:
+            raise LookupError(f"{self.name}\n  the line is there {sum(counts.values())} times; it must be once")
+        return max(counts, key=lambda file: counts[file])
+
+
+def mutants(place: str, tests: str, *changes: tuple[str, str]) -> list[Mutant]:
+    """``tests`` are files, or files with tests (``test_x.py::test_y``), separated by blanks."""
+    return [Mutant(place, line, instead, tuple(tests.split())) for line, instead in changes]
+
+
+PLAIN = "test_parity.py::test_every_activation[activations_custom_voice]"
+CLONE = "test_parity.py::test_every_activation[activations_clone]"
+WIDE = "test_parity.py::test_every_activation[activations_instruct]"
+SAMPLING = "test_sampling.py"
+
+MUTANTS: list[Mutant] = [
+    # ---- text ----
+    *mutants(
+        "qwen3tts_np/text",
+        "test_prompt.py",
+        (
+            'if name in ("chinese", "auto") and isinstance(dialect, str)',
+            'if name == "chinese" and isinstance(dialect, str)',
+        ),
+        ('if name in ("chinese", "auto") and isinstance(dialect, str)', "if isinstance(dialect, str)"),
+        ('or "dialect" in name:', "or False:"),
+    ),
+    *mutants(
+        "qwen3tts_np/text",
+        "test_text.py test_text_official.py",
+        ("ROLE = 3", "ROLE = 2"),
+        ("TEXT_TAIL = 5", "TEXT_TAIL = 4"),
+        ("REFERENCE_TAIL = 2", "REFERENCE_TAIL = 1"),
+        ('if lines[0].startswith("#version:"):', 'if lines[0].startswith("#"):'),
+        ("backend.normalizer = normalizers.NFC()", "backend.normalizer = normalizers.NFKC()"),
+        ("if vocab_size <= 100_000 or", "if vocab_size < 100_000 or"),
+        ('_version_key("4.57.2", config_file)', '_version_key("4.57.1", config_file)'),
+    ),
+    *mutants(
+        "qwen3tts_np/text",
+        "test_parity.py::test_prompts[custom_voice_streaming] test_parity.py::test_prompts[clone_context]"
+        " test_parity.py::test_prompts[custom_voice_plain] test_parity.py::test_prompts[clone_context_non_streaming]",
+        ("trailing = [*text.trailing, config.tts_eos_token_id]", "trailing = [*text.trailing]"),
+        ("[pad] * (len(frames) - len(words))", "words[-1:] * (len(frames) - len(words))"),
+        ('Position("bos", config.tts_pad_token_id, codec=c.codec_bos_id)', 'Position("bos", config.tts_pad_token_id)'),
+        (
+            'Position("pad", config.tts_bos_token_id, codec=c.codec_pad_id)',
+            'Position("pad", config.tts_pad_token_id, codec=c.codec_pad_id)',
+        ),
+    ),
+    *mutants(
+        "qwen3tts_np/text",
+        "test_text_feed.py",
+        ("last = min(blanks, letters, literal)", "last = min(blanks, literal)"),
+        ("last = min(blanks, letters, literal)", "last = min(blanks, letters)"),
+    ),
+    *mutants(
+        "qwen3tts_np/text",
+        "test_sentences.py test_longform.py",
+        ("SLOWEST, SPARE = 3, 2000", "SLOWEST, SPARE = 2, 2000"),
+        ("HAN = 220", "HAN = 120"),
+    ),
+    # ---- talker ----
+    *mutants(
+        "qwen3tts_np/talker",
+        PLAIN,
+        ("rms_norm(q, w.q_norm, c.rms_norm_eps)", "q"),
+        ("rotate(k, *rope)", "k"),
+        ("np.arange(start, start + len(x))", "np.arange(len(x))"),
+        (
+            "silu(linear(x, w.text_projection_fc1, w.text_projection_fc1_bias))",
+            "linear(x, w.text_projection_fc1, w.text_projection_fc1_bias)",
+        ),
+        (
+            "inputs = np.stack([hidden, code0_embedding], axis=1)",
+            "inputs = np.stack([code0_embedding, hidden], axis=1)",
+        ),
+        (
+            "self._k[:start], self._v[:start] = old_k[:start], old_v[:start]",
+            "self._k[:start], self._v[:start] = old_k[:start], 0",
+        ),
+    ),
+    *mutants(
+        "qwen3tts_np/talker",
+        WIDE,
+        ("if w.small_to_mtp_projection_weight is not None:", "if w.small_to_mtp_projection_weight is None:"),
+    ),
+    *mutants(
+        "qwen3tts_np/talker",
+        SAMPLING,
+        ("MIN_NEW_TOKENS = 2", "MIN_NEW_TOKENS = 1"),
+        ("CONTROL_TOKENS = 1024", "CONTROL_TOKENS = 1023"),
+        ("np.where(logits < 0, logits * factor, logits / factor)", "logits / factor"),
+        ("return _drop(scores, scores < kth_best)", "return _drop(scores, scores <= kth_best)"),
+        ("out_of_set = cumulative <= p.dtype.type(1 - top_p)", "out_of_set = cumulative < p.dtype.type(1 - top_p)"),
+        ("out_of_set[..., -1] = False", "out_of_set[..., 0] = False"),
+        ("cumsum(axis=-1, dtype=np.float64)", "cumsum(axis=-1)"),
+        ("if step < MIN_NEW_TOKENS:", "if step <= MIN_NEW_TOKENS:"),
+        ("out[..., eos] = scores[..., eos]", "pass"),
+        ("self.seed & 0xFFFFFFFF", "self.seed & 0x7FFFFFFF"),
+        ("words[..., 0] & 0x1FFFFF", "words[..., 0] & 0x0FFFFF"),
+        ("-np.log1p(-uniform)", "-np.log(1 - uniform)"),
+        ("not -(2**63) <= value < 2**64", "not -(2**63) <= value <= 2**64"),
+    ),
+    *mutants(
+        "qwen3tts_np/mlp.py",
+        PLAIN,
+        ("silu(gate)", "gate"),
+    ),
+    *mutants(
+        "qwen3tts_np/generate.py",
+        "test_model.py::test_n_new_tokens_are_n_minus_1_frames"
+        " test_parity.py::test_codes_and_waveforms[custom_voice_streaming]"
+        " test_parity.py::test_codes_and_waveforms[sampled_end_batch]",
+        ("self.last_step = request.limits.max_new_tokens - 1", "self.last_step = request.limits.max_new_tokens"),
+        ("min(self._frames, len(self._trailing) - 1)", "min(self._frames + 1, len(self._trailing) - 1)"),
+        ("everyone[going] = logits", "everyone = logits"),
+        ("seen[np.arange(len(items)), code0] = True", "pass"),
+    ),
+    # ---- codec ----
+    *mutants(
+        "qwen3tts_np/codec",
+        f"{PLAIN} test_codec.py test_parity.py::test_decode[decode_340] test_parity.py::test_decode[decode_301]",
+        ("CHUNK_FRAMES = 300", "CHUNK_FRAMES = 299"),
+        ("CONTEXT_FRAMES = 25", "CONTEXT_FRAMES = 24"),
+        ("DILATIONS = (1, 3, 9)", "DILATIONS = (1, 3, 8)"),
+        ("CONVNEXT_EPS = 1e-6", "CONVNEXT_EPS = 1e-4"),
+        ("np.arange(past.frames, past.frames + len(x))", "np.arange(len(x))"),
+        ("np.clip(x, -1, 1)", "x"),
+        ("a.T, window - 1).T", "a.T, window).T"),
+        ("dequantise(codes[:, 1:], d.codebooks[1:]", "dequantise(codes[:, :-1], d.codebooks[1:]"),
+    ),
+    *mutants(
+        "qwen3tts_np/codec",
+        f"{CLONE} test_parity.py::test_encode",
+        (
+            'pad_causal(x, weight.shape[2], DOWNSAMPLE_STRIDE, mode="edge")',
+            "pad_causal(x, weight.shape[2], DOWNSAMPLE_STRIDE)",
+        ),
+        ("self_attention(h, w.self_attn, rope, None, c", "self_attention(h, w.self_attn, rope, 8, c"),
+        ("after = -x.shape[1] % stride", "after = 0"),
+        ("residual = residual - quantised", "residual = residual"),
+        ("zip(w.stages, reversed(c.upsampling_ratios)", "zip(w.stages, c.upsampling_ratios"),
+    ),
+    # ---- speaker ----
+    *mutants(
+        "qwen3tts_np/speaker",
+        "test_speaker.py",
+        ("TOP = 12000.0", "TOP = 11000.0"),
+        ("+ 1e-9).astype(audio.dtype)", "+ 1e-7).astype(audio.dtype)"),
+        ("np.maximum(mel, 1e-5)", "np.maximum(mel, 1e-6)"),
+        ("PAD = (WINDOW - HOP) // 2", "PAD = WINDOW // 2"),
+        ("np.arange(WINDOW) / WINDOW", "np.arange(WINDOW) / (WINDOW - 1)"),
+        ("if i == 0 else chunk + outputs[-1]", "+ outputs[-1]"),
+        ("np.sqrt(np.maximum(variance, 1e-12))", "np.sqrt(np.maximum(variance, 1e-6))"),
+        ("return total // 2, total - total // 2", "return total - total // 2, total // 2"),
+        ('dilation)), mode="reflect")', 'dilation)), mode="edge")'),
+        ("x * gain)\n    return x * gain", "x * gain)\n    return x"),
+    ),
+    # ---- checkpoint ----
+    *mutants(
+        "qwen3tts_np/checkpoint",
+        "test_checkpoint.py test_convert.py",
+        ("if length > min(_MAX_HEADER, size - 8):", "if length > _MAX_HEADER:"),
+        ("if not start <= end <= data_bytes:", "if not start <= end:"),
+        ("if end - start != needed:", "if end - start < needed:"),
+        ("if start != at:", "if start < at:"),
+        ("if at != data_bytes:", "if at > data_bytes:"),
+        ("if len(found) < len(pairs):", "if False:"),
+        ("if weight_map.get(name) != shard:", "if False:"),
+        ("levels.astype(np.int16) + (1 << (bits - 1))", "levels.astype(np.int16) + (1 << bits)"),
+        ("words[..., :bits] = stream", "words[..., -bits:] = stream"),
+        ("if _HEADS.fullmatch(key):", "if False:"),
+        ("if have.shape != spec.shape:", "if len(have.shape) != len(spec.shape):"),
+    ),
+    # ---- oracles of the kernels ----
+    *mutants(
+        "kernels/qwen3tts_np_kernels/rope.py",
+        "test_rope.py test_parity.py::test_rotary_tables",
+        ("positions.astype(np.float32)", "positions.astype(np.float64)"),
+        ("np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)", "np.arange(0, head_dim, 2) / head_dim"),
+        ("high * c + low * s", "high * c - low * s"),
+    ),
+    *mutants(
+        "kernels/qwen3tts_np_kernels",
+        f"{PLAIN} {CLONE}",
+        ("visible = (age >= 0) & (age < (window or s))", "visible = (age >= -1) & (age < (window or s))"),
+        ("np.repeat(v, n // n_kv, axis=1)", "np.tile(v, (1, n // n_kv, 1))"),
+        ("x / np.sqrt(mean_square + eps) * weight", "x / (np.sqrt(mean_square) + eps) * weight"),
+        ("np.mean(centred * centred, axis=-1, keepdims=True)", "centred.var(axis=-1, keepdims=True, ddof=1)"),
+        ("x * (1 + erf(x / math.sqrt(2))) / 2", "x * (1 + np.tanh(0.7978845608 * (x + 0.044715 * x**3))) / 2"),
+        ("np.maximum(cluster_usage, 1e-5)", "cluster_usage"),
+        ("wave * wave / (np.exp(beta)[:, None] + 1e-9)", "wave * wave / (np.exp(alpha)[:, None] + 1e-9)"),
+        (
+            "j : j + (frames - 1) * stride + 1 : stride] += weight[:, :, j]",
+            "j : j + (frames - 1) * stride + 1 : stride] += weight[:, :, -j]",
+        ),
+    ),
+    *mutants(
+        "kernels/qwen3tts_np_kernels",
+        "test_simd.py test_checkpoint.py",
+        ("rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16", "rounded = (bits + 0x8000) >> 16"),
+    ),
+    *mutants(
+        "kernels/qwen3tts_np_kernels/rvq.py",
+        "test_codec.py test_kernels_conv.py",
+        ("return distances.argmin(axis=1)", "return distances.shape[1] - 1 - distances[:, ::-1].argmin(axis=1)"),
+    ),
+    # ---- speech ----
+    *mutants(
+        "qwen3tts_np/speech",
+        "test_longform.py",
+        ("kept[:length] *= fade", "kept[:length] *= 1"),
+        ("edge = rate * EDGE // 1000", "edge = 0"),
+        ("* 32767)", "* 32768)"),
+    ),
+    # ---- voices, streams ----
+    *mutants(
+        "qwen3tts_np",
+        "test_model.py::test_the_official_cut_of_cloning_in_context",
+        ("/ max(len(spoken), 1) * len(wave)", "* len(wave) // max(len(spoken), 1)"),
+    ),
+    *mutants(
+        "qwen3tts_np/streaming.py",
+        "test_streaming.py",
+        ("self._packets.written == self._tokens", "self._packets.written > self._tokens"),
+        (
+            "yield from self._packets.of(frames)\n        yield from self._packets.rest()",
+            "yield from self._packets.of(frames)",
+        ),
+    ),
+    # ---- the compiled path ----
+    *mutants(
+        "qwen3tts_np/compiled",
+        "test_model.py::test_n_new_tokens_are_n_minus_1_frames test_streaming.py"
+        " test_parity.py::test_compiled_codes[custom_voice_many_frames-float32]"
+        " test_parity.py::test_compiled_codes[clone_context-float32]"
+        " test_parity.py::test_compiled_codes[clone_x_vector-float32]",
+        ("is_last = self._batch, self._step == self._last_step", "is_last = self._batch, self._step > self._last_step"),
+        ("now.reshape(shape)[:, :used]", "now.reshape(shape)[:, : used - 1]"),
+        ("text_first=np.array([-self._step])", "text_first=np.array([0])"),
+        ("x[t] += np.sum(rows, axis=0)", "x[t] += rows[0]"),
+        ("len(request.x_vector)] += request.x_vector", "len(request.x_vector)] += 0"),
+    ),
+    *mutants(
+        "qwen3tts_np/compiled",
+        "test_model.py::test_a_batch_seeded_item_by_item_equals_single_runs",
+        ("np.zeros(items, np.int64) if shared else np.arange(items)", "np.zeros(items, np.int64)"),
+    ),
+    *mutants(
+        "qwen3tts_np/compiled",
+        "test_codec_fast.py",
+        ("stream._kept[layer] = x[len(x) - past :].copy()", "stream._kept[layer] = x[:past].copy()"),
+        ("self._position += len(x)", "pass"),
+        ("np.arange(block.position, block.position + len(x)), c.head_dim", "np.arange(len(x)), c.head_dim"),
+        (
+            'np.clip(mono_conv(block.after_past("last_conv", a, past), w.last_conv), -1, 1)',
+            'mono_conv(block.after_past("last_conv", a, past), w.last_conv)',
+        ),
+        ("y += x\n        return y", "return y"),
+        ("residual -= codebook.entries[codes[-1]]", "pass"),
+        ('-len(y) % DOWNSAMPLE_STRIDE), (0, 0)), mode="edge")', "-len(y) % DOWNSAMPLE_STRIDE), (0, 0)))"),
+        ("chunk + chunks[i] if i else chunk", "chunk + chunks[i]"),
+    ),
+    *mutants(
+        "kernels/qwen3tts_np_kernels/sampling_jit.py",
+        "test_kernels_decode.py::test_top_p_exactly_at_its_boundary"
+        " test_kernels_decode.py::test_choices_and_random_numbers_are_those_of_the_definition",
+        ("if np.float32(mass) > drop_mass:", "if np.float32(mass) >= drop_mass:"),
+        ("if scores[i] >= bar and", "if scores[i] > bar and"),
+        ("y[eos] = end if may_end else _OUT", "y[eos] = end"),
+        ("if speed > lead:", "if speed >= lead:"),
+    ),
+]
+
+
+# ---- planting one, in the process that runs its tests ----
+
+
+class Planter(PathFinder):
+    """Finds modules as Python does, but for the one file of the mutant gives its text changed."""
+
+    mutant: Mutant
+    target: Path
+
+    @classmethod
+    def find_spec(cls, fullname: str, path: Sequence[str] | None = None, target: object = None) -> ModuleSpec | None:
+        spec = super().find_spec(fullname, path, None)
+        if spec is not None and spec.origin is not None and Path(spec.origin).resolve() == cls.target:
+            spec.loader = Planted(fullname, spec.origin)
+        return spec
+
+
+class Planted(SourceFileLoader):
+    """Compiles the changed text, without the bytecode on disk."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        text = Planter.target.read_text(encoding="utf-8")
+        changed = text.replace(Planter.mutant.line, Planter.mutant.instead)
+        return compile(changed, self.path, "exec", dont_inherit=True)
+
+
+def status_with(mutant: Mutant) -> int:
+    """The status of its tests with the mutant in place."""
+    Planter.mutant, Planter.target = mutant, mutant.file().resolve()
+    sys.meta_path.insert(0, Planter)
+    return run_tests(mutant.tests)
+
+
+def run_tests(tests: Sequence[str]) -> int:
+    """Of these files and tests, all that need no process of another environment."""
+    import pytest
+
+    os.environ[again.MARK] = "1"
+    options = ["-x", "-q", "-p", "no:cacheprovider", "-k", again.ALL_BUT]
+    return int(pytest.main([*options, *(str(TESTS / test) for test in tests)]))
+
+
+# ---- all of them, each in a process of its own ----
+
+
+@dataclass(frozen=True)
+class Outcome:
+    status: int | None  # of pytest; None: it took too long
+    seconds: float
+    output: str
+
+
+def in_a_process(*arguments: str, compiles: bool = False, patience: float | None = PATIENCE) -> Outcome:
+    """This file with some arguments. ``compiles``: compiled code on disk would hide the mutant, so it has its own."""
+    with tempfile.TemporaryDirectory() as cache:
+        environment = {**os.environ, "NUMBA_CACHE_DIR": cache} if compiles else dict(os.environ)
+        command, start = [sys.executable, __file__, *arguments], time.perf_counter()
+        try:
+            done = subprocess.run(
+                command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=patience, check=False
+            )
+        except subprocess.TimeoutExpired:
+            return Outcome(None, time.perf_counter() - start, "")
+        return Outcome(done.returncode, time.perf_counter() - start, done.stdout + done.stderr)
+
+
+def outcome_of(mutant: Mutant) -> Outcome:
+    compiles = mutant.file().name.endswith("_jit.py")
+    return in_a_process("--plant", str(MUTANTS.index(mutant)), compiles=compiles)
+
+
+def survivors(chosen: Sequence[Mutant], jobs: int) -> list[Mutant]:
+    """Those whose tests pass; RuntimeError if tests fail without a mutant, or cannot run with one."""
+    tests = sorted({test for mutant in chosen for test in mutant.tests})
+    alive = []
+    with ThreadPoolExecutor(jobs) as pool:
+        unchanged = pool.submit(in_a_process, "--tests", *tests, patience=None)
+        for mutant, outcome in zip(chosen, pool.map(outcome_of, chosen), strict=True):
+            if outcome.status not in (0, FAILED, None):
+                raise RuntimeError(f"{mutant.name}\nthe tests cannot run with it:\n{outcome.output[-4000:]}")
+            if outcome.status == 0:
+                alive.append(mutant)
+            verdict = "SURVIVES" if outcome.status == 0 else "killed"
+            print(f"{verdict:8} {outcome.seconds:5.1f} s  {mutant.name}", flush=True)
+    if unchanged.result().status != 0:
+        raise RuntimeError(f"the tests fail without a mutant:\n{unchanged.result().output[-4000:]}")
+    return alive
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--list", action="store_true", help="print the mutants and their tests")
+    parser.add_argument("--only", metavar="WORD", default="", help="those whose place, line or tests contain WORD")
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, help="processes at a time (default: all cores)"
+    )
+    parser.add_argument("--plant", type=int, metavar="N", help=argparse.SUPPRESS)
+    parser.add_argument("--tests", nargs="+", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.plant is not None:
+        return status_with(MUTANTS[options.plant])
+    if options.tests:
+        return run_tests(options.tests)
+    chosen = [m for m in MUTANTS if options.only in f"{m.name} {' '.join(m.tests)}"]
+    for mutant in chosen:
+        mutant.file()
+    if options.list:
+        print(*(f"{mutant.name}\n    {' '.join(mutant.tests)}" for mutant in chosen), sep="\n")
+        return 0
+    start = time.perf_counter()
+    alive = survivors(chosen, options.jobs)
+    print(f"{len(alive)} of {len(chosen)} mutants survive ({time.perf_counter() - start:.0f} s)")
+    print(*(f"  {mutant.name}" for mutant in alive), sep="\n")
+    return 1 if alive else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
