@@ -9,6 +9,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+# Before NumPy is loaded, and for the programs that tests start: on matrices as small as those of the tests a second
+# thread of the BLAS only waits, which takes three times the CPU time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 from again import MARK, Again, wanted
 from hypothesis import HealthCheck, settings

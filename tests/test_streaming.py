@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from qwen3tts_np import Qwen3TTSModel, RequestError
 from qwen3tts_np.codec.decoder import decode, decode_continuous
@@ -208,12 +208,13 @@ def test_packets_come_as_soon_as_their_frames_and_leaving_ends_the_work(load: Lo
     expected = model.generate_custom_voice(TEXT, **options, return_codes=True)[2][0]
     stream = counted.stream_custom_voice(TEXT, packet_frames=3, **options)
     assert counting.written == 0
-    alive, blas = threading.active_count(), threadpool_info()
-    for i, _ in enumerate(stream, 1):
-        assert counting.written == 3 * i
-        assert threadpool_info() == blas  # a paused stream holds no process-wide setting
-        if i == 3:
-            break
+    with threadpool_limits(4, user_api="blas"):
+        alive, blas = threading.active_count(), threadpool_info()
+        for i, _ in enumerate(stream, 1):
+            assert counting.written == 3 * i
+            assert threadpool_info() == blas  # a paused stream holds no process-wide setting
+            if i == 3:
+                break
     stream.close()
     assert counting.closed
     assert list(stream) == []
