@@ -292,7 +292,10 @@ MUTANTS: list[Mutant] = [
     *mutants(
         "qwen3tts_np/compiled",
         "test_model.py::test_a_batch_seeded_item_by_item_equals_single_runs",
-        ("np.zeros(items, np.int64) if shared else np.arange(items)", "np.zeros(items, np.int64)"),
+        (
+            "for item in generator.items]), np.arange(items))",
+            "for item in generator.items]), np.zeros(items, np.int64))",
+        ),
     ),
     *mutants(
         "qwen3tts_np/compiled",
