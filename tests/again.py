@@ -32,6 +32,9 @@ class Environment:
     variables: Mapping[str, str]
     files: tuple[str, ...]
 
+    def __post_init__(self) -> None:
+        assert all((TESTS / file).is_file() for file in self.files), self.files
+
     @property
     def features(self) -> frozenset[str]:
         """Of the CPU that Numba shall compile for."""
@@ -51,7 +54,7 @@ OLDER = {
 NO_COMPILER = "without the compiler"
 ENVIRONMENTS = {
     **OLDER,
-    NO_COMPILER: Environment({"NUMBA_DISABLE_JIT": "1"}, (*KERNELS, "test_kernels_conv.py", "test_codec_fast.py")),
+    NO_COMPILER: Environment({"NUMBA_DISABLE_JIT": "1"}, (*KERNELS, "test_kernels_conv.py", "test_codec_compiled.py")),
 }
 
 
