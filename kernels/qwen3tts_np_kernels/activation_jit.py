@@ -42,10 +42,13 @@ RELU = Activation(_RELU, _NONE, _NONE)
 
 
 def snake_beta(alpha: F32, beta: F32, width: int) -> Activation:
-    """x + sin²(x e^alpha) / (e^beta + 1e-9) from the logarithms [C] of the checkpoint, for rows of ``width`` values."""
+    """x + sin²(x e^alpha) / (e^beta + 1e-9) from the logarithms [C] of the checkpoint, for rows of ``width`` values.
+
+    The exponentials are float64, rounded once: NumPy's float32 ones have other last bits on other CPUs.
+    """
     frequency, gain = np.zeros(width, np.float32), np.zeros(width, np.float32)
-    frequency[: len(alpha)] = np.exp(alpha)
-    gain[: len(beta)] = 1 / (np.exp(beta) + 1e-9)
+    frequency[: len(alpha)] = np.exp(alpha.astype(np.float64))
+    gain[: len(beta)] = 1 / (np.exp(beta.astype(np.float64)) + 1e-9)
     return Activation(_SNAKE, frequency, gain)
 
 

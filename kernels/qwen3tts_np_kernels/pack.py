@@ -259,7 +259,9 @@ def _quantise(weights: NDArray[np.float32], bits: int) -> tuple[NDArray[np.float
     gain, scale = np.zeros_like(extreme), np.zeros_like(extreme)
     for step in _STEPS:
         levels = _round(weights, unit * np.float32(half + step * math.sqrt(half / 8)), half)
-        product, square = np.einsum("kg,kg->g", weights, levels), np.einsum("kg,kg->g", levels, levels)
+        square = np.einsum("kg,kg->g", levels, levels)  # whole numbers below 2**24: exact in any order
+        # Trap: einsum fuses multiply-adds on ARM and not on x86. Product and sum apart are the same bits everywhere.
+        product = np.multiply(weights, levels, out=levels).sum(axis=0)
         fit = product / np.maximum(square, 1)
         better = product * fit > gain
         np.copyto(gain, product * fit, where=better)

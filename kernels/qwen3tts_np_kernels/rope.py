@@ -12,12 +12,14 @@ def rope_angles_ref(positions: NDArray[np.integer[Any]], head_dim: int, theta: f
     """cos and sin of position * theta^(-2j / D), each float32 [T, D/2]. positions [T].
 
     The official tables are made in float32 whatever the model's dtype; a float64 run widens these same values, so
-    that it measures the arithmetic and not another table.
+    that it measures the arithmetic and not another table. Each step is rounded to float32 as there, but powers,
+    cosines and sines are taken in float64 first, as NumPy's float32 ones have other last bits on other CPUs.
     """
     exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)  # [D/2]
-    frequencies = np.float32(1.0) / np.float32(theta) ** exponents  # [D/2]
-    angles = positions.astype(np.float32)[:, None] * frequencies  # [T, D/2]
-    return np.cos(angles), np.sin(angles)
+    powers = np.power(np.float64(np.float32(theta)), exponents.astype(np.float64)).astype(np.float32)
+    frequencies = np.float32(1.0) / powers  # [D/2]
+    angles = (positions.astype(np.float32)[:, None] * frequencies).astype(np.float64)  # [T, D/2]
+    return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
 
 
 def rotate_ref(x: Floats, cos: Floats, sin: Floats) -> Floats:

@@ -88,6 +88,7 @@ def _expand(roots: list[Fraction]) -> list[float]:
 SEVEN_TAPS = Scheme(6, 7, (Fraction(1), Fraction(2), Fraction(1, 2), Fraction(3, 2), Fraction(3, 4)))
 TWO_TAPS = Scheme(5, 2, (Fraction(1), Fraction(2)))
 SCHEMES = {scheme.taps: scheme for scheme in (SEVEN_TAPS, TWO_TAPS)}
+_PACKED_AT_ONCE = 16  # output channels whose weights are transformed together, so that they stay in the cache
 _SCHEME_OF_TILE = {scheme.products: scheme for scheme in SCHEMES.values()}
 
 
@@ -106,11 +107,26 @@ def pack_minimal(weight: NDArray[np.floating[Any]], bias: NDArray[np.floating[An
     outputs, inputs, taps = weight.shape
     _, g, _ = SCHEMES[taps].matrices
     products = np.zeros((len(g), width(outputs), inputs), np.float32)
-    products[:, :outputs] = np.tensordot(g.astype(np.float32), weight, (1, 2))
+    for first in range(0, outputs, _PACKED_AT_ONCE):
+        rows = slice(first, min(first + _PACKED_AT_ONCE, outputs))
+        products[:, rows] = _transformed(g, weight[rows])
     packed = np.ascontiguousarray(products.reshape(len(g), -1, LANES, inputs).swapaxes(2, 3))
     padded = np.zeros(width(outputs), np.float32)
     padded[:outputs] = bias
     return MinimalFilter(packed.reshape(-1), padded, taps, inputs, outputs)
+
+
+def _transformed(g: Matrix, weight: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """G weights: [out, in, taps] -> [products, out, in], float64.
+
+    Tap after tap, as the order of a matrix product's sums, and so the last bit, depends on the CPU.
+    """
+    taps = np.ascontiguousarray(weight.transpose(2, 0, 1)).astype(np.float64)
+    products, term = g[:, 0, None, None] * taps[0], np.empty_like(taps[0])
+    for product, row in zip(products, g, strict=True):
+        for factor, tap in zip(row[1:], taps[1:], strict=True):
+            product += np.multiply(tap, factor, out=term)
+    return products
 
 
 def unpack_minimal(w: MinimalFilter) -> tuple[F32, F32]:
