@@ -19,6 +19,7 @@ from qwen3tts_np.checkpoint import published as publishing
 from qwen3tts_np.checkpoint.published import CODEC_WEIGHTS, MODELS, PublishedFile, PublishedModel, PublishedWeights
 from qwen3tts_np.checkpoint.tensor import DTYPES
 from qwen3tts_np.checkpoint.writer import header
+from qwen3tts_np.cli import info
 from qwen3tts_np.config import read_codec_config, read_model_config
 from qwen3tts_np.layout import description as describing
 from qwen3tts_np.layout.description import describe
@@ -87,6 +88,16 @@ def test_info_says_what_a_checkpoint_is(tiny, capsys):
     count = len(list(model_specs(read_model_config(tiny))))
     assert f"model.safetensors: {count} tensors ({count} BF16)" in out
     assert re.search(rf"^  vocab.json +{(tiny / 'vocab.json').stat().st_size:,}$", out, re.M)
+
+
+def test_info_describes_the_published_voices_and_no_others(tmp_path):
+    config = layouts.model_config("0.6b", "custom_voice", layouts.RELEASED_TEXT)
+    config["talker_config"]["spk_id"]["ryan"] = 3000  # somebody else's, by fine-tuning
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    lines = list(info._model(read_model_config(tmp_path)))
+    assert "    sohee          warm female voice, rich in emotion; Korean" in lines
+    assert "    dylan          youthful male voice, clear and natural; Chinese (Beijing dialect)" in lines
+    assert not [line for line in lines if "ryan " in line]
 
 
 def test_info_counts_every_parameter_once(tiny, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import pytest
 import tiny_world
 
 from qwen3tts_np import cli
-from qwen3tts_np.checkpoint.published import MODELS
+from qwen3tts_np.checkpoint.published import CODEC_NAME, CODEC_WEIGHTS, MODELS, VOICES
 from qwen3tts_np.cli.completion import tree
 
 README = (tiny_world.ROOT / "README.md").read_text(encoding="utf-8")
@@ -23,6 +24,7 @@ PYTHON = re.findall(r"^```python\n(.*?)^```", README, re.M | re.S)
 # Commands that take minutes, or install things: a person runs them. Each with the file it needs.
 LONGER = {
     "pytest": "tests",
+    "pytest tests/wheel.py": "tests/wheel.py",
     "pytest tests/full_size.py": "tests/full_size.py",
     "pytest tests/full_size_streaming.py": "tests/full_size_streaming.py",
     "pytest --hypothesis-profile thorough tests/test_model.py": "tests/test_model.py",
@@ -91,12 +93,54 @@ def test_the_python_runs_as_printed_one_after_the_other(world):
 
 
 def test_all_models_are_described():
+    weights = {model.name: model.weights for model in MODELS} | {CODEC_NAME: CODEC_WEIGHTS}
     described = re.findall(r"^\| `(Qwen/\S+)` \|", README, re.M)
-    assert sorted(described) == sorted(f"Qwen/{model.name}" for model in MODELS)
-    for model in MODELS:
-        assert f"{model.weights.file.bytes / 1e9:.1f} GB |\n" in next(
-            line + "\n" for line in README.splitlines() if line.startswith(f"| `Qwen/{model.name}`")
-        )
+    assert sorted(described) == sorted(f"Qwen/{name}" for name in weights)
+    for name, published in weights.items():
+        (row,) = (line for line in README.splitlines() if line.startswith(f"| `Qwen/{name}`"))
+        assert row.endswith(f" {published.file.bytes / 1e9:.1f} GB |")
+
+
+def test_all_voices_are_described():
+    section = README.partition("## Models")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (.+) \| (.+) \|$", section, re.M)
+    assert {name: (what, native) for name, what, native in rows} == {
+        name: (voice.description, voice.native) for name, voice in VOICES.items()
+    }
+
+
+def test_voices_have_the_dialects_of_the_released_configurations(reference):
+    for path in sorted((reference / "configs").glob("*-CustomVoice/config.json")):
+        talker = json.loads(path.read_text(encoding="utf-8"))["talker_config"]
+        assert {name: voice.id for name, voice in VOICES.items()} == talker["spk_id"]
+        for name, voice in VOICES.items():
+            dialect = f"{voice.dialect.lower()}_dialect" if voice.dialect else False
+            assert talker["spk_is_dialect"][name] == dialect
+            assert not dialect or (voice.language == "Chinese" and dialect in talker["codec_language_id"])
+
+
+def test_all_extras_are_described():
+    project = (tiny_world.ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    extras = project.partition("[project.optional-dependencies]")[2].partition("\n[")[0]
+    section = README.partition("## Install")[2].partition("\n## ")[0].partition("| extra |")[2]
+    assert sorted(re.findall(r"^\| `(\w+)` \|", section, re.M)) == sorted(re.findall(r"^(\w+) = \[", extras, re.M))
+
+
+@pytest.mark.parametrize("page", ["README.md", "qwen3tts_np/README.md", "kernels/README.md", "golden/README.md"])
+def test_links_lead_somewhere(page):
+    path = tiny_world.ROOT / page
+    for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
+        if not link.startswith("https://"):
+            file, _, heading = link.partition("#")
+            target = path.parent / file if file else path
+            assert target.exists(), link
+            assert not heading or heading in anchors(target), link
+
+
+def anchors(page: Path) -> set[str]:
+    """Headings as links name them: small letters, hyphens for blanks, no other signs."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w-]", "", heading.lower().replace(" ", "-")) for heading in headings}
 
 
 # --- errors ---------------------------------------------------------------------------------------
@@ -130,9 +174,7 @@ def no_clip(world: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return ["clone", BASE, "Hello.", "--ref-audio", "ada.m4a"]
 
 
-LIKELY = re.findall(
-    r"^\| `(.*)` \| .+ \|$", README.partition("## When it does not work")[2].partition("\n## ")[0], re.M
-)
+LIKELY = re.findall(r"^\| `(.*)` \| .+ \|$", README.partition("## Troubleshooting")[2].partition("\n## ")[0], re.M)
 
 
 @pytest.mark.parametrize("cause", [no_hub, pointer, no_voice, no_speaker, no_clip])

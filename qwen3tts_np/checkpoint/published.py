@@ -44,6 +44,21 @@ class PublishedModel:
     config: PublishedFile  # config.json
 
 
+@dataclass(frozen=True)
+class PublishedVoice:
+    """A voice of the custom-voice models, as their model card describes it."""
+
+    id: int  # its row of the code embedding (spk_id of config.json)
+    description: str
+    language: str  # its native one, which suits it best; it speaks all ten
+    dialect: str = ""  # of that language; spoken where the request's language is Chinese or "auto"
+
+    @property
+    def native(self) -> str:
+        """Its language, and the dialect if it has one."""
+        return f"{self.language} ({self.dialect} dialect)" if self.dialect else self.language
+
+
 MODELS = (
     PublishedModel(
         name="Qwen3-TTS-12Hz-0.6B-Base",
@@ -106,6 +121,18 @@ MODELS = (
         config=PublishedFile(4421, "aecd2cc4c1fe9edef1cb7ca7c401685a43879ad43f3f9e883f1c6760b61731e0"),
     ),
 )
+
+VOICES = {
+    "serena": PublishedVoice(3066, "warm, gentle young female voice", "Chinese"),
+    "vivian": PublishedVoice(3065, "bright, slightly edgy young female voice", "Chinese"),
+    "uncle_fu": PublishedVoice(3010, "seasoned male voice, low and mellow", "Chinese"),
+    "ryan": PublishedVoice(3061, "dynamic male voice with a strong rhythm", "English"),
+    "aiden": PublishedVoice(2861, "sunny American male voice, clear in the middle range", "English"),
+    "ono_anna": PublishedVoice(2873, "playful female voice, light and nimble", "Japanese"),
+    "sohee": PublishedVoice(2864, "warm female voice, rich in emotion", "Korean"),
+    "eric": PublishedVoice(2875, "lively male voice, bright and slightly husky", "Chinese", "Sichuan"),
+    "dylan": PublishedVoice(2878, "youthful male voice, clear and natural", "Chinese", "Beijing"),
+}
 
 CODEC_NAME = "Qwen3-TTS-Tokenizer-12Hz"
 CODEC_REVISION = "7dd38ad4e9bad454aae9cd937d0cd577604fe229"

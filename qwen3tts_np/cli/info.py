@@ -7,6 +7,7 @@ import dataclasses
 import json
 from collections.abc import Iterator
 
+from ..checkpoint.published import VOICES
 from ..config import CodecConfig, CodePredictorConfig, ModelConfig, TalkerConfig
 from ..layout.description import Description, WeightsSummary, describe, unpublished_files
 from ..report.values import listed
@@ -79,6 +80,9 @@ def _model(c: ModelConfig) -> Iterator[str]:
     spoken = {name: talker.spk_is_dialect.get(name) for name in sorted(talker.spk_id)}
     speakers = (f"{name} ({dialect})" if dialect else name for name, dialect in spoken.items())
     yield _line("speakers", ", ".join(speakers) or "none")
+    for name, voice in VOICES.items():
+        if talker.spk_id.get(name) == voice.id:  # a fine-tuned model may give the name to somebody else
+            yield f"    {name:<14} {voice.description}; {voice.native}"
 
 
 def _codec(c: CodecConfig) -> str:

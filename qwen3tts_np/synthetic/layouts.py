@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..checkpoint.published import Like, ModelType
+from ..checkpoint.published import VOICES, Like, ModelType
 from .text import TextVocabulary
 
 Json = dict[str, Any]
@@ -51,18 +51,8 @@ LANGUAGE_IDS = {
     "russian": 2069,
 }
 DIALECT_IDS = {"beijing_dialect": 2074, "sichuan_dialect": 2062}  # custom-voice models only
-SPEAKER_IDS = {
-    "serena": 3066,
-    "vivian": 3065,
-    "uncle_fu": 3010,
-    "ryan": 3061,
-    "aiden": 2861,
-    "ono_anna": 2873,
-    "sohee": 2864,
-    "eric": 2875,
-    "dylan": 2878,
-}
-SPEAKER_DIALECTS = {"eric": "sichuan_dialect", "dylan": "beijing_dialect"}
+SPEAKER_IDS = {name: voice.id for name, voice in VOICES.items()}
+SPEAKER_DIALECTS = {name: f"{voice.dialect.lower()}_dialect" for name, voice in VOICES.items() if voice.dialect}
 CONTROL_ROWS = 1024  # of the codec vocabulary, after the codes
 
 # What differs between the sizes. Tiny widths are unequal wherever the released ones may be, so that no two axes
