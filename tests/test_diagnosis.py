@@ -29,12 +29,13 @@ import qwen3tts_np.talker.sampling as sampling
 import qwen3tts_np.talker.talker as talker
 import qwen3tts_np.text.prompt as prompt
 from qwen3tts_np import Qwen3TTSModel, ops
+from qwen3tts_np.inspect.request import WrittenRequest
 from qwen3tts_np.parity.causes import diagnose
 from qwen3tts_np.parity.compare import compare, weights_of
 from qwen3tts_np.parity.diagnosis import Context
 from qwen3tts_np.parity.export import export
 from qwen3tts_np.parity.fixture import Fixture, read_fixture
-from qwen3tts_np.parity.request import FixtureRequest, perform
+from qwen3tts_np.parity.perform import perform
 from qwen3tts_np.trace import record
 
 Tensors = Mapping[str, Any]
@@ -51,40 +52,31 @@ def clip(samples: int) -> Any:
     return (0.3 * np.sin(2 * np.pi * 220 * t * (1 + t)) + 0.1 * np.sin(2 * np.pi * 1900 * t)).astype(np.float32)
 
 
-SPEAK = FixtureRequest(
-    {
-        "method": "generate_custom_voice",
-        "arguments": {"text": "Hello world", "speaker": "vivian", "language": "english", "max_new_tokens": 4, **GREEDY},
-        "seed": None,
-    },
-    {},
+SPEAK = WrittenRequest(
+    {"text": "Hello world", "speaker": "vivian", "language": "english", "max_new_tokens": 4, **GREEDY},
+    "generate_custom_voice",
 )
-SAMPLED = FixtureRequest(
-    {
-        "method": "generate_custom_voice",
-        "arguments": {"text": "Hello world", "speaker": "vivian", "non_streaming_mode": False, "max_new_tokens": 5},
-        "seed": 3,
-    },
-    {},
+SAMPLED = WrittenRequest(
+    {"text": "Hello world", "speaker": "vivian", "non_streaming_mode": False, "max_new_tokens": 5},
+    "generate_custom_voice",
+    seed=3,
 )
-CLONE = FixtureRequest(
+CLONE = WrittenRequest(
     {
-        "method": "generate_voice_clone",
-        "arguments": {
-            "text": "Hello",
-            "language": "english",
-            "ref_audio": {"audio": "audio.0", "sample_rate": 24000},
-            "ref_text": "It is good",
-            "max_new_tokens": 3,
-            **GREEDY,
-        },
-        "seed": None,
+        "text": "Hello",
+        "language": "english",
+        "ref_audio": {"audio": "audio.0", "sample_rate": 24000},
+        "ref_text": "It is good",
+        "max_new_tokens": 3,
+        **GREEDY,
     },
-    {"audio.0": clip(20000)},
+    "generate_voice_clone",
+    inputs={"audio.0": clip(20000)},
 )
-DECODE = FixtureRequest(
-    {"method": "decode", "arguments": {"audio_codes": {"codes": "given_codes.0"}}, "seed": None},
-    {"given_codes.0": np.random.RandomState(5).randint(0, 128, (30, 16))},
+DECODE = WrittenRequest(
+    {"audio_codes": {"codes": "given_codes.0"}},
+    "decode",
+    inputs={"given_codes.0": np.random.RandomState(5).randint(0, 128, (30, 16))},
 )
 KINDS = {"clone": "base", "decode": "base", "chunks": "base"}  # all others: custom voice
 REQUESTS = {"speak": SPEAK, "sampled": SAMPLED, "narrow": SPEAK, "clone": CLONE, "decode": DECODE, "chunks": DECODE}
@@ -427,7 +419,7 @@ TRAPS = [
 @dataclasses.dataclass(frozen=True)
 class Healthy:
     fixture: Fixture
-    request: FixtureRequest  # which follows the healthy codes
+    request: WrittenRequest  # which follows the healthy codes
     model: Qwen3TTSModel
     checkpoint: Any
 

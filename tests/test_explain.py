@@ -16,7 +16,8 @@ from qwen3tts_np import Qwen3TTSModel, cli
 from qwen3tts_np.errors import RequestError
 from qwen3tts_np.generate import embed_frame
 from qwen3tts_np.inspect.explanation import explain
-from qwen3tts_np.inspect.request import SpeechRequest, prepare, read_request
+from qwen3tts_np.inspect.request import WrittenRequest, prepare
+from qwen3tts_np.inspect.request_file import read_request
 from qwen3tts_np.talker.talker import text_projection
 from qwen3tts_np.trace import trace
 
@@ -50,7 +51,7 @@ def test_the_rows_are_what_the_model_reads(synthetic, clip, n):
     """The sum that each row states, worked out from the weights, is the talker's input in a real run."""
     like, kind, arguments = list(requests(clip))[n]
     model = Qwen3TTSModel.from_pretrained(synthetic(like, kind), backend="reference")
-    request = SpeechRequest({**arguments, **GREEDY})
+    request = WrittenRequest({**arguments, **GREEDY})
     found = explain(model, request)
     with trace("talker.model.inputs_embeds", "speaker_encoder") as t:
         prepared = prepare(model, request)
@@ -92,7 +93,7 @@ def test_each_word_is_told_from_the_others(synthetic, clip):
     said = len(model.text_tokenizer.encode("Hello there."))
     heard_words = len(model.text_tokenizer.encode("One two."))
     for non_streaming in (False, True):
-        found = explain(model, SpeechRequest({**arguments, "non_streaming_mode": non_streaming}))
+        found = explain(model, WrittenRequest({**arguments, "non_streaming_mode": non_streaming}))
         assert found.streaming is not non_streaming
         assert kinds(found).count("what the reference says") == heard_words
         assert kinds(found).count("text to say") == said
@@ -105,20 +106,20 @@ def test_each_word_is_told_from_the_others(synthetic, clip):
 def test_marks_have_their_names(synthetic):
     model = Qwen3TTSModel.for_prompts(synthetic("tiny-1.7b", "custom_voice"))
     request = {"text": "Hi", "speaker": "Dylan", "language": "auto", "instruct": "Whisper."}
-    found = explain(model, SpeechRequest({**request, "non_streaming_mode": False}))
+    found = explain(model, WrittenRequest({**request, "non_streaming_mode": False}))
     codec = [row.codec for row in found.prefill if row.kind not in ("instruction", "role")]
     assert codec == "codec_think codec_think_bos beijing_dialect codec_think_eos dylan codec_pad codec_bos".split()
     assert [row.text for row in found.prefill if row.kind == "role"] == ["'<|im_start|>'", "'assistant'", "'\\n'"]
     assert [row.text for row in found.frames[-2:]] == ["'<tts_text_eod>'", "'<tts_pad>'"]
     assert found.prefill[0].kind == "instruction"
-    plain = explain(model, SpeechRequest({"text": "Hi", "speaker": "vivian"}))
+    plain = explain(model, WrittenRequest({"text": "Hi", "speaker": "vivian"}))
     assert "codec_nothink" in [row.codec for row in plain.prefill]
 
 
 def test_the_weights_that_write_codes_are_not_needed(synthetic):
     """The prompt is the same with and without them."""
     directory = synthetic("tiny", "custom_voice")
-    request = SpeechRequest({"text": "Hello.", "speaker": "vivian"})
+    request = WrittenRequest({"text": "Hello.", "speaker": "vivian"})
     whole = Qwen3TTSModel.from_pretrained(directory, backend="reference")
     assert explain(Qwen3TTSModel.for_prompts(directory), request) == explain(whole, request)
 
@@ -130,8 +131,8 @@ def test_a_request_is_a_file_and_options_go_before_it(synthetic, tmp_path, capsy
     file = tmp_path / "request.json"
     content = {"mode": "custom_voice", "text": "One.", "speaker": "vivian", "language": "german", "seed": 3}
     file.write_text(json.dumps(content), encoding="utf-8")
-    assert read_request(file) == SpeechRequest(
-        {"text": "One.", "speaker": "vivian", "language": "german"}, "custom_voice", 3
+    assert read_request(file) == WrittenRequest(
+        {"text": "One.", "speaker": "vivian", "language": "german"}, "generate_custom_voice", 3
     )
     model = str(synthetic("tiny", "custom_voice"))
     assert cli.main(["explain", model, str(file), "--speaker", "ryan", "--streaming", "--json"]) == 0
@@ -143,15 +144,16 @@ def test_a_request_is_a_file_and_options_go_before_it(synthetic, tmp_path, capsy
 def test_clips_lie_beside_the_request(synthetic, clip, tmp_path):
     shutil.copy(clip, tmp_path / "clip.wav")
     (tmp_path / "r.json").write_text(json.dumps({"text": "Hi", "ref_audio": "clip.wav"}))
-    assert read_request(tmp_path / "r.json").arguments["ref_audio"] == str(tmp_path / "clip.wav")
+    wave, rate = read_request(tmp_path / "r.json").argument("ref_audio")
+    assert (rate, len(wave)) == (24000, 12_000)
     found = explain(Qwen3TTSModel.for_prompts(synthetic("tiny", "base")), read_request(tmp_path / "r.json"))
     assert [row.codec for row in found.prefill if row.kind == "speaker"] == ["x-vector"]
 
 
 def test_a_golden_case_is_a_request(synthetic):
     request = read_request(CASES / "activations_clone")
-    wave, rate = request.arguments["ref_audio"]
-    assert (request.mode, rate, len(wave)) == ("voice_clone", 24000, 3500)
+    wave, rate = request.argument("ref_audio")
+    assert (request.method, rate, len(wave)) == ("generate_voice_clone", 24000, 3500)
     found = explain(Qwen3TTSModel.for_prompts(synthetic("tiny", "base")), request)
     assert sum(row.kind == "reference frame" for row in found.prefill) == 2
 
@@ -161,8 +163,8 @@ def test_a_golden_case_is_a_request(synthetic):
     [
         ({"mode": "sing", "text": "Hi"}, "mode 'sing' is not one of custom_voice, voice_design, voice_clone"),
         ({"mode": "voice_clone", "text": "Hi", "ref_audio": "x.wav"}, "generate_voice_clone needs a base model"),
-        ({"speaker": "vivian"}, "text is None"),
-        ({"text": ["a", "b"]}, "a request to look into has one text"),
+        ({"speaker": "vivian"}, "missing a required argument: 'text'"),
+        ({"text": ["a", "b"]}, "has one item, this one has 2 in text"),
         ({"text": "Hi", "speaker": "Bob"}, "speaker 'Bob' is not in this model"),
         ({"text": "Hi", "volume": 3}, "there is no argument 'volume'"),
         ({"text": "Hi", "return_codes": False}, "return_codes has no place among the arguments"),
@@ -171,7 +173,7 @@ def test_a_golden_case_is_a_request(synthetic):
         ({"text": "Hi", "seed": True}, "seed is True, expected a whole number"),
         ({"text": "Hi", "non_streaming_mode": "no"}, "expected true or false"),
         ({"text": "Hi", "mode": ["voice_clone"]}, "mode ['voice_clone'] is not one of"),
-        ({"method": "decode", "arguments": {}}, "a call needs a method"),
+        ({"method": "sing", "arguments": {}}, "method 'sing' is not one of generate_custom_voice"),
     ],
 )
 def test_what_is_no_request(synthetic, tmp_path, capsys, content, told):
@@ -189,7 +191,7 @@ def test_no_request_at_all(synthetic, capsys):
 
 def test_a_clone_needs_a_clip(synthetic):
     with pytest.raises(RequestError, match="give ref_audio or voice_clone_prompt"):
-        explain(Qwen3TTSModel.for_prompts(synthetic("tiny", "base")), SpeechRequest({"text": "Hi"}))
+        explain(Qwen3TTSModel.for_prompts(synthetic("tiny", "base")), WrittenRequest({"text": "Hi"}))
 
 
 # --- the command ----------------------------------------------------------------------------------

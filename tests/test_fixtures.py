@@ -18,13 +18,13 @@ from qwen3tts_np_kernels.bfloat16 import round_ref, widen_ref
 from qwen3tts_np import Qwen3TTSModel, RequestError, cli, ops
 from qwen3tts_np.audio.files import write_audio
 from qwen3tts_np.codec.decoder import DILATIONS, snake
+from qwen3tts_np.inspect.request_file import read_request
 from qwen3tts_np.mlp import mlp
 from qwen3tts_np.parity.causes import CAUSES, PLACES
 from qwen3tts_np.parity.compare import Comparison, compare
 from qwen3tts_np.parity.export import export
 from qwen3tts_np.parity.fixture import Fixture, read_fixture, renamed
 from qwen3tts_np.parity.report import as_html, as_json, as_markdown, as_text
-from qwen3tts_np.parity.request import read_request
 from qwen3tts_np.parity.steps import Step
 from qwen3tts_np.talker.cache import LayerCache
 from qwen3tts_np.talker.code_predictor import _last_logits

@@ -18,13 +18,14 @@ from qwen3tts_np.inspect.arrays_on_disk import ArraysOnDisk
 from qwen3tts_np.inspect.attention_maps import Head, heads_of
 from qwen3tts_np.inspect.collector import StreamedTrace, block_of, seconds_by_block
 from qwen3tts_np.inspect.golden import Golden
-from qwen3tts_np.inspect.request import SpeechRequest, read_request
+from qwen3tts_np.inspect.request import WrittenRequest
+from qwen3tts_np.inspect.request_file import read_request
 from qwen3tts_np.inspect.tracing import Options, first_outside, trace_request
 from qwen3tts_np.ops import softmax
 from qwen3tts_np.report import plots
 from qwen3tts_np.trace import collect_into, record, trace
 
-REQUEST = SpeechRequest({"text": "Hello.", "speaker": "vivian", "max_new_tokens": 5}, seed=1)
+REQUEST = WrittenRequest({"text": "Hello.", "speaker": "vivian", "max_new_tokens": 5}, seed=1)
 
 
 @pytest.fixture(scope="module")

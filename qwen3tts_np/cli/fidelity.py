@@ -9,8 +9,8 @@ from pathlib import Path
 
 from ..compiled.engine import WEIGHT_FORMATS
 from ..errors import RequestError
+from ..inspect.request_file import read_codes
 from ..parity.fidelity import Fidelity, fidelity
-from ..parity.request import read_codes
 from .options import add_checkpoint, checkpoint, new_parser
 
 EXAMPLES = ("qwen3tts-np fidelity Qwen/Qwen3-TTS-12Hz-0.6B-CustomVoice --format int8 --frames 4",)

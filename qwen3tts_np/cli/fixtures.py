@@ -8,12 +8,12 @@ from pathlib import Path
 
 from ..config import read_json
 from ..errors import RequestError
+from ..inspect.request_file import read_request
 from ..parity.compare import Comparison, compare, weights_of
 from ..parity.export import export
 from ..parity.fixture import FORMATS, read_fixture
 from ..parity.plot import error_plot
 from ..parity.report import as_html, as_json, as_markdown, as_text
-from ..parity.request import read_request
 from ..parity.steps import KINDS, Step
 from ..report.output import write_text
 from .options import add_cache_dir, add_checkpoint, checkpoint, new_parser

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 
 from ..errors import RequestError
-from ..inspect.request import SpeechRequest, read_request
+from ..inspect.request import WrittenRequest
+from ..inspect.request_file import read_request
 
 
 def add_request(parser: argparse.ArgumentParser) -> None:
@@ -30,11 +31,11 @@ def add_request(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-new-tokens", type=int, metavar="N", help="at most N - 1 frames (the checkpoint's)")
 
 
-def request_of(args: argparse.Namespace) -> SpeechRequest:
+def request_of(args: argparse.Namespace) -> WrittenRequest:
     """The request that file and options describe. RequestError if there is neither a file nor a text."""
     if args.request is None and args.text is None:
         raise RequestError("there is no request: give --text, or a JSON file with the arguments of generate_*")
-    request = SpeechRequest({}) if args.request is None else read_request(args.request)
+    request = WrittenRequest({}) if args.request is None else read_request(args.request)
     names = ("text", "speaker", "instruct", "ref_audio", "ref_text", "language", "max_new_tokens")
     given = {name: getattr(args, name) for name in names} | {"voice_clone_prompt": args.voice}
     if args.streaming or args.non_streaming:

@@ -6,6 +6,7 @@ Tracing is not possible here.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -34,7 +35,7 @@ def write_frames(
     """
     streams = streams_of(generator, len(requests))
     c, limits, incoming = config.talker_config, requests[0].limits, requests[0].incoming
-    tokens = [request.limits.max_new_tokens for request in requests]
+    tokens = [min(request.limits.max_new_tokens, sys.maxsize) for request in requests]
     session = DecodeSession(w, team, c, limits.talker, limits.subtalker, tokens, streams)
     session.prefill(*embed(requests, session, w, config))
     while (frame := session.frame()) is not None:

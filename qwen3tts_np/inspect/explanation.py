@@ -17,7 +17,7 @@ from ..report.tables import Table
 from ..text.prompt import Position, Prompt
 from ..text.templates import text_ids
 from ..text.tokenizer import Tokenizer
-from .request import MODE_OF, SpeechRequest, prepare
+from .request import SPEECH, WrittenRequest, prepare
 
 SHOWN_CODES = 4  # of a reference frame
 REASONS = {
@@ -63,10 +63,10 @@ class Explanation:
         yield _table("Then one position a frame", self.frames, note)
 
 
-def explain(model: Qwen3TTSModel, request: SpeechRequest) -> Explanation:
+def explain(model: Qwen3TTSModel, request: WrittenRequest) -> Explanation:
     """Lay out the prompt. RequestError for a request that the model cannot meet."""
     prompt = prepare(model, request).prompt
-    said = len(text_ids(model.text_tokenizer, request.arguments["text"]).text)
+    said = len(text_ids(model.text_tokenizer, request.argument("text")).text)
     words = iter(_word_kinds(prompt, said, model.config))
     names, body = _Names(model.config, model.text_tokenizer), False
     prefill, last = [], len(prompt.prefill) - 1
@@ -75,7 +75,7 @@ def explain(model: Qwen3TTSModel, request: SpeechRequest) -> Explanation:
         body |= position.why == "pad"
     trailing = [*prompt.trailing, model.config.tts_pad_token_id]
     frames = [names.frame_row(last + 1 + n, n, token, next(words)) for n, token in enumerate(trailing)]
-    mode = request.mode or MODE_OF[model.config.tts_model_type]
+    mode = (request.method or SPEECH[model.config.tts_model_type]).removeprefix("generate_")
     bos = next(row for row in prefill if row.codec_id == model.config.talker_config.codec_bos_id)
     streaming = bos.text_id != model.config.tts_pad_token_id
     return Explanation(mode, streaming, prefill, frames)

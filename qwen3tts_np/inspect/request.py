@@ -1,124 +1,120 @@
-"""One request, as a JSON file or as options, and how it is put to a model.
-
-    {"mode": "custom_voice", "text": "Hello.", "speaker": "vivian", "language": "english", "seed": 1}
-
-``mode`` is "custom_voice", "voice_design" or "voice_clone", by default what the model is made for; the other names are
-the arguments of the ``generate_*`` method, sampling included. ``ref_audio`` and ``voice_clone_prompt`` are files, by
-their path next to the request. The call of a golden case, ``{"method", "arguments", "seed"}``, is understood as well,
-and so is a whole ``case.json``.
-"""
+"""A request as a file or a command line has it, and what the frame loop of a model is given for it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file
+from numpy.typing import NDArray
 
-from ..config import read_json
 from ..errors import RequestError
 from ..model import Qwen3TTSModel
+from ..ops import Ints
 from ..request import ClonedVoice, CustomVoice, DesignedVoice, Request, Voice
 from ..voice.prompt_item import voice_prompt_items
 
-METHODS = {
+SPEECH = {  # model type -> its call
     "custom_voice": "generate_custom_voice",
     "voice_design": "generate_voice_design",
-    "voice_clone": "generate_voice_clone",
+    "base": "generate_voice_clone",
 }
-TYPES: dict[str, tuple[type, str]] = {
-    **dict.fromkeys(("speaker", "language", "instruct", "ref_text", "ref_audio", "voice_clone_prompt"), (str, "text")),
-    **dict.fromkeys(("non_streaming_mode", "x_vector_only_mode"), (bool, "true or false")),
-    "seed": (int, "a whole number"),
-}
-MODE_OF = {"custom_voice": "custom_voice", "voice_design": "voice_design", "base": "voice_clone"}
+METHODS = (*SPEECH.values(), "encode", "decode", "speaker_embedding")
 
 
 @dataclass(frozen=True)
-class SpeechRequest:
-    """``arguments`` are keyword arguments of the method; ``mode`` None is what the model is made for."""
+class WrittenRequest:
+    """One call, as a file has it. ``inputs`` holds the arrays that ``arguments`` name."""
 
     arguments: dict[str, Any]
-    mode: str | None = None
+    method: str | None = None  # one of METHODS; None: the generate_* that the model is made for
     seed: int | None = None
+    inputs: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    codes: Ints | None = None  # [frames, G] to be followed
+    about: str = ""
+    checkpoint: dict[str, Any] | None = None  # what a golden case was recorded with
+    last: int | None = None  # the token after the followed codes, where it is not the end of speech
 
-    def updated(self, arguments: dict[str, Any], seed: int | None) -> SpeechRequest:
+    @property
+    def call(self) -> dict[str, Any]:
+        """The written form."""
+        return {"method": self.method, "arguments": self.arguments, "seed": self.seed}
+
+    def updated(self, arguments: dict[str, Any], seed: int | None) -> WrittenRequest:
         """With what is not None in ``arguments`` in place of what was there."""
         given = {name: value for name, value in arguments.items() if value is not None}
         return replace(self, arguments=self.arguments | given, seed=self.seed if seed is None else seed)
 
+    def for_model(self, model: Qwen3TTSModel) -> WrittenRequest:
+        """With its method. RequestError if that is a generate_* of another kind of model."""
+        made_for = model.config.tts_model_type
+        method = self.method or SPEECH[made_for]
+        for kind, name in SPEECH.items():
+            if method == name and kind != made_for:
+                raise RequestError(f"{method} needs a {kind} model; this is a {made_for} model")
+        return replace(self, method=method)
 
-def read_request(path: Path) -> SpeechRequest:
-    """Read a request file, or the ``case.json`` of a golden case by its folder. RequestError if it is neither."""
-    file = path / "case.json" if path.is_dir() else path
-    content = read_json(file)
-    if "call" in content or "method" in content:
-        return _read_call(file, content.get("call", content))
-    for name, (kind, words) in TYPES.items():
-        if content.get(name) is not None and type(content[name]) is not kind:
-            raise RequestError(f"{file}: {name} is {content[name]!r}, expected {words}")
-    mode, seed = content.pop("mode", None), content.pop("seed", None)
-    if mode is not None and mode not in tuple(METHODS):
-        raise RequestError(f"{file}: mode {mode!r} is not one of {', '.join(METHODS)}")
-    for name in ("ref_audio", "voice_clone_prompt"):
-        if isinstance(content.get(name), str) and (file.parent / content[name]).exists():
-            content[name] = str(file.parent / content[name])
-    return SpeechRequest(content, mode, seed)
+    def argument(self, name: str) -> Any:
+        """The value of an argument, arrays in their places; None if it is not given. A list of one is its value."""
+        return only(self._filled(self.arguments.get(name)))
 
+    def filled(self) -> dict[str, Any]:
+        """The keyword arguments, with arrays in their places: a clip is (samples, rate in Hz)."""
+        return {name: self._filled(value) for name, value in self.arguments.items()}
 
-def _read_call(file: Path, call: Any) -> SpeechRequest:
-    """The call of a golden case; ``{"audio": name}`` is a tensor of inputs.safetensors, or a file."""
-    modes = {method: mode for mode, method in METHODS.items()}
-    if not isinstance(call, dict) or call.get("method") not in modes or not isinstance(call.get("arguments"), dict):
-        raise RequestError(f"{file}: a call needs a method, one of {', '.join(modes)}, and an object of arguments")
-    beside = file.parent / "inputs.safetensors"
-    stored = load_file(beside) if beside.exists() else {}
-
-    def filled(value: Any) -> Any:
-        if not isinstance(value, dict) or "audio" not in value:
-            return value
-        if value["audio"] in stored:
-            return stored[value["audio"]] / np.float32(32768), value["sample_rate"]
-        return str(file.parent / value["audio"])
-
-    arguments = {name: filled(value) for name, value in call["arguments"].items()}
-    return SpeechRequest(arguments, modes[call["method"]], call.get("seed"))
+    def _filled(self, value: Any) -> Any:
+        if isinstance(value, list):
+            return [self._filled(v) for v in value]
+        if is_reference(value, "audio"):
+            samples = self.inputs[value["audio"]]
+            wave = samples / np.float32(32768) if samples.dtype == np.int16 else samples
+            return wave, value["sample_rate"]
+        if is_reference(value, "codes"):
+            return self.inputs[value["codes"]].astype(np.int64)
+        return value
 
 
-def prepare(model: Qwen3TTSModel, request: SpeechRequest) -> Request:
-    """The request as ``model`` reads it. RequestError for what the model cannot do."""
-    mode = request.mode or MODE_OF[model.config.tts_model_type]
-    if mode != MODE_OF[model.config.tts_model_type]:
-        needed = next(kind for kind, made_for in MODE_OF.items() if made_for == mode)
-        raise RequestError(f"{METHODS[mode]} needs a {needed} model; this is a {model.config.tts_model_type} model")
-    arguments = dict(request.arguments)
-    text = arguments.pop("text", None)
-    if not isinstance(text, str):
-        raise RequestError(f"text is {text!r}; a request to look into has one text")
-    if reserved := arguments.keys() & {"self", "seed", "return_codes"}:
-        raise RequestError(f"{', '.join(sorted(reserved))} has no place among the arguments of a request")
-    non_streaming = arguments.pop("non_streaming_mode", None)
-    voice = _voice(model, mode, arguments)
+def prepare(model: Qwen3TTSModel, written: WrittenRequest) -> Request:
+    """What the frame loop of ``model`` is given. RequestError for what the model cannot do."""
+    written = written.for_model(model)
+    if written.method not in SPEECH.values():
+        raise RequestError(f"method {written.method!r} does not speak; those that do are {', '.join(SPEECH.values())}")
+    if written.argument("text") is None:
+        raise RequestError(f"{written.method}: missing a required argument: 'text'")
+    of_the_voice = ("speaker", "instruct", "ref_audio", "ref_text", "x_vector_only_mode", "voice_clone_prompt")
+    rest = {name: written.argument(name) for name in written.arguments if name not in of_the_voice}
+    non_streaming = rest.pop("non_streaming_mode", None)
     streaming = None if non_streaming is None else not non_streaming
-    return model.prepare(text, voice, streaming=streaming, seed=request.seed, **arguments)
+    return model.prepare(voice=_voice(model, written), streaming=streaming, seed=written.seed, **rest)
 
 
-def _voice(model: Qwen3TTSModel, mode: str, arguments: dict[str, Any]) -> Voice:
-    """Who speaks; its arguments are taken out of ``arguments``."""
-    if mode == "custom_voice":
-        speaker = arguments.pop("speaker", None)
-        known = model.get_supported_speakers()
-        return CustomVoice(next(iter(known), "") if speaker is None else speaker, arguments.pop("instruct", None) or "")
-    if mode == "voice_design":
-        return DesignedVoice(arguments.pop("instruct", None) or "")
-    names = ("ref_audio", "ref_text", "x_vector_only_mode", "voice_clone_prompt")
-    clip, text, alone, saved = (arguments.pop(name, None) for name in names)
+def _voice(model: Qwen3TTSModel, written: WrittenRequest) -> Voice:
+    """Who speaks: a clip without its words gives its speaker embedding alone."""
+    if written.method == SPEECH["custom_voice"]:
+        speaker = written.argument("speaker")
+        first = next(iter(model.get_supported_speakers()), "")
+        return CustomVoice(first if speaker is None else speaker, written.argument("instruct") or "")
+    if written.method == SPEECH["voice_design"]:
+        return DesignedVoice(written.argument("instruct") or "")
+    saved, clip = written.argument("voice_clone_prompt"), written.argument("ref_audio")
+    text, alone = written.argument("ref_text"), written.argument("x_vector_only_mode")
     if saved is not None:
-        (item,) = voice_prompt_items(saved)
+        items = voice_prompt_items(saved)
     elif clip is not None:
-        (item,) = model.create_voice_clone_prompt(clip, text, text is None if alone is None else alone)
+        items = model.create_voice_clone_prompt(clip, text, text is None if alone is None else alone)
     else:
         raise RequestError("give ref_audio or voice_clone_prompt: a base model has no voice of its own")
-    return ClonedVoice(item)
+    if len(items) != 1:
+        raise RequestError(f"voice_clone_prompt has {len(items)} voices; a request takes one")
+    return ClonedVoice(items[0])
+
+
+def is_reference(value: Any, kind: str) -> bool:
+    """Whether it is ``{"audio": NAME}`` or ``{"codes": NAME}``."""
+    return isinstance(value, dict) and isinstance(value.get(kind), str)
+
+
+def only(value: Any) -> Any:
+    """The value of a list of one."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value

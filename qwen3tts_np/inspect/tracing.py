@@ -21,7 +21,7 @@ from .attention_maps import Head, patterns, write_map
 from .choices import KEEP, choices, entropy_bits, histogram, write_choices
 from .collector import StreamedTrace, Total, seconds_by_block
 from .golden import Golden
-from .request import SpeechRequest, prepare
+from .request import WrittenRequest, prepare
 
 RESIDUAL = "talker.model"  # the residual stream whose growth is shown
 
@@ -52,7 +52,7 @@ class Traced:
     maps: dict[str, NDArray[np.float32]]  # [S, S]
 
 
-def trace_request(model: Qwen3TTSModel, request: SpeechRequest, folder: Path, options: Options) -> Traced:
+def trace_request(model: Qwen3TTSModel, request: WrittenRequest, folder: Path, options: Options) -> Traced:
     """Run the request and write into ``folder``, which is there. The model must be on the reference backend."""
     kept = (*KEEP, *patterns(list(options.heads)), *options.keep)
     start = time.perf_counter()

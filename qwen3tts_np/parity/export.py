@@ -15,10 +15,11 @@ import numpy as np
 
 from ..checkpoint.published import sha256_of
 from ..errors import RequestError
+from ..inspect.request import SPEECH, WrittenRequest
 from ..model import Qwen3TTSModel
 from .fixture import FORMATS, Array, Json, write_fixture
 from .measure import difference
-from .request import SPEECH, FixtureRequest, perform
+from .perform import perform
 from .steps import Step, cut
 
 FACTOR = 4  # another order of summation may err some times more than NumPy's
@@ -46,7 +47,7 @@ GENERATOR = {
 
 def export(
     path: Path,
-    request: FixtureRequest,
+    request: WrittenRequest,
     target: Path,
     patterns: tuple[str, ...] = (),
     storage: str = "safetensors",
@@ -58,6 +59,7 @@ def export(
         raise RequestError(f"format {storage!r} must be one of {', '.join(FORMATS)}")
     model = Qwen3TTSModel.from_pretrained(path, backend="reference")
     kept = () if step else patterns
+    request = request.for_model(model)
     single = perform(model, request, kept)
     entries = {name: {"shape": list(v.shape), "dtype": v.dtype.name} for name, v in single.items()}
     for name, more in _tolerances(path, request, kept, single, float64).items():
@@ -73,7 +75,7 @@ def export(
         "about": request.about,
         "checkpoint": checkpoint_of(path, model, request),
         "call": request.call | ({"forced": "forced_codes"} if request.codes is not None else {}),
-        "generator": GENERATOR | {"seed": request.call["seed"]} if _draws(request) else None,
+        "generator": GENERATOR | {"seed": request.seed} if _draws(request) else None,
         "versions": {"numpy": np.__version__},
         "tolerance": TOLERANCE if float64 else ASSUMED,
         "storage": storage,
@@ -85,7 +87,7 @@ def export(
     return manifest
 
 
-def checkpoint_of(path: Path, model: Qwen3TTSModel, request: FixtureRequest) -> Json:
+def checkpoint_of(path: Path, model: Qwen3TTSModel, request: WrittenRequest) -> Json:
     """Which weights: sha256 of both files and, where a golden case was made with these, how to make them."""
     files = [*sorted(path.glob("*.safetensors")), path / "speech_tokenizer" / "model.safetensors"]
     digests = {file.relative_to(path).as_posix(): sha256_of(file) for file in files}
@@ -94,14 +96,13 @@ def checkpoint_of(path: Path, model: Qwen3TTSModel, request: FixtureRequest) -> 
     return {"size": model.config.tts_model_size, "type": model.config.tts_model_type, **made, "sha256": digests}
 
 
-def _draws(request: FixtureRequest) -> bool:
-    arguments = request.call["arguments"]
-    greedy = arguments.get("do_sample") is False and arguments.get("subtalker_dosample") is False
-    return request.method in SPEECH and not greedy
+def _draws(request: WrittenRequest) -> bool:
+    greedy = all(request.argument(name) is False for name in ("do_sample", "subtalker_dosample"))
+    return request.method in SPEECH.values() and not greedy
 
 
 def _tolerances(
-    path: Path, request: FixtureRequest, patterns: tuple[str, ...], single: Mapping[str, Array], float64: bool
+    path: Path, request: WrittenRequest, patterns: tuple[str, ...], single: Mapping[str, Array], float64: bool
 ) -> dict[str, Json]:
     """atol, error and peak of every float tensor; ``check: false`` for what is only to be read."""
     read_only: dict[str, Json] = {n: {"check": False} for n in single if n.startswith(("ranks.", "margins."))}
@@ -125,10 +126,10 @@ def _tolerances(
 
 
 def _in_float64(
-    path: Path, request: FixtureRequest, patterns: tuple[str, ...], single: Mapping[str, Array]
+    path: Path, request: WrittenRequest, patterns: tuple[str, ...], single: Mapping[str, Array]
 ) -> dict[str, Array]:
     """The same request in float64, following the codes of the float32 run. RequestError where it takes others."""
-    follows = request.method in (*SPEECH, "encode")
+    follows = request.method in (*SPEECH.values(), "encode")
     model = Qwen3TTSModel.from_pretrained(path, dtype="float64")
     if follows:
         last = single.get(f"talker.token@{len(single['codes.0'])}")

@@ -1,0 +1,235 @@
+"""Request files: which call, with which arguments, seed and given codes. One reader for all commands.
+
+    {"method": "generate_custom_voice",
+     "arguments": {"text": "Hello.", "speaker": "vivian", "do_sample": false, "max_new_tokens": 5},
+     "seed": 1}
+
+This is the written form: the ``call`` of a golden case, and a complete case.json, or its folder, is a request too.
+Methods are the ``generate_*`` calls of ``Qwen3TTSModel``, ``encode`` and ``decode`` of the codec, and
+``speaker_embedding``; without one it is the ``generate_*`` that the model is made for. The short form is understood as
+well: the arguments side by side, with "mode" custom_voice, voice_design or voice_clone in place of the method.
+
+    {"mode": "custom_voice", "text": "Hello.", "speaker": "vivian", "language": "english", "seed": 1}
+
+Among the arguments ``{"audio": "clip.wav"}`` stands for a clip and ``{"codes": "codes.npy"}`` for codes [frames, G],
+both by a path next to the request or, as in golden cases, by the name of a tensor of ``inputs.safetensors``; "codes"
+beside the arguments names codes that the model is made to follow. ``voice_clone_prompt`` is the file of a saved voice.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from ..audio.files import read_audio
+from ..config import read_json
+from ..errors import RequestError
+from ..ops import Ints
+from .request import METHODS, SPEECH, WrittenRequest, is_reference, only
+
+NOT_IN_A_FILE = ("self", "seed", "return_codes", "progress")  # arguments of a call that a request does not have
+SHOWN = 60  # characters of a wrong value
+
+Rule = tuple[Callable[[Any], bool], str]
+TEXT: Rule = (lambda value: isinstance(value, str), "text")
+SWITCH: Rule = (lambda value: isinstance(value, bool), "true or false")
+WHOLE: Rule = (lambda value: type(value) is int, "a whole number")
+NUMBER: Rule = (lambda value: type(value) in (int, float) and abs(value) <= sys.float_info.max, "a finite number")
+CLIP: Rule = (
+    lambda value: isinstance(value, str) or is_reference(value, "audio"),
+    'text, or {"audio": FILE} with the sample_rate of a stored one',
+)
+CODES: Rule = (lambda value: is_reference(value, "codes"), '{"codes": FILE.npy}')
+VOICE: Rule = (lambda value: isinstance(value, str | dict), "the file of a saved voice, or an object of lists")
+SPEECH_RULES: dict[str, Rule] = {
+    **dict.fromkeys(("text", "speaker", "language", "instruct", "ref_text"), TEXT),
+    **dict.fromkeys(("non_streaming_mode", "x_vector_only_mode", "do_sample", "subtalker_dosample"), SWITCH),
+    **dict.fromkeys(("top_k", "subtalker_top_k", "max_new_tokens"), WHOLE),
+    **dict.fromkeys(("temperature", "top_p", "repetition_penalty", "subtalker_temperature", "subtalker_top_p"), NUMBER),
+    "ref_audio": CLIP,
+    "voice_clone_prompt": VOICE,
+}
+CODEC_RULES: dict[str, dict[str, Rule]] = {
+    "encode": {"audios": CLIP, "sr": WHOLE},
+    "decode": {"audio_codes": CODES},
+    "speaker_embedding": {"audio": CLIP},
+}
+SEED: Rule = (
+    lambda value: type(value) is int and -(2**63) <= value < 2**64,
+    "a whole number from -2**63 to 2**64 - 1",
+)
+
+
+def read_request(path: Path, codes: Path | None = None) -> WrittenRequest:
+    """Read a request file, or the case.json of a golden case by its folder; ``codes`` is a file of codes to follow.
+
+    RequestError, in a sentence that names the file, the field, its value and the rule, for one that is no request.
+    """
+    file = path / "case.json" if path.is_dir() else path
+    content = read_json(file)
+    call = content.get("call", content)
+    if not isinstance(call, dict):
+        raise RequestError(f"{file}: 'call' is {shown(call)}, expected an object")
+    if not call.keys() & {"method", "arguments"}:
+        call = _written_form(file, call)
+    method, arguments = call.get("method"), call.get("arguments")
+    if method is not None and method not in METHODS:
+        raise RequestError(f"{file}: method {shown(method)} is not one of {', '.join(METHODS)}")
+    if not isinstance(arguments, dict):
+        raise RequestError(f"{file}: 'arguments' must be an object of keyword arguments, not {shown(arguments)}")
+    _check(file, method, arguments)
+    _expect(file, "seed", call.get("seed"), SEED)
+    _expect(file, "codes", call.get("codes"), TEXT)
+    inputs = _Inputs(file)
+    follow = codes or (file.parent / call["codes"] if call.get("codes") else None)
+    recorded = content.get("checkpoint")
+    return WrittenRequest(
+        {name: inputs.named(name, value) for name, value in arguments.items()},
+        method,
+        call.get("seed"),
+        inputs.found,
+        None if follow is None else read_codes(follow),
+        str(content.get("about", "")),
+        recorded if isinstance(recorded, dict) else None,
+    )
+
+
+def read_codes(path: Path) -> Ints:
+    """Codes [frames, G] as ``qwen3tts-np encode`` writes them."""
+    try:
+        return np.asarray(np.load(path))
+    except (OSError, ValueError) as e:
+        raise RequestError(f"{path} cannot be read as codes (.npy [frames, codes]): {e}") from None
+
+
+def shown(value: Any) -> str:
+    """A wrong value for a sentence: its beginning, if it is long."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+
+
+def _written_form(file: Path, short: dict[str, Any]) -> dict[str, Any]:
+    """The written form of the short one."""
+    arguments = dict(short)
+    mode, seed, codes = (arguments.pop(name, None) for name in ("mode", "seed", "codes"))
+    calls = {"voice_clone" if kind == "base" else kind: method for kind, method in SPEECH.items()}
+    if mode is not None and mode not in tuple(calls):
+        raise RequestError(f"{file}: mode {shown(mode)} is not one of {', '.join(calls)}")
+    return {"method": None if mode is None else calls[mode], "arguments": arguments, "seed": seed, "codes": codes}
+
+
+def _check(file: Path, method: str | None, arguments: dict[str, Any]) -> None:
+    """RequestError unless the method takes arguments of these names and types."""
+    rules = CODEC_RULES.get(method or "", SPEECH_RULES)
+    if reserved := [name for name in arguments if name in NOT_IN_A_FILE]:
+        raise RequestError(f"{file}: {', '.join(reserved)} has no place among the arguments of a request")
+    if method in ("decode", "speaker_embedding") and list(arguments) != list(rules):
+        (wanted,) = rules
+        raise RequestError(f"{file}: {method} takes the argument {wanted!r} alone, not {shown(sorted(arguments))}")
+    for name, value in arguments.items():
+        if name not in rules:
+            where = f"{file}: {method}" if method else str(file)
+            raise RequestError(f"{where}: there is no argument {shown(name)}; there are {', '.join(rules)}")
+        if isinstance(value, list) and len(value) != 1:
+            count = f"a request has one item, this one has {len(value)} in {name}"
+            raise RequestError(f"{file}: {count}: send them one by one")
+        _expect(file, name, only(value), rules[name])
+    if method == "encode" and "audios" not in arguments:
+        raise RequestError(f"{file}: encode: missing a required argument: 'audios'")
+
+
+def _expect(file: Path, name: str, value: Any, rule: Rule) -> None:
+    holds, words = rule
+    if value is not None and not holds(value):
+        raise RequestError(f"{file}: {name} is {shown(value)}, expected {words}")
+
+
+class _Inputs:
+    """Reads what a request refers to and gives every array a name."""
+
+    def __init__(self, file: Path) -> None:
+        self._file, self._folder = file, file.parent
+        self._stored = _stored_arrays(self._folder / "inputs.safetensors")
+        self.found: dict[str, NDArray[Any]] = {}
+
+    def named(self, argument: str, value: Any) -> Any:
+        """``value`` with every file in it replaced by the name of a tensor."""
+        if isinstance(value, list):
+            return [self.named(argument, v) for v in value]
+        if argument == "voice_clone_prompt":
+            return self._voice(value)
+        if argument == "ref_audio" and isinstance(value, str) and os.path.exists(self._folder / value):
+            value = {"audio": value}
+        if is_reference(value, "codes"):
+            return self._codes(value)
+        return self._clip(argument, value) if is_reference(value, "audio") else value
+
+    def _clip(self, argument: str, value: dict[str, Any]) -> dict[str, Any]:
+        wanted = value["audio"]
+        if wanted in self._stored:
+            rate = value.get("sample_rate")
+            if not WHOLE[0](rate):
+                raise RequestError(f"{self._file}: sample_rate of {argument} is {shown(rate)}, expected a whole number")
+            self.found[wanted] = self._stored[wanted]
+            return value
+        name = f"audio.{len(self.found)}"
+        samples, rate = read_audio(str(self._folder / wanted))
+        self.found[name] = samples
+        return {"audio": name, "sample_rate": rate}
+
+    def _codes(self, value: dict[str, Any]) -> dict[str, Any]:
+        wanted = value["codes"]
+        name = wanted if wanted in self._stored else f"given_codes.{len(self.found)}"
+        self.found[name] = self._stored[wanted] if wanted in self._stored else read_codes(self._folder / wanted)
+        return {"codes": name}
+
+    def _voice(self, value: Any) -> Any:
+        """A saved voice by its path; the official object of lists as it is."""
+        if isinstance(value, str):
+            return str(self._folder / value) if os.path.exists(self._folder / value) else value
+        if isinstance(value, dict):
+            for name, holds, rule in LISTS:
+                column = value.get(name)
+                if column is not None and not (isinstance(column, list) and all(map(holds, column))):
+                    what = f"{name} of voice_clone_prompt is {shown(column)}"
+                    raise RequestError(f"{self._file}: {what}, expected a list of {rule}")
+        return value
+
+
+def _stored_arrays(path: Path) -> Mapping[str, NDArray[Any]]:
+    """The tensors beside a golden case; none where there is no such file."""
+    if not path.exists():
+        return {}
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as e:
+        raise RequestError(f"{path} cannot be read: {e}") from None
+
+
+def _embedding(value: Any) -> bool:
+    return isinstance(value, list) and all(map(NUMBER[0], value))
+
+
+def _frames(value: Any) -> bool:
+    """Whether it is codes [frames][G]."""
+    if not isinstance(value, list) or not all(isinstance(frame, list) for frame in value):
+        return False
+    codes = [code for frame in value for code in frame]
+    return len(set(map(len, value))) <= 1 and all(type(code) is int and 0 <= code < 2**31 for code in codes)
+
+
+LISTS = (  # of an official voice_clone_prompt: what each entry is
+    ("ref_spk_embedding", _embedding, "lists of finite numbers"),
+    ("ref_code", lambda value: value is None or _frames(value), "codes [frames][groups], or null"),
+    ("x_vector_only_mode", SWITCH[0], "true or false"),
+    ("icl_mode", SWITCH[0], "true or false"),
+    ("ref_text", lambda value: value is None or isinstance(value, str), "texts, or null"),
+)
