@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,11 +15,11 @@ from qwen3tts_np_kernels.system import peak_memory
 from ..compiled.frame_loop import FrameLoop
 from ..errors import RequestError
 from ..model import Qwen3TTSModel
+from ..request import ClonedVoice, CustomVoice, DesignedVoice, Voice
 from ..voice.prompt_item import VoiceClonePromptItem
 from .options import add_json, add_model, load_model, new_parser
 from .output import report
 from .progress import frame_seconds
-from .stream import method
 
 EXAMPLES = (
     "qwen3tts-np bench Qwen/Qwen3-TTS-12Hz-0.6B-CustomVoice",
@@ -37,10 +37,6 @@ class Talking:
 
     frames: list[float] = field(default_factory=list)
     first: list[float] = field(default_factory=list)  # from the call to the first frame: prompt and one frame
-
-
-class _Enough(Exception):
-    """The time is over."""
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -83,19 +79,15 @@ def run(args: argparse.Namespace) -> None:
 
 def talk(model: Qwen3TTSModel, seconds: float) -> Talking:
     """Time frames for so long; a speech that ends is followed by another. The first compiles and is left out."""
-    found, voice = Talking(), _any_voice(model)
-    speak, end = method(model, "generate"), None
-    for seed in range(1 << 30):
+    found, voice, end = Talking(), _any_voice(model), None
+    for seed in itertools.count():
         times = [time.perf_counter()]
-
-        def frame(_: int, times: list[float] = times, end: float | None = end) -> None:
+        request = model.prepare(TEXT, voice, seed=seed, max_new_tokens=MOST_FRAMES + 1)
+        for _ in model.frames([request]):
             times.append(time.perf_counter())
             enough = len(found.frames) + len(times) - 2 >= FEWEST
             if enough and (end is None or times[-1] > end):
-                raise _Enough
-
-        with suppress(_Enough):
-            speak(TEXT, seed=seed, max_new_tokens=MOST_FRAMES + 1, progress=frame, **voice)
+                break
         if end is None:
             end = time.perf_counter() + seconds
             continue
@@ -138,14 +130,14 @@ def summary(model: Qwen3TTSModel, load: float, talking: Talking, codec: float) -
     }
 
 
-def _any_voice(model: Qwen3TTSModel) -> dict[str, Any]:
+def _any_voice(model: Qwen3TTSModel) -> Voice:
     kind = model.config.tts_model_type
     if kind == "custom_voice":
-        return {"speaker": model.get_supported_speakers()[0]}
+        return CustomVoice(model.get_supported_speakers()[0])
     if kind == "voice_design":
-        return {"instruct": "A calm voice."}
+        return DesignedVoice("A calm voice.")
     silence = np.zeros(model.config.talker_config.hidden_size, np.float32)  # as good as any voice, for a clock
-    return {"voice_clone_prompt": VoiceClonePromptItem(None, silence, True, False)}
+    return ClonedVoice(VoiceClonePromptItem(None, silence, True, False))
 
 
 def _line(name: str, value: str) -> str:

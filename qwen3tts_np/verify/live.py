@@ -18,9 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import ModelConfig
+from ..inspect.request import WrittenRequest, prepare
 from ..model import Qwen3TTSModel
 from ..ops import Array, Ints
 from ..parity.forced import forced
+from ..request import Request
 from ..trace import trace
 from .official_probe import Answers, Run, ask
 from .sections import Section, judged
@@ -98,15 +100,20 @@ def clip() -> NDArray[np.float32]:
 def compare(model: Qwen3TTSModel, config: ModelConfig, answers: Answers) -> Iterator[Compared]:
     for run in runs(config)[:2]:
         theirs = answers.runs[run.name]
-        (wave,), _, (codes,) = getattr(model, run.method)(**run.arguments, seed=run.seed, return_codes=True)
+        ((wave, codes),) = model.generate([prepared(model, run)])
         yield compared_codes(model, run, codes, theirs["codes.0"])
         if np.array_equal(codes, theirs["codes.0"]):
             yield compared_audio(f"{run.name} audio", wave, theirs["wav.0"])
     run = runs(config)[2]
     theirs = answers.runs[run.name]
     with trace() as t:
-        getattr(forced(model, theirs["codes.0"]), run.method)(**run.arguments)
+        forced(model, theirs["codes.0"]).generate([prepared(model, run)])
     yield from compared_activations(t, theirs)
+
+
+def prepared(model: Qwen3TTSModel, run: Run) -> Request:
+    """What our model reads for a run."""
+    return prepare(model, WrittenRequest(dict(run.arguments), run.method, run.seed))
 
 
 def compared_codes(model: Qwen3TTSModel, run: Run, ours: Ints, theirs: Ints) -> Compared:
@@ -129,7 +136,7 @@ def lead_of_choice(model: Qwen3TTSModel, run: Run, codes: Ints, group: int) -> f
     """How far the last frame's official code of ``group`` lies behind our best one, in logits."""
     head = "talker.codec_head" if group == 0 else f"talker.code_predictor.lm_head.{group - 1}"
     with trace(head) as t:
-        getattr(forced(model, codes), run.method)(**run.arguments)
+        forced(model, codes).generate([prepared(model, run)])
     logits = t[f"{head}@{len(codes) - 1}"][0]
     return float(logits.max() - logits[codes[-1, group]])
 
