@@ -40,18 +40,18 @@ from .request import (
     Request,
     Voice,
     groups_of_one_rule,
-    layout,
     limits_of,
     make_request,
     one_text,
     per_item,
+    prompt_layout,
     texts_of,
 )
 from .speaker.encoder import SpeakerEncoderWeights, speaker_embedding, speaker_encoder_sizes
 from .speech_tokenizer import Qwen3TTSTokenizer
 from .streaming import Playback, SpeechSession, SpeechStream
 from .talker.frame import Frame
-from .talker.generator import item_seeds, joint_seed, make_generator
+from .talker.generator import item_seeds, make_generator, shared_seed
 from .text.feed import TextFeed
 from .text.prompt import supported_languages
 from .text.tokenizer import Pretokenizer, Tokenizer
@@ -65,8 +65,6 @@ Samples = NDArray[np.float32]  # mono, in [-1, 1]
 Seed = int | Sequence[int | None] | None
 # (waveforms, sample rate in Hz), and with return_codes=True the codes, [frames, G] each
 Speech = tuple[list[Samples], int] | tuple[list[Samples], int, list[Ints]]
-
-
 IGNORED = "the 0.6B custom-voice model does not follow instructions: instruct is ignored"
 
 
@@ -247,7 +245,7 @@ class Qwen3TTSModel:
         """Begin a session to which the text comes piece by piece. Arguments are those of :meth:`prepare`."""
         voice = self._followed(voice, stacklevel=3)
         empty = self.prepare("", voice, language=language, streaming=True, seed=seed, **sampling)
-        lay_out = layout(self.config, self.text_tokenizer, voice, language or "auto", streaming=True)
+        lay_out = prompt_layout(self.config, self.text_tokenizer, voice, language or "auto", streaming=True)
         playback = self._playback(empty.reference_codes, packet_frames)
         feed, end_of_text = TextFeed(self.text_tokenizer), self.config.tts_eos_token_id
         return SpeechSession(feed, empty, lay_out, lambda request: self.frames([request]), end_of_text, playback)
@@ -588,7 +586,7 @@ class Qwen3TTSModel:
             make_request(self.config, self.text_tokenizer, text, self._checked(voice), spoken, streaming, limits, own)
             for (text, voice), spoken, own in zip(said, languages, item_seeds(seed, len(said)), strict=True)
         ]
-        spoken = self.generate(requests, joint_seed=joint_seed(seed, len(said)), progress=progress)
+        spoken = self.generate(requests, joint_seed=shared_seed(seed, len(said)), progress=progress)
         waves, codes = [one.samples for one in spoken], [one.codes for one in spoken]
         rate = self.speech_tokenizer.get_output_sample_rate()
         return (waves, rate, codes) if return_codes else (waves, rate)
@@ -602,7 +600,8 @@ class Qwen3TTSModel:
         seed: Seed,
         sampling: dict[str, Any],
     ) -> SpeechStream:
-        (pair,), (spoken,), (own,) = said, per_item(language, 1, "language", "auto"), item_seeds(seed, 1)
+        (pair,), (own,) = said, item_seeds(seed, 1)
+        (spoken,) = per_item(language, 1, "language", "auto")
         request = self.prepare(*pair, language=spoken, streaming=streaming, seed=own, **sampling)
         return self.stream(request, packet_frames=packet_frames)
 
@@ -614,11 +613,8 @@ class Qwen3TTSModel:
         seed: Seed,
         sampling: dict[str, Any],
     ) -> SpeechSession:
-        ((_, voice),), (spoken,), (own,) = (
-            said,
-            per_item(language, 1, "language", "auto"),
-            item_seeds(seed, 1),
-        )
+        ((_, voice),), (own,) = said, item_seeds(seed, 1)
+        (spoken,) = per_item(language, 1, "language", "auto")
         return self.open(voice, language=spoken, packet_frames=packet_frames, seed=own, **sampling)
 
 

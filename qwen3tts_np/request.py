@@ -1,6 +1,6 @@
 """A request: one piece of text in one voice, laid out and ready for the frame loop.
 
-    text, voice, language --(``lay_out``)--> Prompt
+    text, voice, language --(``prompt_layout``)--> Prompt
     sampling arguments ----(``limits_of``)-> Limits   } Request -> ``generate.py``
     seed ------------------------------------------>
 
@@ -96,14 +96,14 @@ def make_request(
     RequestError for a text that is not a proper string, a speaker or language the model does not have, or a bad seed.
     """
     drawn = fresh_seed() if seed is None else check_seed(seed)
-    prompt = layout(config, tokenizer, voice, language, streaming)(text_ids(tokenizer, text))
+    prompt = prompt_layout(config, tokenizer, voice, language, streaming)(text_ids(tokenizer, text))
     if not isinstance(voice, ClonedVoice):
         return Request(prompt, limits, drawn)
     item = voice.item
     return Request(prompt, limits, drawn, item.ref_spk_embedding, item.ref_code if item.icl_mode else None)
 
 
-def layout(
+def prompt_layout(
     config: ModelConfig, tokenizer: Tokenizer, voice: Voice, language: str, streaming: bool
 ) -> Callable[[TextIds], Prompt]:
     """How a text becomes a prompt in this voice and language."""

@@ -38,10 +38,13 @@ def write_frames(
     tokens = [min(request.limits.max_new_tokens, sys.maxsize) for request in requests]
     session = DecodeSession(w, team, c, limits.talker, limits.subtalker, tokens, streams)
     session.prefill(*embed(requests, session, w, config))
-    while (frame := session.frame()) is not None:
-        yield frame
+    while True:
         if incoming is not None and (ids := incoming.more()):
             session.more_text(session.project_text(np.array(ids)))
+        frame = session.frame()
+        if frame is None:
+            return
+        yield frame
 
 
 def embed(

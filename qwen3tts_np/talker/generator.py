@@ -85,7 +85,7 @@ def make_generator(seed: int | Sequence[int | None] | None, batch: int) -> Gener
     return ItemGenerators(seeds) if isinstance(seed, _MANY) else TorchGenerator(seeds[0])
 
 
-def joint_seed(seed: int | Sequence[int | None] | None, batch: int) -> int | None:
+def shared_seed(seed: int | Sequence[int | None] | None, batch: int) -> int | None:
     """The one seed of several items, of which officially all draw; None where each draws from its own."""
     return None if isinstance(seed, _MANY) or batch == 1 else seed  # type: ignore[return-value]  # checked when used
 
