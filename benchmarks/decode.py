@@ -7,13 +7,13 @@ import time
 
 import numpy as np
 from machine import TEXT, any_voice
-from qwen3tts_np_kernels import decode_jit
 from qwen3tts_np_kernels.threads_jit import Team
 
 from qwen3tts_np import Qwen3TTSModel
 from qwen3tts_np.compiled.frame_loop import FrameLoop
 from qwen3tts_np.compiled.generate import embed
-from qwen3tts_np.compiled.talker.session import DecodeSession, streams_of
+from qwen3tts_np.compiled.talker.generator import streams_of
+from qwen3tts_np.compiled.talker.session import DecodeSession
 from qwen3tts_np.talker.generator import make_generator
 
 POSITION = 200  # of a talker step that is timed alone
@@ -60,15 +60,10 @@ class Speaker:
     def talker_steps(self, count: int) -> float:
         """Seconds a step of the talker alone, at ``POSITION``."""
         session, _ = self.session()
-        session._make_room(int(session._batch.length.max()), POSITION + 1)
-        session._columns.item[0], session._columns.position[0] = 0, POSITION
-        ends = np.ones(1, np.int64)
         times = []
         for _ in range(count):
             start = time.perf_counter()
-            talker = self.weights.model.talker
-            work = (session._batch, 1, ends, session._cache, session._columns, session._work)
-            self.team.run(decode_jit.read_prompt, talker, *work)
+            session.talker_step(POSITION)
             times.append(time.perf_counter() - start)
         return min(times)
 

@@ -19,20 +19,21 @@ from qwen3tts_np_kernels.norm import rms_norm_ref
 from qwen3tts_np_kernels.norm_jit import rms_norm, rms_norm_row
 from qwen3tts_np_kernels.pack import FORMATS, GROUP, linear_ref, pack
 from qwen3tts_np_kernels.rope import rope_angles_ref, rotate_ref
-from qwen3tts_np_kernels.sampling_jit import (
+from qwen3tts_np_kernels.stack_jit import Levels, Stack, multiply, new_stack
+from qwen3tts_np_kernels.threads_jit import Member, Team, barrier, share, team_kernel
+
+from qwen3tts_np.compiled.talker.generator import STATE
+from qwen3tts_np.compiled.talker.sampling import (
     NOT_A_NUMBER,
-    STATE,
     Rule,
     Scratch,
     choose,
     new_scratch,
     predictor_scores,
+    rule_of,
     skip_choice,
     talker_scores,
 )
-from qwen3tts_np_kernels.stack_jit import Levels, Stack, multiply, new_stack
-from qwen3tts_np_kernels.threads_jit import Member, Team, barrier, share, team_kernel
-
 from qwen3tts_np.errors import RequestError
 from qwen3tts_np.talker import sampling
 from qwen3tts_np.talker.generator import TorchGenerator
@@ -215,11 +216,6 @@ def test_a_stack_multiplies_each_column_as_if_alone(name: str, blocks: int, grou
 
 
 # ---- sampling ----
-
-
-def rule_of(s: SamplingParameters) -> Rule:
-    top_p = 1.0 if s.top_p is None else float(s.top_p)
-    return Rule(s.do_sample, float(s.temperature), int(s.top_k or 0), top_p, float(s.repetition_penalty))
 
 
 @kernel

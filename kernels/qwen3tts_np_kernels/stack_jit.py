@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from .cpu import inlined
 from .linear_jit import matmul_float, matmul_int4, matmul_int8, matvec_float, matvec_int4, matvec_int8, quantise_groups
-from .pack import Packed
-from .simd.llvm import ARRAY, Builder, Value, operation
+from .pack import BLOCK, Packed
+from .simd.llvm import ARRAY, LANES, Builder, Value, operation
+from .simd.ops import add, load, store
+from .threads_jit import Member, share
 
 F32 = NDArray[np.float32]
 
@@ -73,6 +75,24 @@ def multiply(
         stack.product, stack.values, stack.scales, index * stack.size, stack.inputs, count,
         x, own.levels, own.scales, own.zeros, y, y_to, first, end,
     )  # fmt: skip
+
+
+class Affine(NamedTuple):
+    """A matrix with a bias."""
+
+    weight: Stack
+    bias: F32  # rows, padded
+
+
+@inlined
+def affine(me: Member, w: Affine, x: F32, count: int, y: F32, own: Levels) -> None:
+    """y [count, rows] = x wᵀ + bias, both flat: this thread's rows."""
+    rows = w.bias.size
+    first, end = share(me, rows // BLOCK)
+    multiply(w.weight, 0, x, count, y, rows, first, end, own)
+    for c in range(count):
+        for i in range(first * BLOCK, end * BLOCK, LANES):
+            store(y, c * rows + i, add(load(y, c * rows + i), load(w.bias, i)))
 
 
 # ---- what is at the addresses: C functions, so arrays come as pointers, and their sizes do not matter ----

@@ -17,7 +17,8 @@ from ..ops import Array
 from ..request import Request
 from ..talker.frame import Frame
 from ..talker.generator import Generator
-from .talker.session import DecodeSession, streams_of
+from .talker.generator import streams_of
+from .talker.session import DecodeSession
 from .talker.weights import CompiledWeights
 
 

@@ -5,49 +5,32 @@
     while (frame := session.frame()) is not None:
         ...
 
-One compiled call writes a frame (``decode_jit.write_frame``); between two of them Python is in charge, so Ctrl-C and
+One compiled call writes a frame (``frame.write_frame``); between two of them Python is in charge, so Ctrl-C and
 a reader of the stream wait for one frame at most.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from qwen3tts_np_kernels import decode_jit as kernels
-from qwen3tts_np_kernels.sampling_jit import Rule, new_scratch
 from qwen3tts_np_kernels.threads_jit import Team
-from qwen3tts_np_kernels.transformer_jit import Cache, Columns, Sizes, Work
+from qwen3tts_np_kernels.transformer_jit import Cache
 
 from ...config import TalkerConfig
 from ...errors import RequestError
-from ...ops import Array, Ints, rope_angles
+from ...ops import Array, Ints
 from ...talker.frame import Frame
-from ...talker.generator import Generator, ItemGenerators, TorchGenerator
 from ...talker.sampling import SamplingParameters
+from .batch import Choosing, new_batch, new_cache, new_columns, new_work
+from .frame import write_frame
+from .generator import Streams
+from .sampling import new_scratch, rule_of
+from .talker import project_text, read_prompt
 from .weights import CompiledWeights
 
 PROMPT_COLUMNS = 32  # positions of a prompt read in one pass: enough that arithmetic, not memory, is the limit
 FIRST_FRAMES = 128  # room for so many at first; it grows by half
-
-
-@dataclass(frozen=True)
-class Streams:
-    """The random numbers of a batch: states of Mersenne Twisters, and which of them an item draws from."""
-
-    states: NDArray[np.uint32]  # [streams, 625]: 624 words, and how many of them are used; moves on in place
-    stream_of: NDArray[np.int64]  # [B]
-
-
-def streams_of(generator: Generator, items: int) -> Streams:
-    """A copy of the state of a generator: one stream for all items, or one each."""
-    if isinstance(generator, ItemGenerators):
-        return Streams(np.array([item.state for item in generator.items]), np.arange(items))
-    assert isinstance(generator, TorchGenerator)
-    return Streams(generator.state[None], np.zeros(items, np.int64))
 
 
 class DecodeSession:
@@ -75,12 +58,12 @@ class DecodeSession:
         self._ended = False
         items = len(streams.stream_of)
         model = weights.model
-        self._work = _new_work(model, max(PROMPT_COLUMNS, 2 * items), team.size, weights.text_projection[0].bias.size)
-        self._columns = _new_columns(max(PROMPT_COLUMNS, 2 * items))
+        self._work = new_work(model, max(PROMPT_COLUMNS, 2 * items), team.size, weights.text_projection[0].bias.size)
+        self._columns = new_columns(max(PROMPT_COLUMNS, 2 * items))
         vocabulary = max(config.vocab_size, config.code_predictor_config.vocab_size)
-        self._choosing = kernels.Choosing(_rule(talker), _rule(subtalker), new_scratch(vocabulary))
+        self._choosing = Choosing(rule_of(talker), rule_of(subtalker), new_scratch(vocabulary))
         predictor = config.code_predictor_config
-        self._predictor_cache = _new_cache(
+        self._predictor_cache = new_cache(
             model.predictor.layers.sizes, items, predictor.num_code_groups, predictor.rope_theta
         )
 
@@ -93,7 +76,7 @@ class DecodeSession:
         for first in range(0, len(ids), PROMPT_COLUMNS):
             part = slice(first, first + PROMPT_COLUMNS)
             given, inside, out = (array[part].reshape(-1) for array in (x, hidden, y))
-            self._team.run(kernels.project_text, fc1, fc2, given, len(x[part]), inside, out, self._work)
+            self._team.run(project_text, fc1, fc2, given, len(x[part]), inside, out, self._work)
         return y
 
     def prefill(self, inputs: Sequence[Array], texts: Sequence[Array]) -> None:
@@ -103,29 +86,31 @@ class DecodeSession:
         """
         lengths = np.array([len(x) for x in inputs])
         longest = int(lengths.max())
-        self._batch = _new_batch(self._weights.model, lengths, texts, self._streams)
+        self._batch = new_batch(self._weights.model, lengths, texts, self._streams)
         self._make_room(longest, longest + min(self._last_step + 1, FIRST_FRAMES))
         everything = np.concatenate(inputs)  # [sum of T, H]
         item = np.repeat(np.arange(len(inputs)), lengths)
         position = np.concatenate([np.arange(length) for length in lengths])
         ends = (position == lengths[item] - 1).astype(np.int64)
         order = np.argsort(ends, kind="stable")  # the last positions of all prompts come last: one pass of the head
-        work, columns, model = self._work, self._columns, self._weights.model
         for first in range(0, len(order), PROMPT_COLUMNS):
             part = order[first : first + PROMPT_COLUMNS]
-            count = len(part)
-            work.x[: everything[part].size] = everything[part].reshape(-1)
-            columns.item[:count], columns.position[:count] = item[part], position[part]
-            self._team.run(
-                kernels.read_prompt,
-                model.talker,
-                self._batch,
-                count,
-                ends[part],
-                self._cache,
-                columns,
-                work,
-            )
+            self._read(everything[part], item[part], position[part], ends[part])
+
+    def talker_step(self, position: int) -> None:
+        """One pass of the talker over one column at ``position``, as every frame has one: for benchmarks."""
+        self._make_room(int(self._batch.length.max()), position + 1)
+        width = self._weights.model.tables.width
+        one = np.ones(1, np.int64)
+        self._read(self._batch.hidden[None, :width], 0 * one, position * one, one)
+
+    def _read(self, inputs: Array, item: Ints, position: Ints, ends: Ints) -> None:
+        """Read some columns of prompts. inputs [columns, width]; ends: see ``talker.read_prompt``."""
+        columns, count = self._columns, len(item)
+        self._work.x[: inputs.size] = inputs.reshape(-1)
+        columns.item[:count], columns.position[:count] = item, position
+        talker = self._weights.model.talker
+        self._team.run(read_prompt, talker, self._batch, count, ends, self._cache, columns, self._work)
 
     def more_text(self, text: Array) -> None:
         """Text [n, H] that has come meanwhile, for a batch of one: it goes before the row that stays for ever."""
@@ -149,7 +134,7 @@ class DecodeSession:
             batch.finished[self._last_steps <= self._step] = True
         self._make_room(int(batch.length.max()) + self._step, int(batch.length.max()) + self._step + 1)
         self._team.run(
-            kernels.write_frame,
+            write_frame,
             self._weights.model,
             batch,
             self._choosing,
@@ -172,18 +157,6 @@ class DecodeSession:
         self._step += 1
         return None if self._ended else Frame(going, batch.codes[going])
 
-    @property
-    def logits(self) -> Array:
-        """Logits [B, V] of the next code 0 of each item; an item that has ended keeps its last ones."""
-        rows = self._batch.logits.reshape(len(self._batch.length), -1)
-        return rows[:, : self._config.vocab_size].copy()
-
-    @property
-    def hidden(self) -> Array:
-        """The talker's hidden state [B, H] of the last position of each item, after its final norm."""
-        rows = self._batch.hidden.reshape(len(self._batch.length), -1)
-        return rows[:, : self._config.hidden_size].copy()
-
     def _make_room(self, used: int, needed: int) -> None:
         """A cache of at least ``needed`` positions, of which ``used`` are kept."""
         sizes, items = self._weights.model.talker.layers.sizes, len(self._batch.length)
@@ -191,79 +164,9 @@ class DecodeSession:
         if old is not None and old.room >= needed:
             return
         room = needed if old is None else max(needed, old.room + old.room // 2)
-        self._cache = _new_cache(sizes, items, -(-room // 16) * 16, self._config.rope_theta)
+        self._cache = new_cache(sizes, items, -(-room // 16) * 16, self._config.rope_theta)
         if old is not None:
             shape = (items * sizes.layers * sizes.kv_heads, -1, 2 * sizes.half)
             for before, now in ((old.k, self._cache.k), (old.v, self._cache.v)):
                 now.reshape(shape)[:, :used] = before.reshape(shape)[:, :used]
         self._work = self._work._replace(scores=np.empty((self._team.size, self._cache.room), np.float32))
-
-
-def _rule(s: SamplingParameters) -> Rule:
-    if not s.do_sample:
-        return Rule(False, 1.0, 0, 1.0, float(s.repetition_penalty))
-    top_p = 1.0 if s.top_p is None else float(s.top_p)
-    return Rule(True, float(s.temperature), int(s.top_k or 0), top_p, float(s.repetition_penalty))
-
-
-def _new_cache(sizes: Sizes, items: int, room: int, theta: float) -> Cache:
-    shape = items * sizes.layers * sizes.kv_heads * room * 2 * sizes.half
-    angles = rope_angles(np.arange(room), sizes.head_dim, theta)  # each [room, D/2]
-    cos, sin = (np.pad(a, ((0, 0), (0, sizes.half - a.shape[1]))).reshape(-1) for a in angles)
-    return Cache(np.empty(shape, np.float32), np.empty(shape, np.float32), room, cos, sin)
-
-
-def _new_columns(count: int) -> Columns:
-    return Columns(np.zeros(count, np.int64), np.zeros(count, np.int64))
-
-
-def _new_work(model: kernels.Model, columns: int, threads: int, text_width: int) -> Work:
-    """Room for passes of either transformer over so many columns, and for text of ``text_width``."""
-    both = [model.talker.layers.sizes, model.predictor.layers.sizes]
-    width = max(s.width for s in both)
-    context = max(s.heads * 2 * s.half for s in both)
-    qkv = max((s.heads + 2 * s.kv_heads) * 2 * s.half for s in both)
-    gated = max(s.feed_forward for s in both)
-    product = max(2 * gated, width, model.talker.vocabulary + 15, model.predictor.entries + 15)
-    widest = max(width, context, gated, text_width)  # input of a matrix
-
-    def shared(size: int) -> Array:
-        return np.zeros(columns * size, np.float32)
-
-    def own(size: int, dtype: Any) -> NDArray[Any]:
-        return np.zeros((threads, columns * size), dtype)
-
-    return Work(
-        x=shared(width),
-        qkv=shared(qkv),
-        context=shared(context),
-        gated=shared(gated),
-        product=shared(product),
-        normed=own(width, np.float32),
-        scores=np.zeros((threads, model.predictor.layers.sizes.heads), np.float32),
-        levels=own(widest, np.int8),
-        scales=own(widest // 32, np.float32),
-        zeros=own(widest // 32, np.int32),
-    )
-
-
-def _new_batch(
-    model: kernels.Model, lengths: NDArray[np.int64], texts: Sequence[Array], streams: Streams
-) -> kernels.Batch:
-    items, width, vocabulary = len(lengths), model.tables.width, model.talker.vocabulary
-    bounds = np.cumsum([0, *(len(text) for text in texts)])
-    return kernels.Batch(
-        logits=np.zeros(items * -(-vocabulary // 16) * 16, np.float32),
-        hidden=np.zeros(items * width, np.float32),
-        seen=np.zeros((items, vocabulary), np.bool_),
-        finished=np.zeros(items, np.bool_),
-        length=lengths,
-        text=np.concatenate(texts).reshape(-1),
-        text_first=bounds[:-1],
-        text_last=bounds[1:] - 1,
-        stream=streams.states,
-        stream_of=streams.stream_of,
-        codes=np.zeros((items, len(model.tables.first)), np.int64),
-        going=np.zeros(items, np.int64),
-        status=np.zeros(2, np.int64),
-    )

@@ -1,25 +1,24 @@
 """How a code is chosen from logits, compiled: the official logits processors and PyTorch's draws.
 
-The definition is ``qwen3tts_np/talker/sampling.py`` and ``generator.py``: same processors, same order, same words of
-the Mersenne Twister for the same token. What is saved is work that no choice depends on: only tokens that are still
-in need the logarithm of their draw, though the stream moves on by two words for every token.
+The definition is ``talker/sampling.py`` and ``talker/generator.py``: same processors, same order, same words of the
+Mersenne Twister for the same token. What is saved is work that no choice depends on: only tokens that are still in
+need the logarithm of their draw, though the stream moves on by two words for every token.
 """
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from qwen3tts_np_kernels.cpu import inner
 
-from .cpu import inner
+from ...talker.sampling import SamplingParameters
+from .generator import U32, exponential, skip
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
-U32 = NDArray[np.uint32]
 
-STATE = 624  # words of the twister; a stream is these and, behind them, how many of them have been used
 NOT_A_NUMBER = -1  # what `choose` gives where the scores have no probabilities
 
 _OUT = np.float32(-np.inf)  # the score of a token that is out
@@ -33,6 +32,14 @@ class Rule(NamedTuple):
     top_k: int  # 0 keeps all
     top_p: float  # 1 keeps all
     repetition_penalty: float
+
+
+def rule_of(s: SamplingParameters) -> Rule:
+    """The rule of checked parameters."""
+    if not s.do_sample:
+        return Rule(False, 1.0, 0, 1.0, float(s.repetition_penalty))
+    top_p = 1.0 if s.top_p is None else float(s.top_p)
+    return Rule(True, float(s.temperature), int(s.top_k or 0), top_p, float(s.repetition_penalty))
 
 
 class Scratch(NamedTuple):
@@ -177,12 +184,12 @@ def _race(scores: F32, ids: I64, kept: int, count: int, stream: U32) -> int:
     winner, lead, drawn = ids[0], np.float32(-1.0), 0
     for i in range(kept):
         token = ids[i]
-        _skip(stream, 2 * (token - drawn))
+        skip(stream, 2 * (token - drawn))
         drawn = token + 1
-        speed = np.exp(scores[token] - peak) / weights / _exponential(stream)
+        speed = np.exp(scores[token] - peak) / weights / exponential(stream)
         if speed > lead:
             winner, lead = token, speed
-    _skip(stream, 2 * (count - drawn))
+    skip(stream, 2 * (count - drawn))
     return winner
 
 
@@ -192,6 +199,13 @@ def _highest(scores: F32, ids: I64, kept: int) -> np.float32:
     for i in range(1, kept):
         highest = max(highest, scores[ids[i]])
     return highest
+
+
+@inner
+def skip_choice(count: int, rule: Rule, stream: U32) -> None:
+    """Move on as a choice among ``count`` tokens does."""
+    if rule.do_sample:
+        skip(stream, 2 * count)
 
 
 # ---- a heap of token ids: the worst score on top, of equal scores the lower id ----
@@ -223,57 +237,3 @@ def _sink(heap: I64, scores: F32, root: int, size: int) -> None:
 @inner
 def _worse(scores: F32, a: int, b: int) -> bool:
     return scores[a] < scores[b] or (scores[a] == scores[b] and a < b)
-
-
-# ---- MT19937 (Matsumoto and Nishimura, 1998): stream is uint32 [STATE + 1], as numpy.random.RandomState holds it ----
-
-
-@inner
-def skip_choice(count: int, rule: Rule, stream: U32) -> None:
-    """Move on as a choice among ``count`` tokens does."""
-    if rule.do_sample:
-        _skip(stream, 2 * count)
-
-
-@inner
-def _skip(stream: U32, words: int) -> None:
-    used = np.int64(stream[STATE]) + words
-    while used > STATE:
-        _twist(stream)
-        used -= STATE
-    stream[STATE] = used
-
-
-@inner
-def _exponential(stream: U32) -> np.float32:
-    """An Exp(1) time. torch joins two words and takes the low 53 bits as a double in [0, 1)."""
-    high = np.float64(_word(stream) & 0x1FFFFF)
-    low = np.float64(_word(stream))
-    uniform = (high * 2.0**32 + low) * 2.0**-53
-    return np.float32(-math.log1p(-uniform))
-
-
-@inner
-def _word(stream: U32) -> int:
-    _skip(stream, 1)
-    y = np.int64(stream[np.int64(stream[STATE]) - 1])
-    y ^= y >> 11
-    y ^= (y << 7) & 0x9D2C5680
-    y ^= (y << 15) & 0xEFC60000
-    return y ^ (y >> 18)
-
-
-@inner
-def _twist(stream: U32) -> None:
-    """The next 624 words. In three loops, because the last word needs the first of the new ones."""
-    for i in range(227):
-        stream[i] = _twisted(stream[i], stream[i + 1], stream[i + 397])
-    for i in range(227, 623):
-        stream[i] = _twisted(stream[i], stream[i + 1], stream[i - 227])
-    stream[623] = _twisted(stream[623], stream[0], stream[396])
-
-
-@inner
-def _twisted(upper: int, lower: int, far: int) -> int:
-    y = (np.int64(upper) & 0x80000000) | (np.int64(lower) & 0x7FFFFFFF)
-    return np.int64(far) ^ (y >> 1) ^ (y & 1) * 0x9908B0DF

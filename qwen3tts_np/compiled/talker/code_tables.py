@@ -1,0 +1,65 @@
+"""The embeddings of all code tables, one below the other: each row is the embedding of a code of one codebook."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import types
+from numba.extending import overload
+from numpy.typing import NDArray
+from qwen3tts_np_kernels.bfloat16 import round_ref
+from qwen3tts_np_kernels.simd.ops import load, load_bf16
+
+from ...checkpoint.tensor import StoredTensor
+from ...talker.code_predictor import CodePredictorWeights
+from ...talker.talker import TalkerWeights
+from .stacks import FLOAT32, padded
+
+
+class CodeTables(NamedTuple):
+    """The embeddings of all G code tables, one below the other: rows as wide as the talker's, flat."""
+
+    values: NDArray[Any]  # bfloat16 as uint16, or float32
+    first: NDArray[np.int64]  # [G] the first row of each table
+    width: int
+
+
+def code_tables(talker: TalkerWeights, predictor: CodePredictorWeights, keep_wide: bool) -> CodeTables:
+    """All tables in one. bfloat16, but for a checkpoint that stores them wider if ``keep_wide``."""
+    embeddings: list[Any] = [talker.codec_embedding, *(part.weight for part in predictor.codec_embedding)]
+    tensors: list[StoredTensor] = [embedding.tensor.tensor for embedding in embeddings]
+    wide = keep_wide and any(tensor.dtype != "BF16" for tensor in tensors)
+    lengths = [tensor.shape[0] for tensor in tensors]
+    width = padded(tensors[0].shape[1])
+    values = np.zeros((sum(lengths), width), np.float32 if wide else np.uint16)
+    first = np.cumsum([0, *lengths[:-1]])
+    for tensor, at in zip(tensors, first, strict=True):
+        rows = values[at : at + tensor.shape[0], : tensor.shape[1]]
+        if tensor.dtype == "BF16" and not wide:
+            rows[:] = tensor.data
+        else:
+            rows[:] = tensor.widen(FLOAT32) if wide else round_ref(tensor.widen(FLOAT32))
+        tensor.release()
+    return CodeTables(values.reshape(-1), first, width)
+
+
+def load_stored(values: NDArray[Any], i: int) -> Any:
+    """16 values from element i, as they are stored: float32, or bfloat16 as uint16."""
+    raise NotImplementedError("compiled code only")
+
+
+@overload(load_stored)
+def _load_stored(values: Any, i: Any) -> Callable[..., Any]:
+    if values.dtype == types.float32:
+
+        def whole(values: Any, i: Any) -> Any:
+            return load(values, i)
+
+        return whole
+
+    def half(values: Any, i: Any) -> Any:
+        return load_bf16(values, i)
+
+    return half

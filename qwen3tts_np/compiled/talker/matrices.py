@@ -1,0 +1,92 @@
+"""Which row goes where in the matrices of a transformer, as ``transformer_jit.py`` reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from qwen3tts_np_kernels.pack import BLOCK, Format
+from qwen3tts_np_kernels.transformer_jit import Sizes, Transformer
+
+from ...config import CodePredictorConfig, TalkerConfig
+from ...talker.code_predictor import CodePredictorWeights
+from ...talker.layer import Qwen3Layer
+from ...talker.talker import TalkerWeights
+from .stacks import Matrix, Rows, fill, padded, stack, take, vectors
+
+
+def transformer(
+    w: TalkerWeights | CodePredictorWeights, c: TalkerConfig | CodePredictorConfig, form: Format
+) -> Transformer:
+    """The layers and the last norm of the talker or the code predictor."""
+    sizes = Sizes(
+        layers=c.num_hidden_layers,
+        width=padded(c.hidden_size),
+        hidden_size=c.hidden_size,
+        feed_forward=padded(c.intermediate_size),
+        heads=c.num_attention_heads,
+        kv_heads=c.num_key_value_heads,
+        half=padded(c.head_dim) // 2,
+        head_dim=c.head_dim,
+        eps=c.rms_norm_eps,
+    )
+    head, layers = 2 * sizes.half, w.layers
+    heads = sizes.heads + 2 * sizes.kv_heads  # of queries, keys and values
+    return Transformer(
+        sizes,
+        qkv=stack([partial(_qkv, w, sizes, form) for w in layers], heads * head, sizes.width, form),
+        o_proj=stack([partial(_o_proj, w, sizes, form) for w in layers], sizes.width, sizes.heads * head, form),
+        gate_up=stack([partial(_gate_up, w, sizes, form) for w in layers], 2 * sizes.feed_forward, sizes.width, form),
+        down_proj=stack([partial(take, w.mlp.down_proj, form) for w in layers], sizes.width, sizes.feed_forward, form),
+        input_norm=vectors([w.input_layernorm for w in layers]),
+        post_norm=vectors([w.post_attention_layernorm for w in layers]),
+        q_norm=vectors([w.self_attn.q_norm for w in layers], halves=2),
+        k_norm=vectors([w.self_attn.k_norm for w in layers], halves=2),
+        norm=vectors([w.norm])[0],
+    )
+
+
+def _qkv(w: Qwen3Layer, sizes: Sizes, form: Format) -> Matrix:
+    """Rows by key/value head: its queries, its key, its value. [K * (queries + 2) * head, H]"""
+
+    def arrange(q: Rows, k: Rows, v: Rows) -> Rows:
+        q, k, v = (_split_heads(rows, sizes) for rows in (q, k, v))  # [N or K, head, ...]
+        queries = q.reshape(sizes.kv_heads, -1, *q.shape[1:])  # [K, queries, head, ...]
+        return np.concatenate([queries, k[:, None], v[:, None]], axis=1).reshape(-1, q.shape[2])
+
+    return _together(arrange, [w.self_attn.q_proj, w.self_attn.k_proj, w.self_attn.v_proj], form)
+
+
+def _split_heads(rows: Rows, sizes: Sizes) -> Rows:
+    """[N * D, ...] -> [N, head, ...]: each half of a head filled up with rows of zeros."""
+    halves = rows.reshape(-1, 2, sizes.head_dim // 2, rows.shape[1])
+    return fill(halves, {2: sizes.half}).reshape(-1, 2 * sizes.half, rows.shape[1])
+
+
+def _o_proj(w: Qwen3Layer, sizes: Sizes, form: Format) -> Matrix:
+    """[H, N * head]: the inputs in the order of the padded heads."""
+    if 2 * sizes.half == sizes.head_dim:
+        return take(w.self_attn.o_proj, form)
+    (matrix,) = take(w.self_attn.o_proj, None)  # [H, N * D]
+    halves = matrix.reshape(len(matrix), -1, sizes.head_dim // 2)
+    return (fill(halves, {2: sizes.half}).reshape(len(matrix), -1),)
+
+
+def _gate_up(w: Qwen3Layer, sizes: Sizes, form: Format) -> Matrix:
+    """[2 F, H]: 16 rows of gate, the same 16 of up, the next of gate ..."""
+
+    def arrange(gate: Rows, up: Rows) -> Rows:
+        blocks = [fill(rows, {0: sizes.feed_forward}).reshape(-1, 1, BLOCK, rows.shape[1]) for rows in (gate, up)]
+        return np.concatenate(blocks, axis=1).reshape(-1, gate.shape[1])
+
+    return _together(arrange, [w.mlp.gate_proj, w.mlp.up_proj], form)
+
+
+def _together(arrange: Callable[..., Rows], tensors: Sequence[Any], form: Format) -> Matrix:
+    """Join the rows of several matrices: weights with weights, or levels with levels and scales with scales."""
+    matrices = [take(tensor, form) for tensor in tensors]
+    if len({len(matrix) for matrix in matrices}) > 1:  # only some of them are quantised as they should be
+        matrices = [take(tensor, None) for tensor in tensors]
+    return tuple(arrange(*parts) for parts in zip(*matrices, strict=True))

@@ -1,0 +1,90 @@
+"""Tensors of a checkpoint become stacks of packed matrices, and vectors filled up to whole registers.
+
+Matrices are packed one by one and their pages of the file given back, so loading needs little more memory than the
+packed weights. A checkpoint that is quantised already keeps its levels, where the format asked for has room for them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from qwen3tts_np_kernels.pack import Format, empty, pack, pack_levels
+from qwen3tts_np_kernels.stack_jit import Affine, Stack, new_stack
+from qwen3tts_np_kernels.transformer_jit import STEP
+
+from ...checkpoint.quantised import QuantisedTensor
+
+FLOAT32 = np.dtype(np.float32)
+
+Rows = NDArray[Any]  # [rows, ...]
+Matrix = tuple[Rows, ...]  # weights [rows, inputs] as stored; or levels [rows, inputs] and scales [rows, groups]
+
+
+def heads(tensors: Sequence[Any], rows: int, inputs: int, form: Format) -> Stack:
+    """Output heads of one shape."""
+    return stack([partial(take, tensor, form) for tensor in tensors], rows, padded(inputs), form)
+
+
+def affine(weight: Any, bias: Any, form: Format) -> Affine:
+    """A linear layer; where the checkpoint has none, one without rows, for its type."""
+    if weight is None:
+        return Affine(stack([], 0, STEP, form), np.zeros(0, np.float32))
+    rows, inputs = map(padded, weight.shape)
+    return Affine(stack([partial(take, weight, form)], rows, inputs, form), vectors([bias])[0])
+
+
+def stack(matrices: Sequence[Callable[[], Matrix]], rows: int, inputs: int, form: Format) -> Stack:
+    """Pack matrices, each filled up with zeros to [rows, inputs], one behind the other."""
+    size = form.count(rows, inputs)
+    arena = empty(form.name, len(matrices) * size)
+
+    def fill_in(i: int) -> None:
+        place, matrix = arena.part(i * size, size), matrices[i]()
+        if len(matrix) == 1:
+            pack(fill(matrix[0], {0: rows, 1: inputs}), form.name, place)
+        else:
+            levels, scales = (fill(part, {0: rows}) for part in matrix)
+            packed = pack_levels(levels, scales, form.name)
+            place.values[:], place.scales[:] = packed.values, packed.scales
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy works outside the GIL
+        list(pool.map(fill_in, range(len(matrices))))
+    return new_stack(arena, size, inputs)
+
+
+def take(tensor: Any, form: Format | None) -> Matrix:
+    """A matrix out of its file, whose pages go back to the system.
+
+    Levels and scales, if it is quantised and ``form`` has room for its levels; otherwise its weights.
+    """
+    matrix: Matrix
+    if not isinstance(tensor, QuantisedTensor):
+        matrix = (tensor.data.copy(),)
+    elif form is not None and tensor.bits <= (form.bits or 0) and tensor.shape[1] % STEP == 0:
+        matrix = (tensor.levels(), tensor.scales.copy())
+    else:
+        matrix = (tensor.widen(FLOAT32),)
+    tensor.release()
+    return matrix
+
+
+def vectors(tensors: Sequence[Any], halves: int = 1) -> NDArray[np.float32]:
+    """Vectors as float32 [n, size], each half (or whole) of them filled up."""
+    parts = np.stack([tensor.widen(FLOAT32).reshape(halves, -1) for tensor in tensors])  # [n, halves, values]
+    return fill(parts, {2: padded(halves * parts.shape[2]) // halves}).reshape(len(tensors), -1)
+
+
+def padded(count: int) -> int:
+    """``count`` values, filled up to whole registers."""
+    return -(-count // STEP) * STEP
+
+
+def fill(array: NDArray[Any], sizes: Mapping[int, int]) -> NDArray[Any]:
+    """Zeros behind the end of some axes. sizes: axis -> size."""
+    return np.pad(array, [(0, sizes.get(axis, size) - size) for axis, size in enumerate(array.shape)])
