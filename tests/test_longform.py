@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,8 +19,14 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from qwen3tts_np_kernels.bfloat16 import round_ref
 
 from qwen3tts_np import Qwen3TTSModel, RequestError, cli
+from qwen3tts_np.checkpoint.keys import TensorSpec
+from qwen3tts_np.checkpoint.safetensors import Checkpoint
+from qwen3tts_np.checkpoint.tensor import StoredTensor
+from qwen3tts_np.checkpoint.writer import write_safetensors
+from qwen3tts_np.config import read_model_config
 from qwen3tts_np.speech import longform, subtitles, take, track
 from qwen3tts_np.speech.longform import Narration, narrate
 from qwen3tts_np.speech.plan import PAUSES
@@ -59,14 +66,22 @@ def checkpoint(synthetic: Callable[..., Path]) -> Path:
     return synthetic("tiny", "custom_voice")
 
 
-def load(checkpoint: Path, end: float = 2.0) -> Qwen3TTSModel:
+def load(checkpoint: Path, end: float = 2.0, backend: str = "auto") -> Qwen3TTSModel:
     """A model with random weights that ends a piece after a few frames; with ``end=0`` it never does.
 
     ``end`` scales the logit of the end of speech: 0 is never among the few best.
     """
-    model = Qwen3TTSModel.from_pretrained(checkpoint, backend="reference", threads=1)
-    weights_of(model).codec_head[model.config.talker_config.codec_eos_token_id] *= end
-    return model
+    changed = checkpoint.with_name(f"{checkpoint.name}-end-{end}")
+    if not changed.exists():
+        shutil.copytree(checkpoint, changed)
+        eos = read_model_config(checkpoint).talker_config.codec_eos_token_id
+        stored = dict(Checkpoint.open(checkpoint))
+        head = stored["talker.codec_head.weight"].widen(np.dtype(np.float32)).copy()
+        head[eos] *= end
+        stored["talker.codec_head.weight"] = StoredTensor("talker.codec_head.weight", "BF16", round_ref(head))
+        table = [TensorSpec(name, t.shape, "", t.dtype) for name, t in stored.items()]
+        write_safetensors(changed / "model.safetensors", table, lambda spec: [stored[spec.key].data])
+    return Qwen3TTSModel.from_pretrained(changed, backend=backend, threads=1)
 
 
 def weights_of(model: Qwen3TTSModel) -> Any:
@@ -280,8 +295,8 @@ def test_a_folder_of_ones_own_stays_and_a_new_text_costs_what_is_new(model: Qwen
     assert run(text, top_p=None, batch_size=1).reused == 6
 
 
-def test_another_model_shares_no_pieces(model: Qwen3TTSModel, checkpoint: Path, tmp_path: Path) -> None:
-    other = load(checkpoint)
+def test_another_model_shares_no_pieces(checkpoint: Path, tmp_path: Path) -> None:
+    model, other = (load(checkpoint, backend="reference") for _ in range(2))
     text = "This is it.\n\nAnd this."
     narrate(model, text, tmp_path / "o.wav", work=tmp_path / "work", seed=1, speaker="ryan")
     assert narrate(other, text, tmp_path / "o.wav", work=tmp_path / "work", seed=1, speaker="ryan").reused == 2
