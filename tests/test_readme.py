@@ -137,6 +137,18 @@ def test_links_lead_somewhere(page):
             assert not heading or heading in anchors(target), link
 
 
+def test_the_page_of_the_model_shows_its_tree():
+    """Every file that it names is there, and every file and folder of the package's top is named."""
+    package = tiny_world.ROOT / "qwen3tts_np"
+    page = (package / "README.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(\w[\w/]*(?:\.py|/))`", page))
+    places = (package, tiny_world.ROOT / "kernels" / "qwen3tts_np_kernels", package / "demo_voice", tiny_world.ROOT)
+    missing = [name for name in named if not any((place / name).exists() for place in places)]
+    assert len(named) > 40 and missing == []
+    tops = {path.name for path in package.iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert tops - {name.split("/")[0] for name in named} == {"__init__.py", "__main__.py", "__pycache__"} & tops
+
+
 def anchors(page: Path) -> set[str]:
     """Headings as links name them: small letters, hyphens for blanks, no other signs."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.M)
