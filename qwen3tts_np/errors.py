@@ -15,3 +15,7 @@ class CheckpointError(QwenTTSError):
 
 class RequestError(QwenTTSError):
     """An argument of a call is not something this model can do."""
+
+
+class OutputError(RequestError, CheckpointError):
+    """A file or folder cannot be written. Writers of checkpoints announce a CheckpointError, others a RequestError."""

@@ -205,7 +205,7 @@ def test_a_cache_that_cannot_be_written_is_hashed_every_time(fake, hashes, publi
     def refuse(*_: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(hub.os, "replace", refuse)
+    monkeypatch.setattr(os, "replace", refuse)
     for _ in range(2):
         folder = pretrained.directory(NAME)
     assert len(hashes) == 2 * len(published.files)

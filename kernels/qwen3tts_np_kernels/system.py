@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 Advice = Literal["dontneed", "willneed", "sequential", "random"]
+RENAMES_OPEN_FILES = sys.platform != "win32"
 
 
 # --- processor ------------------------------------------------------------------------------------
@@ -174,6 +175,24 @@ def _lock_on_windows(file: IO[Any]) -> bool:
     except OSError:
         return False
     return True
+
+
+def process_runs(number: int) -> bool:
+    """Whether a process of this number is running; True on Windows, where asking would end it."""
+    if sys.platform == "win32":
+        return True
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):  # somebody else's; no number of a process
+        return True
+    return True
+
+
+def may_own(found: os.stat_result) -> bool:
+    """Whether this process can give a file the owner that ``found`` has: it is the owner itself, or root."""
+    return not hasattr(os, "geteuid") or os.geteuid() in (0, found.st_uid)
 
 
 def keep_permissions(old: Path, new: Path) -> None:

@@ -7,15 +7,16 @@ channels are averaged, and :func:`resample` gives what ``librosa.resample`` give
 from __future__ import annotations
 
 import base64
+import errno
 import io
 import os
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import HTTPException
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import soundfile
@@ -23,12 +24,14 @@ import soxr
 from numpy.typing import NDArray
 
 from ..errors import RequestError
+from ..files.output import output_file
 
 Wave = NDArray[np.float32]
 AudioLike = str | os.PathLike[str] | NDArray[Any] | tuple[NDArray[Any], int]
 
 WRITTEN_AT_ONCE = 1 << 16  # samples; trap: libsndfile's Vorbis encoder crashes where it is given some minutes
 MIN_RATE, MAX_RATE = 1_000, 1_000_000  # Hz
+SYSTEM_ERROR = 2  # of libsndfile, SF_ERR_SYSTEM
 URL_TIMEOUT = 60  # seconds
 BASE64_LENGTH = 256  # characters; a longer text that names no file is taken for base64
 INTEGER_SCALE = {"int16": (0, 2**15), "int32": (0, 2**31), "uint8": (2**7, 2**7)}  # type -> (zero, full scale)
@@ -74,8 +77,8 @@ def resample(wave: Wave, rate: int, target_rate: int) -> Wave:
 def write_audio(path: str | os.PathLike[str], wave: NDArray[np.floating[Any]], rate: int) -> None:
     """Write ``wave`` [samples], -1 to 1, in the format that the suffix of ``path`` names (.wav is 16-bit PCM).
 
-    It is written under another name first, so what is found at ``path`` is complete. RequestError where the format is
-    unknown or the file cannot be written.
+    What is found at ``path`` is complete (``files/output.py``). RequestError where the format is unknown or the file
+    cannot be written.
     """
     if wave.ndim != 1 or not np.isfinite(wave).all():
         raise RequestError(f"{path}: a waveform must be [samples], all finite; this one is {list(wave.shape)}")
@@ -86,12 +89,12 @@ def write_audio(path: str | os.PathLike[str], wave: NDArray[np.floating[Any]], r
 class AudioWriter:
     """A mono audio file that grows at its end."""
 
-    def __init__(self, file: soundfile.SoundFile, target: Path) -> None:
-        self._file, self._target = file, target
+    def __init__(self, file: soundfile.SoundFile, content: BinaryIO) -> None:
+        self._file, self._content = file, content
 
     def write(self, wave: NDArray[np.floating[Any]] | NDArray[np.int16]) -> None:
-        """Append ``wave`` [samples]: floats from -1 to 1, or 16-bit integers."""
-        with _errors_of(self._target):
+        """Append ``wave`` [samples], floats from -1 to 1 or 16-bit integers."""
+        with _errors_of_libsndfile(self._content):
             for first in range(0, len(wave), WRITTEN_AT_ONCE):
                 self._file.write(wave[first : first + WRITTEN_AT_ONCE])
 
@@ -101,30 +104,43 @@ def open_audio(path: str | os.PathLike[str], rate: int) -> Iterator[AudioWriter]
     """A file to write to, which gets its name once it is complete; errors as in :func:`write_audio`."""
     target = Path(path)
     audio_format = format_of(target)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        with _errors_of(target):
-            partial.open("wb").close()  # libsndfile's "System error" says less than Python's
-            file = soundfile.SoundFile(partial, "w", check_rate(rate), channels=1, format=audio_format)
-        with file:
-            yield AudioWriter(file, target)
-        with _errors_of(target):
-            os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
+    rate = check_rate(rate)
+    with output_file(target) as content:
+        with _errors_of_libsndfile(content):
+            file = soundfile.SoundFile(content.fileno(), "w", rate, channels=1, format=audio_format, closefd=False)
+        try:
+            yield AudioWriter(file, content)
+        except BaseException:
+            with suppress(soundfile.LibsndfileError):
+                file.close()
+            raise
+        with _errors_of_libsndfile(content):
+            file.close()
 
 
 @contextmanager
-def _errors_of(target: Path) -> Iterator[None]:
-    """What Python and libsndfile say of a file that cannot be written, in one sentence."""
+def _errors_of_libsndfile(content: BinaryIO) -> Iterator[None]:
+    """What libsndfile says of a file that cannot be written, as the OSError that it stands for."""
     try:
         yield
-    except OSError as e:
-        raise RequestError(f"{target} cannot be written: {e.strerror}") from None
-    except (soundfile.LibsndfileError, TypeError) as e:  # TypeError: a format without a usual encoding
-        raise RequestError(f"{target} cannot be written: {getattr(e, 'error_string', e)}") from None
+    except soundfile.LibsndfileError as e:
+        reason = _reason_of_the_disk(content) if e.code == SYSTEM_ERROR else None
+        raise OSError(errno.EIO, reason or e.error_string) from None
+    except TypeError as e:  # a format without a usual encoding
+        raise OSError(errno.EINVAL, str(e)) from None
     except AssertionError:  # soundfile asserts that everything was written
-        raise RequestError(f"{target} cannot be written: is the disk full?") from None
+        raise OSError(errno.EIO, _reason_of_the_disk(content) or "the disk took a part only") from None
+
+
+def _reason_of_the_disk(content: BinaryIO) -> str | None:
+    """libsndfile says no more than that the system refused. Python, asked to write on, says why."""
+    try:
+        content.seek(0, os.SEEK_END)
+        content.write(bytes(1 << 16))
+        content.flush()
+    except OSError as e:
+        return e.strerror
+    return None
 
 
 def format_of(path: Path) -> str:

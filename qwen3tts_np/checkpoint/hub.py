@@ -9,13 +9,14 @@ size and SHA-256, and one that differs is fetched once more.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, OutputError
+from ..files.output import write_text
 from .published import CODEC_NAME, CODEC_REVISION, MODELS, PublishedFile, published_files, sha256_of
 
 OWNER = "Qwen"
@@ -131,9 +132,5 @@ def _read_hashed(path: Path) -> dict[str, Any]:
 
 def _write_hashed(path: Path, hashed: Mapping[str, Any]) -> None:
     """Remember ``hashed``, where the cache may be written; where not, the files are hashed at every start."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(json.dumps(hashed), encoding="utf-8")
-        os.replace(partial, path)
-    except OSError:
-        partial.unlink(missing_ok=True)
+    with suppress(OutputError):
+        write_text(path, json.dumps(hashed))

@@ -1,7 +1,7 @@
 """The command line: ``qwen3tts-np COMMAND``. One file a command; it parses, calls the library and prints.
 
 Exit status: 0 all is well, 1 ``info``, ``verify``, ``fidelity`` or ``fixtures compare`` found problems, 2 the request
-cannot be met (one line says why), 130 interrupted.
+cannot be met (one line says why), 130 interrupted, 128 and the number of a signal that ended it otherwise.
 """
 
 from __future__ import annotations
@@ -9,12 +9,15 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from qwen3tts_np_kernels import system
 from qwen3tts_np_kernels.system import reader_is_gone
 
 from .. import __version__
@@ -52,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(with_hyphens(sys.argv[1:] if argv is None else argv))
     args.parser = parser
     try:
-        with warnings_of_one_line(args.command):
+        with warnings_of_one_line(args.command), orderly_end():
             status = args.run(args)
         sys.stdout.flush()  # here, where a reader that has gone is handled
     except QwenTTSError as e:
@@ -67,6 +70,31 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     return int(status or 0)
+
+
+@contextmanager
+def orderly_end() -> Iterator[None]:
+    """A signal that asks the program to end lets it clean up first, as Ctrl-C does; a second one ends it at once.
+
+    The exit status is then 128 and the number of the signal. One that is ignored (``nohup``) stays ignored.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        raise SystemExit(128 + number)
+
+    before = {number: signal.getsignal(number) for number in system.stop_signals()}
+    replaced = {number: handler for number, handler in before.items() if handler is signal.SIG_DFL}
+    for number in replaced:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in replaced.items():
+            signal.signal(number, handler)
 
 
 def with_hyphens(argv: list[str]) -> list[str]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..audio.files import read_audio
+from ..files.apart import check_outputs
 from ..inspect.comparison import Comparison, Sound, compare_audio, fitted_mels
 from ..inspect.sound_plots import plot_sounds
 from ..report.plots import require_matplotlib
@@ -42,6 +43,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> None:
     if args.plot is not None:
         require_matplotlib()
+    check_outputs({"--plot": args.plot}, {"A": args.a, "B": args.b})
     a, b = read_audio(args.a), read_audio(args.b)
     found = compare_audio(a, b, (args.a, args.b), args.dtw)
     if args.plot is not None:

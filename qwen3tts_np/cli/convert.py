@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..files.output import check_new_folder
 from ..layout.convert import FORMATS, convert
 from .options import add_cache_dir, add_json, checkpoint, new_parser
 from .output import report
@@ -30,6 +31,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(args: argparse.Namespace) -> None:
+    check_new_folder(args.target)
     convert(checkpoint(args, "source"), args.target, args.format)
     size = (args.target / "model.safetensors").stat().st_size
     found = {"directory": str(args.target), "format": args.format, "model_bytes": size}

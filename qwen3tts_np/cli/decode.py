@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import RequestError
+from ..files.apart import check_outputs
 from ..speech_tokenizer import Qwen3TTSTokenizer
 from .options import add_checkpoint, add_json, add_threads, new_parser
-from .output import add_output, check_output, report, save
+from .output import PIPE, add_output, check_output, report, save
 
 EXAMPLES = ("qwen3tts-np decode Qwen/Qwen3-TTS-12Hz-0.6B-Base ada.npy -o again.wav",)
 
@@ -34,6 +35,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> None:
     check_output(args)
+    target = None if args.output == PIPE else args.output
+    check_outputs({"--output": target}, {"MODEL": args.model, "CODES": args.codes})
     try:
         codes = np.load(args.codes, allow_pickle=False)
     except OSError as e:

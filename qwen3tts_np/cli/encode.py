@@ -5,10 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import numpy as np
-
-from ..checkpoint.writer import complete_file
-from ..errors import RequestError
+from ..files.apart import check_outputs
+from ..files.output import npy_of, write_bytes
 from ..speech_tokenizer import Qwen3TTSTokenizer
 from .options import add_checkpoint, add_json, add_threads, new_parser
 from .output import report
@@ -33,13 +31,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(args: argparse.Namespace) -> None:
+    check_outputs({"--output": args.output}, {"MODEL": args.model, "AUDIO": args.audio})
     tokenizer = Qwen3TTSTokenizer.from_pretrained(args.model, threads=args.threads, cache_dir=args.cache_dir)
     (codes,) = tokenizer.encode(args.audio).audio_codes
-    try:
-        with complete_file(args.output) as partial, partial.open("wb") as file:
-            np.save(file, codes)
-    except OSError as e:
-        raise RequestError(f"{args.output}: {e.strerror}") from None
+    write_bytes(args.output, npy_of(codes))
     frames, groups = codes.shape
     found = {"file": str(args.output), "frames": frames, "codes_a_frame": groups, "codes": codes.size}
     report(args, found, f"{args.output}: {frames} frames of {groups} codes")

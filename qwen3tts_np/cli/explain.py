@@ -6,10 +6,11 @@ import argparse
 import json
 from pathlib import Path
 
+from ..files.apart import check_outputs
+from ..files.output import write_text
 from ..inspect.explanation import Explanation, as_json, explain
 from ..model import Qwen3TTSModel
 from ..report.html import page, paragraph
-from ..report.output import write_text
 from ..report.tables import as_html, as_text
 from .options import add_checkpoint, checkpoint, new_parser
 from .request_options import add_request, request_of
@@ -38,6 +39,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> None:
     request = request_of(args)
+    check_outputs(
+        {"--html": args.html},
+        {"MODEL": args.model, "REQUEST": args.request, "--ref-audio": args.ref_audio, "--voice": args.voice},
+    )
     found = explain(Qwen3TTSModel.for_prompts(checkpoint(args)), request)
     if args.html is not None:
         parts = paragraph(heading(found)), *map(as_html, found.tables())

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from ..config import read_json
 from ..errors import RequestError
+from ..files.apart import check_outputs
+from ..files.output import check_new_folder, write_text
 from ..inspect.request_file import read_request
 from ..parity.compare import Comparison, compare, weights_of
 from ..parity.export import export
@@ -15,9 +17,9 @@ from ..parity.fixture import FORMATS, read_fixture
 from ..parity.plot import error_plot
 from ..parity.report import as_html, as_json, as_markdown, as_text
 from ..parity.steps import KINDS, Step
-from ..report.output import write_text
 from .options import add_cache_dir, add_checkpoint, checkpoint, new_parser
 
+REPORTS = {"json": "everything", "markdown": "summary", "html": "everything, with plot", "svg": "plot"}
 EXPORT = (
     "qwen3tts-np fixtures export Qwen/Qwen3-TTS-12Hz-0.6B-CustomVoice request.json fixture",
     "qwen3tts-np fixtures export Qwen/Qwen3-TTS-12Hz-0.6B-CustomVoice request.json norms --tensors '*norm'",
@@ -93,12 +95,7 @@ def _add_compare(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument("--model", type=Path, metavar="DIR", help="the checkpoint: names more causes")
     add_cache_dir(parser)
     parser.add_argument("--times", type=float, default=1.0, metavar="X", help="on every tolerance (%(default)s)")
-    for name, what in (
-        ("json", "everything"),
-        ("markdown", "summary"),
-        ("html", "everything, with plot"),
-        ("svg", "plot"),
-    ):
+    for name, what in REPORTS.items():
         parser.add_argument(f"--{name}", type=Path, metavar="FILE", help=f"write a report: {what}")
     parser.set_defaults(run=run_compare)
 
@@ -107,6 +104,7 @@ def run_export(args: argparse.Namespace) -> None:
     step = Step(args.step, args.frame, args.group, args.frames) if args.step else None
     request = read_request(args.request, args.codes)
     patterns = tuple(args.tensors)
+    check_new_folder(args.target)
     manifest = export(checkpoint(args), request, args.target, patterns, args.format, step, not args.no_float64)
     print(f"{args.target}: {len(manifest['tensors'])} tensors, {len(manifest['inputs'])} inputs")
 
@@ -117,6 +115,8 @@ def run_compare(args: argparse.Namespace) -> int:
     names = read_json(args.names) if args.names else {}
     if not all(isinstance(ours, str) for ours in names.values()):
         raise RequestError(f"{args.names} must be an object of names: theirs to ours")
+    reports = {f"--{name}": getattr(args, name) for name in REPORTS}
+    check_outputs(reports, {"OURS": args.ours, "THEIRS": args.theirs, "--names": args.names, "--model": args.model})
     weights = weights_of(checkpoint(args)) if args.model else None
     found = compare(read_fixture(args.ours), read_fixture(args.theirs), names, weights, args.times)
     writers: dict[str, Callable[[Comparison], str]] = {

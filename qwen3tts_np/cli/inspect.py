@@ -7,9 +7,10 @@ import json
 from pathlib import Path
 
 from ..errors import RequestError
+from ..files.apart import check_outputs
+from ..files.output import write_text
 from ..inspect.inspection import as_json, inspect_checkpoint
 from ..inspect.report import to_html, to_text
-from ..report.output import write_text
 from .options import add_checkpoint, checkpoint, new_parser
 
 DEPTH, CONTEXT = 3, 10.0
@@ -43,6 +44,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     if not 0 < args.context <= 3600:
         raise RequestError(f"--context {args.context:g} must be above 0 and at most 3600 seconds")
+    check_outputs({"--html": args.html}, {"MODEL": args.model})
     found = inspect_checkpoint(checkpoint(args), args.context)
     if args.html is not None:
         write_text(args.html, to_html(found))

@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..checkpoint.writer import new_directory
 from ..errors import RequestError
+from ..files.output import check_new_folder, output_folder
 from ..inspect.attention_maps import heads_of
 from ..inspect.collector import seconds_by_block
 from ..inspect.golden import Golden
@@ -60,12 +60,13 @@ def run(args: argparse.Namespace) -> None:
         require_matplotlib()
     if args.top < 1:
         raise RequestError(f"--top {args.top} must be at least 1")
+    check_new_folder(args.output)
     request = request_of(args)
     golden = None if args.golden is None else Golden(args.golden)
     model = Qwen3TTSModel.from_pretrained(checkpoint(args), backend="reference", threads=args.threads, dtype=args.dtype)
     heads = tuple(heads_of(args.heads, model.config.talker_config))
     suffix = args.plots or ("png" if have_matplotlib() else "none")
-    with new_directory(args.output) as folder:
+    with output_folder(args.output) as folder:
         found = trace_request(model, request, folder, Options(heads, tuple(args.keep), args.top, golden))
         if suffix != "none":
             list(draw(found, folder, suffix))

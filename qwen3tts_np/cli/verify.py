@@ -6,7 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
-from ..report.output import write_text
+from ..files.apart import check_outputs
+from ..files.output import write_text
 from ..verify.health import check_health
 from ..verify.text import as_json, as_markdown, as_text
 from .options import add_checkpoint, checkpoint, new_parser
@@ -36,6 +37,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(args: argparse.Namespace) -> int:
+    check_outputs({"--markdown": args.markdown}, {"MODEL": args.model})
     report = check_health(checkpoint(args), args.official, args.fine_tuned)
     if args.markdown:
         write_text(args.markdown, "\n".join(as_markdown(report)) + "\n")

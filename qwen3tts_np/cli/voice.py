@@ -11,6 +11,7 @@ from typing import Any
 from ..audio.files import write_audio
 from ..checkpoint.safetensors import Checkpoint
 from ..errors import CheckpointError, RequestError
+from ..files.apart import check_outputs
 from ..model import Qwen3TTSModel, Samples
 from ..voice.prompt_item import SIZES, VoiceClonePromptItem, is_voice
 from ..voice.reference_clip import spoken_seconds
@@ -153,11 +154,13 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def create(args: argparse.Namespace) -> None:
+    check_outputs({"--output": args.output}, {"MODEL": args.model, "CLIP": args.clip})
     model = load_model(args)
     _save(_voice_of_clip(model, args.clip, args.text), args)
 
 
 def design(args: argparse.Namespace) -> None:
+    check_outputs({"--output": args.output, "--clip": args.clip}, {"MODEL": args.model, "DESIGN_MODEL": args.design})
     sentence = args.sentence or SENTENCES[args.language]
     clip = speak_design(args, sentence)
     if args.clip is not None:

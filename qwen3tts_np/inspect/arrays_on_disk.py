@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ..checkpoint.keys import TensorSpec
 from ..checkpoint.tensor import DTYPES
 from ..checkpoint.writer import header
+from ..files.output import output_file
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items() if name != "BF16"}
 
@@ -25,23 +26,19 @@ class ArraysOnDisk:
 
     def __init__(self, path: Path, buffer: int = 1 << 20) -> None:
         self._path, self._buffer = path, buffer
-        self._data = path.with_name(f".{path.name}.{os.getpid()}.data")
         self._specs: list[TensorSpec] = []
         self._waiting: list[bytes] = []
         self._bytes = 0
 
     def __enter__(self) -> ArraysOnDisk:
-        self._file = self._data.open("wb")
+        self._file = tempfile.TemporaryFile(dir=self._path.parent)
         return self
 
     def __exit__(self, failed: type[BaseException] | None, *_: object) -> None:
-        try:
-            with self._file:
-                self._flush()
+        with self._file:
             if failed is None:
+                self._flush()
                 self._finish()
-        finally:
-            self._data.unlink(missing_ok=True)
 
     @property
     def waiting(self) -> int:
@@ -65,8 +62,7 @@ class ArraysOnDisk:
 
     def _finish(self) -> None:
         """The format wants its table of contents first, so the data is copied behind it, piece by piece."""
-        part = self._path.with_name(f".{self._path.name}.{os.getpid()}.part")
-        with part.open("wb") as whole, self._data.open("rb") as data:
-            whole.write(header(self._specs))
-            shutil.copyfileobj(data, whole)
-        os.replace(part, self._path)
+        self._file.seek(0)
+        with output_file(self._path) as complete:
+            complete.write(header(self._specs))
+            shutil.copyfileobj(self._file, complete)

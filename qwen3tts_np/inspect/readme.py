@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from ..checkpoint.published import Like
 from ..config import CodecConfig, ModelConfig, read_codec_config, read_model_config
 from ..errors import ConfigError
-from ..report.output import write_text
+from ..files.output import write_text
 from ..report.tables import Table, as_markdown
 from ..synthetic.layouts import RELEASED_TEXT, codec_config, model_config
 from .architecture import Block

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from ..audio.files import write_audio
 from ..checkpoint.safetensors import Checkpoint
+from ..files.output import write_text
 from ..model import Qwen3TTSModel
 from ..ops import Ints
-from ..report.output import write_text
 from ..trace import collect_into
 from .attention_maps import Head, patterns, write_map
 from .choices import KEEP, choices, entropy_bits, histogram, write_choices

@@ -7,6 +7,7 @@ in less.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,9 +23,10 @@ from ..checkpoint.keys import TensorSpec, check
 from ..checkpoint.quantised import BITS, GROUP, QuantisedTensor, pack_bits, stored_format
 from ..checkpoint.safetensors import Checkpoint
 from ..checkpoint.tensor import StoredTensor
-from ..checkpoint.writer import new_directory, write_safetensors
+from ..checkpoint.writer import write_safetensors
 from ..config import read_model_config
-from ..errors import CheckpointError
+from ..errors import CheckpointError, OutputError
+from ..files.output import output_folder
 from .specs import model_specs
 
 FLOATS = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
@@ -39,12 +41,14 @@ def convert(source: Path, target: Path, model_format: str) -> None:
     CheckpointError if ``source`` is not whole, is quantised already, or ``target`` is there; float16 is refused where
     a weight would overflow.
     """
+    if Path(os.path.realpath(target)).is_relative_to(os.path.realpath(source)):
+        raise OutputError(f"{target} cannot be written: it is inside {source}, which is read")
     checkpoint = Checkpoint.open(source)
     specs = list(model_specs(read_model_config(source)))
     check(checkpoint, specs)
     if any(isinstance(tensor, QuantisedTensor) for tensor in checkpoint.values()):
         raise CheckpointError(f"{source} is quantised already; convert from the original checkpoint")
-    with new_directory(target) as folder:
+    with output_folder(target) as folder:
         shutil.copytree(source, folder, dirs_exist_ok=True, ignore=_weights_in(source))
         metadata = {**checkpoint.metadata, METADATA_KEY: model_format}
         values = _Values(checkpoint, model_format)

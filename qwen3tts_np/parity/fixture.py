@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from ..checkpoint.safetensors import Checkpoint
-from ..checkpoint.writer import new_directory
 from ..errors import RequestError
+from ..files.output import output_folder
 
 Array = NDArray[Any]
 Json = dict[str, Any]
@@ -56,7 +56,7 @@ class Fixture:
 
 def write_fixture(target: Path, manifest: Json, inputs: Mapping[str, Array], tensors: Mapping[str, Array]) -> None:
     """Write a folder that must not exist, or be empty; ``manifest["storage"]`` is one of ``FORMATS``."""
-    with new_directory(target) as folder:
+    with output_folder(target) as folder:
         if inputs:
             (folder / "inputs.safetensors").write_bytes(_safetensors(inputs))
         if manifest["storage"] == "safetensors":

@@ -5,7 +5,6 @@ Every function draws one figure and writes it to a file, whose suffix (.png or .
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import RequestError
+from ..files.output import output_file
 
 HOW = "plots need matplotlib, which is not installed: pip install 'qwen3tts-np[plot]'"
 GREYS = "Greys"  # of the images: a map whose lightness says everything
@@ -50,14 +50,8 @@ def figure(path: Path, title: str, rows: int = 1, size: tuple[float, float] = (9
     FigureCanvasAgg(drawn)
     drawn.suptitle(title, fontsize=12)
     yield [drawn.add_subplot(rows, 1, i + 1) for i in range(rows)]
-    part = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        drawn.savefig(part, metadata={"Date": None} if path.suffix == ".svg" else {})
-        os.replace(part, path)
-    except OSError as e:
-        raise RequestError(f"{path} cannot be written: {e.strerror}") from None
-    finally:
-        part.unlink(missing_ok=True)
+    with output_file(path) as file:
+        drawn.savefig(file, format=path.suffix[1:], metadata={"Date": None} if path.suffix == ".svg" else {})
 
 
 def waveform(axes: Any, wave: Floats, rate: int, title: str = "Waveform") -> None:

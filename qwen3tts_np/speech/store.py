@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import secrets
 import zipfile
 import zlib
@@ -21,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checkpoint.keys import Embedding
-from ..checkpoint.writer import complete_file
 from ..compiled.frame_loop import FrameLoop
 from ..errors import RequestError
+from ..files.output import write_bytes
 from ..model import Qwen3TTSModel
 from ..voice.prompt_item import VoiceClonePromptItem
 
@@ -140,15 +139,4 @@ class Store:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as e:
             raise RequestError(f"{self._folder} cannot be made: {e.strerror}") from None
-        write_complete(self._folder / name, content)
-
-
-def write_complete(path: Path, content: bytes) -> None:
-    """Write a file under another name first; it survives a power cut once this has returned."""
-    try:
-        with complete_file(path) as partial, partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as e:
-        raise RequestError(f"{path} cannot be written: {e.strerror}") from None
+        write_bytes(self._folder / name, content)

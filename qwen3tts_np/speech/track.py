@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -57,8 +56,6 @@ class Track:
 
 @contextmanager
 def open_track(target: Path, rate: int) -> Iterator[Track]:
-    """A track that becomes ``target`` once it is complete. What a killed run has left of its own is removed."""
+    """A track that becomes ``target`` once it is complete."""
     with open_audio(target, rate) as file:
         yield Track(file, target, rate)
-    for leftover in target.parent.glob(f".{glob.escape(target.name)}.*.partial"):
-        leftover.unlink(missing_ok=True)

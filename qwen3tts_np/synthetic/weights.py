@@ -22,9 +22,10 @@ from qwen3tts_np_kernels.bfloat16 import round_ref
 
 from ..checkpoint.keys import TensorSpec
 from ..checkpoint.published import Like, ModelType
-from ..checkpoint.writer import byte_size, new_directory, write_safetensors
+from ..checkpoint.writer import byte_size, write_safetensors
 from ..config import read_codec_config, read_model_config
 from ..errors import CheckpointError
+from ..files.output import output_folder
 from ..layout.specs import codec_specs, model_specs
 from . import layouts
 from .layouts import RELEASED_TEXT, is_tiny
@@ -195,7 +196,7 @@ def write_checkpoint(
         raise CheckpointError("there is no 0.6b voice_design model; 1.7b has one, and so do the tiny sizes")
     if tokenizer is not None and is_tiny(like):
         raise CheckpointError(f"{like} has its own small vocabulary; released tokenizer files fit 0.6b and 1.7b only")
-    with new_directory(directory) as root:
+    with output_folder(directory) as root:
         codec = root / "speech_tokenizer"
         codec.mkdir()
         text = _write_text(root, like, tokenizer)

@@ -64,10 +64,7 @@ class VoiceClonePromptItem:
         specs = [TensorSpec(name, a.shape, "", _STORED[a.dtype.name]) for name, a in arrays.items()]
         metadata = _metadata_of(self)
         metadata["sha256"] = _checksum(metadata, arrays)
-        try:
-            write_safetensors(Path(path), specs, lambda spec: [arrays[spec.key]], metadata)
-        except OSError as e:
-            raise RequestError(f"{os.fspath(path)} cannot be written: {e.strerror}") from None
+        write_safetensors(Path(path), specs, lambda spec: [arrays[spec.key]], metadata)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> VoiceClonePromptItem:

@@ -1,0 +1,53 @@
+"""Outputs of a command that would overwrite what it reads, or one another, are refused before the work."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from ..errors import OutputError
+from .output import PathLike, check_writable, is_special
+
+READ = (".json", ".safetensors", ".txt", ".npy", ".npz", ".bin", ".csv", ".seed")  # in a folder that a command reads
+
+
+def check_outputs(outputs: Mapping[str, PathLike | None], inputs: Mapping[str, Any]) -> None:
+    """OutputError unless every output can be written, is no input, and no output twice.
+
+    Both map what the user calls it (an option, say) to a path; None is not given. An input that is no path (a URL, an
+    array) is passed over. Of an input that is a folder, the files in it that a model is made of are protected.
+    """
+    given = {name: Path(path) for name, path in outputs.items() if path is not None}
+    for path in given.values():
+        check_writable(path)
+    files = {name: path for name, path in given.items() if not is_special(path)}
+    for (first, path), (second, other) in combinations(files.items(), 2):
+        if _same(path, other):
+            raise OutputError(f"{first} and {second} are the same file, {path}")
+    for name, path in files.items():
+        for source, value in inputs.items():
+            if _is_read(path, value):
+                raise OutputError(f"{name} {path} would overwrite what {source} {os.fspath(value)} reads")
+
+
+def _same(a: Path, b: Path) -> bool:
+    try:
+        return os.path.samefile(a, b)
+    except OSError:  # one is not there yet
+        return os.path.normcase(os.path.realpath(a)) == os.path.normcase(os.path.realpath(b))
+
+
+def _is_read(output: Path, value: Any) -> bool:
+    if not isinstance(value, str | os.PathLike) or not output.exists():
+        return False
+    try:
+        source = Path(value)
+        if not source.is_dir():
+            return source.exists() and os.path.samefile(source, output)
+    except (OSError, ValueError):  # no name of a file: base64, a text
+        return False
+    inside = Path(os.path.realpath(output)).is_relative_to(os.path.realpath(source))
+    return inside and output.suffix.lower() in READ
