@@ -241,6 +241,18 @@ def small_copy(folder: Path) -> Path:
     return folder
 
 
+def test_a_merge_of_hashes_in_the_first_line_is_a_merge(tmp_path: Path) -> None:
+    copied = small_copy(tmp_path)
+    merges = (copied / "merges.txt").read_text(encoding="utf-8").split("\n")
+    hashes = next(line for line in merges if line.startswith("#"))
+    assert all(part in json.loads((copied / "vocab.json").read_text(encoding="utf-8")) for part in hashes.split())
+    (copied / "merges.txt").write_text("\n".join([hashes, *(m for m in merges if m != hashes)]), encoding="utf-8")
+    text = hashes.replace(" ", "")
+    assert len(Tokenizer.from_directory(copied).encode(text)) == 1
+    (copied / "merges.txt").write_text("\n".join(m for m in merges if m != hashes), encoding="utf-8")
+    assert len(Tokenizer.from_directory(copied).encode(text)) > 1
+
+
 def test_only_a_first_line_is_a_header(tmp_path: Path) -> None:
     copied = small_copy(tmp_path)
     merges = (copied / "merges.txt").read_text(encoding="utf-8")
