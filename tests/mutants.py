@@ -89,8 +89,7 @@ MUTANTS: list[Mutant] = [
     ),
     *mutants(
         "qwen3tts_np/text",
-        "test_parity.py::test_prompts[custom_voice_streaming] test_parity.py::test_prompts[clone_context]"
-        " test_parity.py::test_prompts[custom_voice_plain] test_parity.py::test_prompts[clone_context_non_streaming]",
+        "test_prompt.py",
         ("trailing = [*text.trailing, config.tts_eos_token_id]", "trailing = [*text.trailing]"),
         ("[pad] * (len(frames) - len(words))", "words[-1:] * (len(frames) - len(words))"),
         ('Position("bos", config.tts_pad_token_id, codec=c.codec_bos_id)', 'Position("bos", config.tts_pad_token_id)'),
@@ -312,7 +311,7 @@ MUTANTS: list[Mutant] = [
         ("chunk + chunks[i] if i else chunk", "chunk + chunks[i]"),
     ),
     *mutants(
-        "kernels/qwen3tts_np_kernels/sampling_jit.py",
+        "qwen3tts_np/compiled/talker",
         "test_kernels_decode.py::test_top_p_exactly_at_its_boundary"
         " test_kernels_decode.py::test_choices_and_random_numbers_are_those_of_the_definition",
         ("if np.float32(mass) > drop_mass:", "if np.float32(mass) >= drop_mass:"),
