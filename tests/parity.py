@@ -6,10 +6,11 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -190,3 +191,17 @@ def assert_matches(name: str, actual: Array, expected: Array, *, atol: float, rt
             f"|difference| {error[at]:.3g} > {atol:g} + {rtol:g}*|expected|; "
             f"{np.mean(excess > 0):.1%} of {error.size} values outside; relative RMS {rms:.2g}"
         )
+
+
+def changed(part: Any, path: str, change: Callable[[Any], Any]) -> Any:
+    """A copy of nested dataclasses and tuples with the value at ``path`` changed."""
+    field, _, rest = path.partition(".")
+    value = part[int(field)] if field.isdigit() else getattr(part, field)
+    value = changed(value, rest, change) if rest else change(value)
+    if field.isdigit():
+        return (*part[: int(field)], value, *part[int(field) + 1 :])
+    if field in {f.name for f in fields(part)}:
+        return replace(part, **{field: value})
+    altered = copy.copy(part)
+    vars(altered)[field] = value  # where a cached property keeps its value
+    return altered

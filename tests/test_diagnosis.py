@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from parity import changed
 from qwen3tts_np_kernels.bfloat16 import round_ref, widen_ref
 
 import qwen3tts_np.codec.decoder as decoder
@@ -234,18 +235,8 @@ def chunk_0_goes_on(right: Any, x: Any, w: Any, dilation: int, name: str) -> Any
 # --- mistakes in the weights: a copy of the model with others ---
 
 
-def weights_of_path(part: Any, path: str, change: Callable[[Any], Any]) -> Any:
-    """A copy of nested dataclasses and tuples with the value at ``path`` changed."""
-    field, _, rest = path.partition(".")
-    value = part[int(field)] if field.isdigit() else getattr(part, field)
-    value = weights_of_path(value, rest, change) if rest else change(value)
-    if field.isdigit():
-        return (*part[: int(field)], value, *part[int(field) + 1 :])
-    return dataclasses.replace(part, **{field: value})
-
-
 def weight(path: str, change: Callable[[Any], Any]) -> Callable[[Qwen3TTSModel], Qwen3TTSModel]:
-    return lambda model: weights_of_path(model, path, change)
+    return lambda model: changed(model, path, change)
 
 
 def rolled(parts: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -268,7 +259,7 @@ def with_codebooks_one_off(model: Qwen3TTSModel) -> Qwen3TTSModel:
 
 
 def with_codebooks(model: Qwen3TTSModel, books: tuple[Any, ...]) -> Qwen3TTSModel:
-    model = weights_of_path(model, "speech_tokenizer.decoder", dataclasses.replace)
+    model = changed(model, "speech_tokenizer.decoder", dataclasses.replace)
     vars(model.speech_tokenizer.decoder)["codebooks"] = books  # where a cached property keeps its value
     return model
 

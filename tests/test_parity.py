@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from parity import Case, assert_matches, case_names, checkpoint_of, load_case
+from parity import Case, assert_matches, case_names, changed, checkpoint_of, load_case
 
 from qwen3tts_np import Qwen3TTSModel, trace
 from qwen3tts_np.ops import rope_angles
@@ -182,24 +181,8 @@ def test_rotary_tables(load: Load, name: str) -> None:
         case.check(cos_name.replace("cos", "sin"), np.concatenate([sin, sin], axis=1).reshape(expected.shape))
 
 
-def perturbed(weights: Any, path: str) -> Any:
-    """A copy of a weights object in which the array at ``path`` is 0.1 % larger."""
-    field, _, rest = path.partition(".")
-    value = weights[int(field)] if field.isdigit() else getattr(weights, field)
-    value = perturbed(value, rest) if rest else value * np.float32(1.001)
-    if field.isdigit():
-        return (*weights[: int(field)], value, *weights[int(field) + 1 :])
-    return dataclasses.replace(weights, **{field: value})
-
-
 def with_one_weight_off(model: Qwen3TTSModel, path: str) -> Qwen3TTSModel:
-    part, _, rest = path.partition(".")
-    if part != "speech_tokenizer":
-        return perturbed(model, path)
-    codec = model.speech_tokenizer
-    half, _, rest = rest.partition(".")
-    changed = dataclasses.replace(codec, **{half: perturbed(getattr(codec, half), rest)})
-    return dataclasses.replace(model, speech_tokenizer=changed)
+    return changed(model, path, lambda w: w * np.float32(1.001))
 
 
 @pytest.mark.parametrize(
