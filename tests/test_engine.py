@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from qwen3tts_np_kernels.cpu import compiled
+from qwen3tts_np_kernels.system import usable_cores
 from threadpoolctl import ThreadpoolController
 
 from qwen3tts_np import Qwen3TTSModel, RequestError, trace
@@ -122,6 +124,17 @@ def test_kernels_run_in_float32_except_in_a_trace() -> None:
     reference = Engine.choose("reference", SINGLE, threads=2)
     assert not reference.runs_kernels
     assert reference.blas_threads == 2
+
+
+def test_more_threads_than_cores_are_warned_about_and_hundreds_are_not_started() -> None:
+    cores = usable_cores()
+    with pytest.warns(UserWarning, match=f"threads={cores + 1} is more than the {cores} cores .* slower$"):
+        assert Engine.choose("auto", SINGLE, threads=cores + 1).cores == cores + 1
+    with pytest.warns(UserWarning, match=f"threads=5000 .*; {4 * cores} are started"):
+        assert Engine.choose("auto", SINGLE, threads=5000).cores == 4 * cores
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Engine.choose("auto", SINGLE, threads=cores).cores == cores
 
 
 def test_one_team_serves_all_parts_of_a_model(synthetic) -> None:

@@ -1,21 +1,138 @@
-"""A team of threads that is forgotten while it works."""
+"""A team of threads that is forgotten, interrupted or forked while it works."""
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
+from types import FrameType
+from typing import Any
 
-from qwen3tts_np_kernels.threads_jit import Team
+import numpy as np
+import pytest
+from qwen3tts_np_kernels import threads_jit
+from qwen3tts_np_kernels.cpu import compiled
+from qwen3tts_np_kernels.threads_jit import Member, Team, barrier, team_kernel
+
+needs_compiler = pytest.mark.skipif(not compiled(), reason="barriers exist in compiled code only")
+PATIENCE = 60  # seconds after which a thread that waits is taken for one that waits indefinitely
 
 
-def test_a_thread_may_be_the_last_to_know_its_team():
-    """Its finalizer then runs in that thread, which cannot wait for itself."""
+def in_time(function: Any, *arguments: Any) -> None:
+    """Call in another thread; AssertionError where it does not come back."""
+    thread = threading.Thread(target=function, args=arguments, daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("last", [0, 1])
+def test_a_thread_may_be_the_last_to_know_its_team(last):
+    """Its finalizer then runs in that thread, which cannot wait for itself, nor the first for those it leads."""
     team = Team(2)
     team.run(lambda me: None)
     crew = team._crew
     assert crew is not None
     threads = list(crew._threads)
-    team.run(lambda me: crew.stop() if me.index == 1 else None)
+    in_time(team.run, lambda me: crew.stop() if me.index == last else None)
     for thread in threads:
-        if thread is not threading.current_thread():
-            thread.join(10)
+        thread.join(PATIENCE)
         assert not thread.is_alive()
+
+
+@team_kernel
+def _meet(me: Member, rounds: int, sums: Any) -> None:
+    for _ in range(rounds):
+        sums[me.index] += 1
+        barrier(me)
+
+
+@needs_compiler
+@pytest.mark.parametrize("size", [2, 9])
+def test_threads_that_sleep_in_a_barrier_are_woken(size):
+    """More threads than cores: some are not running when others arrive."""
+    sums = np.zeros((size, 8), np.int64)[:, 0].copy()
+    in_time(Team(size).run, _meet, 3000, sums)
+    assert (sums == 3000).all()
+
+
+class Interrupted(Exception):
+    pass
+
+
+def test_an_interrupt_behind_any_line_leaves_the_team_usable():
+    """As Ctrl-C does: between two lines that the caller runs in this package."""
+
+    def interrupt_at(point: int) -> Any:
+        left = point
+
+        def line(frame: FrameType, event: str, argument: Any) -> Any:
+            nonlocal left
+            left -= event == "line"
+            if left == 0:
+                raise Interrupted
+            return line
+
+        return lambda frame, event, argument: line if frame.f_code.co_filename == threads_jit.__file__ else None
+
+    team, old = Team(2), sys.gettrace()
+    for point in range(1, 200):
+        if point % 2:
+            team.close()  # so that it starts again, which may be interrupted as well
+        seen: list[int] = []
+        try:
+            sys.settrace(interrupt_at(point))
+            team.run(lambda me: None)
+        except Interrupted:
+            pass
+        else:
+            break
+        finally:
+            sys.settrace(old)
+        in_time(team.run, lambda me, seen=seen: seen.append(me.index))
+        assert sorted(seen) == [0, 1], point
+    assert 10 < point < 199, "the call has been interrupted at every line"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_that_is_forked_while_the_team_works_or_starts_has_threads_of_its_own():
+    team, begun, end = Team(2), threading.Event(), threading.Event()
+
+    def work(me: Member) -> None:
+        begun.set()
+        end.wait()
+
+    caller = threading.Thread(target=team.run, args=(work,))
+    caller.start()
+    begun.wait()
+    with threads_jit._starting:  # as another thread holds it that starts a team
+        child = os.fork()
+        if child == 0:
+            seen: list[int] = []
+            runner = threading.Thread(target=lambda: team.run(lambda me: seen.append(me.index)), daemon=True)
+            runner.start()
+            runner.join(PATIENCE)
+            os._exit(len(seen))
+    end.set()
+    caller.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
+
+
+def test_calls_of_several_threads_follow_one_another():
+    team, running = Team(2), [0]
+
+    def alone(me: Member, mine: list[int]) -> None:
+        if me.index == 0:
+            running[0] += 1
+            assert running[0] == 1
+            mine.append(1)
+            running[0] -= 1
+
+    lists: list[list[int]] = [[] for _ in range(4)]
+    callers = [threading.Thread(target=lambda one=one: [team.run(alone, one) for _ in range(50)]) for one in lists]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert [len(one) for one in lists] == [50] * 4

@@ -1,8 +1,8 @@
 """Threads that go through one compiled function together, and the barrier at which they wait for each other.
 
 Every thread of a team runs the same function with the same arguments and its own :class:`Member`, which tells it
-which share of the work is its own. A step that needs what the others wrote stands behind a :func:`barrier`. Inside a
-call nothing sleeps, for a step takes microseconds; between calls the threads sleep in the operating system.
+which share of the work is its own. A step that needs what the others wrote stands behind a :func:`barrier`. A step
+takes microseconds, so a thread looks for the others some time before it sleeps; between calls all sleep.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 
 from .cpu import compile_function, inner
 from .simd.ops import atomic_add, atomic_load, pause
-from .system import yield_address
+from .system import at_fork, futex, yield_address
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 _LINE = 8  # int64 values in a cache line: counters of different threads lie on different lines
-_SPINS = 2000  # looks at the counter before the thread lets others have the core
+_SPINS = 2000  # looks at the counter, some tens of microseconds, before the thread leaves its core to others
 
 
 def team_kernel(function: Callable[P, R]) -> Callable[P, R]:
@@ -44,32 +44,62 @@ class Member(NamedTuple):
 
     index: int  # 0 .. count - 1
     count: int
-    meeting: NDArray[np.int64]  # [0] arrivals at barriers so far; [_LINE * (1 + index)] those this thread waits for
+    meeting: NDArray[np.int64]
+    """[0] arrivals at barriers so far; [_LINE] sleepers; [_LINE * (2 + index)] arrivals that this thread waits for."""
+    address: int
+    """Of ``meeting``."""
 
 
-def _let_others_run() -> Any:
-    """The system's call, as a symbol that machine code read from the disk cache finds too."""
-    binding.add_symbol("qwen3tts_np_let_others_run", yield_address())
-    return types.ExternalFunction("qwen3tts_np_let_others_run", types.int32())
+_WAIT, _WAKE, _ALL = 128, 129, (1 << 31) - 1  # FUTEX_WAIT_PRIVATE, FUTEX_WAKE_PRIVATE, and how many to wake
 
 
-_yield = _let_others_run()
+def _external(name: str, address: int, signature: Any) -> Any:
+    """A C function, as a symbol that machine code read from the disk cache finds too."""
+    binding.add_symbol(name, address)
+    return types.ExternalFunction(name, signature)
+
+
+_yield = _external("qwen3tts_np_let_others_run", yield_address(), types.int32())
+_SYSCALL, _FUTEX = futex() or (yield_address(), 0)  # 0: this system has none, and threads yield instead of sleeping
+_syscall = _external(
+    "qwen3tts_np_syscall", _SYSCALL, types.int64(*[types.int64] * 5)
+)  # number, address, operation, value, timeout
 
 
 @inner
 def barrier(me: Member) -> None:
-    """Wait until all members are here. What each wrote before, all can read behind it."""
+    """Wait until all members are here. What each wrote before, all can read behind it.
+
+    Trap: a thread says that it sleeps before it looks at the arrivals a last time, and the last to arrive counts
+    itself before it looks for sleepers. Otherwise both could look too early, and nobody would wake the sleeper.
+    """
     if me.count == 1:
         return
-    mine = _LINE * (1 + me.index)
+    mine = _LINE * (2 + me.index)
     me.meeting[mine] += me.count
-    atomic_add(me.meeting, 0, 1)
+    if atomic_add(me.meeting, 0, 1) + 1 == me.meeting[mine]:
+        if _FUTEX and atomic_add(me.meeting, _LINE, 0):
+            _syscall(_FUTEX, me.address, _WAKE, _ALL, 0)
+        return
     spins = 0
     while atomic_load(me.meeting, 0) < me.meeting[mine]:
         pause()
         spins += 1
         if spins > _SPINS:
-            _yield()
+            if _FUTEX:
+                _sleep(me, me.meeting[mine])
+            else:
+                _yield()
+
+
+@inner
+def _sleep(me: Member, arrivals: int) -> None:
+    """Sleep until so many have arrived, or for no reason, which the caller must expect."""
+    atomic_add(me.meeting, _LINE, 1)
+    seen = atomic_load(me.meeting, 0)
+    if seen < arrivals:
+        _syscall(_FUTEX, me.address, _WAIT, seen & 0xFFFFFFFF, 0)  # returns at once if the number is another by now
+    atomic_add(me.meeting, _LINE, -1)
 
 
 @inner
@@ -78,83 +108,144 @@ def share(me: Member, count: int) -> tuple[int, int]:
     return count * me.index // me.count, count * (me.index + 1) // me.count
 
 
+_starting = threading.Lock()  # threads of a team start once
+
+
+def _in_child() -> None:
+    """After a fork: a thread that held the lock is not in this process."""
+    global _starting
+    _starting = threading.Lock()
+
+
+at_fork(after_in_child=_in_child)
+
+
 class Team:
     """``size`` threads that wait for work: ``run(f, a, b)`` is f(member, a, b) in each of them at once.
 
     The caller only waits, so Ctrl-C reaches it at once while the threads finish their call. A team of one has no
     thread: the caller does the work. Threads start at the first run, again in a forked child, and stop with the team.
+    Calls of several threads follow one another.
     """
 
     def __init__(self, size: int) -> None:
         if size < 1:
             raise ValueError(f"a team of {size} threads must have at least 1")
         self.size = size
-        self._one_call = threading.Lock()
         self._crew: _Crew | None = None
 
     def run(self, function: Callable[..., None], *arguments: Any) -> None:
         """Call ``function`` in all threads and wait. An exception of one of them is raised here."""
         if self.size == 1:
             function(_members(1)[0], *arguments)
-            return
-        with self._one_call:
-            if self._crew is None or self._crew.process != os.getpid():
-                self._crew = _Crew(self.size)
-                weakref.finalize(self, self._crew.stop)  # also when the interpreter ends
-            self._crew.run(function, arguments)
+        else:
+            self._started().run(function, arguments)
+
+    def _started(self) -> _Crew:
+        """The threads of this process.
+
+        Trap: an interrupt may come behind any line, so nothing is locked while they work; nor could a fork take a
+        lock along that nobody would open in the child.
+        """
+        crew = self._crew
+        if crew is None or crew.process != os.getpid():
+            with _starting:
+                crew = self._crew
+                if crew is None or crew.process != os.getpid():
+                    crew = self._crew = _Crew(self.size)
+        return crew
 
     def close(self) -> None:
-        """Stop the threads, after the call they are in. A later run starts them again."""
-        with self._one_call:
-            if self._crew is not None:
-                self._crew.stop()
-            self._crew = None
+        """Stop the threads, after the calls that they have been given. A later run starts them again."""
+        crew, self._crew = self._crew, None
+        if crew is not None:
+            crew.stop()
 
 
 class _Crew:
-    """The threads of a team in one process. They hold no reference to the team, so that it can go."""
+    """The threads of a team in one process. They hold no reference to it, so that it can go, and stop when it does.
+
+    A task is handed over by a single ``put``, to the thread that leads: it passes the task on to the others. Signals
+    interrupt the main thread alone, so either all threads get a task or none does.
+    """
 
     def __init__(self, size: int) -> None:
         self.process = os.getpid()
-        self._todo: list[SimpleQueue[Any]] = [SimpleQueue() for _ in range(size)]
-        self._calls: list[Future[None]] = []  # of the last run, one a thread; after an interrupt not all are done
+        queues: list[SimpleQueue[_Task | None]] = [SimpleQueue() for _ in range(size)]
+        self._todo = queues[0]
         self._threads = [
-            threading.Thread(target=_work, args=(member, todo), daemon=True, name=f"qwen3tts-{member.index}")
-            for member, todo in zip(_members(size), self._todo, strict=True)
+            threading.Thread(
+                target=_work,
+                args=(member, queues[member.index], queues[1:] if member.index == 0 else []),
+                daemon=True,
+                name=f"qwen3tts-{member.index}",
+            )
+            for member in _members(size)
         ]
+        self.stop = weakref.finalize(self, _stop, self.process, self._todo, self._threads)
         for thread in self._threads:
             thread.start()
 
     def run(self, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-        wait(self._calls)
-        self._calls = [Future() for _ in self._todo]
-        for todo, call in zip(self._todo, self._calls, strict=True):
-            todo.put((call, function, arguments))
-        wait(self._calls)
-        for call in self._calls:
-            call.result()
-
-    def stop(self) -> None:
-        for todo in self._todo:
-            todo.put(None)
-        if self.process == os.getpid():
-            for thread in self._threads:
-                if thread is not threading.current_thread():  # which may be the one that drops the last reference
-                    thread.join()
+        task = _Task(function, arguments, len(self._threads))
+        self._todo.put(task)
+        task.done.result()
 
 
-def _work(member: Member, todo: SimpleQueue[Any]) -> None:
-    while (task := todo.get()) is not None:
-        call, function, arguments = task
+class _Task:
+    """One call of a function by all threads."""
+
+    def __init__(self, function: Callable[..., None], arguments: tuple[Any, ...], members: int) -> None:
+        self.done: Future[None] = Future()
+        self._function, self._arguments = function, arguments
+        self._lock, self._left = threading.Lock(), members
+        self._failure: BaseException | None = None
+
+    def run(self, member: Member) -> None:
+        failure: BaseException | None = None
         try:
-            function(member, *arguments)
-        except BaseException as failure:
-            call.set_exception(failure)
+            self._function(member, *self._arguments)
+        except BaseException as caught:
+            failure = caught
+        with self._lock:
+            self._left -= 1
+            self._failure = self._failure or failure
+            last = self._left == 0
+        if last:
+            self._end()
+
+    def _end(self) -> None:
+        del self._function, self._arguments  # a caller may keep the task longer than a model should live
+        if self._failure is None:
+            self.done.set_result(None)
         else:
-            call.set_result(None)
-        del task, call, function, arguments  # a sleeping thread must not keep a model's weights alive
+            self.done.set_exception(self._failure)
+
+
+def _work(member: Member, todo: SimpleQueue[_Task | None], others: list[SimpleQueue[_Task | None]]) -> None:
+    while True:
+        task = todo.get()
+        for other in others:
+            other.put(task)
+        if task is None:
+            return
+        task.run(member)
+        if others:
+            wait([task.done])  # the next task begins when all are through with this one
+        del task  # a sleeping thread must not keep a model's weights alive
+
+
+def _stop(process: int, todo: SimpleQueue[_Task | None], threads: list[threading.Thread]) -> None:
+    """End the threads behind the tasks they have, and wait for it, unless one of them is the caller."""
+    if process != os.getpid():
+        return
+    todo.put(None)
+    if threading.current_thread() not in threads:
+        for thread in threads:
+            if thread.ident is not None:  # otherwise an interrupt came before it was started
+                thread.join()
 
 
 def _members(size: int) -> list[Member]:
-    meeting = np.zeros(_LINE * (1 + size), np.int64)
-    return [Member(index, size, meeting) for index in range(size)]
+    meeting = np.zeros(_LINE * (2 + size), np.int64)
+    return [Member(index, size, meeting, meeting.ctypes.data) for index in range(size)]

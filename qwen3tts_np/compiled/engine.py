@@ -6,6 +6,7 @@ One engine serves all parts of a model. Both ways give the same codes where the 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -24,6 +25,19 @@ if TYPE_CHECKING:
     from qwen3tts_np_kernels.threads_jit import Team
 
 T = TypeVar("T")
+
+_PER_CORE = 4
+
+
+def most_threads() -> int:
+    """As many as a team has at most: threads beyond the cores gain nothing, and hundreds wait for one another."""
+    return _PER_CORE * usable_cores()
+
+
+def _too_many(threads: int) -> str:
+    started = f"; {most_threads()} are started" if threads > most_threads() else ""
+    return f"threads={threads} is more than the {usable_cores()} cores this process may use, which is slower{started}"
+
 
 WEIGHT_FORMATS = tuple(FORMATS)
 """What compiled kernels multiply by."""
@@ -60,6 +74,8 @@ class Engine:
             raise RequestError(
                 f"backend='compiled' with dtype={dtype.name}: the kernels need float32, and NUMBA_DISABLE_JIT unset"
             )
+        if threads is not None and threads > usable_cores():
+            warnings.warn(_too_many(threads), stacklevel=3)
         compiled = backend != "reference" and possible
         if not compiled and weights_format != "auto":
             raise RequestError(
@@ -75,8 +91,8 @@ class Engine:
 
     @property
     def cores(self) -> int:
-        """The threads asked for, or the cores this process may run on."""
-        return self.threads or usable_cores()
+        """The threads asked for, or the cores this process may run on; no more than :func:`most_threads`."""
+        return min(self.threads or usable_cores(), most_threads())
 
     @cached_property
     def team(self) -> Team:
