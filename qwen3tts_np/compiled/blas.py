@@ -7,13 +7,13 @@ whoever leaves last restores it.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
+from qwen3tts_np_kernels.system import at_fork
 from threadpoolctl import ThreadpoolController
 
 
@@ -67,8 +67,7 @@ class _Owner:
 
 
 _owner = _Owner()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_owner.in_child)
+at_fork(after_in_child=_owner.in_child)
 
 
 @cache
