@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from .checkpoint.keys import tensor
 from .ops import Array, linear, silu
-from .trace import record
+from .trace import Scope
 
 
 @dataclass(frozen=True)
@@ -23,14 +23,7 @@ class GatedMLP:
 
 def mlp(x: Array, w: GatedMLP, name: str) -> Array:
     """down(silu(gate(x)) * up(x)). x [T, H] -> [T, H]."""
-    gate = linear(x, w.gate_proj)  # [T, F]
-    record(f"{name}.gate_proj", gate)
-    gate = silu(gate)
-    record(f"{name}.act_fn", gate)
-    up = linear(x, w.up_proj)  # [T, F]
-    record(f"{name}.up_proj", up)
-    gated = gate * up
-    record(f"{name}.down_proj.input", gated)
-    y = linear(gated, w.down_proj)
-    record(f"{name}.down_proj", y)
-    return y
+    t = Scope(name)
+    gate = t("act_fn", silu(t("gate_proj", linear(x, w.gate_proj))))  # [T, F]
+    up = t("up_proj", linear(x, w.up_proj))  # [T, F]
+    return t("down_proj", linear(t("down_proj.input", gate * up), w.down_proj))

@@ -5,7 +5,13 @@
     t["talker.model.layers.0.self_attn.q_norm@0"]
 
 The n-th time a tensor is computed, counted from 0, it is stored as ``name@n``; the order of the keys is the order
-of execution. Model code calls :func:`record`, which returns at once while nobody traces.
+of execution. Model code passes what it computes through a :class:`Scope` or :func:`record`, which return it as it is:
+
+    t = Scope("talker.model.layers.0")
+    h = t("input_layernorm", rms_norm(x, ...))  # recorded as talker.model.layers.0.input_layernorm
+    return t.output(x + h)  # recorded as talker.model.layers.0
+
+While nobody traces, neither formats a name.
 """
 
 from __future__ import annotations
@@ -29,6 +35,7 @@ class Collector(Protocol):
         ...
 
 
+_A = TypeVar("_A", bound=NDArray[Any])
 _C = TypeVar("_C", bound=Collector)
 
 
@@ -72,8 +79,30 @@ def tracing() -> bool:
     return _current.get() is not None
 
 
-def record(name: str, array: NDArray[Any]) -> None:
-    """Hand ``array`` to whoever traces."""
+def record(name: str, array: _A) -> _A:
+    """Hand ``array`` to whoever traces, and return it."""
     collected = _current.get()
     if collected is not None:
         collected.add(name, array)
+    return array
+
+
+class Scope:
+    """Records the activations of one call of the block ``name``."""
+
+    __slots__ = ("_collected", "_name")
+
+    def __init__(self, name: str) -> None:
+        self._name, self._collected = name, _current.get()
+
+    def __call__(self, part: str, array: _A) -> _A:
+        """Hand ``array`` over as ``name.part``, and return it."""
+        if self._collected is not None:
+            self._collected.add(f"{self._name}.{part}", array)
+        return array
+
+    def output(self, array: _A) -> _A:
+        """Hand over what the block itself returns, which has the bare name, and return it."""
+        if self._collected is not None:
+            self._collected.add(self._name, array)
+        return array

@@ -200,7 +200,7 @@ def trimmed_on_the_left(right: Any, x: Any, w: Any, stride: int, past: Any, name
 def padded_on_both_sides(right: Any, x: Any, w: Any, past: Any, name: str, dilation: int = 1) -> Any:
     padding = (w.weight.shape[2] - 1) * dilation
     x = np.pad(x, ((0, 0), (padding - padding // 2, padding // 2)))
-    return ops.conv1d(x, w.weight, w.bias, dilation=dilation)
+    return record(name, ops.conv1d(x, w.weight, w.bias, dilation=dilation))
 
 
 def zeros_for_reflection(right: Any, x: Any, w: Any, dilation: int, name: str) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 from ..checkpoint.keys import tensor
 from ..conv import Conv, conv
 from ..ops import Array, conv_transpose1d
-from ..trace import record
+from ..trace import Scope, record
 from .past import Past
 
 
@@ -41,17 +41,13 @@ def pad_causal(
 
 def next_conv(x: Array, w: Conv, past: Past, name: str, dilation: int = 1) -> Array:
     """:func:`causal_conv` of stride 1 on the next frames of a stream. x [in, T] -> [out, T]."""
-    x = past.padded(name, x, (w.weight.shape[2] - 1) * dilation)
-    return conv(x, w, dilation=dilation)
+    return record(name, conv(past.padded(name, x, (w.weight.shape[2] - 1) * dilation), w, dilation=dilation))
 
 
 def next_conv_transpose(x: Array, w: TransposedConv, stride: int, past: Past, name: str) -> Array:
     """x [in, T] -> [out, T * stride]. What the last frames add beyond that would need the frames after them."""
-    t = x.shape[1]
+    t, frames = Scope(name), x.shape[1]
     x = past.before(name, x, -(-w.weight.shape[2] // stride) - 1)  # frames whose taps reach into the next: [in, S + T]
     y = conv_transpose1d(x, w.weight, w.bias, stride)  # [out, (S + T - 1) * stride + taps]
-    y = y[:, (x.shape[1] - t) * stride :]
-    record(f"{name}.conv", y)
-    y = y[:, : t * stride]
-    record(name, y)
-    return y
+    y = t("conv", y[:, (x.shape[1] - frames) * stride :])
+    return t.output(y[:, : frames * stride])

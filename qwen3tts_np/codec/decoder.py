@@ -31,7 +31,7 @@ from ..ops import (
     rope_angles,
     snake_beta,
 )
-from ..trace import record
+from ..trace import Scope, record
 from .conv import TransposedConv, next_conv, next_conv_transpose
 from .past import Past
 from .rvq import DecoderQuantizer, dequantise
@@ -232,7 +232,6 @@ def decode(codes: Ints, d: CodecDecoder, past: Past | None = None) -> Array:
     w, c, past = d.weights, d.config, past or Past()
     x = split_rvq(codes, d)  # [Q, T]
     x = next_conv(x, w.pre_conv, past, f"{NAME}.pre_conv")  # [Z, T]
-    record(f"{NAME}.pre_conv", x)
     x = pre_transformer(x.T, w.pre_transformer, c, past, f"{NAME}.pre_transformer").T  # [Z, T]
     for i, (up, ratio) in enumerate(zip(w.upsample, c.upsampling_ratios, strict=True)):
         x = next_conv_transpose(x, up.conv, ratio, past, f"{NAME}.upsample.{i}.0")  # [Z, T * ratio]
@@ -243,76 +242,54 @@ def decode(codes: Ints, d: CodecDecoder, past: Past | None = None) -> Array:
 
 def split_rvq(codes: Ints, d: CodecDecoder) -> Array:
     """The vector of each frame: what code 0 stands for plus what the others do. codes [T, G] -> [Q, T]."""
-    name = f"{NAME}.quantizer"
-    x = dequantise(codes[:, :1], d.codebooks[:1], d.weights.rvq_first.output_proj, f"{name}.rvq_first")
-    x = x + dequantise(codes[:, 1:], d.codebooks[1:], d.weights.rvq_rest.output_proj, f"{name}.rvq_rest")
-    record(name, x)
-    return x
+    name, w = f"{NAME}.quantizer", d.weights
+    first = dequantise(codes[:, :1], d.codebooks[:1], w.rvq_first.output_proj, f"{name}.rvq_first")
+    rest = dequantise(codes[:, 1:], d.codebooks[1:], w.rvq_rest.output_proj, f"{name}.rvq_rest")
+    return record(name, first + rest)
 
 
 def pre_transformer(x: Array, w: PreTransformerWeights, c: CodecDecoderConfig, past: Past, name: str) -> Array:
     """Transformer with a sliding window, between two projections. x [T, Z] -> [T, Z]."""
+    t = Scope(name)
     rope = rope_angles(np.arange(past.frames, past.frames + len(x)), c.head_dim, c.rope_theta)
-    x = linear(x, w.input_proj, w.input_proj_bias)  # [T, H]
-    record(f"{name}.input_proj", x)
+    x = t("input_proj", linear(x, w.input_proj, w.input_proj_bias))  # [T, H]
     for i, layer in enumerate(w.layers):
         x = transformer_layer(x, layer, rope, c, past, f"{name}.layers.{i}")
-    x = rms_norm(x, w.norm, c.rms_norm_eps)
-    record(f"{name}.norm", x)
-    x = linear(x, w.output_proj, w.output_proj_bias)  # [T, Z]
-    record(f"{name}.output_proj", x)
-    return x
+    x = t("norm", rms_norm(x, w.norm, c.rms_norm_eps))
+    return t("output_proj", linear(x, w.output_proj, w.output_proj_bias))
 
 
 def transformer_layer(
     x: Array, w: DecoderLayer, rope: tuple[Array, Array], c: CodecDecoderConfig, past: Past, name: str
 ) -> Array:
     """Attention and SwiGLU, both scaled per channel before they are added. x [T, H] -> [T, H]."""
-    h = rms_norm(x, w.input_layernorm, c.rms_norm_eps)
-    record(f"{name}.input_layernorm", h)
-    h = w.self_attn_layer_scale * self_attention(h, w.self_attn, rope, c.sliding_window, c, f"{name}.self_attn", past)
-    record(f"{name}.self_attn_layer_scale", h)
-    x = x + h
-    record(f"{name}.post_attention_layernorm.input", x)
-    h = rms_norm(x, w.post_attention_layernorm, c.rms_norm_eps)
-    record(f"{name}.post_attention_layernorm", h)
-    h = w.mlp_layer_scale * mlp(h, w.mlp, f"{name}.mlp")
-    record(f"{name}.mlp_layer_scale", h)
-    x = x + h
-    record(name, x)
-    return x
+    t = Scope(name)
+    h = t("input_layernorm", rms_norm(x, w.input_layernorm, c.rms_norm_eps))
+    h = self_attention(h, w.self_attn, rope, c.sliding_window, c, f"{name}.self_attn", past)
+    x = t("post_attention_layernorm.input", x + t("self_attn_layer_scale", w.self_attn_layer_scale * h))
+    h = t("post_attention_layernorm", rms_norm(x, w.post_attention_layernorm, c.rms_norm_eps))
+    return t.output(x + t("mlp_layer_scale", w.mlp_layer_scale * mlp(h, w.mlp, f"{name}.mlp")))
 
 
 def convnext(x: Array, w: ConvNeXtWeights, past: Past, name: str) -> Array:
     """A depthwise convolution, then a feed-forward on every frame. x [Z, T] -> [Z, T]. Liu et al., 2022."""
-    h = depthwise_conv1d(past.padded(name, x, w.dwconv.shape[2] - 1), w.dwconv, w.dwconv_bias)  # [Z, T]
-    record(f"{name}.dwconv", h)
-    h = layer_norm(h.T, w.norm, w.norm_bias, CONVNEXT_EPS)  # [T, Z]
-    record(f"{name}.norm", h)
-    h = linear(h, w.pwconv1, w.pwconv1_bias)  # [T, 4Z]
-    record(f"{name}.pwconv1", h)
-    h = gelu(h)
-    record(f"{name}.act", h)
-    h = linear(h, w.pwconv2, w.pwconv2_bias)  # [T, Z]
-    record(f"{name}.pwconv2", h)
-    x = x + (w.gamma * h).T
-    record(name, x)
-    return x
+    t, padded = Scope(name), past.padded(name, x, w.dwconv.shape[2] - 1)
+    h = t("dwconv", depthwise_conv1d(padded, w.dwconv, w.dwconv_bias))  # [Z, T]
+    h = t("norm", layer_norm(h.T, w.norm, w.norm_bias, CONVNEXT_EPS))  # [T, Z]
+    h = t("act", gelu(t("pwconv1", linear(h, w.pwconv1, w.pwconv1_bias))))  # [T, 4Z]
+    h = t("pwconv2", linear(h, w.pwconv2, w.pwconv2_bias))  # [T, Z]
+    return t.output(x + (w.gamma * h).T)
 
 
 def waveform(x: Array, w: CodecDecoderWeights, c: CodecDecoderConfig, past: Past, name: str) -> Array:
     """Upsample, halving the channels each time, until one is left. x [Z, T] -> [T * product of the rates]."""
     x = next_conv(x, w.first_conv, past, f"{name}.0")  # [W, T]
-    record(f"{name}.0", x)
     for i, (part, rate) in enumerate(zip(w.waveform_blocks, c.upsample_rates, strict=True), start=1):
         x = waveform_block(x, part, rate, past, f"{name}.{i}")  # [W / 2^i, T * rate]
     last = len(w.waveform_blocks) + 1
     x = snake(x, w.last_snake, f"{name}.{last}")
     x = next_conv(x, w.last_conv, past, f"{name}.{last + 1}")  # [1, T]
-    record(f"{name}.{last + 1}", x)
-    x = np.clip(x, -1, 1)
-    record(NAME, x)
-    return x[0]
+    return record(NAME, np.clip(x, -1, 1))[0]
 
 
 def waveform_block(x: Array, w: WaveformBlockWeights, rate: int, past: Past, name: str) -> Array:
@@ -321,23 +298,16 @@ def waveform_block(x: Array, w: WaveformBlockWeights, rate: int, past: Past, nam
     x = next_conv_transpose(x, w.conv, rate, past, f"{name}.block.1")  # [C / 2, T * rate]
     for i, (unit, dilation) in enumerate(zip(w.units, DILATIONS, strict=True), start=2):
         x = residual_unit(x, unit, dilation, past, f"{name}.block.{i}")
-    record(name, x)
-    return x
+    return record(name, x)
 
 
 def residual_unit(x: Array, w: ResidualUnitWeights, dilation: int, past: Past, name: str) -> Array:
     """x + a dilated convolution and a pointwise one, SnakeBeta before each. x [C, T] -> [C, T]."""
     h = next_conv(snake(x, w.act1, f"{name}.act1"), w.conv1, past, f"{name}.conv1", dilation)
-    record(f"{name}.conv1", h)
     h = next_conv(snake(h, w.act2, f"{name}.act2"), w.conv2, past, f"{name}.conv2")
-    record(f"{name}.conv2", h)
-    x = x + h
-    record(name, x)
-    return x
+    return record(name, x + h)
 
 
 def snake(x: Array, w: SnakeWeights, name: str) -> Array:
     """SnakeBeta. x [C, T] -> [C, T]."""
-    x = snake_beta(x, w.alpha, w.beta)
-    record(name, x)
-    return x
+    return record(name, snake_beta(x, w.alpha, w.beta))

@@ -17,7 +17,7 @@ from ..checkpoint.safetensors import Checkpoint
 from ..config import CodecEncoderConfig
 from ..conv import Conv, conv_sizes
 from ..ops import Array, Ints, codebook_entries, conv1d, elu, gelu, layer_norm, linear, rope_angles
-from ..trace import record
+from ..trace import Scope, record
 from .conv import causal_conv, pad_causal
 from .rvq import EncoderQuantizer, quantise
 from .transformer import AttentionWeights, self_attention
@@ -150,21 +150,19 @@ def encode(wave: Array, e: CodecEncoder) -> Ints:
     w = e.weights
     x = seanet(wave[None], w.seanet, e.config, f"{NAME}.encoder.layers")  # [H, T] at 25 Hz
     x = transformer(x.T, w.layers, e.config, f"{NAME}.encoder_transformer").T
-    x = downsample(x, w.downsample.weight)  # [H, T] at 12.5 Hz
-    record(f"{NAME}.downsample", x)
+    x = record(f"{NAME}.downsample", downsample(x, w.downsample.weight))  # [H, T] at 12.5 Hz
     return split_rvq(x, e)
 
 
 def seanet(x: Array, w: SEANetWeights, c: CodecEncoderConfig, name: str) -> Array:
     """Strided convolutions that double the channels each time. x [1, samples] -> [H, T]."""
-    x = causal_conv(x, w.first)  # [filters, samples]
-    record(f"{name}.0", x)
+    t = Scope(name)
+    x = t("0", causal_conv(x, w.first))  # [filters, samples]
     for i, (stage, ratio) in enumerate(zip(w.stages, reversed(c.upsampling_ratios), strict=True)):
         x = seanet_stage(x, stage, ratio, name, 3 * i + 1)
     last = 3 * len(w.stages) + 1
-    x = causal_conv(activated(x, f"{name}.{last}"), w.last)  # [H, T]
-    record(f"{name}.{last + 1}", x)
-    return x
+    x = t(f"{last}", elu(x))
+    return t(f"{last + 1}", causal_conv(x, w.last))
 
 
 def seanet_stage(x: Array, w: SEANetStage, ratio: int, name: str, at: int) -> Array:
@@ -172,23 +170,11 @@ def seanet_stage(x: Array, w: SEANetStage, ratio: int, name: str, at: int) -> Ar
 
     x [C, T] -> [2C, ceil(T / ratio)].
     """
-    unit = f"{name}.{at}"
-    h = causal_conv(activated(x, f"{unit}.block.0"), w.narrow)  # [C / compress, T]
-    record(f"{unit}.block.1", h)
-    h = causal_conv(activated(h, f"{unit}.block.2"), w.widen)  # [C, T]
-    record(f"{unit}.block.3", h)
-    x = x + h
-    record(unit, x)
-    x = causal_conv(activated(x, f"{name}.{at + 1}"), w.down, stride=ratio)  # [2C, ceil(T / ratio)]
-    record(f"{name}.{at + 2}", x)
-    return x
-
-
-def activated(x: Array, name: str) -> Array:
-    """ELU. Any shape."""
-    x = elu(x)
-    record(name, x)
-    return x
+    t, unit = Scope(name), Scope(f"{name}.{at}")
+    h = unit("block.1", causal_conv(unit("block.0", elu(x)), w.narrow))  # [C / compress, T]
+    h = unit("block.3", causal_conv(unit("block.2", elu(h)), w.widen))  # [C, T]
+    x = unit.output(x + h)
+    return t(f"{at + 2}", causal_conv(t(f"{at + 1}", elu(x)), w.down, stride=ratio))
 
 
 def transformer(x: Array, layers: tuple[EncoderLayer, ...], c: CodecEncoderConfig, name: str) -> Array:
@@ -201,31 +187,21 @@ def transformer(x: Array, layers: tuple[EncoderLayer, ...], c: CodecEncoderConfi
 
 def transformer_layer(x: Array, w: EncoderLayer, rope: tuple[Array, Array], c: CodecEncoderConfig, name: str) -> Array:
     """Attention and a GELU feed-forward, both scaled per channel before they are added. x [T, H] -> [T, H]."""
-    h = layer_norm(x, w.input_layernorm, w.input_layernorm_bias, c.norm_eps)
-    record(f"{name}.input_layernorm", h)
+    t = Scope(name)
+    h = t("input_layernorm", layer_norm(x, w.input_layernorm, w.input_layernorm_bias, c.norm_eps))
     # Trap: the configuration states a sliding window, and the official code does not apply it.
-    h = w.self_attn_layer_scale * self_attention(h, w.self_attn, rope, None, c, f"{name}.self_attn")
-    record(f"{name}.self_attn_layer_scale", h)
-    x = x + h
-    record(f"{name}.post_attention_layernorm.input", x)
+    h = self_attention(h, w.self_attn, rope, None, c, f"{name}.self_attn")
+    x = t("post_attention_layernorm.input", x + t("self_attn_layer_scale", w.self_attn_layer_scale * h))
     h = layer_norm(x, w.post_attention_layernorm, w.post_attention_layernorm_bias, c.norm_eps)
-    record(f"{name}.post_attention_layernorm", h)
-    h = w.mlp_layer_scale * mlp(h, w, f"{name}.mlp")
-    record(f"{name}.mlp_layer_scale", h)
-    x = x + h
-    record(name, x)
-    return x
+    h = mlp(t("post_attention_layernorm", h), w, f"{name}.mlp")
+    return t.output(x + t("mlp_layer_scale", w.mlp_layer_scale * h))
 
 
 def mlp(x: Array, w: EncoderLayer, name: str) -> Array:
     """x [T, H] -> [T, H]."""
-    h = linear(x, w.fc1)  # [T, F]
-    record(f"{name}.fc1", h)
-    h = gelu(h)
-    record(f"{name}.activation_fn", h)
-    y = linear(h, w.fc2)
-    record(f"{name}.fc2", y)
-    return y
+    t = Scope(name)
+    h = t("activation_fn", gelu(t("fc1", linear(x, w.fc1))))  # [T, F]
+    return t("fc2", linear(h, w.fc2))
 
 
 def downsample(x: Array, weight: Array) -> Array:

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..checkpoint.keys import blocks, tensor
 from ..ops import Array, Ints, conv1d, lookup, nearest
-from ..trace import record, tracing
+from ..trace import Scope, record, tracing
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,12 @@ class EncoderQuantizer:
 
 def dequantise(codes: Ints, codebooks: Sequence[Array], output_proj: Array, name: str) -> Array:
     """The vectors that the codes of one quantiser stand for. codes [T, G'], G' codebooks [C, E] -> [Q, T]."""
+    t = Scope(name)
     if tracing():
         for i, entries in enumerate(codebooks):
-            record(f"{name}.vq.layers.{i}.quantized", entries[codes[:, i]].T)
-    x = lookup(codes, codebooks).T  # [E, T]
-    record(f"{name}.vq", x)
-    x = conv1d(x, output_proj)  # [Q, T]
-    record(f"{name}.output_proj", x)
-    return x
+            t(f"vq.layers.{i}.quantized", entries[codes[:, i]].T)
+    x = t("vq", lookup(codes, codebooks).T)  # [E, T]
+    return t("output_proj", conv1d(x, output_proj))
 
 
 def quantise(
@@ -81,14 +79,11 @@ def quantise(
     ``given`` codes [T, G'] are taken instead: teacher forcing.
     """
     if input_proj is not None:
-        x = conv1d(x, input_proj)  # [E, T]
-        record(f"{name}.input_proj", x)
+        x = record(f"{name}.input_proj", conv1d(x, input_proj))  # [E, T]
     residual, codes = x.T, []  # [T, E]
     for i, entries in enumerate(codebooks):
-        record(f"{name}.layers.{i}.residual", residual.T)
-        codes.append(nearest(residual, entries) if given is None else given[:, i])  # [T]
-        record(f"{name}.layers.{i}.codes", codes[-1])
-        quantised = entries[codes[-1]]  # [T, E]
-        record(f"{name}.layers.{i}.quantized", quantised.T)
-        residual = residual - quantised
+        t = Scope(f"{name}.layers.{i}")
+        t("residual", residual.T)
+        codes.append(t("codes", nearest(residual, entries) if given is None else given[:, i]))  # [T]
+        residual = residual - t("quantized", entries[codes[-1]].T).T
     return np.stack(codes, axis=1)

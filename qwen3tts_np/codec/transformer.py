@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ..checkpoint.keys import tensor
 from ..config import CodecDecoderConfig, CodecEncoderConfig
 from ..ops import Array, attention, linear, rotate
-from ..trace import record
+from ..trace import Scope
 from .past import Past
 
 
@@ -37,20 +37,12 @@ def self_attention(
 
     x is one whole sequence or, with ``past`` and a ``window``, what comes next in a stream.
     """
-    t, d = len(x), c.head_dim
-    q, k, v = linear(x, w.q_proj), linear(x, w.k_proj), linear(x, w.v_proj)  # [T, ND], [T, KD], [T, KD]
-    record(f"{name}.q_proj", q)
-    record(f"{name}.k_proj", k)
-    record(f"{name}.v_proj", v)
-    q = rotate(q.reshape(t, c.num_attention_heads, d), *rope)  # [T, N, D]
-    k = rotate(k.reshape(t, c.num_key_value_heads, d), *rope)  # [T, K, D]
-    record(f"{name}.q_rot", q)
-    record(f"{name}.k_rot", k)
-    v = v.reshape(t, c.num_key_value_heads, d)  # [T, K, D]
+    t, d = Scope(name), c.head_dim
+    q = t("q_proj", linear(x, w.q_proj)).reshape(len(x), c.num_attention_heads, d)  # [T, N, D]
+    k = t("k_proj", linear(x, w.k_proj)).reshape(len(x), c.num_key_value_heads, d)  # [T, K, D]
+    v = t("v_proj", linear(x, w.v_proj)).reshape(len(x), c.num_key_value_heads, d)  # [T, K, D]
+    q, k = t("q_rot", rotate(q, *rope)), t("k_rot", rotate(k, *rope))
     if past is not None and window is not None:
         k, v = (past.before(f"{name}.{n}", a.T, window - 1).T for n, a in (("k", k), ("v", v)))  # [S + T, K, D]
-    context = attention(q, k, v, window).reshape(t, -1)  # [T, ND]
-    record(f"{name}.context", context)
-    y = linear(context, w.o_proj)
-    record(f"{name}.o_proj", y)
-    return y
+    context = t("context", attention(q, k, v, window).reshape(len(x), -1))  # [T, ND]
+    return t("o_proj", linear(context, w.o_proj))

@@ -20,7 +20,7 @@ from ..config import SpeakerEncoderConfig
 from ..conv import Conv, conv, conv_sizes
 from ..errors import RequestError
 from ..ops import Array, sigmoid, softmax
-from ..trace import record
+from ..trace import Scope, record
 from .mel import HOP, PAD, log_mel
 
 
@@ -118,18 +118,16 @@ def shortest_clip(c: SpeakerEncoderConfig) -> int:
 
 def speaker_encoder(mel: Array, w: SpeakerEncoderWeights, c: SpeakerEncoderConfig, name: str) -> Array:
     """mel [T, 128] -> [H]."""
+    t = Scope(name)
     x = tdnn(mel.T, w.first, c.enc_dilations[0], f"{name}.blocks.0")  # [C, T]
     outputs = []
     for i, part in enumerate(w.blocks, start=1):
         x = se_res2net_block(x, part, c.enc_dilations[i], f"{name}.blocks.{i}")
         outputs.append(x)
-    x = np.concatenate(outputs)  # [3C, T]
-    record(f"{name}.mfa.input", x)
+    x = t("mfa.input", np.concatenate(outputs))  # [3C, T]
     x = tdnn(x, w.mfa, c.enc_dilations[-1], f"{name}.mfa")  # [3C, T]
     x = attentive_statistics_pooling(x, w.asp_tdnn, w.asp_conv, f"{name}.asp")  # [6C, 1]
-    x = conv_same(x, w.fc, 1, f"{name}.fc")[:, 0]  # [H]
-    record(name, x)
-    return x
+    return t.output(conv_same(x, w.fc, 1, f"{name}.fc")[:, 0])  # [H]
 
 
 def se_res2net_block(x: Array, w: SERes2NetWeights, dilation: int, name: str) -> Array:
@@ -138,8 +136,7 @@ def se_res2net_block(x: Array, w: SERes2NetWeights, dilation: int, name: str) ->
     y = res2net_block(y, w.res2net_block, dilation, f"{name}.res2net_block")
     y = tdnn(y, w.tdnn2, 1, f"{name}.tdnn2")
     y = squeeze_excitation(y, w.se_conv1, w.se_conv2, f"{name}.se_block")
-    record(name, y + x)
-    return y + x
+    return record(name, y + x)
 
 
 def res2net_block(x: Array, w: Res2NetWeights, dilation: int, name: str) -> Array:
@@ -147,40 +144,32 @@ def res2net_block(x: Array, w: Res2NetWeights, dilation: int, name: str) -> Arra
 
     Trap: chunk 0 passes as it is, and is not added to chunk 1.
     """
+    t = Scope(name)
     chunks = np.split(x, len(w.blocks) + 1)  # each [C / chunks, T]
     outputs = chunks[:1]
     for i, (chunk, w_i) in enumerate(zip(chunks[1:], w.blocks, strict=True)):
-        carried = chunk if i == 0 else chunk + outputs[-1]
-        record(f"{name}.blocks.{i}.input", carried)
+        carried = t(f"blocks.{i}.input", chunk if i == 0 else chunk + outputs[-1])
         outputs.append(tdnn(carried, w_i, dilation, f"{name}.blocks.{i}"))
-    y = np.concatenate(outputs)
-    record(name, y)
-    return y
+    return t.output(np.concatenate(outputs))
 
 
 def squeeze_excitation(x: Array, conv1: Conv, conv2: Conv, name: str) -> Array:
     """A gain from 0 to 1 for every channel, from the means of all channels. x [C, T] -> [C, T]."""
-    mean = x.mean(axis=1, keepdims=True)  # [C, 1]
-    record(f"{name}.conv1.input", mean)
-    gain = relu(conv_same(mean, conv1, 1, f"{name}.conv1"), f"{name}.relu")  # [squeezed, 1]
-    gain = sigmoid(conv_same(gain, conv2, 1, f"{name}.conv2"))  # [C, 1]
-    record(f"{name}.sigmoid", gain)
-    record(name, x * gain)
-    return x * gain
+    t = Scope(name)
+    mean = t("conv1.input", x.mean(axis=1, keepdims=True))  # [C, 1]
+    gain = t("relu", relu(conv_same(mean, conv1, 1, f"{name}.conv1")))  # [squeezed, 1]
+    gain = t("sigmoid", sigmoid(conv_same(gain, conv2, 1, f"{name}.conv2")))  # [C, 1]
+    return t.output(x * gain)
 
 
 def attentive_statistics_pooling(x: Array, w_tdnn: Conv, w_conv: Conv, name: str) -> Array:
     """Mean and deviation of each channel over the frames it attends to. x [C, T] -> [2C, 1]."""
-    even = np.full_like(x, 1 / x.shape[1])
+    t, even = Scope(name), np.full_like(x, 1 / x.shape[1])
     mean, deviation = (np.broadcast_to(s, x.shape) for s in weighted_statistics(x, even))
-    context = np.concatenate([x, mean, deviation])  # [3C, T]
-    record(f"{name}.tdnn.input", context)
-    scores = np.tanh(tdnn(context, w_tdnn, 1, f"{name}.tdnn"))  # [attention, T]
-    record(f"{name}.tanh", scores)
+    context = t("tdnn.input", np.concatenate([x, mean, deviation]))  # [3C, T]
+    scores = t("tanh", np.tanh(tdnn(context, w_tdnn, 1, f"{name}.tdnn")))  # [attention, T]
     attention = softmax(conv_same(scores, w_conv, 1, f"{name}.conv"))  # [C, T] over time, each channel its own
-    pooled = np.concatenate(weighted_statistics(x, attention))
-    record(name, pooled)
-    return pooled
+    return t.output(np.concatenate(weighted_statistics(x, attention)))
 
 
 def weighted_statistics(x: Array, weights: Array) -> tuple[Array, Array]:
@@ -192,23 +181,19 @@ def weighted_statistics(x: Array, weights: Array) -> tuple[Array, Array]:
 
 def tdnn(x: Array, w: Conv, dilation: int, name: str) -> Array:
     """``TimeDelayNetBlock``: convolution, ReLU. x [in, T] -> [out, T]."""
-    y = relu(conv_same(x, w, dilation, f"{name}.conv"), f"{name}.activation")
-    record(name, y)
-    return y
+    t = Scope(name)
+    return t.output(t("activation", relu(conv_same(x, w, dilation, f"{name}.conv"))))
 
 
 def conv_same(x: Array, w: Conv, dilation: int, name: str) -> Array:
     """A convolution that keeps the length, the ends reflected. x [in, T] -> [out, T]."""
     padded = np.pad(x, ((0, 0), paddings(w.weight.shape[2], dilation)), mode="reflect")
-    y = conv(padded, w, dilation=dilation)
-    record(name, y)
-    return y
+    return record(name, conv(padded, w, dilation=dilation))
 
 
-def relu(x: Array, name: str) -> Array:
-    y = np.maximum(x, 0)
-    record(name, y)
-    return y
+def relu(x: Array) -> Array:
+    """max(x, 0). Any shape."""
+    return np.maximum(x, 0)
 
 
 def paddings(kernel: int, dilation: int) -> tuple[int, int]:

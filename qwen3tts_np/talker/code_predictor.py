@@ -18,11 +18,11 @@ import numpy as np
 from ..checkpoint.keys import Embedding, Sizes, blocks, embedding, tensor
 from ..config import CodePredictorConfig, TalkerConfig
 from ..ops import Array, Ints, linear
-from ..trace import record
+from ..trace import Scope, record
 from .layer import Qwen3Layer, attention_sizes
 from .talker import Cache, new_cache, transformer
 
-_NAME = "talker.code_predictor"
+NAME = "talker.code_predictor"
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,7 @@ def predict_frame(
     ``choose`` turns logits [B, C] into codes [B]; it is called once a code, for all items together, because a seeded
     generator draws for the whole batch at a time.
     """
+    t = Scope(NAME)
     record("talker.model.codec_embedding", code0_embedding)
     codes = [code0]
     inputs = np.stack([hidden, code0_embedding], axis=1)  # [B, 2, TH]
@@ -80,18 +81,16 @@ def predict_frame(
     for g, (table, head) in enumerate(zip(w.codec_embedding, w.lm_head, strict=True)):
         logits = [_last_logits(x, w, head.weight, cache, c, g) for x, cache in zip(inputs, caches, strict=True)]
         codes.append(choose(np.stack(logits)))  # [B, C] -> [B]
-        inputs = table.weight[codes[-1]][:, None]  # [B, 1, TH]
-        record(f"{_NAME}.model.codec_embedding.{g}", inputs[:, 0])
+        inputs = t(f"model.codec_embedding.{g}", table.weight[codes[-1]])[:, None]  # [B, 1, TH]
     return np.stack(codes, axis=1)
 
 
 def _last_logits(x: Array, w: CodePredictorWeights, head: Array, cache: Cache, c: CodePredictorConfig, g: int) -> Array:
     """x [T, TH] -> logits [C] of code g + 1."""
-    record(f"{_NAME}.small_to_mtp_projection.input", x)
+    t = Scope(NAME)
+    t("small_to_mtp_projection.input", x)
     if w.small_to_mtp_projection_weight is not None:
-        x = linear(x, w.small_to_mtp_projection_weight, w.small_to_mtp_projection_bias)  # [T, H]
-        record(f"{_NAME}.small_to_mtp_projection", x)
-    hidden = transformer(x, w.layers, w.norm, cache, c, f"{_NAME}.model")  # [T, H]
-    logits = linear(hidden[-1], head)
-    record(f"{_NAME}.lm_head.{g}", logits[None])
-    return logits
+        projected = linear(x, w.small_to_mtp_projection_weight, w.small_to_mtp_projection_bias)
+        x = t("small_to_mtp_projection", projected)  # [T, H]
+    hidden = transformer(x, w.layers, w.norm, cache, c, f"{NAME}.model")  # [T, H]
+    return t(f"lm_head.{g}", linear(hidden[-1], head)[None])[0]

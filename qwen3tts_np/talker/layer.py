@@ -11,7 +11,7 @@ from ..checkpoint.keys import block, tensor
 from ..config import CodePredictorConfig, TalkerConfig
 from ..mlp import GatedMLP, mlp
 from ..ops import Array, attention, linear, rms_norm, rotate
-from ..trace import record
+from ..trace import Scope
 from .cache import LayerCache
 
 Rope = tuple[Array, Array]  # cos and sin, each [T, D/2]
@@ -54,37 +54,23 @@ def attention_sizes(c: LayerConfig) -> dict[str, int]:
 
 def decoder_layer(x: Array, w: Qwen3Layer, rope: Rope, cache: LayerCache, c: LayerConfig, name: str) -> Array:
     """x [T, H] -> [T, H]; the keys and values of these T positions are appended to ``cache``."""
-    h = rms_norm(x, w.input_layernorm, c.rms_norm_eps)
-    record(f"{name}.input_layernorm", h)
-    x = x + self_attention(h, w.self_attn, rope, cache, c, f"{name}.self_attn")
-    record(f"{name}.post_attention_layernorm.input", x)
-    h = rms_norm(x, w.post_attention_layernorm, c.rms_norm_eps)
-    record(f"{name}.post_attention_layernorm", h)
-    x = x + mlp(h, w.mlp, f"{name}.mlp")
-    record(name, x)
-    return x
+    t = Scope(name)
+    h = t("input_layernorm", rms_norm(x, w.input_layernorm, c.rms_norm_eps))
+    x = t("post_attention_layernorm.input", x + self_attention(h, w.self_attn, rope, cache, c, f"{name}.self_attn"))
+    h = t("post_attention_layernorm", rms_norm(x, w.post_attention_layernorm, c.rms_norm_eps))
+    return t.output(x + mlp(h, w.mlp, f"{name}.mlp"))
 
 
 def self_attention(x: Array, w: AttentionWeights, rope: Rope, cache: LayerCache, c: LayerConfig, name: str) -> Array:
     """Causal grouped-query attention. x [T, H] -> [T, H]."""
-    t, d = len(x), c.head_dim
-    q = linear(x, w.q_proj).reshape(t, c.num_attention_heads, d)  # [T, N, D]
-    k = linear(x, w.k_proj).reshape(t, c.num_key_value_heads, d)  # [T, K, D]
-    v = linear(x, w.v_proj).reshape(t, c.num_key_value_heads, d)  # [T, K, D]
-    record(f"{name}.q_proj", q.reshape(t, -1))
-    record(f"{name}.k_proj", k.reshape(t, -1))
-    record(f"{name}.v_proj", v.reshape(t, -1))
+    t, d = Scope(name), c.head_dim
+    q = t("q_proj", linear(x, w.q_proj)).reshape(len(x), c.num_attention_heads, d)  # [T, N, D]
+    k = t("k_proj", linear(x, w.k_proj)).reshape(len(x), c.num_key_value_heads, d)  # [T, K, D]
+    v = t("v_proj", linear(x, w.v_proj)).reshape(len(x), c.num_key_value_heads, d)  # [T, K, D]
 
     # Qwen3 normalises every head of q and k, and does so before the rotation.
-    q, k = rms_norm(q, w.q_norm, c.rms_norm_eps), rms_norm(k, w.k_norm, c.rms_norm_eps)
-    record(f"{name}.q_norm", q)
-    record(f"{name}.k_norm", k)
-    q, k = rotate(q, *rope), rotate(k, *rope)
-    record(f"{name}.q_rot", q)
-    record(f"{name}.k_rot", k)
+    q, k = t("q_norm", rms_norm(q, w.q_norm, c.rms_norm_eps)), t("k_norm", rms_norm(k, w.k_norm, c.rms_norm_eps))
+    q, k = t("q_rot", rotate(q, *rope)), t("k_rot", rotate(k, *rope))
 
-    context = attention(q, *cache.append(k, v)).reshape(t, -1)  # [T, ND]
-    record(f"{name}.context", context)
-    y = linear(context, w.o_proj)
-    record(f"{name}.o_proj", y)
-    return y
+    context = t("context", attention(q, *cache.append(k, v)).reshape(len(x), -1))  # [T, ND]
+    return t("o_proj", linear(context, w.o_proj))

@@ -14,7 +14,7 @@ import numpy as np
 from ..checkpoint.keys import Embedding, Sizes, blocks, embedding, tensor
 from ..config import TalkerConfig
 from ..ops import Array, Ints, linear, rms_norm, rope_angles, silu
-from ..trace import record
+from ..trace import Scope, record
 from .cache import LayerCache
 from .layer import LayerConfig, Qwen3Layer, attention_sizes, decoder_layer
 
@@ -47,29 +47,24 @@ def new_cache(c: LayerConfig) -> Cache:
 
 def transformer(x: Array, layers: Sequence[Qwen3Layer], norm: Array, cache: Cache, c: LayerConfig, name: str) -> Array:
     """All layers and the final norm on the T positions after those in ``cache``. x [T, H] -> [T, H]."""
-    record(f"{name}.inputs_embeds", x)
+    t = Scope(name)
+    t("inputs_embeds", x)
     start = cache[0].length
     rope = rope_angles(np.arange(start, start + len(x)), c.head_dim, c.rope_theta)
     for i, layer in enumerate(layers):
         x = decoder_layer(x, layer, rope, cache[i], c, f"{name}.layers.{i}")
-    x = rms_norm(x, norm, c.rms_norm_eps)
-    record(f"{name}.norm", x)
-    return x
+    return t("norm", rms_norm(x, norm, c.rms_norm_eps))
 
 
 def read(x: Array, w: TalkerWeights, cache: Cache, c: TalkerConfig) -> tuple[Array, Array]:
     """Read T inputs; x [T, H] -> (hidden state [H], code-0 logits [V]) of the last position."""
     hidden = transformer(x, w.layers, w.norm, cache, c, "talker.model")
-    logits = linear(hidden[-1], w.codec_head)
-    record("talker.codec_head", logits[None])
-    return hidden[-1], logits
+    logits = record("talker.codec_head", linear(hidden[-1], w.codec_head)[None])  # [1, V]
+    return hidden[-1], logits[0]
 
 
 def text_projection(w: TalkerWeights, ids: Ints) -> Array:
     """Text tokens at the talker's width: two linear layers with biases. ids [T] -> [T, H]."""
-    x = w.text_embedding[ids]  # [T, X]
-    record("talker.model.text_embedding", x)
+    x = record("talker.model.text_embedding", w.text_embedding[ids])  # [T, X]
     x = silu(linear(x, w.text_projection_fc1, w.text_projection_fc1_bias))  # [T, X]
-    y = linear(x, w.text_projection_fc2, w.text_projection_fc2_bias)
-    record("talker.text_projection", y)
-    return y
+    return record("talker.text_projection", linear(x, w.text_projection_fc2, w.text_projection_fc2_bias))
