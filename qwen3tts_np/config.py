@@ -1,41 +1,21 @@
-"""``config.json`` and its companions as frozen dataclasses. No defaults: a checkpoint states its sizes.
+"""The configuration of a checkpoint as frozen dataclasses. No defaults: a checkpoint states its sizes.
 
-Letters in brackets are the ones that shape comments use everywhere in this package. Keys this code does not
-read are ignored; a missing or ill-typed one is named; a value that selects an architecture this code does not
-implement (an attention bias, say) is refused rather than ignored.
+Letters in brackets are the ones that shape comments use everywhere in this package. ``FIXED`` are the values of keys
+that select an architecture, where only one is implemented. ``checkpoint/config_file.py`` reads the files.
 
 Official classes: ``Qwen3TTSConfig``, ``Qwen3TTSTokenizerV2Config``, ``MimiConfig``.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import reprlib
-import sys
-import types
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar
 
 from .errors import ConfigError
 
-_T = TypeVar("_T")
-
-_MAX_INT = 2**31 - 1
 MODEL_TYPES = ("base", "custom_voice", "voice_design")
-
-# The official class fills these in, and no released config.json states them.
-SPEAKER_ENCODER_DEFAULTS: dict[str, Any] = {
-    "mel_dim": 128,
-    "enc_channels": [512, 512, 512, 512, 1536],
-    "enc_kernel_sizes": [5, 3, 3, 3, 1],
-    "enc_dilations": [1, 2, 3, 4, 1],
-    "enc_attention_channels": 128,
-    "enc_res2net_scale": 8,
-    "enc_se_channels": 128,
-}
 
 
 @dataclass(frozen=True)
@@ -302,161 +282,6 @@ class GenerationConfig:
     subtalker_top_k: int
     subtalker_top_p: float
     max_new_tokens: int
-
-
-# The official wrapper's last resort, key by key (``Qwen3TTSModel._merge_generate_kwargs``).
-GENERATION_DEFAULTS: dict[str, Any] = {
-    "do_sample": True,
-    "temperature": 0.9,
-    "top_k": 50,
-    "top_p": 1.0,
-    "repetition_penalty": 1.05,
-    "subtalker_dosample": True,
-    "subtalker_temperature": 0.9,
-    "subtalker_top_k": 50,
-    "subtalker_top_p": 1.0,
-    "max_new_tokens": 2048,
-}
-
-
-def read_model_config(model_dir: Path) -> ModelConfig:
-    """Read ``model_dir/config.json``."""
-    path = model_dir / "config.json"
-    raw = read_json(path)
-    if "talker_config" not in raw:
-        raise ConfigError(f"{path} has no talker_config: model_type is {raw.get('model_type')!r}, not 'qwen3_tts'")
-    # Only a base model has the encoder; fine-tuned custom-voice models keep its config without its weights.
-    if raw.get("tts_model_type") == "base":
-        encoder = raw.get("speaker_encoder_config")
-        if not isinstance(encoder, dict):
-            raise ConfigError(f"{path}: speaker_encoder_config is missing, and a base model needs it")
-        raw["speaker_encoder_config"] = {**SPEAKER_ENCODER_DEFAULTS, **encoder}
-    else:
-        raw["speaker_encoder_config"] = None
-    talker = raw["talker_config"]
-    for table in ("codec_language_id", "spk_id", "spk_is_dialect"):  # callers may write names in any case
-        if isinstance(talker, dict) and isinstance(talker.get(table), dict):
-            talker[table] = {name.lower(): value for name, value in talker[table].items()}
-    return _build(ModelConfig, raw, str(path))
-
-
-def read_codec_config(codec_dir: Path) -> CodecConfig:
-    """Read ``config.json`` of a ``speech_tokenizer`` directory."""
-    path = codec_dir / "config.json"
-    raw = read_json(path)
-    for part in ("encoder_config", "decoder_config"):
-        if isinstance(raw.get(part), dict) and "head_dim" not in raw[part]:  # both official classes derive it
-            width, heads = raw[part].get("hidden_size"), raw[part].get("num_attention_heads")
-            if isinstance(width, int) and isinstance(heads, int) and heads > 0:
-                raw[part]["head_dim"] = width // heads
-    return _build(CodecConfig, raw, str(path))
-
-
-def read_generation_config(model_dir: Path) -> GenerationConfig:
-    """Read ``model_dir/generation_config.json``; a missing key, or a missing file, has the official default."""
-    path = model_dir / "generation_config.json"
-    raw = read_json(path) if path.exists() else {}
-    return _build(GenerationConfig, {**GENERATION_DEFAULTS, **raw}, str(path))
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in ``path``. ConfigError if the file is missing, unreadable or holds anything else."""
-    try:
-        raw = parse_json(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise ConfigError(f"{path} not found; is {path.parent} a Qwen3-TTS checkpoint directory?") from None
-    except OSError as e:
-        raise ConfigError(f"{path} cannot be read ({e.strerror})") from None
-    except UnicodeDecodeError as e:
-        raise ConfigError(f"{path}: byte {e.start} is not UTF-8") from None
-    except json.JSONDecodeError as e:
-        raise ConfigError(f"{path}:{e.lineno}: not valid JSON ({e.msg})") from None
-    except ValueError as e:
-        raise ConfigError(f"{path}: not valid JSON ({e})") from None
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path}: a JSON object was expected, found {type(raw).__name__}")
-    return raw
-
-
-def parse_json(text: str, pairs: Callable[[list[tuple[str, Any]]], Any] = dict) -> Any:
-    """``json.loads`` that keeps to the standard and whose every complaint is a ValueError; ``pairs`` makes objects."""
-    try:
-        return json.loads(text, object_pairs_hook=pairs, parse_constant=_refuse)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not a number in JSON")
-
-
-def _build(cls: type[_T], raw: Mapping[str, Any], where: str) -> _T:
-    """Pick the fields that ``cls`` declares out of ``raw``; name the first that is absent, ill-typed or unsupported."""
-    for key, only in getattr(cls, "FIXED", {}).items():
-        if raw.get(key, only) != only:
-            raise ConfigError(f"{where}: {key} = {reprlib.repr(raw[key])}, this implementation has {only!r} only")
-    _check_rope_scaling(raw.get("rope_scaling"), where)
-    hints = get_type_hints(cls)
-    values: dict[str, Any] = {}
-    for field in fields(cls):  # type: ignore[arg-type]
-        if field.name not in raw:
-            raise ConfigError(f"{where}: {field.name} is missing")
-        values[field.name] = _typed(raw[field.name], hints[field.name], f"{where}: {field.name}")
-    try:
-        return cls(**values)
-    except ConfigError as e:
-        raise ConfigError(f"{where}: {e}") from None
-
-
-def _typed(value: Any, hint: Any, where: str) -> Any:
-    """``value`` as ``hint``, with JSON's habits: 1e6 may be written 1000000, a tuple is a list."""
-    origin, args = get_origin(hint), get_args(hint)
-    if origin is types.UnionType and type(None) in args:
-        return None if value is None else _typed(value, args[0], where)
-    if hasattr(hint, "__dataclass_fields__"):
-        if isinstance(value, dict):
-            return _build(hint, value, where)
-    elif origin is tuple:
-        if isinstance(value, list) and value and all(_is(v, args[0]) for v in value):
-            return tuple(value)
-    elif origin is dict:
-        if isinstance(value, dict) and all(_is(v, args[1]) for v in value.values()):
-            return value
-    elif _is(value, hint):
-        return float(value) if hint is float else value
-    raise ConfigError(f"{where} = {reprlib.repr(value)}, expected {_named(hint)}")
-
-
-def _is(value: Any, hint: Any) -> bool:
-    """Whether a JSON scalar fits ``hint``. Every number in these files is positive or an id, so negatives never fit."""
-    if get_origin(hint) is types.UnionType:
-        return any(_is(value, part) for part in get_args(hint))
-    if hint is int:
-        return type(value) is int and 0 <= value <= _MAX_INT
-    if hint is float:
-        return type(value) in (int, float) and 0 <= value <= sys.float_info.max
-    return isinstance(value, hint)
-
-
-def _named(hint: Any) -> str:
-    names = {int: f"an int from 0 to {_MAX_INT}", float: "a finite float, not negative", str: "a str", bool: "a bool"}
-    args = get_args(hint)
-    if get_origin(hint) is tuple:
-        return f"a list, each {names[args[0]]}"
-    if get_origin(hint) is dict:
-        return f"an object, each value {' or '.join(names[part] for part in get_args(args[1]) or args[1:])}"
-    return names.get(hint, "an object")
-
-
-def _check_rope_scaling(scaling: Any, where: str) -> None:
-    """The talker's ``mrope_section`` changes nothing for speech, its three position rows being equal; a type would."""
-    kind: Any = "default"
-    if isinstance(scaling, dict):
-        kind = scaling.get("rope_type", scaling.get("type", kind))
-    elif scaling is not None:
-        kind = scaling
-    if kind != "default":
-        raise ConfigError(f"{where}: rope_scaling is {reprlib.repr(kind)}, this implementation has 'default' only")
 
 
 def _ids(c: Any) -> dict[str, int]:

@@ -22,12 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .audio.files import AudioLike, read_audio, resample
+from .checkpoint.config_file import read_generation_config, read_model_config
 from .checkpoint.keys import check, load
 from .checkpoint.pretrained import check_leftovers, compute_dtype, directory
 from .checkpoint.safetensors import Checkpoint
 from .compiled.engine import Engine
 from .compiled.frame_loop import FrameLoop
-from .config import GenerationConfig, ModelConfig, read_generation_config, read_model_config
+from .config import GenerationConfig, ModelConfig
 from .errors import ConfigError, RequestError
 from .generate import FrameWriter, Progress, collect, numbered, reported
 from .layout.specs import model_specs

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .audio.files import AudioLike, Wave, check_rate, read_audio, resample
+from .checkpoint.config_file import read_codec_config
 from .checkpoint.keys import check
 from .checkpoint.pretrained import check_leftovers, compute_dtype, directory
 from .checkpoint.safetensors import Checkpoint
@@ -22,7 +23,7 @@ from .codec.decoder import CodecDecoder, decode_chunked, decode_continuous
 from .codec.encoder import CodecEncoder, encode
 from .codec.past import Past
 from .compiled.engine import Engine
-from .config import CodecConfig, read_codec_config
+from .config import CodecConfig
 from .errors import RequestError
 from .layout.specs import codec_specs
 from .ops import Array, Ints

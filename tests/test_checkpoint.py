@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from qwen3tts_np_kernels.bfloat16 import round_ref, widen_ref
 
+from qwen3tts_np.checkpoint.config_file import read_codec_config, read_model_config
 from qwen3tts_np.checkpoint.keys import Embedding, TensorSpec, block, blocks, check, embedding, load, problems, tensor
 from qwen3tts_np.checkpoint.keys import specs as list_specs
 from qwen3tts_np.checkpoint.published import CODEC_WEIGHTS, MODELS
@@ -27,7 +28,6 @@ from qwen3tts_np.checkpoint.safetensors import Checkpoint
 from qwen3tts_np.checkpoint.tensor import DTYPES, StoredTensor
 from qwen3tts_np.codec.decoder import CodecDecoderWeights, codec_decoder_sizes
 from qwen3tts_np.codec.encoder import CodecEncoderWeights, codec_encoder_sizes
-from qwen3tts_np.config import read_codec_config, read_model_config
 from qwen3tts_np.errors import CheckpointError
 from qwen3tts_np.layout.specs import codec_specs, model_specs
 from qwen3tts_np.speaker.encoder import SpeakerEncoderWeights, speaker_encoder_sizes

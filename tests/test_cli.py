@@ -16,11 +16,11 @@ import safetensors.numpy
 
 from qwen3tts_np import cli
 from qwen3tts_np.checkpoint import published as publishing
+from qwen3tts_np.checkpoint.config_file import read_codec_config, read_model_config
 from qwen3tts_np.checkpoint.published import CODEC_WEIGHTS, MODELS, PublishedFile, PublishedModel, PublishedWeights
 from qwen3tts_np.checkpoint.tensor import DTYPES
 from qwen3tts_np.checkpoint.writer import header
 from qwen3tts_np.cli import info
-from qwen3tts_np.config import read_codec_config, read_model_config
 from qwen3tts_np.layout import description as describing
 from qwen3tts_np.layout.description import describe
 from qwen3tts_np.layout.specs import codec_specs, model_specs

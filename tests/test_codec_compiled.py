@@ -13,6 +13,7 @@ from qwen3tts_np_kernels.cpu import compiled
 from qwen3tts_np_kernels.threads_jit import Team
 
 from qwen3tts_np.audio.files import read_audio, resample
+from qwen3tts_np.checkpoint.config_file import read_codec_config, read_model_config
 from qwen3tts_np.checkpoint.keys import load
 from qwen3tts_np.checkpoint.safetensors import Checkpoint
 from qwen3tts_np.codec import decoder, encoder
@@ -22,7 +23,6 @@ from qwen3tts_np.compiled.codec.decoder import CompiledCodecDecoder
 from qwen3tts_np.compiled.codec.encoder import CompiledCodecEncoder
 from qwen3tts_np.compiled.codec.pipeline import Stream
 from qwen3tts_np.compiled.speaker.encoder import CompiledSpeakerEncoder
-from qwen3tts_np.config import read_codec_config, read_model_config
 from qwen3tts_np.speaker.encoder import SpeakerEncoderWeights, shortest_clip, speaker_encoder, speaker_encoder_sizes
 from qwen3tts_np.speaker.mel import log_mel
 

@@ -12,17 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen3tts_np.config import (
+from qwen3tts_np.checkpoint.config_file import (
     GENERATION_DEFAULTS,
     SPEAKER_ENCODER_DEFAULTS,
-    CodecConfig,
-    GenerationConfig,
-    ModelConfig,
-    SpeakerEncoderConfig,
     read_codec_config,
     read_generation_config,
     read_model_config,
 )
+from qwen3tts_np.config import CodecConfig, GenerationConfig, ModelConfig, SpeakerEncoderConfig
 from qwen3tts_np.errors import ConfigError
 from qwen3tts_np.synthetic import layouts
 from qwen3tts_np.synthetic.layouts import RELEASED_TEXT

@@ -13,7 +13,7 @@ import pytest
 from fine_tuned import fine_tuned
 
 from qwen3tts_np import Qwen3TTSModel, Qwen3TTSTokenizer, cli, ops
-from qwen3tts_np.config import read_codec_config, read_model_config
+from qwen3tts_np.checkpoint.config_file import read_codec_config, read_model_config
 from qwen3tts_np.inspect.architecture import WHENS, Block
 from qwen3tts_np.inspect.inspection import inspect_checkpoint, share_of_reads
 from qwen3tts_np.inspect.readme import inspect_released

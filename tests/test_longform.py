@@ -22,11 +22,11 @@ import soundfile
 from qwen3tts_np_kernels.bfloat16 import round_ref
 
 from qwen3tts_np import Qwen3TTSModel, RequestError, cli
+from qwen3tts_np.checkpoint.config_file import read_model_config
 from qwen3tts_np.checkpoint.keys import TensorSpec
 from qwen3tts_np.checkpoint.safetensors import Checkpoint
 from qwen3tts_np.checkpoint.tensor import StoredTensor
 from qwen3tts_np.checkpoint.writer import write_safetensors
-from qwen3tts_np.config import read_model_config
 from qwen3tts_np.speech import longform, subtitles, take, track
 from qwen3tts_np.speech.longform import Narration, narrate
 from qwen3tts_np.speech.plan import PAUSES

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from qwen3tts_np import Qwen3TTSModel, Qwen3TTSTokenizer, trace
+from qwen3tts_np.checkpoint.config_file import read_codec_config, read_model_config
 from qwen3tts_np.checkpoint.published import MODELS
-from qwen3tts_np.config import CodecConfig, ModelConfig, read_codec_config, read_model_config
+from qwen3tts_np.config import CodecConfig, ModelConfig
 from qwen3tts_np.layout.specs import codec_specs, model_specs
 from qwen3tts_np.synthetic.layouts import RELEASED_TEXT, codec_config, model_config
 

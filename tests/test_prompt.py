@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qwen3tts_np.config import ModelConfig, TalkerConfig, read_model_config
+from qwen3tts_np.checkpoint.config_file import read_model_config
+from qwen3tts_np.config import ModelConfig, TalkerConfig
 from qwen3tts_np.errors import RequestError
 from qwen3tts_np.text.prompt import Conditioning, Prompt, build_prompt, language_id
 from qwen3tts_np.text.templates import TextIds

@@ -19,10 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen3tts_np.checkpoint import published, writer
+from qwen3tts_np.checkpoint.config_file import read_codec_config, read_generation_config, read_model_config
 from qwen3tts_np.checkpoint.keys import TensorSpec, check
 from qwen3tts_np.checkpoint.safetensors import Checkpoint
 from qwen3tts_np.cli import synth
-from qwen3tts_np.config import read_codec_config, read_generation_config, read_model_config
 from qwen3tts_np.errors import CheckpointError
 from qwen3tts_np.layout.specs import codec_specs, model_specs
 from qwen3tts_np.synthetic import layouts

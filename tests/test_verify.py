@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 
 from qwen3tts_np import Qwen3TTSModel, cli, trace
 from qwen3tts_np.checkpoint import published as publishing
+from qwen3tts_np.checkpoint.config_file import read_model_config
 from qwen3tts_np.checkpoint.published import PublishedFile, PublishedModel, PublishedWeights
 from qwen3tts_np.checkpoint.safetensors import Checkpoint
-from qwen3tts_np.config import read_model_config
 from qwen3tts_np.layout.convert import convert
 from qwen3tts_np.layout.description import describe
 from qwen3tts_np.synthetic.layouts import TYPES

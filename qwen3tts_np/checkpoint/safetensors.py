@@ -18,8 +18,8 @@ from typing import Any, TypeGuard
 import numpy as np
 from qwen3tts_np_kernels.system import return_free_memory
 
-from ..config import parse_json, read_json
 from ..errors import CheckpointError, ConfigError
+from .json_file import parse_json, read_json
 from .quantised import fold
 from .tensor import DTYPES, StoredTensor
 

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from ..config import read_json
+from ..checkpoint.json_file import read_json
 from ..errors import RequestError
 from ..files.apart import check_outputs
 from ..files.output import check_new_folder, write_text

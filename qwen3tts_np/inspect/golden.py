@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checkpoint.json_file import read_json
 from ..checkpoint.safetensors import Checkpoint
-from ..config import read_json
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from ..checkpoint.config_file import read_codec_config, read_model_config
 from ..checkpoint.published import Like
-from ..config import CodecConfig, ModelConfig, read_codec_config, read_model_config
+from ..config import CodecConfig, ModelConfig
 from ..errors import ConfigError
 from ..files.output import write_text
 from ..report.tables import Table, as_markdown

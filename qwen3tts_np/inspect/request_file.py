@@ -30,7 +30,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from ..audio.files import read_audio
-from ..config import read_json
+from ..checkpoint.json_file import read_json
 from ..errors import RequestError
 from ..ops import Ints
 from .request import METHODS, SPEECH, WrittenRequest, is_reference, only

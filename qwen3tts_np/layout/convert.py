@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from qwen3tts_np_kernels.bfloat16 import round_ref
 from qwen3tts_np_kernels.pack import quantise
 
+from ..checkpoint.config_file import read_model_config
 from ..checkpoint.keys import TensorSpec, check
 from ..checkpoint.quantised import BITS, GROUP, QuantisedTensor, pack_bits, stored_format
 from ..checkpoint.safetensors import Checkpoint
 from ..checkpoint.tensor import StoredTensor
 from ..checkpoint.writer import write_safetensors
-from ..config import read_model_config
 from ..errors import CheckpointError, OutputError
 from ..files.output import output_folder
 from .specs import model_specs

@@ -8,18 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from ..checkpoint.config_file import read_codec_config, read_generation_config, read_model_config
+from ..checkpoint.json_file import read_json
 from ..checkpoint.keys import TensorSpec, problems
 from ..checkpoint.published import CODEC_NAME, CODEC_WEIGHTS, MODELS, published_files, sha256_of
 from ..checkpoint.safetensors import Checkpoint
-from ..config import (
-    CodecConfig,
-    GenerationConfig,
-    ModelConfig,
-    read_codec_config,
-    read_generation_config,
-    read_json,
-    read_model_config,
-)
+from ..config import CodecConfig, GenerationConfig, ModelConfig
 from ..errors import QwenTTSError
 from .specs import codec_specs, model_specs
 

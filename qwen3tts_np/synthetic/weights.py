@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 from qwen3tts_np_kernels.bfloat16 import round_ref
 
+from ..checkpoint.config_file import read_codec_config, read_model_config
 from ..checkpoint.keys import TensorSpec
 from ..checkpoint.published import Like, ModelType
 from ..checkpoint.writer import byte_size, write_safetensors
-from ..config import read_codec_config, read_model_config
 from ..errors import CheckpointError
 from ..files.output import output_folder
 from ..layout.specs import codec_specs, model_specs

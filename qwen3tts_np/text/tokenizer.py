@@ -20,7 +20,7 @@ from typing import Any, Literal
 import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
 
-from ..config import read_json
+from ..checkpoint.json_file import read_json
 from ..errors import CheckpointError, ConfigError, RequestError
 
 Pattern = Literal["native", "mistral"]

@@ -1,0 +1,41 @@
+"""JSON files, strictly: every complaint names the file, and the line where there is one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in ``path``. ConfigError if the file is missing, unreadable or holds anything else."""
+    try:
+        raw = parse_json(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise ConfigError(f"{path} not found; is {path.parent} a Qwen3-TTS checkpoint directory?") from None
+    except OSError as e:
+        raise ConfigError(f"{path} cannot be read ({e.strerror})") from None
+    except UnicodeDecodeError as e:
+        raise ConfigError(f"{path}: byte {e.start} is not UTF-8") from None
+    except json.JSONDecodeError as e:
+        raise ConfigError(f"{path}:{e.lineno}: not valid JSON ({e.msg})") from None
+    except ValueError as e:
+        raise ConfigError(f"{path}: not valid JSON ({e})") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: a JSON object was expected, found {type(raw).__name__}")
+    return raw
+
+
+def parse_json(text: str, pairs: Callable[[list[tuple[str, Any]]], Any] = dict) -> Any:
+    """``json.loads`` that keeps to the standard and whose every complaint is a ValueError; ``pairs`` makes objects."""
+    try:
+        return json.loads(text, object_pairs_hook=pairs, parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not a number in JSON")
