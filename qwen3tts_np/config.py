@@ -20,7 +20,7 @@ MODEL_TYPES = ("base", "custom_voice", "voice_design")
 
 @dataclass(frozen=True)
 class CodePredictorConfig:
-    """The small transformer that writes codes 1..G-1 of a frame. In its own code its sizes are H, N, K, D, F too."""
+    """The small transformer that predicts codes 1..G-1 of a frame. In its own code its sizes are H, N, K, D, F too."""
 
     FIXED: ClassVar[dict[str, Any]] = {"hidden_act": "silu", "attention_bias": False, "use_sliding_window": False}
 
@@ -41,7 +41,7 @@ class CodePredictorConfig:
 
 @dataclass(frozen=True)
 class TalkerConfig:
-    """The Qwen3 transformer that reads text and writes code 0 of each frame."""
+    """The Qwen3 transformer that reads text and predicts code 0 of each frame."""
 
     FIXED: ClassVar[dict[str, Any]] = {"hidden_act": "silu", "attention_bias": False, "use_sliding_window": False}
 
@@ -54,7 +54,7 @@ class TalkerConfig:
     head_dim: int  # [D] stated on its own: not H / N
     rms_norm_eps: float
     rope_theta: float
-    num_code_groups: int  # [G] codes a frame, 16 in every released model
+    num_code_groups: int  # [G] codes per frame, 16 in every released model
     text_hidden_size: int  # [X] width of a text embedding, and of the hidden layer of text_projection
     text_vocab_size: int  # [W] rows of the text embedding
     codec_bos_id: int
@@ -236,8 +236,8 @@ class CodecConfig:
     encoder_valid_num_quantizers: int  # [G]
     input_sample_rate: int  # Hz
     output_sample_rate: int  # Hz
-    encode_downsample_rate: int  # samples a frame
-    decode_upsample_rate: int  # samples a frame
+    encode_downsample_rate: int  # samples per frame
+    decode_upsample_rate: int  # samples per frame
     encoder_config: CodecEncoderConfig
     decoder_config: CodecDecoderConfig
 
@@ -270,7 +270,7 @@ class CodecConfig:
 
 @dataclass(frozen=True)
 class GenerationConfig:
-    """``generation_config.json``: what a request uses where its caller says nothing."""
+    """``generation_config.json``: the values of a request for which its caller gives none."""
 
     do_sample: bool
     temperature: float

@@ -1,6 +1,6 @@
 """The arithmetic of the reference path: NumPy functions that every block shares, under their plain names.
 
-They are the oracles of ``qwen3tts_np_kernels``. The dtype that comes in goes out, so the same model code runs in
+They are the oracles of ``qwen3tts_np_kernels``. The output has the dtype of the input, so the same model code runs in
 float32 and, as its own oracle, in float64.
 """
 

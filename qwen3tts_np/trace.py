@@ -11,7 +11,7 @@ of execution. Model code passes what it computes through a :class:`Scope` or :fu
     h = t("input_layernorm", rms_norm(x, ...))  # recorded as talker.model.layers.0.input_layernorm
     return t.output(x + h)  # recorded as talker.model.layers.0
 
-While nobody traces, neither formats a name.
+Outside a trace nothing is kept and no name is put together.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from numpy.typing import NDArray
 
 
 class Collector(Protocol):
-    """Whatever activations may be handed to."""
+    """Receives activations."""
 
     def add(self, name: str, array: NDArray[Any]) -> None:
-        """Take an activation; the array may be overwritten afterwards."""
+        """Receive an activation; the array may be overwritten afterwards."""
         ...
 
 
@@ -40,7 +40,7 @@ _C = TypeVar("_C", bound=Collector)
 
 
 class Trace(dict[str, NDArray[Any]]):
-    """What was recorded: ``name@n`` -> array, in execution order."""
+    """Recorded activations: ``name@n`` -> array, in execution order."""
 
     def __init__(self, patterns: tuple[str, ...]) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ def trace(*patterns: str) -> Iterator[Trace]:
 
 @contextmanager
 def collect_into(collector: _C) -> Iterator[_C]:
-    """Hand every activation to ``collector``, which keeps of them what it wants."""
+    """Pass every activation to ``collector``, which decides what it keeps."""
     token = _current.set(collector)
     try:
         yield collector
@@ -75,12 +75,12 @@ def collect_into(collector: _C) -> Iterator[_C]:
 
 
 def tracing() -> bool:
-    """Whether somebody collects."""
+    """Whether activations are collected."""
     return _current.get() is not None
 
 
 def record(name: str, array: _A) -> _A:
-    """Hand ``array`` to whoever traces, and return it."""
+    """Pass ``array`` to the collector, if there is one, and return it."""
     collected = _current.get()
     if collected is not None:
         collected.add(name, array)
@@ -96,13 +96,13 @@ class Scope:
         self._name, self._collected = name, _current.get()
 
     def __call__(self, part: str, array: _A) -> _A:
-        """Hand ``array`` over as ``name.part``, and return it."""
+        """Record ``array`` as ``name.part``, and return it."""
         if self._collected is not None:
             self._collected.add(f"{self._name}.{part}", array)
         return array
 
     def output(self, array: _A) -> _A:
-        """Hand over what the block itself returns, which has the bare name, and return it."""
+        """Record the output of the block, which has the bare ``name``, and return it."""
         if self._collected is not None:
             self._collected.add(self._name, array)
         return array

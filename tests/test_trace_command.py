@@ -23,7 +23,7 @@ from qwen3tts_np.inspect.request_file import read_request
 from qwen3tts_np.inspect.tracing import Options, first_outside, trace_request
 from qwen3tts_np.ops import softmax
 from qwen3tts_np.report import plots
-from qwen3tts_np.trace import collect_into, record, trace
+from qwen3tts_np.trace import Scope, collect_into, record, trace
 
 REQUEST = WrittenRequest({"text": "Hello.", "speaker": "vivian", "max_new_tokens": 5}, seed=1)
 
@@ -184,6 +184,23 @@ def test_time_is_from_one_activation_to_the_next_without_the_trace(tmp_path):
 )
 def test_blocks_of_names(name, block):
     assert block_of(name) == (block or "speech_tokenizer.decoder.pre_transformer.layers.*.mlp")
+
+
+def test_what_is_recorded_is_returned():
+    x, y = np.zeros(2), np.ones(3)
+
+    def block():
+        t = Scope("block")
+        assert t("part", x) is x
+        assert t.output(y) is y
+        assert record("alone", x) is x
+
+    block()  # outside a trace too
+    with trace() as found:
+        block()
+    block()
+    assert list(found) == ["block.part@0", "block@0", "alone@0"]
+    assert [len(value) for value in found.values()] == [2, 3, 2]
 
 
 # --- memory ---------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ SPEAKER_ENCODER_DEFAULTS: dict[str, Any] = {
     "enc_se_channels": 128,
 }
 
-# The official wrapper's last resort, key by key (``Qwen3TTSModel._merge_generate_kwargs``).
+# What the official wrapper falls back on, key by key (``Qwen3TTSModel._merge_generate_kwargs``).
 GENERATION_DEFAULTS: dict[str, Any] = {
     "do_sample": True,
     "temperature": 0.9,
@@ -106,7 +106,7 @@ def _build(cls: type[_T], raw: Mapping[str, Any], where: str) -> _T:
 
 
 def _typed(value: Any, hint: Any, where: str) -> Any:
-    """``value`` as ``hint``, with JSON's habits: 1e6 may be written 1000000, a tuple is a list."""
+    """``value`` as ``hint``, as JSON writes it: a float may be an integer, a tuple is a list."""
     origin, args = get_origin(hint), get_args(hint)
     if origin is types.UnionType and type(None) in args:
         return None if value is None else _typed(value, args[0], where)

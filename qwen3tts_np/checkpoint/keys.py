@@ -8,9 +8,9 @@
         up_proj: Array = tensor("up_proj.weight", "F H")
         down_proj: Array = tensor("down_proj.weight", "H F")
 
-``specs`` turns such a class into the list of tensors a file must hold, ``problems`` holds a file against that
-list, and ``load`` builds the class from a file. The letters are those of ``config.py``; what each is worth comes
-in as a ``Sizes`` mapping, so one table serves every size of model.
+``specs`` lists the tensors that a file must hold for such a class, ``problems`` compares a file with that list, and
+``load`` builds the class from a file. The letters are those of ``config.py``; a ``Sizes`` mapping gives their values,
+so one table serves every size of model. A pair of letters is their product (ND = N * D).
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def embedding(key: str, letters: str) -> Any:
 
 
 def block(cls: type, key: str, sizes: Callable[[Sizes], Sizes] = dict) -> Any:
-    """A field that holds one block, its keys under ``key``, in which ``{name}`` stands for ``sizes[name]``."""
+    """A field that holds one block, its keys under ``key``, with ``sizes[name]`` in place of ``{name}``."""
     return field(metadata={"block": cls, "key": key, "sizes": sizes})
 
 
@@ -83,7 +83,7 @@ def blocks(
 
 
 def specs(cls: type, sizes: Sizes, prefix: str, dtype: str) -> Iterator[TensorSpec]:
-    """Every tensor that ``cls`` demands, in the order of its table."""
+    """Every tensor of ``cls``, in the order of its table."""
     for f in fields(cls):
         m = f.metadata
         if m.get("when") and not sizes[m["when"]]:
@@ -104,7 +104,7 @@ def parts(cls: type, sizes: Sizes, prefix: str) -> Iterator[tuple[str, type]]:
 
 
 def problems(checkpoint: Checkpoint, wanted: Iterable[TensorSpec]) -> list[str]:
-    """What ``checkpoint`` has that it should not, lacks, or has in another shape or type; [] when all is well."""
+    """Tensors that are missing, unexpected, or of another shape or type, a sentence each; [] if there are none."""
     found: list[str] = []
     unexpected = set(checkpoint)
     for spec in wanted:
@@ -130,7 +130,7 @@ def check(checkpoint: Checkpoint, wanted: Iterable[TensorSpec]) -> None:
 
 
 def load(cls: type[_W], checkpoint: Checkpoint, sizes: Sizes, prefix: str, dtype: np.dtype[Any]) -> _W:
-    """Build ``cls`` from ``checkpoint`` with every tensor widened to ``dtype``; embeddings stay on disk.
+    """Build ``cls`` from ``checkpoint``, every tensor widened to ``dtype``; embeddings stay on disk.
 
     The file must have passed :func:`check`.
     """
@@ -162,5 +162,5 @@ def _parts(f: Field[Any], sizes: Sizes) -> Iterator[tuple[type, str, Sizes]]:
 
 
 def _shape(letters: str, sizes: Sizes) -> tuple[int, ...]:
-    """``"ND H"`` -> (sizes["ND"], sizes["H"]); a number stands for itself."""
+    """``"ND H"`` -> (sizes["ND"], sizes["H"]); a number is a size itself."""
     return tuple(int(word) if word.isdigit() else sizes[word] for word in letters.split())

@@ -1,8 +1,8 @@
 """Codes to waveform: split RVQ, a transformer at the frame rate, then convolutions up to the sample rate.
 
 Official: ``Qwen3TTSTokenizerV2Decoder``. Activations are [T, H] in the transformer and [C, T] in the convolutions; T
-counts frames at first and samples at the end. Every block is causal. Of a stream's past it needs only what ``past``
-keeps (``past.py``), so a stream may be decoded piece by piece.
+counts frames at first and samples at the end. Every block is causal and ``past.py`` keeps the inputs that it needs of
+earlier frames, so a stream can be decoded in pieces.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ from .rvq import DecoderQuantizer, dequantise
 from .transformer import AttentionWeights, self_attention
 
 NAME = "speech_tokenizer.decoder"
-CHUNK_FRAMES = 300  # the official decoder reads this many new frames at a time,
-CONTEXT_FRAMES = 25  # and before them up to this many old ones, whose samples it drops
+CHUNK_FRAMES = 300  # new frames per chunk of the official decoder
+CONTEXT_FRAMES = 25  # earlier frames that it decodes again before them, whose samples it drops
 DILATIONS = (1, 3, 9)  # of the three residual units of a waveform block
 CONVNEXT_EPS = 1e-6
 
@@ -157,6 +157,7 @@ class CodecDecoderWeights:
 
 
 def codec_decoder_sizes(c: CodecDecoderConfig) -> Sizes:
+    """The letters of ``CodecDecoderWeights``."""
     n = len(c.upsample_rates)
     return {
         "H": c.hidden_size,
@@ -183,7 +184,7 @@ def codec_decoder_sizes(c: CodecDecoderConfig) -> Sizes:
 
 @dataclass(frozen=True)
 class CodecDecoder:
-    """The weights of the decoder."""
+    """The decoder: its configuration and weights."""
 
     config: CodecDecoderConfig
     weights: CodecDecoderWeights
@@ -201,12 +202,12 @@ class CodecDecoder:
 
 
 def decode_chunked(codes: Ints, d: CodecDecoder) -> Array:
-    """The official result for any length: codes [T, G], T at least 1 -> waveform [T * samples a frame].
+    """The official result for any length: codes [T, G], T at least 1 -> waveform [T * samples per frame].
 
-    Trap: it decodes 300 frames at a time, each chunk after 25 frames of left context and with positions from 0. So
-    from frame 300 on it is not what :func:`decode` makes of all frames at once.
+    Trap: it decodes 300 frames at a time, each chunk after 25 frames of left context and with positions from 0. From
+    frame 300 on the result therefore differs from :func:`decode` of all frames at once.
     """
-    samples = math.prod((*d.config.upsampling_ratios, *d.config.upsample_rates))  # a frame
+    samples = math.prod((*d.config.upsampling_ratios, *d.config.upsample_rates))  # per frame
     waves = []
     for start in range(0, len(codes), CHUNK_FRAMES):
         context = min(CONTEXT_FRAMES, start)
@@ -217,17 +218,17 @@ def decode_chunked(codes: Ints, d: CodecDecoder) -> Array:
 def decode_continuous(codes: Ints, d: CodecDecoder, past: Past | None = None) -> Array:
     """All frames of a stream, or those that follow ``past``, without restarts: as :func:`decode`, frame by frame.
 
-    The last bits of a matrix product depend on its shape. Here every product is that of one frame, so the samples are
-    the same to the last bit in however many calls they are made. They are those of one pass up to rounding.
+    The last bits of a matrix product depend on its shape. Here every product has the shape of one frame, so the samples
+    are the same bits for any division into calls. They equal those of one pass up to rounding.
     """
     past = past or Past()
     return np.concatenate([decode(codes[t : t + 1], d, past) for t in range(len(codes))])
 
 
 def decode(codes: Ints, d: CodecDecoder, past: Past | None = None) -> Array:
-    """One pass over a clip, or over what follows ``past``.
+    """One pass over a clip, or over the frames that follow ``past``.
 
-    codes [T, G], T at least 1 -> waveform [T * samples a frame], from -1 to 1.
+    codes [T, G], T at least 1 -> waveform [T * samples per frame], from -1 to 1.
     """
     w, c, past = d.weights, d.config, past or Past()
     x = split_rvq(codes, d)  # [Q, T]
@@ -241,7 +242,7 @@ def decode(codes: Ints, d: CodecDecoder, past: Past | None = None) -> Array:
 
 
 def split_rvq(codes: Ints, d: CodecDecoder) -> Array:
-    """The vector of each frame: what code 0 stands for plus what the others do. codes [T, G] -> [Q, T]."""
+    """The vector of each frame: the entry of code 0 plus those of the other codes. codes [T, G] -> [Q, T]."""
     name, w = f"{NAME}.quantizer", d.weights
     first = dequantise(codes[:, :1], d.codebooks[:1], w.rvq_first.output_proj, f"{name}.rvq_first")
     rest = dequantise(codes[:, 1:], d.codebooks[1:], w.rvq_rest.output_proj, f"{name}.rvq_rest")
@@ -282,7 +283,7 @@ def convnext(x: Array, w: ConvNeXtWeights, past: Past, name: str) -> Array:
 
 
 def waveform(x: Array, w: CodecDecoderWeights, c: CodecDecoderConfig, past: Past, name: str) -> Array:
-    """Upsample, halving the channels each time, until one is left. x [Z, T] -> [T * product of the rates]."""
+    """Upsample in blocks, each with half the channels, then to one channel. x [Z, T] -> [T * product of the rates]."""
     x = next_conv(x, w.first_conv, past, f"{name}.0")  # [W, T]
     for i, (part, rate) in enumerate(zip(w.waveform_blocks, c.upsample_rates, strict=True), start=1):
         x = waveform_block(x, part, rate, past, f"{name}.{i}")  # [W / 2^i, T * rate]

@@ -1,4 +1,4 @@
-"""Waveform to codes: SEANet down to 25 frames a second, a transformer, a convolution to 12.5, split RVQ.
+"""Waveform to codes: SEANet down to 25 frames per second, a transformer, a convolution to 12.5, split RVQ.
 
 Official: ``Qwen3TTSTokenizerV2Encoder``, that is ``MimiModel.encode`` (Défossez et al., 2024). Activations are [C, T]
 in the convolutions and [T, H] in the transformer; T counts samples at first and frames at the end.
@@ -23,7 +23,7 @@ from .rvq import EncoderQuantizer, quantise
 from .transformer import AttentionWeights, self_attention
 
 NAME = "speech_tokenizer.encoder"
-DOWNSAMPLE_STRIDE = 2  # the official code has this 2 whatever the rates are
+DOWNSAMPLE_STRIDE = 2  # a constant in the official code, whatever the rates are
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,7 @@ class CodecEncoderWeights:
 
 
 def codec_encoder_sizes(c: CodecEncoderConfig) -> Sizes:
+    """The letters of ``CodecEncoderWeights``."""
     strides = tuple(reversed(c.upsampling_ratios))  # the file states them in the decoder's order
     return {
         "H": c.hidden_size,
@@ -127,11 +128,11 @@ def codec_encoder_sizes(c: CodecEncoderConfig) -> Sizes:
 
 @dataclass(frozen=True)
 class CodecEncoder:
-    """The weights of the encoder."""
+    """The encoder: its configuration and weights."""
 
     config: CodecEncoderConfig
     weights: CodecEncoderWeights
-    groups: int  # G: codebooks in use; the file holds more, and a frame keeps its first G codes
+    groups: int  # G codebooks in use; the file holds more, and a frame keeps its first G codes
 
     @classmethod
     def load(cls, checkpoint: Checkpoint, c: CodecEncoderConfig, groups: int, dtype: np.dtype[Any]) -> CodecEncoder:
@@ -146,7 +147,7 @@ class CodecEncoder:
 
 
 def encode(wave: Array, e: CodecEncoder) -> Ints:
-    """wave [samples], at least one -> codes [ceil(samples / samples a frame), G]."""
+    """wave [samples], at least one -> codes [ceil(samples / samples per frame), G]."""
     w = e.weights
     x = seanet(wave[None], w.seanet, e.config, f"{NAME}.encoder.layers")  # [H, T] at 25 Hz
     x = transformer(x.T, w.layers, e.config, f"{NAME}.encoder_transformer").T
@@ -155,7 +156,7 @@ def encode(wave: Array, e: CodecEncoder) -> Ints:
 
 
 def seanet(x: Array, w: SEANetWeights, c: CodecEncoderConfig, name: str) -> Array:
-    """Strided convolutions that double the channels each time. x [1, samples] -> [H, T]."""
+    """Strided convolutions, each of which doubles the channels. x [1, samples] -> [H, T]."""
     t = Scope(name)
     x = t("0", causal_conv(x, w.first))  # [filters, samples]
     for i, (stage, ratio) in enumerate(zip(w.stages, reversed(c.upsampling_ratios), strict=True)):
@@ -215,7 +216,7 @@ def downsample(x: Array, weight: Array) -> Array:
 def split_rvq(x: Array, e: CodecEncoder, given: Ints | None = None) -> Ints:
     """Code 0 from one quantiser, the others from a second one on the same x. x [H, T] -> codes [T, G].
 
-    ``given`` codes [T, G] are taken instead of the nearest.
+    ``given`` codes [T, G] replace the nearest ones.
     """
     name, w = f"{NAME}.quantizer", e.weights
     first, rest = (None, None) if given is None else (given[:, :1], given[:, 1:])

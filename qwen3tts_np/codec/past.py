@@ -1,4 +1,4 @@
-"""What the causal layers of the decoder keep of a stream, so that its next frames may come in another call.
+"""The inputs that the causal layers of the decoder keep of a stream, so that another call can go on with it.
 
 Source: the streaming states of Moshi's codec (Défossez et al., 2024); here one object holds those of all layers.
 """
@@ -18,7 +18,7 @@ class Past:
         self._kept: dict[str, Array] = {}
 
     def before(self, layer: str, x: Array, count: int) -> Array:
-        """x behind the last inputs of ``layer``, ``count`` or as many as there have been; keeps them for the next call.
+        """x after the last ``count`` inputs of ``layer``, fewer at the start of a stream; keeps them for the next call.
 
         x [..., T] -> [..., S + T].
         """
@@ -28,7 +28,7 @@ class Past:
         return x
 
     def padded(self, layer: str, x: Array, count: int) -> Array:
-        """The same behind exactly ``count`` inputs, zeros before the first. x [C, T] -> [C, count + T]."""
+        """The same after exactly ``count`` inputs, with zeros before the first one. x [C, T] -> [C, count + T]."""
         t = x.shape[1]
         x = self.before(layer, x, count)
         return np.pad(x, ((0, 0), (count + t - x.shape[1], 0)))

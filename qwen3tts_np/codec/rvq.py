@@ -1,7 +1,7 @@
 """Split residual vector quantisation, both ways: frames to codes and back.
 
-Code 0 of a frame (semantic) and codes 1..G-1 (acoustic) come from two quantisers of the same vector, side by side.
-Trap: the acoustic one starts from that vector, not from what the semantic one leaves of it.
+Code 0 of a frame (semantic) and codes 1..G-1 (acoustic) come from two quantisers of the same vector.
+Trap: the acoustic one starts from that vector, not from the residual of the semantic one.
 
 Official: ``SplitResidualVectorQuantizer`` (decoder) and ``MimiSplitResidualVectorQuantizer`` (encoder).
 """
@@ -30,7 +30,7 @@ class DecoderCodebook:
 
 @dataclass(frozen=True)
 class DecoderQuantizer:
-    """``input_proj`` is stored and never used when decoding."""
+    """``input_proj`` is stored and not used in decoding."""
 
     official = ("ResidualVectorQuantizer",)
 
@@ -47,12 +47,12 @@ class EncoderCodebook:
 
     cluster_usage: Array = tensor("codebook.cluster_usage", "C")
     embed_sum: Array = tensor("codebook.embed_sum", "C E")
-    initialized: Array = tensor("codebook.initialized", "1")  # training state, never read
+    initialized: Array = tensor("codebook.initialized", "1")  # training state, not used
 
 
 @dataclass(frozen=True)
 class EncoderQuantizer:
-    """``output_proj`` is stored and never used when encoding."""
+    """``output_proj`` is stored and not used in encoding."""
 
     official = ("MimiResidualVectorQuantizer",)
 
@@ -62,7 +62,7 @@ class EncoderQuantizer:
 
 
 def dequantise(codes: Ints, codebooks: Sequence[Array], output_proj: Array, name: str) -> Array:
-    """The vectors that the codes of one quantiser stand for. codes [T, G'], G' codebooks [C, E] -> [Q, T]."""
+    """The sum of the entries with these codes, projected. codes [T, G'], G' codebooks [C, E] -> [Q, T]."""
     t = Scope(name)
     if tracing():
         for i, entries in enumerate(codebooks):
@@ -74,9 +74,9 @@ def dequantise(codes: Ints, codebooks: Sequence[Array], output_proj: Array, name
 def quantise(
     x: Array, codebooks: Sequence[Array], input_proj: Array | None, name: str, given: Ints | None = None
 ) -> Ints:
-    """Each codebook names its entry nearest to what the ones before it left over. x [H, T] -> codes [T, G'].
+    """The entry of each codebook that is nearest to the residual of those before it. x [H, T] -> codes [T, G'].
 
-    ``given`` codes [T, G'] are taken instead: teacher forcing.
+    ``given`` codes [T, G'] replace the nearest ones (teacher forcing).
     """
     if input_proj is not None:
         x = record(f"{name}.input_proj", conv1d(x, input_proj))  # [E, T]

@@ -35,7 +35,7 @@ def self_attention(
 ) -> Array:
     """Causal attention; unlike the talker's, without a norm on q and k. x [T, H] -> [T, H].
 
-    x is one whole sequence or, with ``past`` and a ``window``, what comes next in a stream.
+    x is a complete sequence or, with ``past`` and a ``window``, the next positions of a stream.
     """
     t, d = Scope(name), c.head_dim
     q = t("q_proj", linear(x, w.q_proj)).reshape(len(x), c.num_attention_heads, d)  # [T, N, D]

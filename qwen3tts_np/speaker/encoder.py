@@ -1,6 +1,6 @@
-"""ECAPA-TDNN: a clip of speech to one vector that stands for the voice.
+"""ECAPA-TDNN: a clip of speech to one vector that represents the voice.
 
-    log-mel -> TDNN -> SE-Res2Net x 3 -> their outputs side by side -> TDNN -> attentive statistics -> linear
+    log-mel -> TDNN -> SE-Res2Net x 3 -> their outputs concatenated -> TDNN -> attentive statistics -> linear
 
 Official: ``Qwen3TTSSpeakerEncoder``; paper: Desplanques et al., "ECAPA-TDNN", 2020. Trap: every convolution keeps the
 length and pads by REFLECTION, so a clip must have more frames than the widest padding.
@@ -72,6 +72,7 @@ class SpeakerEncoderWeights:
 
 
 def speaker_encoder_sizes(c: SpeakerEncoderConfig) -> Sizes:
+    """The letters of ``SpeakerEncoderWeights``."""
     return {
         "mel": c.mel_dim,
         "H": c.enc_dim,
@@ -97,7 +98,7 @@ def speaker_embedding(audio: Array, w: SpeakerEncoderWeights, c: SpeakerEncoderC
 
 
 def speaker_mel(audio: Array, c: SpeakerEncoderConfig, dtype: np.dtype[Any]) -> Array:
-    """audio [samples], mono at ``c.sample_rate`` -> what the encoder reads [T, 128].
+    """audio [samples], mono at ``c.sample_rate`` -> the log-mel input of the encoder [T, 128].
 
     ``RequestError`` for a clip shorter than :func:`shortest_clip`.
     """
@@ -111,7 +112,7 @@ def speaker_mel(audio: Array, c: SpeakerEncoderConfig, dtype: np.dtype[Any]) -> 
 
 
 def shortest_clip(c: SpeakerEncoderConfig) -> int:
-    """Samples from which on every reflected padding, of the waveform and inside the encoder, has enough to reflect."""
+    """The fewest samples for which every reflected padding, of the waveform and inside the encoder, is possible."""
     behind = [paddings(k, d)[1] for k, d in zip(c.enc_kernel_sizes, c.enc_dilations, strict=True)]
     return max(HOP * (max(behind) + 1), PAD + 1)
 
@@ -131,7 +132,7 @@ def speaker_encoder(mel: Array, w: SpeakerEncoderWeights, c: SpeakerEncoderConfi
 
 
 def se_res2net_block(x: Array, w: SERes2NetWeights, dilation: int, name: str) -> Array:
-    """TDNN, Res2Net, TDNN and squeeze-excitation, around which the input is added. x [C, T] -> [C, T]."""
+    """TDNN, Res2Net, TDNN and squeeze-excitation, with a residual connection around them. x [C, T] -> [C, T]."""
     y = tdnn(x, w.tdnn1, 1, f"{name}.tdnn1")
     y = res2net_block(y, w.res2net_block, dilation, f"{name}.res2net_block")
     y = tdnn(y, w.tdnn2, 1, f"{name}.tdnn2")
@@ -142,7 +143,7 @@ def se_res2net_block(x: Array, w: SERes2NetWeights, dilation: int, name: str) ->
 def res2net_block(x: Array, w: Res2NetWeights, dilation: int, name: str) -> Array:
     """The channels in chunks, each convolved together with the result of the one before. x [C, T] -> [C, T].
 
-    Trap: chunk 0 passes as it is, and is not added to chunk 1.
+    Trap: chunk 0 passes unchanged, and is not added to chunk 1.
     """
     t = Scope(name)
     chunks = np.split(x, len(w.blocks) + 1)  # each [C / chunks, T]

@@ -1,7 +1,7 @@
-"""Log-mel spectrogram: what the speaker encoder hears of a clip.
+"""Log-mel spectrogram: the input of the speaker encoder.
 
 Official: ``mel_spectrogram`` and ``Qwen3TTSForConditionalGeneration.extract_speaker_embedding``, which states these
-numbers; the filters are those of ``librosa.filters.mel``. Traps: magnitude, not power; the 1e-9 lies under the root
+numbers; the filters are those of ``librosa.filters.mel``. Traps: magnitude, not power; the 1e-9 is under the root
 and the 1e-5 under the logarithm, which is natural; the frames begin 384 samples before the clip, not 512.
 """
 
@@ -27,7 +27,7 @@ PAD = (WINDOW - HOP) // 2  # samples reflected at either end: n samples give n /
 def log_mel(audio: Array) -> Array:
     """audio [samples], mono at 24 kHz, more than ``PAD`` of them -> [T, MELS] with T = samples // HOP.
 
-    The transform runs in float64 whatever the input: a clip that was recorded at 16 kHz is silent above 8 kHz, and
+    The transform runs in float64 for any input type: a clip that was recorded at 16 kHz is silent above 8 kHz, and
     there the logarithm would show the rounding of a float32 transform, which no two libraries share.
     """
     padded = np.pad(audio.astype(np.float64), PAD, mode="reflect")
@@ -63,7 +63,7 @@ def mel_filters() -> NDArray[np.float32]:
 
 
 # Slaney's scale (Auditory Toolbox, 1998): linear to 1000 Hz, then 27 steps to each factor of 6.4.
-_LINEAR = 200 / 3  # Hz a mel
+_LINEAR = 200 / 3  # Hz per mel
 _KNEE = 1000.0  # Hz
 _STEP = math.log(6.4) / 27
 

@@ -1,9 +1,9 @@
-"""The code predictor: given a frame's code 0, it writes the other G - 1 codes, one after the other.
+"""The code predictor: from code 0 of a frame it predicts the other G - 1 codes in turn.
 
-It is a small transformer with a fresh cache every frame. It first reads two inputs, the talker's hidden state and the
-embedding of code 0, and then each code as it is chosen; code g is read off ``lm_head[g - 1]`` and goes back in through
-``codec_embedding[g - 1]``. Traps: those embeddings have the TALKER's width; where the predictor is narrower (1.7B)
-``small_to_mtp_projection`` maps every input. The talker's hidden state is the one after its final norm.
+It is a small transformer with an empty cache for each frame. It first reads two inputs, the talker's hidden state and
+the embedding of code 0, and then each code as it is chosen: ``lm_head[g - 1]`` gives the logits of code g, and
+``codec_embedding[g - 1]`` embeds it. Traps: those embeddings have the TALKER's width; where the predictor is narrower
+(1.7B), ``small_to_mtp_projection`` maps every input. The talker's hidden state is the one after its final norm.
 
 Official: ``Qwen3TTSTalkerCodePredictorModelForConditionalGeneration``.
 """
@@ -50,6 +50,7 @@ class CodePredictorWeights:
 
 
 def code_predictor_sizes(c: TalkerConfig) -> Sizes:
+    """The letters of ``CodePredictorWeights``."""
     small = c.code_predictor_config
     return {
         **attention_sizes(small),
@@ -70,8 +71,8 @@ def predict_frame(
 ) -> Ints:
     """Complete one frame of every item. hidden and code0_embedding [B, TH], code0 [B] -> [B, G].
 
-    ``choose`` turns logits [B, C] into codes [B]; it is called once a code, for all items together, because a seeded
-    generator draws for the whole batch at a time.
+    ``choose`` turns logits [B, C] into codes [B]; it is called once per code for all items together, because a seeded
+    generator draws for the complete batch.
     """
     t = Scope(NAME)
     record("talker.model.codec_embedding", code0_embedding)

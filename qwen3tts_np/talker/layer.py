@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..checkpoint.keys import block, tensor
+from ..checkpoint.keys import Sizes, block, tensor
 from ..config import CodePredictorConfig, TalkerConfig
 from ..mlp import GatedMLP, mlp
 from ..ops import Array, attention, linear, rms_norm, rotate
@@ -40,7 +40,7 @@ class Qwen3Layer:
     mlp: GatedMLP = block(GatedMLP, "mlp")
 
 
-def attention_sizes(c: LayerConfig) -> dict[str, int]:
+def attention_sizes(c: LayerConfig) -> Sizes:
     """The letters of one Qwen3 layer."""
     return {
         "H": c.hidden_size,

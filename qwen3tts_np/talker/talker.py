@@ -1,7 +1,7 @@
-"""The talker: 28 Qwen3 layers that read the prompt and write code 0 of each frame.
+"""The talker: 28 Qwen3 layers that read the prompt and predict code 0 of each frame.
 
 Official: ``Qwen3TTSTalkerForConditionalGeneration`` and ``Qwen3TTSTalkerModel``. Trap: the three rows of its M-RoPE
-positions are always equal, so it is plain rotary embedding, whatever ``mrope_section`` says.
+positions are always equal, so it is plain rotary embedding for any ``mrope_section``.
 """
 
 from __future__ import annotations
@@ -37,11 +37,12 @@ class TalkerWeights:
 
 
 def talker_sizes(c: TalkerConfig) -> Sizes:
+    """The letters of ``TalkerWeights``."""
     return {**attention_sizes(c), "V": c.vocab_size, "W": c.text_vocab_size, "X": c.text_hidden_size}
 
 
 def new_cache(c: LayerConfig) -> Cache:
-    """An empty cache, one entry a layer."""
+    """An empty cache, one entry per layer."""
     return [LayerCache() for _ in range(c.num_hidden_layers)]
 
 
