@@ -24,6 +24,7 @@ class GatedMLP:
 def mlp(x: Array, w: GatedMLP, name: str) -> Array:
     """down(silu(gate(x)) * up(x)). x [T, H] -> [T, H]."""
     t = Scope(name)
-    gate = t("act_fn", silu(t("gate_proj", linear(x, w.gate_proj))))  # [T, F]
+    gate = t("gate_proj", linear(x, w.gate_proj))  # [T, F]
+    gate = t("act_fn", silu(gate))
     up = t("up_proj", linear(x, w.up_proj))  # [T, F]
     return t("down_proj", linear(t("down_proj.input", gate * up), w.down_proj))

@@ -85,5 +85,6 @@ def quantise(
         t = Scope(f"{name}.layers.{i}")
         t("residual", residual.T)
         codes.append(t("codes", nearest(residual, entries) if given is None else given[:, i]))  # [T]
-        residual = residual - t("quantized", entries[codes[-1]].T).T
+        quantised = t("quantized", entries[codes[-1]].T).T  # [T, E]
+        residual = residual - quantised
     return np.stack(codes, axis=1)
