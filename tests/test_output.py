@@ -518,6 +518,7 @@ def world(synthetic: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.Mo
     Path("m").symlink_to(synthetic("tiny", "base"))
     write_audio("a.wav", np.tile(WAVE, 20), 24000)
     np.save("c.npy", np.zeros((3, 16), np.int64))
+    Path("t.srt").write_text("Hello.", encoding="utf-8")
     return tmp_path
 
 
@@ -531,6 +532,10 @@ OUTPUTS = {
     "decode": ["decode", "m", "c.npy", "-o"],
     "voice create": ["voice", "create", "m", "a.wav", "-o"],
     "voice design": ["voice", "design", "m", "m", "warm", "--clip"],
+    "say": ["say", "m", "Hi", "-o"],
+    "say --file": ["say", "m", "--file", "t.srt", "--srt"],
+    "say --vtt": ["say", "m", "Hi", "--voice", "v.safetensors", "--vtt"],
+    "clone": ["clone", "m", "Hi", "--ref-audio", "a.wav", "-o"],
     "fixtures compare": ["fixtures", "compare", "c.npy", "a.wav", "--svg"],
 }
 
@@ -556,6 +561,21 @@ def test_no_command_begins_what_it_cannot_write(world, monkeypatch, capsys, comm
         assert re.search("cannot be written|would overwrite|names no audio format", error)
     assert {path.name: path.read_bytes() for path in world.iterdir() if path.is_file()} == before
     assert Path("m/config.json").read_bytes() == config
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--file", "t.srt", "--srt", "t.srt"], "--srt t.srt would overwrite what --file t.srt reads"),
+        (["--file", "t.srt", "--srt", "x", "--vtt", "./x"], "--srt and --vtt are the same file, x"),
+        (["Hi", "--voice", "a.wav", "-o", "a.wav"], "--output a.wav would overwrite what --voice a.wav reads"),
+    ],
+)
+def test_speech_over_what_it_is_made_of_is_refused(world, capsys, options, sentence):
+    before = {path.name: path.read_bytes() for path in world.iterdir() if path.is_file()}
+    assert cli.main(["say", "m", *options]) == 2
+    assert capsys.readouterr() == ("", f"qwen3tts-np say: {sentence}\n")
+    assert {path.name: path.read_bytes() for path in world.iterdir() if path.is_file()} == before
 
 
 @posix

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RequestError
+from ..files.apart import check_outputs
 from ..model import Qwen3TTSModel
 from ..speech.longform import narrate
 from ..speech.take import ATTEMPTS
@@ -46,7 +47,18 @@ def read_request(args: argparse.Namespace) -> str:
     text = read_text(args)
     check_output(args)
     check_stream(args, [name for name in LONG_ONLY if getattr(args, name) is not None])
+    _check_files(args)
     return text
+
+
+def _check_files(args: argparse.Namespace) -> None:
+    """OutputError if a file cannot be written, or is one that is read."""
+    output = None if args.output == PIPE else args.output
+    clip = getattr(args, "ref_audio", None)  # of clone alone
+    check_outputs(
+        {"--output": output, "--srt": args.srt, "--vtt": args.vtt},
+        {"MODEL": args.model, "--file": args.file, "--voice": args.voice, "--ref-audio": clip},
+    )
 
 
 def speak(model: Qwen3TTSModel, text: str, args: argparse.Namespace, voice: dict[str, Any]) -> None:
