@@ -9,6 +9,7 @@ from __future__ import annotations
 import platform
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from llvmlite import binding
@@ -58,6 +59,12 @@ def compile_function(function: Callable[P, R], **options: Any) -> Callable[P, R]
         function.__qualname__ += f"({', '.join(getattr(cell, '__qualname__', repr(cell)) for cell in cells)})"
     compiled_function: Callable[P, R] = njit(nogil=True, error_model="numpy", **options)(function)
     return compiled_function
+
+
+def cache_folder() -> Path | None:
+    """Where Numba keeps the machine code of these kernels; None where they are not compiled."""
+    never_called: Any = kernel(instruction_set)
+    return Path(never_called.stats.cache_path) if compiled() else None
 
 
 def _target_features() -> frozenset[str]:

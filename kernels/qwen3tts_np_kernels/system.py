@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, NamedTuple
 
 Advice = Literal["dontneed", "willneed", "sequential", "random"]
 RENAMES_OPEN_FILES = sys.platform != "win32"
@@ -110,6 +110,27 @@ def at_fork(
 
 
 # --- memory ---------------------------------------------------------------------------------------
+
+
+class Memory(NamedTuple):
+    """Bytes of main memory; of what a container may use, where it has a limit."""
+
+    total: int
+    available: int  # without swapping
+
+
+def memory(root: Path = Path("/")) -> Memory | None:
+    """The memory of this machine, or of this container; None where the system does not say (Windows, macOS)."""
+    found = {words[0]: int(words[1]) * 1024 for line in _lines(root / "proc/meminfo") if len(words := line.split()) > 1}
+    if not {"MemTotal:", "MemAvailable:"} <= found.keys():
+        return None
+    total, available = found["MemTotal:"], found["MemAvailable:"]
+    for folder in _cgroup_folders(root, "memory"):  # the names are those of cgroup v2, and of v1
+        limits = [*_words(folder / "memory.max"), *_words(folder / "memory.limit_in_bytes")]
+        used = [*_words(folder / "memory.current"), *_words(folder / "memory.usage_in_bytes")]
+        if limits and used and limits[0] != "max":
+            total, available = min(total, int(limits[0])), min(available, max(0, int(limits[0]) - int(used[0])))
+    return Memory(total, available)
 
 
 def peak_memory() -> int | None:

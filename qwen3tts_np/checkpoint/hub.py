@@ -75,6 +75,24 @@ def snapshot(wanted: Repository, cache_dir: str | Path | None = None) -> Path:
     raise CheckpointError(f"{folder / name} {difference}, and downloading {wanted.name} did not change that")
 
 
+@dataclass(frozen=True)
+class Hub:
+    """How huggingface_hub is set up here."""
+
+    cache: Path
+    endpoint: str
+    offline: bool  # the network may not be used
+
+
+def hub_settings() -> Hub | None:
+    """The settings of huggingface_hub, from its environment variables; None where it is not installed."""
+    try:
+        from huggingface_hub import constants
+    except ImportError:
+        return None
+    return Hub(Path(constants.HF_HUB_CACHE), constants.ENDPOINT, bool(constants.HF_HUB_OFFLINE))
+
+
 def differences(folder: Path, files: Mapping[str, PublishedFile]) -> dict[str, str]:
     """Which of ``files`` are not in ``folder`` as published: {name: in which way}."""
     hashed, wrong = _read_hashed(folder / VERIFIED), {}

@@ -1,7 +1,7 @@
 """The command line: ``qwen3tts-np COMMAND``. One file a command; it parses, calls the library and prints.
 
-Exit status: 0 all is well, 1 ``info``, ``verify``, ``fidelity`` or ``fixtures compare`` found problems, 2 the request
-cannot be met (one line says why), 130 interrupted, 128 and the number of a signal that ended it otherwise.
+Exit status: 0 all is well, 1 ``doctor``, ``info``, ``verify``, ``fidelity`` or ``fixtures compare`` found problems,
+2 the request cannot be met (one line says why), 130 interrupted, 128 and the number of a signal that ended it otherwise.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from . import (
     completion,
     convert,
     decode,
+    doctor,
     encode,
     explain,
     fidelity,
@@ -132,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     speech = (say, clone, voice, encode, decode)
-    models = (convert, info, inspect, verify, fidelity, bench, synth)
+    models = (doctor, convert, info, inspect, verify, fidelity, bench, synth)
     insides = (explain, trace, fixtures, compare_audio)
     for command in (*speech, *models, *insides, completion):
         command.add_parser(commands)
