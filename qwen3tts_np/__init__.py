@@ -2,6 +2,7 @@
 
 from .errors import CheckpointError, ConfigError, QwenTTSError, RequestError
 from .model import Qwen3TTSModel
+from .request import ClonedVoice, CustomVoice, DesignedVoice, Request
 from .speech_tokenizer import Qwen3TTSTokenizer
 from .streaming import SpeechSession, SpeechStream
 from .trace import trace
@@ -12,11 +13,15 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CheckpointError",
+    "ClonedVoice",
     "ConfigError",
+    "CustomVoice",
+    "DesignedVoice",
     "Qwen3TTSModel",
     "Qwen3TTSTokenizer",
     "QwenTTSError",
     "ReferenceClipWarning",
+    "Request",
     "RequestError",
     "SpeechSession",
     "SpeechStream",

@@ -3,7 +3,7 @@
 One round of the loop, as in ``Qwen3TTSTalkerForConditionalGeneration.forward``: sample code 0 from the talker's
 logits, let the code predictor complete the frame, and feed the talker the sum of the frame's embeddings and the next
 piece of text. Items of a batch are read one by one, each at its own positions: the official package pads them on
-the left and masks the padding, which is the same in other words. Only sampling happens for all items at once.
+the left and masks the padding, which computes the same. Only sampling happens for all items at once.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class FrameWriter(Protocol):
 
 
 class Item:
-    """What one item of a batch carries from frame to frame."""
+    """The state of one item of a batch from frame to frame."""
 
     def __init__(self, request: Request, w: Weights, config: ModelConfig) -> None:
         self._w, self._config = w, config
@@ -123,7 +123,7 @@ def reported(frames: Iterable[Frame], progress: Progress) -> Iterator[Frame]:
 def _complete_frames(
     items: list[Item], code0: Ints, w: Weights, config: ModelConfig, s: SamplingParameters, generator: Generator
 ) -> Ints:
-    """Codes 1..G-1 of every item that goes on. code0 [B] -> [B, G]; rows of finished items mean nothing."""
+    """Codes 1..G-1 of every item that goes on. code0 [B] -> [B, G]; rows of finished items are undefined."""
     going = np.array([not item.finished for item in items])  # [B]
 
     def choose_code(logits: Array) -> Ints:

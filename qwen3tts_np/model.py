@@ -152,7 +152,7 @@ class Qwen3TTSModel:
 
     @classmethod
     def for_prompts(cls, path: str | Path) -> Qwen3TTSModel:
-        """The model on NumPy, for preparing requests: weights that write codes are not read before it speaks."""
+        """The model on NumPy, to prepare requests: the weights that write codes are not read until it speaks."""
         folder, engine = directory(path), Engine.choose("reference", np.dtype(np.float32))
         config = read_model_config(folder)
         checkpoint = Checkpoint.open(folder)
@@ -169,7 +169,7 @@ class Qwen3TTSModel:
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
-        """What the voices of this model are made with; hashing them takes about 0.1 s, once."""
+        """The parts of this model that voices depend on; hashing them takes about 0.1 s, once."""
         encoder = self.speech_tokenizer.encoder.weights
         stored = (*encoder.semantic.codebooks, *encoder.acoustic.codebooks)[: self.config.talker_config.num_code_groups]
         return Fingerprint(
@@ -363,7 +363,7 @@ class Qwen3TTSModel:
 
     @cached_property
     def _compiled_speaker_encoder(self) -> CompiledSpeakerEncoder:
-        """Packed at the first clip: most models never hear one."""
+        """Packed at the first clip: most models never get one."""
         from .compiled.speaker.encoder import CompiledSpeakerEncoder
 
         assert self.speaker_encoder is not None and self.config.speaker_encoder_config is not None
@@ -424,7 +424,7 @@ class Qwen3TTSModel:
         seed: Seed = None,
         **sampling: Any,
     ) -> SpeechSession:
-        """A session that speaks with a voice of the model's table while the text is being written."""
+        """A session that speaks with a voice of the model's table while the text is arriving."""
         said = self._custom_voices("open_custom_voice", [""], speaker, instruct)
         return self._open(said, language, packet_frames, seed, sampling)
 
@@ -468,7 +468,7 @@ class Qwen3TTSModel:
         seed: Seed = None,
         **sampling: Any,
     ) -> SpeechSession:
-        """A session that speaks with the voice that ``instruct`` describes while the text is being written."""
+        """A session that speaks with the voice that ``instruct`` describes while the text is arriving."""
         said = self._designed_voices("open_voice_design", [""], instruct)
         return self._open(said, language, packet_frames, seed, sampling)
 
@@ -512,7 +512,7 @@ class Qwen3TTSModel:
     ) -> SpeechStream:
         """The codes of ``generate_voice_clone`` as packets of samples, continuously decoded.
 
-        In context the codec is led through the reference first: the samples are those that follow it in the continuous
+        In context the codec decodes the reference first: the samples are those that follow it in the continuous
         decode of reference and speech. ``generate_voice_clone`` restarts that decode every 300 frames, the reference
         counted, and its official cut is one sample early for some lengths.
         """
@@ -532,10 +532,10 @@ class Qwen3TTSModel:
         seed: Seed = None,
         **sampling: Any,
     ) -> SpeechSession:
-        """A session that speaks with the voice of a reference while the text is being written.
+        """A session that speaks with the voice of a reference while the text is arriving.
 
-        In context the streaming prompt lays the transcript and the text beside the reference's frames, a token to a
-        frame. So nothing is spoken before the text has reached the end of the reference, or is finished: about 60
+        In context the streaming prompt puts the transcript and the text beside the reference's frames, one token
+        per frame. So nothing is spoken before the text has reached the end of the reference, or is finished: about 60
         tokens for 5 seconds, less the transcript. ``x_vector_only_mode`` begins at once.
         """
         reference = (ref_audio, ref_text, x_vector_only_mode, voice_clone_prompt)

@@ -1,7 +1,7 @@
-"""Speech while it is being written: packets of samples out and, in a session, pieces of text in.
+"""Streamed speech: packets of samples out as they are generated and, in a session, pieces of text in.
 
 Frames come from the loop that ``generate_*`` runs to its end (``FrameLoop.frames``), samples from a codec that carries
-its past along. Nothing runs between two packets: who stops asking stops the work.
+its past along. Nothing runs between two packets: stop iterating, and the work stops.
 
 The waveform is the *continuous* decode of the codes. The official decoder, and so ``generate_*``, restarts every 300
 frames with 25 frames of context; up to there the two are the same.
@@ -29,9 +29,9 @@ class Playback:
     """How frames become packets."""
 
     decode: Callable[[Ints], Array]  # the next codes [T, G] -> their samples
-    reference: Ints | None  # what in-context cloning continues [frames, G]: decoded in front, and not heard
+    reference: Ints | None  # what in-context cloning continues [frames, G]: decoded first, its samples dropped
     packet_frames: int
-    groups: int  # codes a frame
+    groups: int  # codes per frame
     sample_rate: int
 
 
@@ -41,7 +41,7 @@ class Packets:
     def __init__(self, playback: Playback) -> None:
         self._playback = playback
         self._codes: list[Ints] = []
-        self._heard = 0  # frames
+        self._decoded = 0  # frames
         self._past: Ints | None = playback.reference
 
     @property
@@ -63,29 +63,29 @@ class Packets:
         """The packets that ``frames`` fill; the rest stays for :meth:`rest`."""
         for frame in frames:
             self._codes.append(frame.codes[0])
-            if len(self._codes) - self._heard == self._playback.packet_frames:
+            if len(self._codes) - self._decoded == self._playback.packet_frames:
                 yield from self.rest()
 
     def rest(self) -> Iterator[Wave]:
         """The packet that has begun, if one has."""
-        codes = self._codes[self._heard :]
+        codes = self._codes[self._decoded :]
         if codes:
-            self._heard = len(self._codes)
+            self._decoded = len(self._codes)
             yield self._decode(np.stack(codes))
 
-    def listen_to_reference(self) -> None:
-        """Lead the codec through the reference, whose samples are not heard."""
+    def decode_reference(self) -> None:
+        """Decode the reference, once; its samples are dropped."""
         if self._past is not None:
             past, self._past = self._past, None
             self._decode(past)
 
     def _decode(self, codes: Ints) -> Wave:
-        self.listen_to_reference()
+        self.decode_reference()
         return self._playback.decode(codes).astype(np.float32, copy=False)
 
 
 class SpeechStream:
-    """One text being spoken: an iterator over its packets, float32 samples [packet_frames * samples a frame].
+    """One text being spoken: an iterator over its packets, float32 samples [packet_frames * samples per frame].
 
     The last packet may be shorter. ``sample_rate`` is in Hz; ``codes`` are those written so far. Leaving the loop, or
     :meth:`close`, ends the speech.
@@ -121,17 +121,17 @@ class SpeechStream:
 
 
 class SpeechSession:
-    """Text in, speech out, while the text is still being written; a context manager.
+    """Text in, speech out, while the text is still arriving; a context manager.
 
         with model.open_custom_voice(speaker="ryan") as session:
             for piece in language_model:
                 for samples in session.feed(piece): play(samples)
             for samples in session.finish(): play(samples)
 
-    The prompt is the streaming one, which reads a token of the text with every frame, so speech runs as far as the text
-    has come and waits there. Only tokens that later text cannot change are read: a word once it is followed by another,
-    and in a script without blanks a phrase once its punctuation is there. Codes and samples are those of the whole
-    text with ``non_streaming_mode=False``, however it was cut.
+    The prompt is the streaming one, which reads one text token per frame, so speech goes on until the text that has
+    arrived is used up, and waits there. Only tokens that later text cannot change are read: a word once it is followed
+    by another, and in a script without blanks a phrase once its punctuation is there. Codes and samples are those of
+    the complete text with ``non_streaming_mode=False``, however it was cut.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class SpeechSession:
         self._feed, self._empty, self._lay_out, self._start = feed, empty, lay_out, start
         self._end_of_text = end_of_text
         self._packets = Packets(playback)
-        self._packets.listen_to_reference()
+        self._packets.decode_reference()
         self._ids: list[int] = []  # of the template, until the talker reads its prompt
         self._source = TextSource()  # what follows the prompt, a token per frame
         self._tokens = 0  # trailing ones, in the prompt and after it: so many frames can be written
@@ -170,9 +170,9 @@ class SpeechSession:
         return self._ended
 
     def feed(self, text: str) -> Iterator[Wave]:
-        """Take a piece of text; the packets that can be spoken now.
+        """Take a piece of text and return the packets that can be spoken now.
 
-        The text is taken by the call itself, and packets not asked for come with those of the next call. RequestError
+        The call itself takes the text; packets that are not consumed come with those of the next call. RequestError
         if ``text`` is not a proper string, or after ``finish`` or ``close``.
         """
         self._require_open()
@@ -188,7 +188,7 @@ class SpeechSession:
         return self._speak()
 
     def finish(self) -> Iterator[Wave]:
-        """The text is complete; all other packets. RequestError after ``finish`` or ``close``."""
+        """The text is complete: return all remaining packets. RequestError after ``finish`` or ``close``."""
         self._require_open()
         self._finished = True
         ids = self._feed.finish()
@@ -226,14 +226,14 @@ class SpeechSession:
             yield from self._packets.of(self._next_frames())
             if (self._finished or self._ended) and not self._closed:
                 yield from self._packets.rest()
-        except GeneratorExit:  # the caller has left the loop: what is missing comes with the next call
+        except GeneratorExit:  # the caller left the loop: the rest comes with the next call
             raise
         except BaseException:  # an interrupt, say, has cut a frame short
             self.close()
             raise
 
     def _next_frames(self) -> Iterator[Frame]:
-        """The frames whose text is there."""
+        """The frames whose text has arrived."""
         while self._frames is not None and not self._ended:
             if not self._finished and self._packets.written == self._tokens:
                 return

@@ -11,7 +11,7 @@ from ..inspect.request_file import read_request
 
 
 def add_request(parser: argparse.ArgumentParser) -> None:
-    """What to say, with which voice, and how."""
+    """Add the options of a request: text, voice, and how to speak."""
     request = parser.add_argument(
         "request", type=Path, metavar="[REQUEST]", help="JSON file of the arguments, or the folder of a golden case"
     )
@@ -23,8 +23,8 @@ def add_request(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ref-text", metavar="TEXT", help="what the clip says; without it the x-vector alone is used")
     parser.add_argument("--voice", metavar="FILE", help="a voice that 'voice create' has saved; base models")
     streaming = parser.add_mutually_exclusive_group()
-    streaming.add_argument("--streaming", action="store_true", help="the text goes in one token a frame")
-    streaming.add_argument("--non-streaming", action="store_true", help="the whole text goes in first")
+    streaming.add_argument("--streaming", action="store_true", help="the text is read one token per frame")
+    streaming.add_argument("--non-streaming", action="store_true", help="all the text is read first")
     parser.add_argument("--language", help="language of the text (auto)")
     parser.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same speech")
     parser.add_argument("--greedy", action="store_true", help="take the best code every time instead of sampling")

@@ -37,7 +37,7 @@ CODEC_IDS = {
 
 @dataclass(frozen=True)
 class Row:
-    """One talker input. ``position`` counts from 0; those after the prefill are read one a frame."""
+    """One talker input. ``position`` counts from 0; those after the prefill are read one per frame."""
 
     position: int
     kind: str  # instruction, role, language tag, speaker, pad, bos, text, reference frame, frame
@@ -52,7 +52,7 @@ class Row:
 @dataclass(frozen=True)
 class Explanation:
     mode: str
-    streaming: bool  # the text lies beside the frames, not before them
+    streaming: bool  # the text is beside the frames, not before them
     prefill: list[Row]
     frames: list[Row]  # read with the first frames; the last row stands for all after it
 

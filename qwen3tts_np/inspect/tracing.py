@@ -1,4 +1,4 @@
-"""One request from inside: everything ``qwen3tts-np trace`` writes, in the order in which it comes about."""
+"""One request from inside: everything that ``qwen3tts-np trace`` writes, in the order in which it is computed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Traced:
-    """What the run left behind; the rest lies in the folder."""
+    """The result of the run; everything else is in the folder."""
 
     wave: NDArray[np.float32]
     rate: int
@@ -53,7 +53,7 @@ class Traced:
 
 
 def trace_request(model: Qwen3TTSModel, request: WrittenRequest, folder: Path, options: Options) -> Traced:
-    """Run the request and write into ``folder``, which is there. The model must be on the reference backend."""
+    """Run the request and write into ``folder``, which exists. The model must be on the reference backend."""
     kept = (*KEEP, *patterns(list(options.heads)), *options.keep)
     start = time.perf_counter()
     with StreamedTrace(folder, kept, options.golden, options.buffer) as stream, collect_into(stream):
@@ -132,7 +132,7 @@ def summary(t: Traced) -> dict[str, Any]:
 
 
 def first_outside(totals: dict[str, Total]) -> str | None:
-    """The first activation, in the order of execution, that lies outside its golden's tolerance."""
+    """The first activation, in the order of execution, that is outside its golden's tolerance."""
     return next((name for name, total in totals.items() if total.worst is not None and total.worst.outside), None)
 
 

@@ -8,16 +8,16 @@ Measured: how often the best code stays the best one (top-1); by how much the di
 (Kullback-Leibler divergence of the quantised from the float32 one, nats, temperature 1); how far the hidden state after
 every layer is off (RMS of the difference / RMS).
 
-The limits stand in ``LIMITS``: about twice what the synthetic checkpoints need. The full-size one needs most, since the
+The limits are in ``LIMITS``: about twice what the synthetic checkpoints need. The full-size one needs most, since the
 error grows with depth: int8 is 1.0 % off after the talker's first layer, 4.4 % after its 28th and 5.7 % after the code
 predictor's last; int4 9.4 %, 38 % and 47 %. (int6 and int5 were measured on the tiny ones only; their limits follow
 from the ratio to int8 there.)
 
-What that says of a trained model: the error of one matrix product, relative to its result, is that of its weights,
+What follows for a trained model: the error of one matrix product, relative to its result, is that of its weights,
 whatever the width, so the first layers should look alike. Further up random weights are a hard case. Their layers pass
 errors on undiminished, and their logits (standard deviation 3, independent) are full of near ties, so that with int4
 most best codes change; the logits of a trained model are decided, and its best code leads by nats. One thing is worse
-in trained weights: outliers, which cost the group of 32 they stand in some of its levels. So a trained model is
+in trained weights: outliers, which cost the group of 32 around them some of its levels. So a trained model is
 expected well within these limits; none was measured here. One that breaks the limit of the hidden state has a layer
 with outliers, which the table of layers shows; one that breaks top-1 or divergence should not be used in that format;
 and top-1 of int4 against that of int8 on the same checkpoint says more than the limit.

@@ -1,6 +1,6 @@
 """Teacher forcing: the model is fed given codes instead of its own, so that a late error does not hide an early one.
 
-The model need not know: a generator whose draws are the given codes makes it write them, one after the other.
+No model code changes: a generator whose draws are the given codes makes the model write them, one after the other.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _drawn(s: SamplingParameters) -> SamplingParameters:
 
 
 def code_ranks(trace: Mapping[str, Array], codes: Ints) -> dict[str, Array]:
-    """How each code [frames, G] stood among the logits it was chosen from.
+    """The rank of each code [frames, G] among the logits it was chosen from.
 
     ``ranks.*``: how many codes had a greater logit, so 0 is the best; ``margins.*``: its logit less the greatest
     other one. Of the talker [frames], of the code predictor [frames, G - 1].

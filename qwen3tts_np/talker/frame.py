@@ -1,4 +1,4 @@
-"""What the frame loop hands out."""
+"""One frame of codes, as the frame loop yields it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..ops import Ints
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame of the items that go on."""
+    """One frame of the items that have not ended."""
 
     items: Ints  # [n] ascending
     codes: Ints  # [n, G]

@@ -2,7 +2,7 @@
 
 Official: ``GenerationMixin._get_logits_processor`` and ``generation/logits_process.py`` of transformers, as the talker
 and the code predictor of ``modeling_qwen3_tts.py`` call ``generate``. Every function takes logits or scores [V] or
-[B, V] of any float type, keeps the type, and never writes into its argument. A token that is out has the score -inf.
+[B, V] of any float type, keeps the type, and never writes into its argument. An excluded token scores -inf.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CONTROL_TOKENS = 1024  # the upper end of the talker's vocabulary: marks, langua
 class SamplingParameters:
     """How the talker or the code predictor chooses its codes; ``RequestError`` for a value outside the rule.
 
-    With ``do_sample=False`` the choice is the best code and temperature, top_k and top_p are not looked at: the
+    With ``do_sample=False`` the choice is the best code and temperature, top_k and top_p are ignored: the
     official package takes ``do_sample=False, temperature=0.0`` too. It also takes ``top_p=1.5`` for "keep all",
     without a word; here that is refused. ``prefix`` goes before the names in an error: "subtalker_" for the code
     predictor, which has no repetition penalty.
@@ -65,7 +65,7 @@ class SamplingParameters:
 def talker_scores(logits: Array, seen: NDArray[np.bool_], step: int, eos: int, s: SamplingParameters) -> Array:
     """All the processors of the talker.
 
-    logits [..., V]; seen [..., V], which codes 0 this item has had so far (the prompt does not count); step, how many
+    logits [..., V]; seen [..., V], the codes 0 of this item so far (the prompt does not count); step, how many
     of them; eos, the id that ends speech -> [..., V].
     """
     scores = penalise_repetition(logits, seen, s.repetition_penalty)
@@ -108,7 +108,7 @@ def choose(scores: Array, s: SamplingParameters, generator: Generator) -> Ids:
 
 @np.errstate(over="ignore", divide="ignore", invalid="ignore")
 def penalise_repetition(logits: Array, seen: NDArray[np.bool_], penalty: float) -> Array:
-    """Push down what was there before. Official: ``RepetitionPenaltyLogitsProcessor``."""
+    """Push down the codes that occurred before. Official: ``RepetitionPenaltyLogitsProcessor``."""
     if penalty == 1:
         return logits
     factor = logits.dtype.type(penalty)  # a Python number beyond float32 would widen it in NumPy 1

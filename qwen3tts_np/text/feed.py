@@ -22,7 +22,7 @@ from .tokenizer import Tokenizer, require_text
 
 
 class TextFeed:
-    """The ids of the text template, bit by bit: those of all calls together are those of the template of all text."""
+    """The ids of the text template, piece by piece: all calls together give those of the complete text."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer

@@ -1,8 +1,8 @@
-"""The prompt as a table: what is summed at each position of the talker's input, before any weight is looked at.
+"""The prompt as a table: what is summed at each position of the talker's input, before any weight is used.
 
 A talker input is the sum of a text part (a token of the text vocabulary, through ``text_projection``) and a codec
 part (an id of the codec vocabulary, a reference frame, or the speaker's x-vector), which instruction and role lack.
-A finished prompt is the prefill table and the text that trails behind it, one token a frame.
+A finished prompt is the prefill table and the text that trails behind it, one token per frame.
 
 Official: ``Qwen3TTSForConditionalGeneration.generate`` and ``generate_icl_prompt``.
 """
@@ -19,7 +19,7 @@ from .templates import TextIds
 
 @dataclass(frozen=True)
 class Position:
-    """One position of the prefill. At most one of the three codec parts is there."""
+    """One position of the prefill. At most one of the three codec parts is present."""
 
     why: str  # role, language tag, speaker, pad, bos, text, reference frame, instruction
     text: int
@@ -54,7 +54,7 @@ def build_prompt(
 ) -> Prompt:
     """Lay out one request.
 
-    ``language`` is "auto" or a name of the model's table, in any case; ``streaming`` feeds the text one token a
+    ``language`` is "auto" or a name of the model's table, in any case; ``streaming`` feeds the text one token per
     frame instead of all before the first frame. RequestError for a language or speaker the model does not have.
     """
     c = config.talker_config
@@ -74,7 +74,7 @@ def build_prompt(
 
 
 def language_id(c: TalkerConfig, language: str, speaker: str | None) -> int | None:
-    """The language tag, or None for "auto". A dialect speaker keeps to the dialect unless told another language."""
+    """The language tag, or None for "auto". A dialect speaker has its dialect unless another language is given."""
     name = language.lower()
     dialect = c.spk_is_dialect.get(speaker.lower(), False) if speaker else False
     if name in ("chinese", "auto") and isinstance(dialect, str):
@@ -87,7 +87,7 @@ def language_id(c: TalkerConfig, language: str, speaker: str | None) -> int | No
 
 
 def supported_languages(c: TalkerConfig) -> list[str]:
-    """What a caller may ask for, sorted."""
+    """The languages a caller may ask for, sorted."""
     return sorted(["auto", *(name for name in c.codec_language_id if "dialect" not in name)])
 
 
