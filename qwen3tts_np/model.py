@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .audio.files import AudioLike, read_audio, resample
 from .checkpoint.config_file import read_generation_config, read_model_config
@@ -32,7 +31,7 @@ from .config import GenerationConfig, ModelConfig
 from .errors import ConfigError, RequestError
 from .generate import FrameWriter, Progress, collect, numbered, reported
 from .layout.specs import model_specs
-from .ops import Array, Ints
+from .ops import Array, Ints, Wave
 from .request import (
     MODEL_TYPES,
     ClonedVoice,
@@ -62,17 +61,16 @@ from .voice.reference_clip import warn_about_clip
 if TYPE_CHECKING:
     from .compiled.speaker.encoder import CompiledSpeakerEncoder
 
-Samples = NDArray[np.float32]  # mono, in [-1, 1]
 Seed = int | Sequence[int | None] | None
 # (waveforms, sample rate in Hz), and with return_codes=True the codes, [frames, G] each
-Speech = tuple[list[Samples], int] | tuple[list[Samples], int, list[Ints]]
+Speech = tuple[list[Wave], int] | tuple[list[Wave], int, list[Ints]]
 IGNORED = "the 0.6B custom-voice model does not follow instructions: instruct is ignored"
 
 
 class Utterance(NamedTuple):
     """A request that has been spoken."""
 
-    samples: Samples  # [samples] at the codec's output rate
+    samples: Wave  # [samples] at the codec's output rate
     codes: Ints  # [frames, G]
 
 
@@ -266,7 +264,7 @@ class Qwen3TTSModel:
             for i, group in groups
         )
 
-    def decode(self, request: Request, codes: Ints, *, continuous: bool = False) -> Samples:
+    def decode(self, request: Request, codes: Ints, *, continuous: bool = False) -> Wave:
         """The samples [samples] of a request's codes [frames, G], less those of the reference that it continues.
 
         The official decoder, and so this one, restarts every 300 frames (24 s), and its cut behind the reference is one
@@ -351,7 +349,7 @@ class Qwen3TTSModel:
             for code, embedding, alone, transcript in zip(codes, embeddings, x_vector_only, texts, strict=True)
         ]
 
-    def _embed_speaker(self, wave: Samples, rate: int) -> Array:
+    def _embed_speaker(self, wave: Wave, rate: int) -> Array:
         """The speaker embedding [H] of a clip."""
         c, w = self.config.speaker_encoder_config, self.speaker_encoder
         assert c is not None and w is not None
@@ -369,7 +367,7 @@ class Qwen3TTSModel:
         assert self.speaker_encoder is not None and self.config.speaker_encoder_config is not None
         return CompiledSpeakerEncoder.pack(self.speaker_encoder, self.config.speaker_encoder_config, self.engine.team)
 
-    def _encode_references(self, clips: list[tuple[Samples, int]]) -> list[Ints | None]:
+    def _encode_references(self, clips: list[tuple[Wave, int]]) -> list[Ints | None]:
         """Clips of one rate are encoded as a batch and others one by one: the official choice, and the last code of a
         clip can depend on it."""
         if len({rate for _, rate in clips}) == 1:

@@ -27,8 +27,12 @@ from qwen3tts_np_kernels.rvq import nearest_ref as nearest
 from qwen3tts_np_kernels.softmax import softmax_ref as softmax
 
 __all__ = [
+    "F32",
+    "I64",
+    "AnyArray",
     "Array",
     "Ints",
+    "Wave",
     "attention",
     "codebook_entries",
     "conv1d",
@@ -51,6 +55,10 @@ __all__ = [
 
 Array = NDArray[np.floating[Any]]
 Ints = NDArray[np.integer[Any]]
+AnyArray = NDArray[Any]
+F32 = NDArray[np.float32]
+I64 = NDArray[np.int64]
+Wave = NDArray[np.float32]  # [samples] mono, from -1 to 1
 
 
 def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .audio.files import AudioLike, Wave, check_rate, read_audio, resample
+from .audio.files import AudioLike, check_rate, read_audio, resample
 from .checkpoint.config_file import read_codec_config
 from .checkpoint.keys import check
 from .checkpoint.pretrained import check_leftovers, compute_dtype, directory
@@ -26,7 +26,7 @@ from .compiled.engine import Engine
 from .config import CodecConfig
 from .errors import RequestError
 from .layout.specs import codec_specs
-from .ops import Array, Ints
+from .ops import Array, Ints, Wave
 
 if TYPE_CHECKING:
     from .compiled.codec.decoder import CompiledCodecDecoder

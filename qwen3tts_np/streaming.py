@@ -14,9 +14,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .audio.files import Wave
 from .errors import RequestError
-from .ops import Array, Ints
+from .ops import Array, Ints, Wave
 from .request import Request
 from .talker.frame import Frame
 from .text.feed import TextFeed, TextSource

@@ -16,7 +16,7 @@ from qwen3tts_np import CheckpointError, Qwen3TTSModel
 from qwen3tts_np.checkpoint.quantised import BITS, QuantisedTensor, pack_bits, stored_format, unpack_bits
 from qwen3tts_np.checkpoint.safetensors import Checkpoint
 from qwen3tts_np.cli import main
-from qwen3tts_np.layout.convert import FORMATS, convert
+from qwen3tts_np.layout.convert import STORED_FORMATS, convert
 
 F32 = np.dtype(np.float32)
 LAYER = "talker.model.layers.0.mlp.up_proj.weight"
@@ -31,9 +31,9 @@ def source(synthetic: Callable[..., Path]) -> Path:
 @pytest.fixture(scope="module")
 def converted(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("formats")
-    for model_format in FORMATS:
+    for model_format in STORED_FORMATS:
         convert(source, folder / model_format, model_format)
-    return {model_format: folder / model_format for model_format in FORMATS}
+    return {model_format: folder / model_format for model_format in STORED_FORMATS}
 
 
 @given(st.sampled_from(sorted(BITS.values())), st.data())
@@ -93,7 +93,7 @@ def test_sizes_fall_with_the_bits(converted: dict[str, Path]) -> None:
     assert sizes == sorted(sizes, reverse=True)
 
 
-@pytest.mark.parametrize("model_format", FORMATS)
+@pytest.mark.parametrize("model_format", STORED_FORMATS)
 def test_every_format_speaks_and_describes_itself(
     converted: dict[str, Path], model_format: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -223,3 +223,22 @@ def plant_rooms(root: Path) -> None:
 def plant(root: Path, file: str, source: str) -> None:
     (root / file).parent.mkdir(parents=True, exist_ok=True)
     (root / file).write_text(source, encoding="utf-8")
+
+
+def test_an_array_type_has_one_definition():
+    """``ops.py`` has those that several files use; a name that means another type somewhere else would mislead."""
+    found: dict[str, list[str]] = {}
+    for module, path in modules(ROOT, PACKAGE).items():
+        for name in re.findall(r"^(\w+) *= *NDArray\[", path.read_text(encoding="utf-8"), re.M):
+            found.setdefault(name, []).append(module)
+    assert set(found) > {"Array", "Ints", "Wave"}
+    assert {name: where for name, where in found.items() if len(where) > 1} == {}
+
+
+def test_a_constant_has_one_definition():
+    found: dict[str, list[str]] = {}
+    for module, path in (modules(ROOT, PACKAGE) | modules(ROOT / "kernels", KERNELS)).items():
+        for name in re.findall(r"^(\w*FORMATS|CONTROL_TOKENS)\b.* = ", path.read_text(encoding="utf-8"), re.M):
+            found.setdefault(name, []).append(module)
+    assert set(found) > {"FORMATS", "TENSOR_FORMATS", "CONTROL_TOKENS"}
+    assert {name: where for name, where in found.items() if len(where) > 1} == {}

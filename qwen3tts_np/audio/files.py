@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 
 from ..errors import RequestError
 from ..files.output import output_file
+from ..ops import Wave
 
-Wave = NDArray[np.float32]
 AudioLike = str | os.PathLike[str] | NDArray[Any] | tuple[NDArray[Any], int]
 
 WRITTEN_AT_ONCE = 1 << 16  # samples; trap: libsndfile's Vorbis encoder crashes where it is given some minutes

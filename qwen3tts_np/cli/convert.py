@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..files.output import check_new_folder
-from ..layout.convert import FORMATS, convert
+from ..layout.convert import STORED_FORMATS, convert
 from .options import add_cache_dir, add_json, checkpoint, new_parser
 from .output import report
 
@@ -22,7 +22,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         description="Write a checkpoint whose weights are stored in another format; every command reads the result. "
         "int8 to int4 quantise the matrices of talker and code predictor in groups of 32 (heads keep 8 bits).",
     )
-    parser.add_argument("--format", choices=FORMATS, required=True, help="of the weights")
+    parser.add_argument("--format", choices=STORED_FORMATS, required=True, help="of the weights")
     parser.add_argument("source", type=Path, metavar="SRC", help="checkpoint directory, or a name to download")
     parser.add_argument("target", type=Path, metavar="DST", help="must not exist, or be empty")
     add_cache_dir(parser)

@@ -13,7 +13,7 @@ from ..files.output import check_new_folder, write_text
 from ..inspect.request_file import read_request
 from ..parity.compare import Comparison, compare, weights_of
 from ..parity.export import export
-from ..parity.fixture import FORMATS, read_fixture
+from ..parity.fixture import TENSOR_FORMATS, read_fixture
 from ..parity.plot import error_plot
 from ..parity.report import as_html, as_json, as_markdown, as_text
 from ..parity.steps import KINDS, Step
@@ -63,7 +63,7 @@ def _add_export(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--tensors", nargs="+", default=(), metavar="PATTERN", help="activations to keep (default: all)"
     )
-    parser.add_argument("--format", choices=FORMATS, default="safetensors", help="of the tensors (%(default)s)")
+    parser.add_argument("--format", choices=TENSOR_FORMATS, default="safetensors", help="of the tensors (%(default)s)")
     parser.add_argument(
         "--codes", type=Path, metavar="FILE.npy", help="follow these codes [frames, G]: teacher forcing"
     )

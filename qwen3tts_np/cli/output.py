@@ -17,7 +17,7 @@ import soundfile
 
 from ..audio.files import format_of, open_audio, write_audio
 from ..errors import RequestError
-from ..model import Samples
+from ..ops import Wave
 
 PIPE = Path("-")
 FULL_SCALE = 32767
@@ -57,7 +57,7 @@ def report(args: argparse.Namespace, found: dict[str, Any], line: str) -> None:
         print(line)
 
 
-def save(args: argparse.Namespace, wave: Samples, rate: int) -> None:
+def save(args: argparse.Namespace, wave: Wave, rate: int) -> None:
     """Write a whole waveform to ``args.output``."""
     if args.output == PIPE:
         content = io.BytesIO()
@@ -70,7 +70,7 @@ def save(args: argparse.Namespace, wave: Samples, rate: int) -> None:
 class Sink(Protocol):
     """What takes a waveform part by part."""
 
-    def write(self, wave: Samples) -> None: ...
+    def write(self, wave: Wave) -> None: ...
 
 
 @contextmanager
@@ -90,7 +90,7 @@ class _Pipe:
         if not raw:
             _to_pipe(wav_header(rate))
 
-    def write(self, wave: Samples) -> None:
+    def write(self, wave: Wave) -> None:
         _to_pipe(np.rint(np.clip(wave, -1, 1) * FULL_SCALE).astype("<i2").tobytes())
 
 

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import RequestError
-from ..model import Qwen3TTSModel, Samples
+from ..model import Qwen3TTSModel
+from ..ops import Wave
 from ..speech.plan import PAUSES
 from ..text.pace import milliseconds, most_milliseconds
 from ..text.sentences import Piece, split
@@ -66,7 +67,7 @@ def stream(model: Qwen3TTSModel, text: str, args: argparse.Namespace, arguments:
 
 def _packets(
     model: Qwen3TTSModel, pieces: list[Piece], packet_frames: int, seed: int, arguments: dict[str, Any]
-) -> Iterator[tuple[Samples, int, float]]:
+) -> Iterator[tuple[Wave, int, float]]:
     """(waveform, frames in it, how much of the text is spoken by then) of all pieces and the pauses between them."""
     frame = model.speech_tokenizer.get_decode_upsample_rate()
     rate = model.speech_tokenizer.get_output_sample_rate()
@@ -86,9 +87,7 @@ def _packets(
         pause = pause + PAUSES[piece.ends] if done > 0 else 0
 
 
-def _piece(
-    model: Qwen3TTSModel, text: str, packet_frames: int, seed: int, arguments: dict[str, Any]
-) -> Iterator[Samples]:
+def _piece(model: Qwen3TTSModel, text: str, packet_frames: int, seed: int, arguments: dict[str, Any]) -> Iterator[Wave]:
     """One piece. What has been heard cannot be taken back, so one that does not stop is cut at once."""
     tokens, most = limits(model, text, arguments)
     options = {**arguments, "max_new_tokens": tokens, "seed": seed, "packet_frames": packet_frames}

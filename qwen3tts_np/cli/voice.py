@@ -12,7 +12,8 @@ from ..audio.files import write_audio
 from ..checkpoint.safetensors import Checkpoint
 from ..errors import CheckpointError, RequestError
 from ..files.apart import check_outputs
-from ..model import Qwen3TTSModel, Samples
+from ..model import Qwen3TTSModel
+from ..ops import Wave
 from ..voice.prompt_item import SIZES, VoiceClonePromptItem, is_voice
 from ..voice.reference_clip import spoken_seconds
 from .options import add_json, add_model, add_seed, load_model, new_parser
@@ -199,7 +200,7 @@ def list_voices(args: argparse.Namespace) -> int:
     return int(bool(problems))
 
 
-def speak_design(args: argparse.Namespace, sentence: str) -> tuple[Samples, int]:
+def speak_design(args: argparse.Namespace, sentence: str) -> tuple[Wave, int]:
     """The sentence as the design model speaks it: (samples, rate). RequestError if that cannot be the sentence."""
     model = load_model(argparse.Namespace(**{**vars(args), "model": args.design}))
     shortest, longest = (int(seconds / FRAME) for seconds in spoken_seconds(sentence))  # frames

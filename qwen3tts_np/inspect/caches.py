@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ..config import CodecConfig, CodecDecoderConfig, CodecEncoderConfig, CodePredictorConfig, ModelConfig, TalkerConfig
 
-Sizes = TalkerConfig | CodePredictorConfig | CodecDecoderConfig | CodecEncoderConfig
+TransformerConfig = TalkerConfig | CodePredictorConfig | CodecDecoderConfig | CodecEncoderConfig
 BYTES = 4  # of a float32
 
 
@@ -48,7 +48,7 @@ def attention_costs(
         yield _cost("codec encoder", encoder, "all before it (reference)", seen, steps * positions, 0)
 
 
-def _cost(name: str, c: Sizes, sees: str, seen: int, held: int, growth: float) -> AttentionCost:
+def _cost(name: str, c: TransformerConfig, sees: str, seen: int, held: int, growth: float) -> AttentionCost:
     """``seen``: query-key pairs of a frame; ``held``: positions in the cache; ``growth``: positions a second."""
     position = 2 * c.num_hidden_layers * c.num_key_value_heads * c.head_dim * BYTES
     return AttentionCost(

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import correlate
 
-from ..audio.files import AudioLike, Wave, read_audio, resample
+from ..audio.files import AudioLike, read_audio, resample
 from ..errors import RequestError
+from ..ops import Wave
 from ..speaker.mel import HOP, MELS, PAD, SAMPLE_RATE, log_mel
 
 Mel = NDArray[np.floating[Any]]  # [T, MELS], dB

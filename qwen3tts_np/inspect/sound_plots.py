@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from ..report.plots import GREYS, Floats, figure
+from ..ops import Array
+from ..report.plots import GREYS, figure
 from ..speaker.mel import HOP, MELS, SAMPLE_RATE, TOP, hz_to_mel
 
 RANGE = 80  # dB shown of a spectrogram
 TICKS = (0, 500, 1000, 2000, 4000, 8000, 12000)  # Hz
 
 
-def spectrogram(axes: Any, mel_db: Floats, title: str, low: float, high: float, label: str, cmap: str = GREYS) -> None:
+def spectrogram(axes: Any, mel_db: Array, title: str, low: float, high: float, label: str, cmap: str = GREYS) -> None:
     """mel_db [T, MELS] in dB."""
     seconds = max(len(mel_db) * HOP / SAMPLE_RATE, 1e-3)
     image = axes.imshow(
@@ -27,7 +28,7 @@ def spectrogram(axes: Any, mel_db: Floats, title: str, low: float, high: float, 
     axes.figure.colorbar(image, ax=axes, label=label)
 
 
-def plot_sounds(path: Path, mel_a: Floats, mel_b: Floats, names: Sequence[str]) -> None:
+def plot_sounds(path: Path, mel_a: Array, mel_b: Array, names: Sequence[str]) -> None:
     """Two mel spectrograms [T, MELS] in dB, laid over each other, and |A - B|."""
     peak = max(float(mel.max(initial=-RANGE)) for mel in (mel_a, mel_b))
     with figure(path, f"A: {names[0]}\nB: {names[1]}", 3, (9, 9)) as axes:

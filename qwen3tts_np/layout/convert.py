@@ -30,13 +30,13 @@ from ..files.output import output_folder
 from .specs import model_specs
 
 FLOATS = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
-FORMATS = (*FLOATS, *BITS)
+STORED_FORMATS = (*FLOATS, *BITS)
 METADATA_KEY = "qwen3tts_np.format"
 _ROWS = 4096  # rows converted at a time
 
 
 def convert(source: Path, target: Path, model_format: str) -> None:
-    """Write ``source`` as ``target`` in one of ``FORMATS``.
+    """Write ``source`` as ``target`` in one of ``STORED_FORMATS``.
 
     CheckpointError if ``source`` is not whole, is quantised already, or ``target`` is there; float16 is refused where
     a weight would overflow.

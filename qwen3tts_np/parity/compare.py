@@ -11,10 +11,11 @@ import numpy as np
 
 from ..checkpoint.safetensors import Checkpoint
 from ..errors import RequestError
+from ..ops import AnyArray
 from .causes import diagnose
 from .diagnosis import Context, Finding, Weights
 from .export import WITHOUT_FLOAT64
-from .fixture import Array, Fixture, renamed
+from .fixture import Fixture, renamed
 from .measure import Error, measure, outside, require_numbers, same_shape
 
 
@@ -96,7 +97,7 @@ def compare(
     return Comparison(result.ours, result.theirs, rows, findings, unknown)
 
 
-def _row(name: str, ours: Fixture, theirs: Array | None, times: float) -> Row:
+def _row(name: str, ours: Fixture, theirs: AnyArray | None, times: float) -> Row:
     right = ours.tensors[name]
     if theirs is None:
         return Row(name, right.shape, "missing")

@@ -15,8 +15,7 @@ from functools import cached_property
 import numpy as np
 
 from ..checkpoint.safetensors import Checkpoint
-from ..ops import codebook_entries
-from .fixture import Array
+from ..ops import AnyArray, codebook_entries
 from .measure import difference
 
 EXPLAINED = 0.05  # of the difference that a cause may leave unexplained
@@ -37,7 +36,7 @@ class Context:
     """Where the wrong tensor stands, and what else is known."""
 
     name: str  # module@call
-    tensors: Mapping[str, Array]  # all of ours, in the order of execution
+    tensors: Mapping[str, AnyArray]  # all of ours, in the order of execution
     atol: float
     weights: Weights | None = None
 
@@ -54,7 +53,7 @@ class Context:
     def leaf(self) -> str:
         return self.module.rpartition(".")[2]
 
-    def sibling(self, leaf: str, call: int | None = None) -> Array | None:
+    def sibling(self, leaf: str, call: int | None = None) -> AnyArray | None:
         """Another tensor of the same module, at the same call."""
         call = self.call if call is None else call
         return self.tensors.get(f"{self.module.rpartition('.')[0]}.{leaf}@{call}")
@@ -63,17 +62,17 @@ class Context:
     def order(self) -> list[str]:
         return list(self.tensors)
 
-    def before(self, count: int = NEIGHBOURS) -> Iterator[tuple[str, Array]]:
+    def before(self, count: int = NEIGHBOURS) -> Iterator[tuple[str, AnyArray]]:
         """Our tensors before this one, the nearest first."""
         place = self.order.index(self.name)
         for name in reversed(self.order[max(0, place - count) : place]):
             yield name, self.tensors[name]
 
-    def weight(self, part: str = "weight") -> Array | None:
+    def weight(self, part: str = "weight") -> AnyArray | None:
         """A parameter of this module, if a checkpoint is at hand."""
         return self.weights.of(self.module, part) if self.weights else None
 
-    def codebooks(self) -> list[Array]:
+    def codebooks(self) -> list[AnyArray]:
         """The entries [C, E] of the codebooks of the codec's decoder, if a checkpoint is at hand."""
         return self.weights.codebooks() if self.weights else []
 
@@ -84,9 +83,9 @@ class Weights:
 
     model: Checkpoint
     codec: Checkpoint
-    _kept: dict[str, Array] = field(default_factory=dict)
+    _kept: dict[str, AnyArray] = field(default_factory=dict)
 
-    def of(self, module: str, part: str = "weight") -> Array | None:
+    def of(self, module: str, part: str = "weight") -> AnyArray | None:
         """``part`` (weight, bias, scale, alpha ...) of ``module``, float32; None if it has none."""
         file, key = self.model, module
         if module.startswith("speech_tokenizer."):
@@ -98,7 +97,7 @@ class Weights:
                 return self._kept[name]
         return None
 
-    def like(self, module: str, shape: tuple[int, ...]) -> Iterator[tuple[str, Array]]:
+    def like(self, module: str, shape: tuple[int, ...]) -> Iterator[tuple[str, AnyArray]]:
         """Other matrices of this shape in the same part of the model: what may have been taken by mistake."""
         file, top = self.model, ".".join(module.split(".")[:2])
         if module.startswith("speech_tokenizer."):
@@ -107,21 +106,23 @@ class Weights:
             if key.startswith(top) and file[key].shape == shape:
                 yield key, file[key].widen(np.dtype(np.float32))
 
-    def codebooks(self) -> list[Array]:
+    def codebooks(self) -> list[AnyArray]:
         """The entries [C, E] of every codebook of the codec's decoder, in the order of the codes."""
         stems = [key.removesuffix(".embedding_sum") for key in self.codec if key.endswith(".embedding_sum")]
         stems.sort(key=lambda stem: (".rvq_rest." in stem, int(stem.split(".")[-2])))
 
-        def stored(key: str) -> Array:
+        def stored(key: str) -> AnyArray:
             return self.codec[key].widen(np.dtype(np.float32))
 
         return [codebook_entries(stored(f"{stem}.embedding_sum"), stored(f"{stem}.cluster_usage")) for stem in stems]
 
 
-Cause = Callable[[Array, Array, Context], "Finding | None"]
+Cause = Callable[[AnyArray, AnyArray, Context], "Finding | None"]
 
 
-def finding(cause: str, message: str, ours: Array, theirs: Array, candidate: Array, context: Context) -> Finding | None:
+def finding(
+    cause: str, message: str, ours: AnyArray, theirs: AnyArray, candidate: AnyArray, context: Context
+) -> Finding | None:
     """A finding, if ``candidate``, in any shape, is what theirs are."""
     if candidate.size != theirs.size:
         return None
@@ -136,7 +137,7 @@ def finding(cause: str, message: str, ours: Array, theirs: Array, candidate: Arr
     return Finding(cause, message, min(left, EXPLAINED) if within else left) if left <= EXPLAINED or within else None
 
 
-def _rms(x: Array) -> float:
+def _rms(x: AnyArray) -> float:
     """Of finite and infinite values alike: one that should be finite and is not is a great error."""
     return float(np.sqrt(np.mean(np.nan_to_num(x, posinf=1e6, neginf=-1e6) ** 2))) if x.size else 0.0
 

@@ -17,7 +17,8 @@ from ..checkpoint.published import sha256_of
 from ..errors import RequestError
 from ..inspect.request import SPEECH, WrittenRequest
 from ..model import Qwen3TTSModel
-from .fixture import FORMATS, Array, Json, write_fixture
+from ..ops import AnyArray
+from .fixture import TENSOR_FORMATS, Json, write_fixture
 from .measure import difference
 from .perform import perform
 from .steps import Step, cut
@@ -55,8 +56,8 @@ def export(
     float64: bool = True,
 ) -> Json:
     """Run ``request`` on the checkpoint ``path`` and write the fixture ``target``; returns its manifest."""
-    if storage not in FORMATS:
-        raise RequestError(f"format {storage!r} must be one of {', '.join(FORMATS)}")
+    if storage not in TENSOR_FORMATS:
+        raise RequestError(f"format {storage!r} must be one of {', '.join(TENSOR_FORMATS)}")
     model = Qwen3TTSModel.from_pretrained(path, backend="reference")
     kept = () if step else patterns
     request = request.for_model(model)
@@ -102,7 +103,7 @@ def _draws(request: WrittenRequest) -> bool:
 
 
 def _tolerances(
-    path: Path, request: WrittenRequest, patterns: tuple[str, ...], single: Mapping[str, Array], float64: bool
+    path: Path, request: WrittenRequest, patterns: tuple[str, ...], single: Mapping[str, AnyArray], float64: bool
 ) -> dict[str, Json]:
     """atol, error and peak of every float tensor; ``check: false`` for what is only to be read."""
     read_only: dict[str, Json] = {n: {"check": False} for n in single if n.startswith(("ranks.", "margins."))}
@@ -126,8 +127,8 @@ def _tolerances(
 
 
 def _in_float64(
-    path: Path, request: WrittenRequest, patterns: tuple[str, ...], single: Mapping[str, Array]
-) -> dict[str, Array]:
+    path: Path, request: WrittenRequest, patterns: tuple[str, ...], single: Mapping[str, AnyArray]
+) -> dict[str, AnyArray]:
     """The same request in float64, following the codes of the float32 run. RequestError where it takes others."""
     follows = request.method in (*SPEECH.values(), "encode")
     model = Qwen3TTSModel.from_pretrained(path, dtype="float64")
@@ -145,7 +146,7 @@ def _in_float64(
     return double
 
 
-def _greatest(value: Array) -> float:
+def _greatest(value: AnyArray) -> float:
     return float(np.abs(value).max(initial=0))
 
 

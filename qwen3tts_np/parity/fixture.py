@@ -16,16 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from ..checkpoint.safetensors import Checkpoint
 from ..errors import RequestError
 from ..files.output import output_folder
+from ..ops import AnyArray
 
-Array = NDArray[Any]
 Json = dict[str, Any]
-FORMATS = ("safetensors", "npy", "raw")
+TENSOR_FORMATS = ("safetensors", "npy", "raw")
 MANIFEST = "case.json"
 _FLOATS = ("F64", "F32", "F16", "BF16")
 
@@ -35,9 +34,9 @@ class Fixture:
     """Named tensors, and the manifest where there is one."""
 
     path: Path
-    tensors: Mapping[str, Array]  # in the order of execution where there is a manifest
+    tensors: Mapping[str, AnyArray]  # in the order of execution where there is a manifest
     manifest: Json = field(default_factory=dict)
-    inputs: Mapping[str, Array] = field(default_factory=dict)
+    inputs: Mapping[str, AnyArray] = field(default_factory=dict)
 
     def atol(self, name: str) -> float | None:
         """The tolerance of a tensor, 0 for integers, None where none is known."""
@@ -54,8 +53,10 @@ class Fixture:
         return bool(self.manifest.get("tensors", {}).get(name, {}).get("check", True))
 
 
-def write_fixture(target: Path, manifest: Json, inputs: Mapping[str, Array], tensors: Mapping[str, Array]) -> None:
-    """Write a folder that must not exist, or be empty; ``manifest["storage"]`` is one of ``FORMATS``."""
+def write_fixture(
+    target: Path, manifest: Json, inputs: Mapping[str, AnyArray], tensors: Mapping[str, AnyArray]
+) -> None:
+    """Write a folder that must not exist, or be empty; ``manifest["storage"]`` is one of ``TENSOR_FORMATS``."""
     with output_folder(target) as folder:
         if inputs:
             (folder / "inputs.safetensors").write_bytes(_safetensors(inputs))
@@ -91,7 +92,7 @@ def _read_case(path: Path) -> Fixture:
     manifest: Json = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
     table: dict[str, Json] = manifest["tensors"]
     storage = manifest.get("storage", "safetensors")
-    stored: Mapping[str, Array]
+    stored: Mapping[str, AnyArray]
     if storage == "npy":
         stored = {name: np.load(path / "expected" / f"{name}.npy") for name in table}
     elif storage == "raw":
@@ -103,25 +104,25 @@ def _read_case(path: Path) -> Fixture:
     return Fixture(path, tensors, manifest, _read_safetensors(inputs) if inputs.exists() else {})
 
 
-def _resolved(name: str, entry: Json, stored: Mapping[str, Array]) -> Array:
+def _resolved(name: str, entry: Json, stored: Mapping[str, AnyArray]) -> AnyArray:
     """A tensor of a case, where a content that has several names is stored once."""
     same = entry.get("same_as", name)
     value = stored[same.removesuffix(".T")]
     return (value.T if same.endswith(".T") else value).reshape(entry["shape"])
 
 
-def _read_safetensors(path: Path) -> dict[str, Array]:
+def _read_safetensors(path: Path) -> dict[str, AnyArray]:
     """bfloat16 comes as float32, which holds it exactly."""
     found = Checkpoint.open(path)
     single = np.dtype(np.float32)
     return {n: t.widen(single) if t.dtype == "BF16" else np.array(t.data) for n, t in found.items()}
 
 
-def _safetensors(tensors: Mapping[str, Array]) -> bytes:
+def _safetensors(tensors: Mapping[str, AnyArray]) -> bytes:
     return save({name: _little(tensor) for name, tensor in tensors.items()})
 
 
-def _write_raw(path: Path, manifest: Json, tensors: Mapping[str, Array]) -> None:
+def _write_raw(path: Path, manifest: Json, tensors: Mapping[str, AnyArray]) -> None:
     at = 0
     with path.open("wb") as file:
         for name, tensor in tensors.items():
@@ -131,7 +132,7 @@ def _write_raw(path: Path, manifest: Json, tensors: Mapping[str, Array]) -> None
             at += len(data)
 
 
-def _read_raw(path: Path, table: Mapping[str, Json]) -> dict[str, Array]:
+def _read_raw(path: Path, table: Mapping[str, Json]) -> dict[str, AnyArray]:
     data = path.read_bytes()
     found = {}
     for name, entry in table.items():
@@ -141,7 +142,7 @@ def _read_raw(path: Path, table: Mapping[str, Json]) -> dict[str, Array]:
     return found
 
 
-def _little(tensor: Array) -> Array:
+def _little(tensor: AnyArray) -> AnyArray:
     return np.ascontiguousarray(tensor, dtype=tensor.dtype.newbyteorder("<")).reshape(tensor.shape)
 
 
@@ -157,7 +158,7 @@ def dump(manifest: Json) -> str:
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
-def renamed(theirs: Fixture, names: Mapping[str, str], ours: Iterable[str]) -> dict[str, Array]:
+def renamed(theirs: Fixture, names: Mapping[str, str], ours: Iterable[str]) -> dict[str, AnyArray]:
     """Their tensors under our names.
 
     ``names`` maps their name to ours, ``*`` in both for what stands in its place; a name that is not mentioned keeps,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import RequestError
-from .fixture import Array
+from ..ops import AnyArray
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Error:
     snr: float  # dB, 20 log10(1 / rms); infinite where they are equal
 
 
-def same_shape(theirs: Array, ours: Array) -> Array | None:
+def same_shape(theirs: AnyArray, ours: AnyArray) -> AnyArray | None:
     """``theirs`` in the shape of ``ours``, if only axes of length 1 or a split axis (heads) differ, else None."""
     if theirs.shape == ours.shape:
         return theirs
@@ -35,7 +35,7 @@ def same_shape(theirs: Array, ours: Array) -> Array | None:
     return theirs.reshape(ours.shape)
 
 
-def difference(a: Array, b: Array) -> Array:
+def difference(a: AnyArray, b: AnyArray) -> AnyArray:
     """a - b in float64; 0 where both are the same infinity, infinite where only one is finite."""
     wide_a, wide_b = a.astype(np.float64), b.astype(np.float64)
     with np.errstate(invalid="ignore"):
@@ -43,7 +43,7 @@ def difference(a: Array, b: Array) -> Array:
     return np.nan_to_num(found, nan=np.inf, posinf=np.inf, neginf=-np.inf)
 
 
-def measure(theirs: Array, ours: Array) -> Error:
+def measure(theirs: AnyArray, ours: AnyArray) -> Error:
     """Both of one shape, not empty."""
     error = difference(theirs, ours)
     at = np.unravel_index(int(np.abs(error).argmax()), error.shape)
@@ -65,17 +65,17 @@ def measure(theirs: Array, ours: Array) -> Error:
     )
 
 
-def _dot(a: Array, b: Array) -> float:
+def _dot(a: AnyArray, b: AnyArray) -> float:
     """Not BLAS, which wakes its threads for a thousand small tensors."""
     return float(np.einsum("i,i", a, b))
 
 
-def outside(theirs: Array, ours: Array, atol: float) -> bool:
+def outside(theirs: AnyArray, ours: AnyArray, atol: float) -> bool:
     """Whether any value is off by more than ``atol``."""
     return bool((np.abs(difference(theirs, ours)) > atol).any())
 
 
-def require_numbers(name: str, tensor: Array) -> Array:
+def require_numbers(name: str, tensor: AnyArray) -> AnyArray:
     """``tensor`` if it holds numbers, else RequestError."""
     if tensor.dtype.kind not in "fiub":
         raise RequestError(f"{name} is {tensor.dtype}, expected numbers")

@@ -13,17 +13,16 @@ from ..codec.encoder import split_rvq
 from ..errors import RequestError
 from ..inspect.request import WrittenRequest, prepare
 from ..model import Qwen3TTSModel
-from ..ops import Ints
+from ..ops import AnyArray, Ints
 from ..speaker.encoder import speaker_embedding
 from ..text.templates import instruct_ids, text_ids
 from ..trace import trace
-from .fixture import Array
 from .forced import HEADS, RESIDUALS, check_codes, code_ranks, codebook_ranks, forced
 
 _QUANTISER = f"{ENCODER}.quantizer."
 
 
-def perform(model: Qwen3TTSModel, request: WrittenRequest, patterns: tuple[str, ...] = ()) -> dict[str, Array]:
+def perform(model: Qwen3TTSModel, request: WrittenRequest, patterns: tuple[str, ...] = ()) -> dict[str, AnyArray]:
     """Everything the request makes, in the order of execution: ids, activations that fit ``patterns``, results, ranks.
 
     Without patterns every activation is kept.
@@ -31,7 +30,7 @@ def perform(model: Qwen3TTSModel, request: WrittenRequest, patterns: tuple[str, 
     request = request.for_model(model)
     wanted = (*patterns, *HEADS, *RESIDUALS) if patterns else ()
     with trace(*wanted) as activations:
-        before: dict[str, Array] = {}
+        before: dict[str, AnyArray] = {}
         if request.method == "encode":
             after = _encode(model, request, activations)
         elif request.method == "decode":
@@ -49,19 +48,19 @@ def _fits(name: str, patterns: tuple[str, ...]) -> bool:
     return not patterns or any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _plain(value: Array) -> Array:
+def _plain(value: AnyArray) -> AnyArray:
     """Integers as int32, like everywhere in golden/."""
     return value.astype(np.int32) if value.dtype.kind in "iu" else value
 
 
-def _speak(model: Qwen3TTSModel, request: WrittenRequest, activations: Mapping[str, Array]) -> dict[str, Array]:
+def _speak(model: Qwen3TTSModel, request: WrittenRequest, activations: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
     if request.codes is not None:
         model = forced(model, request.codes, request.last)
     ((wave, codes),) = model.generate([prepare(model, request)])
     return {"codes.0": codes, "wav.0": wave, **code_ranks(activations, codes)}
 
 
-def _ids(model: Qwen3TTSModel, request: WrittenRequest) -> dict[str, Array]:
+def _ids(model: Qwen3TTSModel, request: WrittenRequest) -> dict[str, AnyArray]:
     """The token ids that every activation starts from."""
     texts = text_ids(model.text_tokenizer, request.argument("text"))
     found = {"input_ids.0": np.array([*texts.role, *texts.text, *texts.tail])}
@@ -69,7 +68,7 @@ def _ids(model: Qwen3TTSModel, request: WrittenRequest) -> dict[str, Array]:
     return found | ({"instruct_ids.0": np.array(instruct)} if instruct else {})
 
 
-def _encode(model: Qwen3TTSModel, request: WrittenRequest, activations: dict[str, Array]) -> dict[str, Array]:
+def _encode(model: Qwen3TTSModel, request: WrittenRequest, activations: dict[str, AnyArray]) -> dict[str, AnyArray]:
     codec = model.speech_tokenizer
     codes: Ints
     (codes,) = codec.encode(**request.filled()).audio_codes
@@ -86,13 +85,13 @@ def _encode(model: Qwen3TTSModel, request: WrittenRequest, activations: dict[str
     return {"codes.0": codes, **codebook_ranks(activations, codes, codec.encoder)}
 
 
-def _decode(model: Qwen3TTSModel, request: WrittenRequest) -> tuple[dict[str, Array], dict[str, Array]]:
+def _decode(model: Qwen3TTSModel, request: WrittenRequest) -> tuple[dict[str, AnyArray], dict[str, AnyArray]]:
     codes = request.argument("audio_codes")
     (wave,), _ = model.speech_tokenizer.decode(codes)
     return {"codes.0": codes}, {"wav.0": wave}
 
 
-def _embedding(model: Qwen3TTSModel, request: WrittenRequest) -> dict[str, Array]:
+def _embedding(model: Qwen3TTSModel, request: WrittenRequest) -> dict[str, AnyArray]:
     c = model.config.speaker_encoder_config
     if model.speaker_encoder is None or c is None:
         raise RequestError("speaker_embedding needs a base model: the others have no speaker encoder")

@@ -22,12 +22,13 @@ from ..codec.decoder import CHUNK_FRAMES, DILATIONS
 from ..codec.decoder import NAME as DECODER
 from ..errors import RequestError
 from ..model import Qwen3TTSModel
-from .fixture import Array, Json
+from ..ops import AnyArray
+from .fixture import Json
 
 KINDS = ("talker", "code_predictor", "codec")
 _TIME_FIRST = (".pre_transformer.", "1.norm@", "1.pwconv1@", "1.act@", "1.pwconv2@")  # [T, H]; all others are [C, T]
 
-Tensors = dict[str, Array]
+Tensors = dict[str, AnyArray]
 
 
 @dataclass(frozen=True)
@@ -46,16 +47,16 @@ class _Whole:
     """The request a step is cut out of."""
 
     model: Qwen3TTSModel
-    tensors: Mapping[str, Array]
+    tensors: Mapping[str, AnyArray]
 
-    def __getitem__(self, name: str) -> Array:
+    def __getitem__(self, name: str) -> AnyArray:
         if name not in self.tensors:
             raise RequestError(f"this request has no such step: it never computes {name}")
         return self.tensors[name]
 
 
 def cut(
-    step: Step, model: Qwen3TTSModel, tensors: Mapping[str, Array], entries: Mapping[str, Json]
+    step: Step, model: Qwen3TTSModel, tensors: Mapping[str, AnyArray], entries: Mapping[str, Json]
 ) -> tuple[Tensors, Tensors, dict[str, Json], Json]:
     """(inputs, outputs, entries of the manifest, what the step is). RequestError if the request has no such step."""
     whole = _Whole(model, tensors)
@@ -112,7 +113,7 @@ def _decoder_step(step: Step, whole: _Whole) -> tuple[Tensors, Tensors, dict[str
     return inputs, outputs, sources
 
 
-def _matching(tensors: Mapping[str, Array], pattern: str, call: int) -> Iterator[str]:
+def _matching(tensors: Mapping[str, AnyArray], pattern: str, call: int) -> Iterator[str]:
     """Traced names of one call of a part, in the order of execution."""
     stem = pattern.removesuffix("*")
     for name in tensors:
@@ -174,7 +175,7 @@ def _codec_state(model: Qwen3TTSModel, window: int) -> Iterator[tuple[str, str, 
     yield f"decoder.{last + 1}", f"decoder.{last}", w.last_conv.weight.shape[2] - 1
 
 
-def _before(value: Array, at: int, keep: int, axis: int) -> Array:
+def _before(value: AnyArray, at: int, keep: int, axis: int) -> AnyArray:
     """The ``keep`` entries before ``at``, zeros where there are none."""
     found = value.take(range(max(at - keep, 0), at), axis)
     padding = [(0, 0)] * value.ndim
@@ -182,7 +183,7 @@ def _before(value: Array, at: int, keep: int, axis: int) -> Array:
     return np.pad(found, padding)
 
 
-def _mask(start: int, stop: int, window: int) -> Array:
+def _mask(start: int, stop: int, window: int) -> AnyArray:
     """[frames, window + frames] 1 where a frame of the chunk sees one of the past window or of the chunk."""
     seen = np.arange(start - window, stop)
     age = np.arange(start, stop)[:, None] - seen

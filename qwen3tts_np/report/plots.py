@@ -12,16 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import RequestError
 from ..files.output import output_file
+from ..ops import Array
 
 HOW = "plots need matplotlib, which is not installed: pip install 'qwen3tts-np[plot]'"
 GREYS = "Greys"  # of the images: a map whose lightness says everything
 STYLES = ("-", "--", ":", "-.")  # of lines, which colour alone must not tell apart
-
-Floats = NDArray[np.floating[Any]]
 
 
 def have_matplotlib() -> bool:
@@ -54,20 +52,20 @@ def figure(path: Path, title: str, rows: int = 1, size: tuple[float, float] = (9
         drawn.savefig(file, format=path.suffix[1:], metadata={"Date": None} if path.suffix == ".svg" else {})
 
 
-def waveform(axes: Any, wave: Floats, rate: int, title: str = "Waveform") -> None:
+def waveform(axes: Any, wave: Array, rate: int, title: str = "Waveform") -> None:
     axes.plot(np.arange(len(wave)) / rate, wave, color="black", linewidth=0.4)
     axes.set(title=title, xlabel="time (s)", ylabel="amplitude (full scale = 1)", xlim=(0, max(len(wave) / rate, 1e-3)))
     axes.grid(alpha=0.3)
 
 
-def image(axes: Any, values: Floats, title: str, xlabel: str, ylabel: str, label: str) -> None:
+def image(axes: Any, values: Array, title: str, xlabel: str, ylabel: str, label: str) -> None:
     """values [Y, X], row 0 at the bottom."""
     drawn = axes.imshow(values, origin="lower", aspect="auto", cmap=GREYS, interpolation="nearest")
     axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
     axes.figure.colorbar(drawn, ax=axes, label=label)
 
 
-def lines(axes: Any, series: dict[str, Floats], title: str, xlabel: str, ylabel: str, log: bool = False) -> None:
+def lines(axes: Any, series: dict[str, Array], title: str, xlabel: str, ylabel: str, log: bool = False) -> None:
     """Named rows over their index, told apart by dashes and shade."""
     for n, (name, values) in enumerate(series.items()):
         shade = str(0.55 * (n // len(STYLES)) / max(1, len(series) // len(STYLES)))

@@ -23,7 +23,7 @@ from ..text.pace import milliseconds
 from ..text.sentences import LONGEST, TARGET, Piece, split
 from .plan import PAUSES, plan
 from .store import Store, fingerprint, hash_of
-from .subtitles import CUE, FORMATS, subtitle_file
+from .subtitles import CUE, SUBTITLE_FORMATS, subtitle_file
 from .take import Take, Voice, Writing, recordings_of, shown, speak
 from .track import Spoken, Track, open_track
 
@@ -116,7 +116,7 @@ def narrate(
             )
         spoken, reused = _speak_all(pieces, takes, store, track, batch_size, progress)
     for path in subtitle_files:
-        write_text(path, FORMATS[path.suffix.lower()](spoken, language))
+        write_text(path, SUBTITLE_FORMATS[path.suffix.lower()](spoken, language))
     if work is None:
         store.remove()
     return Narration(track.seconds, rate, spoken, reused, seed)

@@ -29,12 +29,12 @@ def _vtt(spoken: list[Spoken], language: str) -> str:
     return "WEBVTT\n\n" + "".join(f"{_time(a, '.')} --> {_time(b, '.')}\n{text}\n\n" for a, b, text in escaped)
 
 
-FORMATS = {".srt": _srt, ".vtt": _vtt}
+SUBTITLE_FORMATS = {".srt": _srt, ".vtt": _vtt}
 
 
 def subtitle_file(path: Path) -> Path:
     """``path``, if subtitles can be written there; RequestError otherwise, before the work."""
-    if path.suffix.lower() not in FORMATS:
+    if path.suffix.lower() not in SUBTITLE_FORMATS:
         raise RequestError(f"{path}: subtitles are .srt or .vtt files")
     if not path.parent.is_dir():
         raise RequestError(f"{path} cannot be written: {path.parent} is no directory")

@@ -10,7 +10,7 @@ import warnings
 
 import numpy as np
 
-from ..audio.files import Wave
+from ..ops import Wave
 from ..text.pace import milliseconds, most_milliseconds
 
 # What the makers ask of a clip for voice cloning: 10 to 20 s, and 3 s of speech without a break at the least (Alibaba

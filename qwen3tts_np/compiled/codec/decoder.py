@@ -25,11 +25,9 @@ from ...checkpoint.keys import load
 from ...checkpoint.safetensors import Checkpoint
 from ...codec.decoder import CHUNK_FRAMES, CONTEXT_FRAMES, CONVNEXT_EPS, CodecDecoderWeights, codec_decoder_sizes
 from ...config import CodecDecoderConfig
-from ...ops import Ints, layer_norm, lookup, rope_angles, rotate
+from ...ops import F32, Ints, layer_norm, lookup, rope_angles, rotate
 from .decoder_weights import CompiledDecoderWeights, Layer, Upsample
 from .pipeline import Block, Stream
-
-F32 = NDArray[np.float32]
 
 # Frames that pass together through all up to the first waveform block, through the second, and through the others. At
 # low rates they share a pass over many weights, so they should be many; at high rates their activations should stay in

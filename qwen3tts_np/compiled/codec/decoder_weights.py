@@ -9,7 +9,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from qwen3tts_np_kernels.activation_jit import Activation, snake_beta
 from qwen3tts_np_kernels.conv_jit import (
     Convolution,
@@ -35,9 +34,7 @@ from ...codec.decoder import (
 )
 from ...codec.rvq import DecoderQuantizer
 from ...config import CodecDecoderConfig
-from ...ops import codebook_entries
-
-F32 = NDArray[np.float32]
+from ...ops import F32, codebook_entries
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 from qwen3tts_np_kernels.activation_jit import ELU, GELU
 from qwen3tts_np_kernels.attention_jit import attention
 from qwen3tts_np_kernels.conv_jit import Convolution, conv, pack_conv
@@ -23,10 +22,8 @@ from ...checkpoint.safetensors import Checkpoint
 from ...codec.encoder import DOWNSAMPLE_STRIDE, CodecEncoderWeights, EncoderLayer, SEANetStage, codec_encoder_sizes
 from ...codec.rvq import EncoderQuantizer
 from ...config import CodecEncoderConfig
-from ...ops import Ints, codebook_entries, layer_norm, rope_angles, rotate
+from ...ops import F32, Ints, codebook_entries, layer_norm, rope_angles, rotate
 from .pipeline import Block, Stream
-
-F32 = NDArray[np.float32]
 
 # What passes together: 40 ms steps through the convolutions and through the transformer, frames through the quantisers.
 SEANET_STEPS, TRANSFORMER_STEPS, QUANTISER_FRAMES = 16, 64, 64

@@ -15,12 +15,9 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from qwen3tts_np_kernels.threads_jit import Member, Team
 
-Rows = NDArray[Any]
-F32 = NDArray[np.float32]
+from ...ops import F32, AnyArray
 
 
 class Stream:
@@ -34,7 +31,9 @@ class Stream:
         self._moved = threading.Condition()
         self._stopped = False
 
-    def run(self, team: Team, x: Rows, y: Rows, block_rows: int, work: Callable[[Any, Block], Rows]) -> None:
+    def run(
+        self, team: Team, x: AnyArray, y: AnyArray, block_rows: int, work: Callable[[Any, Block], AnyArray]
+    ) -> None:
         """Fill y with work(x), block by block: about ``block_rows`` rows each, as many at once as there are threads.
 
         x [T, ...] and y [T, ...] hold the next T rows; ``work`` may return the rows of a block in any shape.

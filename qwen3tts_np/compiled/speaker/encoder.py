@@ -9,17 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from qwen3tts_np_kernels.activation_jit import NOTHING, RELU, Activation
 from qwen3tts_np_kernels.conv_jit import Convolution, conv, pack_conv
 from qwen3tts_np_kernels.threads_jit import Member, Team
 
 from ...config import SpeakerEncoderConfig
 from ...conv import Conv
-from ...ops import Array, linear, sigmoid, softmax
+from ...ops import F32, Array, linear, sigmoid, softmax
 from ...speaker.encoder import SERes2NetWeights, SpeakerEncoderWeights, paddings, speaker_mel
 
-F32 = NDArray[np.float32]
 DIVIDED = 1 << 25  # products; fewer are done sooner than a second thread has begun
 
 

@@ -9,13 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from qwen3tts_np_kernels.transformer_jit import Cache, Columns, Sizes, Work
 
-from ...ops import Array, rope_angles
+from ...ops import F32, I64, Array, rope_angles
 from .generator import Streams
 from .sampling import Rule, Scratch
 from .weights import Model
-
-F32 = NDArray[np.float32]
-I64 = NDArray[np.int64]
 
 
 class Batch(NamedTuple):

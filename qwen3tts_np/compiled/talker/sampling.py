@@ -13,11 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from qwen3tts_np_kernels.cpu import inner
 
+from ...ops import F32, I64
 from ...talker.sampling import SamplingParameters
 from .generator import U32, exponential, skip
-
-F32 = NDArray[np.float32]
-I64 = NDArray[np.int64]
 
 NOT_A_NUMBER = -1  # what `choose` gives where the scores have no probabilities
 

@@ -8,8 +8,6 @@ read behind a barrier.
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
 from qwen3tts_np_kernels.cpu import inlined, inner
 from qwen3tts_np_kernels.pack import BLOCK
 from qwen3tts_np_kernels.simd.functions import silu
@@ -19,11 +17,9 @@ from qwen3tts_np_kernels.stack_jit import Affine, Stack, affine, multiply
 from qwen3tts_np_kernels.threads_jit import Member, barrier, share, team_kernel
 from qwen3tts_np_kernels.transformer_jit import Cache, Columns, Work, levels_of, normalise, transform
 
+from ...ops import F32, I64
 from .batch import Batch
 from .weights import Talker
-
-F32 = NDArray[np.float32]
-I64 = NDArray[np.int64]
 
 
 @team_kernel

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...ops import AnyArray
 from ..diagnosis import EXPLAINED, Cause, Context, Finding
-from ..fixture import Array
 from .attention import attention_variants
 from .layout import edges, heads_mixed, other_length, permuted, shifted, some_positions, transposed
 from .neighbours import addend, another_input, another_tensor, another_weight, bias, codebook_order, concatenation
@@ -45,7 +45,7 @@ CAUSES: tuple[Cause, ...] = (
 PLACES: tuple[Cause, ...] = (edges, some_positions)
 
 
-def diagnose(ours: Array, theirs: Array, context: Context) -> list[Finding]:
+def diagnose(ours: AnyArray, theirs: AnyArray, context: Context) -> list[Finding]:
     """Everything that explains the difference, the likeliest first; else where it lies; [] where nothing is known."""
     with np.errstate(all="ignore"):
         found = [f for cause in CAUSES if (f := cause(ours, theirs, context))]

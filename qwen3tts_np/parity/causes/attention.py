@@ -7,15 +7,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ...ops import attention, softmax
+from ...ops import AnyArray, attention, softmax
 from ..diagnosis import Context, Finding, best, finding
-from ..fixture import Array
 from ..measure import outside
 
 WINDOWS = (None, 72, 24, 250, 12)  # of both halves of the codec, released and tiny
 
 
-def attention_variants(ours: Array, theirs: Array, context: Context) -> Finding | None:
+def attention_variants(ours: AnyArray, theirs: AnyArray, context: Context) -> Finding | None:
     """Wrong scale, wrong mask, wrong window, query heads on the wrong key heads."""
     q = context.sibling("q_rot")
     if context.leaf != "context" or q is None or ours.size != theirs.size:
@@ -25,9 +24,9 @@ def attention_variants(ours: Array, theirs: Array, context: Context) -> Finding 
 
 
 def _attempts(
-    ours: Array, theirs: Array, context: Context, q: Array, k: Array, v: Array, window: int | None
+    ours: AnyArray, theirs: AnyArray, context: Context, q: AnyArray, k: AnyArray, v: AnyArray, window: int | None
 ) -> Iterator[Finding | None]:
-    def of(cause: str, message: str, candidate: Array) -> Finding | None:
+    def of(cause: str, message: str, candidate: AnyArray) -> Finding | None:
         return finding(cause, message, ours, theirs, candidate, context)
 
     d, n, heads = q.shape[-1], q.shape[1], k.shape[1]
@@ -55,16 +54,16 @@ def _attempts(
     )
 
 
-def _unmasked(q: Array, k: Array, v: Array) -> Array:
+def _unmasked(q: AnyArray, k: AnyArray, v: AnyArray) -> AnyArray:
     return _mixed(q, k, v, np.ones((len(q), len(k)), np.bool_))
 
 
-def _strict(q: Array, k: Array, v: Array) -> Array:
+def _strict(q: AnyArray, k: AnyArray, v: AnyArray) -> AnyArray:
     age = np.arange(len(k) - len(q), len(k))[:, None] - np.arange(len(k))
     return _mixed(q, k, v, age > 0)
 
 
-def _mixed(q: Array, k: Array, v: Array, visible: Array) -> Array:
+def _mixed(q: AnyArray, k: AnyArray, v: AnyArray, visible: AnyArray) -> AnyArray:
     """Attention with any mask [T, S]."""
     groups = q.shape[1] // k.shape[1]
     k, v = np.repeat(k, groups, axis=1), np.repeat(v, groups, axis=1)
@@ -73,10 +72,10 @@ def _mixed(q: Array, k: Array, v: Array, visible: Array) -> Array:
     return (p @ v.transpose(1, 0, 2)).transpose(1, 0, 2)
 
 
-def _cache(q: Array, ours: Array, context: Context) -> tuple[Array, Array, int | None] | None:
+def _cache(q: AnyArray, ours: AnyArray, context: Context) -> tuple[AnyArray, AnyArray, int | None] | None:
     """(keys, values, window) that make our tensor: of this call, and of as many before it as it takes."""
-    keys: list[Array] = []
-    values: list[Array] = []
+    keys: list[AnyArray] = []
+    values: list[AnyArray] = []
     for call in range(context.call, -1, -1):
         k, v = context.sibling("k_rot", call), context.sibling("v_proj", call)
         if k is None or v is None:

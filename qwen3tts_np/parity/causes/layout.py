@@ -7,15 +7,15 @@ from itertools import permutations
 
 import numpy as np
 
+from ...ops import AnyArray
 from ..diagnosis import Context, Finding, best, finding
-from ..fixture import Array
 from ..measure import difference
 
 SHIFTS = 64  # positions tried in either direction
 SLICES = 4096  # along an axis that are told apart
 
 
-def transposed(ours: Array, theirs: Array, context: Context) -> Finding | None:
+def transposed(ours: AnyArray, theirs: AnyArray, context: Context) -> Finding | None:
     """The axes in another order."""
     orders = list(permutations(range(ours.ndim)))[1:]
     return best(
@@ -24,7 +24,7 @@ def transposed(ours: Array, theirs: Array, context: Context) -> Finding | None:
     )
 
 
-def heads_mixed(ours: Array, theirs: Array, context: Context) -> Finding | None:
+def heads_mixed(ours: AnyArray, theirs: AnyArray, context: Context) -> Finding | None:
     """Heads, positions and channels split or joined in the wrong order."""
 
     def attempts() -> Iterator[Finding | None]:
@@ -42,14 +42,14 @@ def heads_mixed(ours: Array, theirs: Array, context: Context) -> Finding | None:
     return best(attempts())
 
 
-def permuted(ours: Array, theirs: Array, context: Context) -> Finding | None:
+def permuted(ours: AnyArray, theirs: AnyArray, context: Context) -> Finding | None:
     """The slices along one axis in another order: codebooks, heads, halves, interleaved pairs."""
     if ours.shape != theirs.shape:
         return None
     return best(_permuted_along(axis, ours, theirs, context) for axis in range(ours.ndim) if ours.shape[axis] > 1)
 
 
-def _permuted_along(axis: int, ours: Array, theirs: Array, context: Context) -> Finding | None:
+def _permuted_along(axis: int, ours: AnyArray, theirs: AnyArray, context: Context) -> Finding | None:
     n = ours.shape[axis]
     a, b = (np.moveaxis(x, axis, 0).reshape(n, -1).astype(np.float64) for x in (ours, theirs))
     if n > SLICES or a.shape[1] < 2 or not (np.isfinite(a).all() and np.isfinite(b).all()):
@@ -62,7 +62,7 @@ def _permuted_along(axis: int, ours: Array, theirs: Array, context: Context) -> 
     return finding("permuted", what, ours, theirs, ours.take(order, axis), context)
 
 
-def _named(order: Array) -> str:
+def _named(order: AnyArray) -> str:
     n = len(order)
     if (order == np.arange(n)[::-1]).all():
         return "in reverse"
@@ -79,7 +79,7 @@ def _named(order: Array) -> str:
     return f"in the order {order[:8].tolist()}{' ...' if n > 8 else ''}"
 
 
-def shifted(ours: Array, theirs: Array, context: Context) -> Finding | None:
+def shifted(ours: AnyArray, theirs: AnyArray, context: Context) -> Finding | None:
     """The same values some positions later or earlier: padding or a cut on the wrong side, a position off by one."""
     if ours.shape != theirs.shape:
         return None
@@ -98,7 +98,7 @@ def shifted(ours: Array, theirs: Array, context: Context) -> Finding | None:
     return best(attempts())
 
 
-def other_length(ours: Array, theirs: Array, context: Context) -> Finding | None:
+def other_length(ours: AnyArray, theirs: AnyArray, context: Context) -> Finding | None:
     """More or fewer positions along one axis, the others as they should be."""
     if ours.ndim != theirs.ndim:
         return None
@@ -122,7 +122,7 @@ def other_length(ours: Array, theirs: Array, context: Context) -> Finding | None
     return agrees or Finding("other length", f"{count}, and the rest differs too", 1.0)
 
 
-def edges(ours: Array, theirs: Array, context: Context) -> Finding | None:
+def edges(ours: AnyArray, theirs: AnyArray, context: Context) -> Finding | None:
     """Wrong only at the beginning, the end or both: padding with something else."""
     for axis, off in _positions_off(ours, theirs, context):
         n = len(off)
@@ -137,7 +137,7 @@ def edges(ours: Array, theirs: Array, context: Context) -> Finding | None:
     return None
 
 
-def some_positions(ours: Array, theirs: Array, context: Context) -> Finding | None:
+def some_positions(ours: AnyArray, theirs: AnyArray, context: Context) -> Finding | None:
     """Wrong at some positions only, exact at the others."""
     for axis, off in _positions_off(ours, theirs, context):
         wrong = np.flatnonzero(off)
@@ -147,7 +147,7 @@ def some_positions(ours: Array, theirs: Array, context: Context) -> Finding | No
     return None
 
 
-def _positions_off(ours: Array, theirs: Array, context: Context) -> Iterator[tuple[int, Array]]:
+def _positions_off(ours: AnyArray, theirs: AnyArray, context: Context) -> Iterator[tuple[int, AnyArray]]:
     if ours.shape != theirs.shape:
         return
     off = np.asarray(np.abs(difference(ours, theirs)) > context.atol)

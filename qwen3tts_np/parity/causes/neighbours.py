@@ -6,16 +6,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ...ops import linear
+from ...ops import AnyArray, linear
 from ..diagnosis import Context, Finding, best, finding
-from ..fixture import Array
 from ..measure import difference, outside
 
 INPUTS = 60  # tensors before this one among which an input or a term of a sum is sought
 LOOKED_UP = ("embedding", "text_projection")  # and those that are summed long after they were made
 
 
-def another_tensor(ours: Array, theirs: Array, context: Context) -> Finding | None:
+def another_tensor(ours: AnyArray, theirs: AnyArray, context: Context) -> Finding | None:
     """Theirs is another tensor of ours: a step left out, or two exchanged."""
 
     def attempts() -> Iterator[Finding | None]:
@@ -30,7 +29,7 @@ def another_tensor(ours: Array, theirs: Array, context: Context) -> Finding | No
     return best(attempts())
 
 
-def concatenation(ours: Array, theirs: Array, context: Context) -> Finding | None:
+def concatenation(ours: AnyArray, theirs: AnyArray, context: Context) -> Finding | None:
     """Some rows are those of another of our tensors: what is put together is not what should be."""
     if ours.shape != theirs.shape or ours.ndim != 2 or ours.dtype.kind != "f":
         return None
@@ -49,7 +48,7 @@ def concatenation(ours: Array, theirs: Array, context: Context) -> Finding | Non
     return None
 
 
-def addend(ours: Array, theirs: Array, context: Context) -> Finding | None:
+def addend(ours: AnyArray, theirs: AnyArray, context: Context) -> Finding | None:
     """One term of a sum is missing, or there twice."""
     if ours.shape != theirs.shape or ours.dtype.kind != "f":
         return None
@@ -66,7 +65,7 @@ def addend(ours: Array, theirs: Array, context: Context) -> Finding | None:
     return best(attempts())
 
 
-def _terms(rows: Array, missing: Array, context: Context) -> Iterator[Array]:
+def _terms(rows: AnyArray, missing: AnyArray, context: Context) -> Iterator[AnyArray]:
     """What of ``rows`` may be the difference, up to its sign: all of them, or for a single position one of them."""
     if rows.shape == missing.shape:
         yield rows
@@ -75,7 +74,7 @@ def _terms(rows: Array, missing: Array, context: Context) -> Iterator[Array]:
         yield rows[int(near.argmin())][None]
 
 
-def _rows(context: Context, width: int) -> Iterator[tuple[str, Array]]:
+def _rows(context: Context, width: int) -> Iterator[tuple[str, AnyArray]]:
     """Our tensors before this one as rows [n, width], channels-first ones turned."""
     for i, (name, near) in enumerate(context.before(len(context.order))):
         if i >= INPUTS and not name.partition("@")[0].rstrip(".0123456789").endswith(LOOKED_UP):
@@ -86,7 +85,7 @@ def _rows(context: Context, width: int) -> Iterator[tuple[str, Array]]:
             yield name, near.T
 
 
-def bias(ours: Array, theirs: Array, context: Context) -> Finding | None:
+def bias(ours: AnyArray, theirs: AnyArray, context: Context) -> Finding | None:
     """The bias of this module is missing or doubled; needs the checkpoint."""
     b = context.weight("bias")
     if b is None or ours.shape != theirs.shape or len(b) not in (ours.shape[0], ours.shape[-1]):
@@ -98,7 +97,7 @@ def bias(ours: Array, theirs: Array, context: Context) -> Finding | None:
     )
 
 
-def another_input(ours: Array, theirs: Array, context: Context) -> Finding | None:
+def another_input(ours: AnyArray, theirs: AnyArray, context: Context) -> Finding | None:
     """The right matrix times another input; needs the checkpoint."""
     weight = _matrix(context)
     if weight is None or ours.shape[-1] != weight.shape[0]:
@@ -122,7 +121,7 @@ def another_input(ours: Array, theirs: Array, context: Context) -> Finding | Non
     return best(attempts())
 
 
-def another_weight(ours: Array, theirs: Array, context: Context) -> Finding | None:
+def another_weight(ours: AnyArray, theirs: AnyArray, context: Context) -> Finding | None:
     """The right input times another matrix, or the right one transposed; needs the checkpoint."""
     weight = _matrix(context)
     if weight is None or context.weights is None or ours.shape[-1] != weight.shape[0]:
@@ -143,7 +142,7 @@ def another_weight(ours: Array, theirs: Array, context: Context) -> Finding | No
     return best(attempts())
 
 
-def _matrix(context: Context) -> Array | None:
+def _matrix(context: Context) -> AnyArray | None:
     """The matrix of this module, a convolution of one tap among them."""
     weight = context.weight()
     if weight is not None and weight.ndim == 3 and weight.shape[2] == 1:
@@ -151,7 +150,7 @@ def _matrix(context: Context) -> Array | None:
     return weight if weight is not None and weight.ndim == 2 else None
 
 
-def _input_of(ours: Array, weight: Array, context: Context) -> Array | None:
+def _input_of(ours: AnyArray, weight: AnyArray, context: Context) -> AnyArray | None:
     """What our tensor was made of: rows [n, in] of a tensor before it."""
     b = context.weight("bias")
     for _, near in context.before(INPUTS):
@@ -166,7 +165,7 @@ def _input_of(ours: Array, weight: Array, context: Context) -> Array | None:
     return None
 
 
-def codebook_order(ours: Array, theirs: Array, context: Context) -> Finding | None:
+def codebook_order(ours: AnyArray, theirs: AnyArray, context: Context) -> Finding | None:
     """An entry of the right codebook for another code of the frame, or of another codebook; needs the checkpoint."""
     codes, books = context.tensors.get("codes.0"), context.codebooks()
     if context.leaf != "quantized" or codes is None or ours.shape != theirs.shape or len(codes) != ours.shape[1]:

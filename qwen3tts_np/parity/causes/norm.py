@@ -6,15 +6,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ...ops import layer_norm, rms_norm
+from ...ops import AnyArray, layer_norm, rms_norm
 from ..diagnosis import Context, Finding, best, finding
-from ..fixture import Array
 from ..measure import outside
 
 EPSILONS = (1e-5, 1e-6, 1e-8, 1e-12, 1e-3, 0.0)
 
 
-def norm_variants(ours: Array, theirs: Array, context: Context) -> Finding | None:
+def norm_variants(ours: AnyArray, theirs: AnyArray, context: Context) -> Finding | None:
     """Without its weight, with weight + 1, another epsilon, another kind of norm, over another axis."""
     if "norm" not in context.leaf or ours.shape != theirs.shape:
         return None
@@ -23,12 +22,12 @@ def norm_variants(ours: Array, theirs: Array, context: Context) -> Finding | Non
 
 
 def _attempts(
-    ours: Array, theirs: Array, context: Context, x: Array, weight: Array, bias: Array | None, eps: float
+    ours: AnyArray, theirs: AnyArray, context: Context, x: AnyArray, weight: AnyArray, bias: AnyArray | None, eps: float
 ) -> Iterator[Finding | None]:
-    def of(cause: str, message: str, candidate: Array) -> Finding | None:
+    def of(cause: str, message: str, candidate: AnyArray) -> Finding | None:
         return finding(cause, message, ours, theirs, candidate, context)
 
-    def norm(w: Array, e: float) -> Array:
+    def norm(w: AnyArray, e: float) -> AnyArray:
         return rms_norm(x, w, e) if bias is None else layer_norm(x, w, bias, e)
 
     one = np.ones_like(weight)
@@ -69,7 +68,7 @@ def _attempts(
         )
 
 
-def _rotated(x: Array, context: Context) -> Array | None:
+def _rotated(x: AnyArray, context: Context) -> AnyArray | None:
     """The input turned as our output is turned next."""
     from .rope import angles_of
 
@@ -81,7 +80,7 @@ def _rotated(x: Array, context: Context) -> Array | None:
     return None if found is None else found.turn(x)
 
 
-def _input(ours: Array, context: Context) -> tuple[Array, Array, Array | None, float] | None:
+def _input(ours: AnyArray, context: Context) -> tuple[AnyArray, AnyArray, AnyArray | None, float] | None:
     """(input, weight, bias, epsilon) that make our tensor, if a neighbour is the input."""
     for _, near in context.before():
         if near.size != ours.size or near.dtype.kind != "f":
@@ -97,7 +96,7 @@ def _input(ours: Array, context: Context) -> tuple[Array, Array, Array | None, f
     return None
 
 
-def _weight_of(ours: Array, x: Array, eps: float) -> Array:
+def _weight_of(ours: AnyArray, x: AnyArray, eps: float) -> AnyArray:
     """The weight of an RMSNorm that makes ours of x, by least squares; if there is none, the check after this fails."""
     plain = rms_norm(x, np.ones(x.shape[-1], x.dtype), eps).reshape(-1, x.shape[-1])
     flat = ours.reshape(plain.shape)

@@ -6,17 +6,16 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from ...ops import elu, gelu, sigmoid, silu, snake_beta
+from ...ops import AnyArray, elu, gelu, sigmoid, silu, snake_beta
 from ..diagnosis import Context, Finding, best, finding
-from ..fixture import Array
 from ..measure import outside
 
 
-def _gelu_tanh(x: Array) -> Array:
+def _gelu_tanh(x: AnyArray) -> AnyArray:
     return x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))) / 2
 
 
-FUNCTIONS: dict[str, Callable[[Array], Array]] = {
+FUNCTIONS: dict[str, Callable[[AnyArray], AnyArray]] = {
     "SiLU": silu,
     "GELU (erf)": gelu,
     "GELU (tanh)": _gelu_tanh,
@@ -31,7 +30,7 @@ FUNCTIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-def activations(ours: Array, theirs: Array, context: Context) -> Finding | None:
+def activations(ours: AnyArray, theirs: AnyArray, context: Context) -> Finding | None:
     """Another function of the same input."""
     found = _made_by(ours, context) if ours.dtype.kind == "f" and ours.shape == theirs.shape else None
     if found is None:
@@ -44,7 +43,7 @@ def activations(ours: Array, theirs: Array, context: Context) -> Finding | None:
     )
 
 
-def _made_by(ours: Array, context: Context) -> tuple[str, Array] | None:
+def _made_by(ours: AnyArray, context: Context) -> tuple[str, AnyArray] | None:
     """(function, input) that make our tensor of a tensor just before it."""
     for _, x in context.before(4):
         if x.shape == ours.shape and x.dtype.kind == "f":
@@ -54,7 +53,7 @@ def _made_by(ours: Array, context: Context) -> tuple[str, Array] | None:
     return None
 
 
-def snakes(ours: Array, theirs: Array, context: Context) -> Finding | None:
+def snakes(ours: AnyArray, theirs: AnyArray, context: Context) -> Finding | None:
     """SnakeBeta with its parameters read otherwise; needs the checkpoint."""
     alpha, beta = context.weight("alpha"), context.weight("beta")
     if alpha is None or beta is None or ours.shape != theirs.shape:
@@ -65,7 +64,7 @@ def snakes(ours: Array, theirs: Array, context: Context) -> Finding | None:
         return None
 
     def attempts() -> Iterator[Finding | None]:
-        def of(message: str, candidate: Array) -> Finding | None:
+        def of(message: str, candidate: AnyArray) -> Finding | None:
             return finding("SnakeBeta", message, ours, theirs, candidate, context)
 
         log_a, log_b = np.log(np.abs(alpha)), np.log(np.abs(beta))
@@ -80,13 +79,13 @@ def snakes(ours: Array, theirs: Array, context: Context) -> Finding | None:
     return best(attempts())
 
 
-def log_base(ours: Array, theirs: Array, context: Context) -> Finding | None:
+def log_base(ours: AnyArray, theirs: AnyArray, context: Context) -> Finding | None:
     """A logarithm of power for one of magnitude, or none at all."""
     if context.leaf != "mel" or ours.shape != theirs.shape:
         return None
 
     def attempts() -> Iterator[Finding | None]:
-        def of(message: str, candidate: Array) -> Finding | None:
+        def of(message: str, candidate: AnyArray) -> Finding | None:
             return finding("log-mel", message, ours, theirs, candidate, context)
 
         yield of("the logarithm has base 10; here it is natural", ours / np.log(10))

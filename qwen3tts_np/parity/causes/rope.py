@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ...ops import rope_angles, rotate
+from ...ops import AnyArray, rope_angles, rotate
 from ..diagnosis import Context, Finding, best, finding
-from ..fixture import Array
 from ..measure import outside
 
 THETAS = (1e6, 1e4, 5e5)
@@ -20,15 +19,15 @@ OFFSETS = 64  # positions off, in either direction
 class Angles:
     """Which rotation made one of our tensors of another."""
 
-    positions: Array  # [T]
+    positions: AnyArray  # [T]
     theta: float
 
-    def turn(self, x: Array, sign: int = 1) -> Array:
+    def turn(self, x: AnyArray, sign: int = 1) -> AnyArray:
         """The pairs (j, j + D/2) of every head [T, heads, D] turned."""
         cos, sin = rope_angles(self.positions, x.shape[-1], self.theta)
         return rotate(x, cos, sign * sin)
 
-    def turn_neighbours(self, x: Array) -> Array:
+    def turn_neighbours(self, x: AnyArray) -> AnyArray:
         """The pairs (2j, 2j + 1) turned: the interleaved convention."""
         d = x.shape[-1]
         apart = np.concatenate([x[..., 0::2], x[..., 1::2]], axis=-1)
@@ -38,7 +37,7 @@ class Angles:
         return together
 
 
-def rope_variants(ours: Array, theirs: Array, context: Context) -> Finding | None:
+def rope_variants(ours: AnyArray, theirs: AnyArray, context: Context) -> Finding | None:
     """The other convention, the other direction, other positions, another base."""
     if context.leaf not in ("q_rot", "k_rot") or ours.size != theirs.size:
         return None
@@ -48,7 +47,7 @@ def rope_variants(ours: Array, theirs: Array, context: Context) -> Finding | Non
         return None
 
     def attempts() -> Iterator[Finding | None]:
-        def of(cause: str, message: str, candidate: Array) -> Finding | None:
+        def of(cause: str, message: str, candidate: AnyArray) -> Finding | None:
             return finding(cause, message, ours, theirs, candidate, context)
 
         interleaved = "pairs (2j, 2j + 1) are turned: the interleaved convention; here the pairs are (j, j + D/2)"
@@ -72,7 +71,7 @@ def rope_variants(ours: Array, theirs: Array, context: Context) -> Finding | Non
     return best(attempts())
 
 
-def _input(ours: Array, context: Context) -> Array | None:
+def _input(ours: AnyArray, context: Context) -> AnyArray | None:
     """What is turned: the normed heads, or where there is no norm the projection."""
     leaf = context.leaf[0]
     x = context.sibling(f"{leaf}_norm")
@@ -80,7 +79,7 @@ def _input(ours: Array, context: Context) -> Array | None:
     return None if x is None or x.size != ours.size else x.reshape(ours.shape)
 
 
-def angles_of(x: Array, turned: Array, context: Context) -> Angles | None:
+def angles_of(x: AnyArray, turned: AnyArray, context: Context) -> Angles | None:
     """The rotation that makes ``turned`` of ``x``, both [T, heads, D]."""
     before = [context.sibling(context.leaf, call) for call in range(context.call)]
     longest = sum(len(b) for b in before if b is not None)

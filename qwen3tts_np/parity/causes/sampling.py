@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ...ops import AnyArray
+from ...talker.sampling import CONTROL_TOKENS
 from ..diagnosis import Context, Finding, best, finding
-from ..fixture import Array
 
-CONTROL_TOKENS = 1024  # of the talker's vocabulary, its upper end
 PENALTIES = (1.05, 1.1, 1.2, 1.3)
 
 
-def suppressed(ours: Array, theirs: Array, context: Context) -> Finding | None:
+def suppressed(ours: AnyArray, theirs: AnyArray, context: Context) -> Finding | None:
     """More or fewer tokens are out."""
     if not _scores(context) or ours.shape != theirs.shape:
         return None
@@ -33,7 +33,7 @@ def suppressed(ours: Array, theirs: Array, context: Context) -> Finding | None:
     return Finding("suppression", what, 0.0)
 
 
-def repetition(ours: Array, theirs: Array, context: Context) -> Finding | None:
+def repetition(ours: AnyArray, theirs: AnyArray, context: Context) -> Finding | None:
     """The repetition penalty is missing, or counts what it should not."""
     if not _scores(context) or ours.shape != theirs.shape or context.call == 0:
         return None

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 import numpy as np
 from qwen3tts_np_kernels.bfloat16 import round_ref, widen_ref
 
+from ...ops import AnyArray
 from ..diagnosis import Context, Finding, best, finding
-from ..fixture import Array
 
 CLOSE = 2e-3  # relative, of a factor to one that has a name
 
 
-def scaled(ours: Array, theirs: Array, context: Context) -> Finding | None:
+def scaled(ours: AnyArray, theirs: AnyArray, context: Context) -> Finding | None:
     """One factor on everything."""
     finite = np.isfinite(ours) if ours.shape == theirs.shape else None
     if finite is None or ours.dtype.kind in "iub":
@@ -41,7 +41,7 @@ def _named(factor: float, shape: tuple[int, ...]) -> str:
     return ""
 
 
-def own_factors(ours: Array, theirs: Array, context: Context) -> Finding | None:
+def own_factors(ours: AnyArray, theirs: AnyArray, context: Context) -> Finding | None:
     """Each channel or each position its own factor, the same at all others."""
 
     def attempts() -> Iterator[Finding | None]:
@@ -63,7 +63,7 @@ def _usually(context: Context) -> str:
     return "a norm, its weight, a scale or a gamma is left out, doubled or another one"
 
 
-def _factor_axes(ours: Array, theirs: Array) -> Iterator[tuple[int, ...]]:
+def _factor_axes(ours: AnyArray, theirs: AnyArray) -> Iterator[tuple[int, ...]]:
     """Axes along which a factor stays the same. A factor for every three values or fewer would explain anything."""
     for axis in _channel_axes(ours, theirs):
         yield tuple(i for i in range(ours.ndim) if i != axis)
@@ -71,7 +71,7 @@ def _factor_axes(ours: Array, theirs: Array) -> Iterator[tuple[int, ...]]:
         yield (2,)  # every head of every position
 
 
-def channel_offset(ours: Array, theirs: Array, context: Context) -> Finding | None:
+def channel_offset(ours: AnyArray, theirs: AnyArray, context: Context) -> Finding | None:
     """Each channel off by a constant, the same at every position."""
 
     def attempts() -> Iterator[Finding | None]:
@@ -86,7 +86,7 @@ def channel_offset(ours: Array, theirs: Array, context: Context) -> Finding | No
     return best(attempts())
 
 
-def rounded(ours: Array, theirs: Array, context: Context) -> Finding | None:
+def rounded(ours: AnyArray, theirs: AnyArray, context: Context) -> Finding | None:
     """The values, or what they were made from, rounded to a narrower type."""
     if ours.shape != theirs.shape or ours.dtype.kind != "f":
         return None
@@ -102,7 +102,7 @@ def rounded(ours: Array, theirs: Array, context: Context) -> Finding | None:
     return None
 
 
-def _channel_axes(ours: Array, theirs: Array) -> Iterator[int]:
+def _channel_axes(ours: AnyArray, theirs: AnyArray) -> Iterator[int]:
     """Axes with a value for at least three positions of each channel, enough to tell a constant from anything else."""
     if ours.shape == theirs.shape and ours.dtype.kind == "f":
         yield from (axis for axis, n in enumerate(ours.shape) if n > 1 and ours.size >= 3 * n)
