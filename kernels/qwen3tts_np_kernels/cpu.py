@@ -14,8 +14,10 @@ from typing import Any, ParamSpec, TypeVar
 
 from llvmlite import binding
 from numba import config, njit
+from numba.core.ccallback import CFunc
 from numba.core.codegen import get_host_cpu_features
 
+from .cache import KernelCache, folder, sources_of
 from .simd.instruction_sets import INSTRUCTION_SETS, InstructionSet
 
 P = ParamSpec("P")
@@ -48,7 +50,7 @@ def inlined(function: Callable[P, R]) -> Callable[P, R]:
     return compile_function(function, cache=True, inline="always")
 
 
-def compile_function(function: Callable[P, R], **options: Any) -> Callable[P, R]:
+def compile_function(function: Callable[P, R], *, cache: bool = False, **options: Any) -> Callable[P, R]:
     """``function`` compiled by Numba, without the GIL; the other decorators are made of this.
 
     Trap: the linker knows a function by its qualified name, and takes one of two of the same name and argument
@@ -57,14 +59,23 @@ def compile_function(function: Callable[P, R], **options: Any) -> Callable[P, R]
     cells = [cell.cell_contents for cell in function.__closure__ or ()]
     if cells:
         function.__qualname__ += f"({', '.join(getattr(cell, '__qualname__', repr(cell)) for cell in cells)})"
-    compiled_function: Callable[P, R] = njit(nogil=True, error_model="numpy", **options)(function)
+    compiled_function: Any = njit(nogil=True, error_model="numpy", **options)(function)
+    if cache and compiled():
+        compiled_function._cache = KernelCache(function)
     return compiled_function
 
 
+def c_function(signature: Any, function: Callable[..., Any]) -> Any:
+    """``function`` compiled for these types as a function of C, which has an ``address``; kept on disk like kernels."""
+    made: Any = CFunc(function, (signature.args, signature.return_type), {}, {"error_model": "numpy"})
+    made._cache = KernelCache(function, "c")
+    made.compile()
+    return made
+
+
 def cache_folder() -> Path | None:
-    """Where Numba keeps the machine code of these kernels; None where they are not compiled."""
-    never_called: Any = kernel(instruction_set)
-    return Path(never_called.stats.cache_path) if compiled() else None
+    """Where the machine code of these kernels is kept; None where they are compiled in memory, or not at all."""
+    return folder(sources_of(Path(__file__))) if compiled() else None
 
 
 def _target_features() -> frozenset[str]:

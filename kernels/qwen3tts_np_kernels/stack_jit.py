@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, cfunc, from_dtype, types
+from numba import carray, from_dtype, types
 from numpy.typing import NDArray
 
-from .cpu import inlined
+from .cpu import c_function, inlined
 from .linear_jit import matmul_float, matmul_int4, matmul_int8, matvec_float, matvec_int4, matvec_int8, quantise_groups
 from .pack import BLOCK, Packed
 from .simd.llvm import ARRAY, LANES, Builder, Value, operation
@@ -146,4 +146,4 @@ def _product(bits: int | None, dtype: np.dtype[Any]) -> Any:
         pointer["float32"], pointer["int8"], pointer["float32"], pointer["int32"],
         pointer["float32"], integer, integer, integer,
     )  # fmt: skip
-    return cfunc(signature, cache=True, error_model="numpy")(function)
+    return c_function(signature, function)
