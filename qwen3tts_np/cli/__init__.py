@@ -1,7 +1,7 @@
 """The command line: ``qwen3tts-np COMMAND``. One file a command; it parses, calls the library and prints.
 
 Exit status: 0 all is well, 1 ``doctor``, ``info``, ``verify``, ``fidelity`` or ``fixtures compare`` found problems,
-2 the request cannot be met (one line says why), 130 interrupted, 128 and the number of a signal that ended it otherwise.
+2 the request cannot be met (one line says why), 130 interrupted, 128 and the number of another signal that ended it.
 """
 
 from __future__ import annotations

@@ -204,7 +204,7 @@ def speech() -> Check:
     start = time.perf_counter()
     try:
         model = Qwen3TTSModel.from_pretrained(demo.CHECKPOINT, backend="reference")
-        (wave,), rate = model.generate_custom_voice("hello world", "oak", "english", do_sample=False)
+        (wave,), rate, *_ = model.generate_custom_voice("hello world", "oak", "english", do_sample=False)
     except QwenTTSError as e:
         return Check("speech", "fault", f"the demo voice is damaged: {e}", "install the package again")
     seconds = time.perf_counter() - start
