@@ -106,7 +106,7 @@ MUTANTS: list[Mutant] = [
     ),
     *mutants(
         "qwen3tts_np/text",
-        "test_sentences.py test_longform.py",
+        "test_sentences.py",
         ("SLOWEST, SPARE = 3, 2000", "SLOWEST, SPARE = 2, 2000"),
         ("HAN = 220", "HAN = 120"),
     ),
@@ -227,7 +227,7 @@ MUTANTS: list[Mutant] = [
         "kernels/qwen3tts_np_kernels/rope.py",
         "test_rope.py test_parity.py::test_rotary_tables",
         ("positions.astype(np.float32)", "positions.astype(np.float64)"),
-        ("np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)", "np.arange(0, head_dim, 2) / head_dim"),
+        ("exponents.astype(np.float64)).astype(np.float32)", "exponents.astype(np.float64))"),
         ("high * c + low * s", "high * c - low * s"),
     ),
     *mutants(
@@ -258,7 +258,8 @@ MUTANTS: list[Mutant] = [
     # ---- speech ----
     *mutants(
         "qwen3tts_np/speech",
-        "test_longform.py",
+        "test_longform.py::test_silence_at_the_edges_of_a_piece_is_cut"
+        " test_longform.py::test_pauses_are_as_documented_and_nothing_clicks",
         ("kept[:length] *= fade", "kept[:length] *= 1"),
         ("edge = rate * EDGE // 1000", "edge = 0"),
         ("* 32767)", "* 32768)"),
@@ -281,7 +282,7 @@ MUTANTS: list[Mutant] = [
         " test_parity.py::test_compiled_codes[custom_voice_many_frames-float32]"
         " test_parity.py::test_compiled_codes[clone_context-float32]"
         " test_parity.py::test_compiled_codes[clone_x_vector-float32]",
-        ("is_last = self._batch, self._step == self._last_step", "is_last = self._batch, self._step > self._last_step"),
+        ("np.asarray(max_new_tokens) - 1, streams", "np.asarray(max_new_tokens), streams"),
         ("now.reshape(shape)[:, :used]", "now.reshape(shape)[:, : used - 1]"),
         ("text_first=np.array([-self._step])", "text_first=np.array([0])"),
         ("x[t] += np.sum(rows, axis=0)", "x[t] += rows[0]"),
