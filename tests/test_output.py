@@ -194,6 +194,15 @@ def test_a_reader_that_leaves_a_fifo_is_no_mistake_of_the_path(tmp_path):
 
 
 @posix
+def test_no_file_is_made_where_a_node_has_just_gone(tmp_path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    with pytest.raises(OutputError, match="cannot be written: No such file"), output_file(fifo):
+        fifo.unlink()
+    assert names(tmp_path) == []
+
+
+@posix
 @pytest.mark.skipif(not NODES or os.geteuid() != 0, reason="only root makes nodes")
 def test_a_device_stays(write, tmp_path):
     device = tmp_path / "o.wav"
@@ -341,6 +350,16 @@ def test_a_folder_is_complete_or_not_there(tmp_path):
     assert (tmp_path / "new" / "folder" / "inside" / "b.txt").read_text() == "b"
 
 
+def test_all_of_a_folder_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file).st_size))
+    with output_folder(tmp_path / "folder") as folder:
+        (folder / "a").write_bytes(bytes(11))
+        (folder / "inside").mkdir()
+        (folder / "inside" / "b").write_bytes(bytes(22))
+    assert {11, 22} <= set(synced)
+
+
 @posix
 def test_an_empty_folder_keeps_its_permissions(tmp_path):
     (tmp_path / "folder").mkdir(mode=0o700)
@@ -469,12 +488,14 @@ def test_what_is_not_ours_is_left_alone(tmp_path):
     for name in (ours, *others):
         (tmp_path / name).touch()
     (tmp_path / folder / "inside").mkdir(parents=True)
+    others.append(f".o.{dead.pid}-0123abcf.partial")
+    (tmp_path / others[-1]).symlink_to(tmp_path)  # planted: none of ours is a link
     write_text(tmp_path / "o", "new")
     assert names(tmp_path) == sorted([*others, "o"])
     old = time.time() - 60
-    os.utime(tmp_path / others[-1], (old, old))  # of a process that had the same number, then
+    os.utime(tmp_path / others.pop(4), (old, old))  # of a process that had the same number, then
     write_text(tmp_path / "o", "new")
-    assert names(tmp_path) == sorted([*others[:-1], "o"])
+    assert names(tmp_path) == sorted([*others, "o"])
 
 
 def test_a_file_system_without_locks(tmp_path, monkeypatch):
