@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from .config import GenerationConfig, ModelConfig
 from .errors import RequestError
-from .ops import Array, Ints
+from .ops import Array, Ints, Wave
 from .talker.generator import check_seed, fresh_seed
 from .talker.sampling import SamplingParameters
 from .text.feed import TextSource
@@ -79,6 +79,13 @@ class Request:
         check_seed(self.seed)
         if self.x_vector is None and any(position.x_vector for position in self.prompt.prefill):
             raise RequestError("the prompt has a place for a speaker embedding (x-vector), and the request has none")
+
+
+class Utterance(NamedTuple):
+    """A request that has been spoken."""
+
+    samples: Wave  # [samples] at the codec's output rate
+    codes: Ints  # [frames, G]
 
 
 def make_request(

@@ -32,7 +32,8 @@ FLOORS = (
     {"inspect"},
     {"speech"},
     {"model"},
-    {"streaming"},
+    {"official_calls"},
+    {"cloning", "streaming"},
     {"speech_tokenizer"},
     {"compiled"},
     {"generate"},
@@ -44,7 +45,7 @@ FLOORS = (
     {"mlp", "conv"},
     {"checkpoint", "trace", "audio", "report"},
     {"config", "ops", "files"},
-    {"errors"},
+    {"errors", "notices"},
     {KERNELS},
 )
 SEPARATE = {"talker", "codec", "speaker", "text"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import CheckpointError, RequestError
+from ..notices import notify
 from .hub import published_names, repository, snapshot
 
 # Official arguments that choose where and how PyTorch runs. Here there is nothing to choose.
@@ -47,7 +47,7 @@ def compute_dtype(dtype: Any) -> np.dtype[Any]:
     """
     name = "float32" if dtype is None else str(getattr(dtype, "__name__", dtype)).removeprefix("torch.")
     if name in ("bfloat16", "float16", "half", "auto"):
-        warnings.warn(f"dtype={name}: computing in float32, which loses nothing of such weights", stacklevel=3)
+        notify(f"dtype={name}: computing in float32, which loses nothing of such weights")
         name = "float32"
     if name not in ("float32", "float64"):
         raise RequestError(f"dtype={dtype!r} is not supported; use float32 or float64")
@@ -61,6 +61,6 @@ def check_leftovers(arguments: Mapping[str, Any]) -> None:
             if value is not None and str(value) not in ("cpu", "auto"):
                 raise RequestError(f"{name}={value!r}: this package runs on the CPU only")
         elif name in _WITHOUT_EFFECT:
-            warnings.warn(f"{name} has no effect here and was ignored", stacklevel=3)
+            notify(f"{name} has no effect here and was ignored")
         else:
             raise RequestError(f"from_pretrained has no argument {name!r}")

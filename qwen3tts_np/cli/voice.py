@@ -205,7 +205,7 @@ def speak_design(args: argparse.Namespace, sentence: str) -> tuple[Wave, int]:
     model = load_model(argparse.Namespace(**{**vars(args), "model": args.design}))
     shortest, longest = (int(seconds / FRAME) for seconds in spoken_seconds(sentence))  # frames
     for attempt in range(TRIES):
-        wavs, rate, codes = model.generate_voice_design(  # type: ignore[misc]  # with the codes there are three
+        wavs, rate, codes = model.generate_voice_design(
             sentence,
             args.description,
             language=args.language if args.sentence is None else "auto",

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from ..checkpoint.keys import TensorSpec
 from ..checkpoint.safetensors import Checkpoint
 from ..checkpoint.writer import write_safetensors
 from ..errors import CheckpointError, RequestError
+from ..notices import notify
 from ..ops import Array, Ints
 
 FORMAT, VERSION = "qwen3tts-np voice", "1"
@@ -107,7 +107,7 @@ def check_fits(
         shape = list(item.ref_spk_embedding.shape)
         raise RequestError(f"the voice{_of(item)} has an embedding of shape {shape}, this model needs [{width}]{_CURE}")
     if item.fingerprint is not None and item.fingerprint.speaker_encoder != model().speaker_encoder:
-        warnings.warn("the voice was made with other weights of the speaker encoder than this model's", stacklevel=3)
+        notify("the voice was made with other weights of the speaker encoder than this model's")
     if not item.icl_mode:
         return
     assert item.ref_code is not None
@@ -120,7 +120,7 @@ def check_fits(
             f"this model knows those from 0 to {codebook_size - 1}"
         )
     if item.fingerprint is not None and item.fingerprint.codebooks != model().codebooks:
-        warnings.warn("the voice was made with other codebooks than this model's: expect another voice", stacklevel=3)
+        notify("the voice was made with other codebooks than this model's: expect another voice")
 
 
 def digest(part: Any, dtype: type[np.floating[Any]]) -> str:

@@ -6,10 +6,10 @@ Nothing here changes or refuses a clip: the official package takes any, and so d
 from __future__ import annotations
 
 import math
-import warnings
 
 import numpy as np
 
+from ..notices import notify
 from ..ops import Wave
 from ..text.pace import milliseconds, most_milliseconds
 
@@ -35,10 +35,10 @@ class ReferenceClipWarning(UserWarning):
     """A reference clip, or its transcript, will probably make a poor voice."""
 
 
-def warn_about_clip(wave: Wave, rate: int, transcript: str | None, name: str, stacklevel: int = 2) -> None:
+def warn_about_clip(wave: Wave, rate: int, transcript: str | None, name: str) -> None:
     """Issue each of :func:`clip_problems` as a ReferenceClipWarning that begins with ``name``."""
     for problem in clip_problems(wave, rate, transcript):
-        warnings.warn(f"{name} {problem}", ReferenceClipWarning, stacklevel=stacklevel + 1)
+        notify(f"{name} {problem}", ReferenceClipWarning)
 
 
 def clip_problems(wave: Wave, rate: int, transcript: str | None = None) -> list[str]:

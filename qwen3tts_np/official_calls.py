@@ -1,0 +1,469 @@
+"""The methods of the official class, each one a text or texts, a kind of voice, and a way to speak.
+
+Official: ``Qwen3TTSModel.generate_custom_voice``, ``generate_voice_design``, ``generate_voice_clone`` and
+``create_voice_clone_prompt``. ``stream_*`` and ``open_*`` are ours, with the same arguments.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Literal, overload
+
+from .audio.files import AudioLike
+from .cloning import VoiceCloner
+from .config import GenerationConfig, ModelConfig
+from .errors import RequestError
+from .generate import Progress
+from .notices import notify
+from .ops import Ints, Wave
+from .request import (
+    ClonedVoice,
+    CustomVoice,
+    DesignedVoice,
+    Request,
+    Utterance,
+    Voice,
+    limits_of,
+    make_request,
+    one_text,
+    per_item,
+    texts_of,
+)
+from .speech_tokenizer import Qwen3TTSTokenizer
+from .streaming import SpeechSession, SpeechStream
+from .talker.generator import item_seeds, shared_seed
+from .text.tokenizer import Tokenizer
+from .voice.prompt_item import VoiceClonePromptItem, voice_prompt_items
+
+Seed = int | Sequence[int | None] | None
+Spoken = tuple[list[Wave], int]  # waveforms, sample rate in Hz
+SpokenWithCodes = tuple[list[Wave], int, list[Ints]]  # and with return_codes=True the codes, [frames, G] each
+Speech = Spoken | SpokenWithCodes
+IGNORED = "the 0.6B custom-voice model does not follow instructions: instruct is ignored"
+
+
+class OfficialCalls(ABC):
+    """The official methods over ``prepare``, ``generate``, ``stream`` and ``open`` of ``model.py``."""
+
+    config: ModelConfig
+    generation_config: GenerationConfig
+    text_tokenizer: Tokenizer
+    speech_tokenizer: Qwen3TTSTokenizer
+
+    @property
+    @abstractmethod
+    def cloner(self) -> VoiceCloner: ...
+
+    @abstractmethod
+    def prepare(self, text: str, voice: Voice, **options: Any) -> Request: ...
+
+    @abstractmethod
+    def generate(
+        self, requests: Sequence[Request], *, joint_seed: int | None = None, progress: Progress = None
+    ) -> list[Utterance]: ...
+
+    @abstractmethod
+    def stream(self, request: Request, *, packet_frames: int) -> SpeechStream: ...
+
+    @abstractmethod
+    def open(self, voice: Voice, **options: Any) -> SpeechSession: ...
+
+    @abstractmethod
+    def _checked(self, voice: Voice) -> Voice: ...
+
+    def create_voice_clone_prompt(
+        self,
+        ref_audio: AudioLike | list[AudioLike],
+        ref_text: str | list[str | None] | None = None,
+        x_vector_only_mode: bool | list[bool] = False,
+    ) -> list[VoiceClonePromptItem]:
+        """Turn reference clips into voice prompts that any number of ``generate_voice_clone`` calls can use.
+
+        A clip is a path, URL or base64 text of anything libsndfile reads, or ``(samples, rate in Hz)``. A clip that
+        will make a poor voice gets a ``ReferenceClipWarning``. ``save`` keeps what is returned as a file.
+        """
+        self._require("base", "create_voice_clone_prompt")
+        return self.cloner.voices(ref_audio, ref_text, x_vector_only_mode)
+
+    @overload
+    def generate_custom_voice(
+        self,
+        text: str | list[str],
+        speaker: str | list[str],
+        language: str | list[str] | None = None,
+        instruct: str | list[str] | None = None,
+        non_streaming_mode: bool = True,
+        *,
+        seed: Seed = None,
+        return_codes: Literal[False] = False,
+        progress: Progress = None,
+        **sampling: Any,
+    ) -> Spoken: ...
+
+    @overload
+    def generate_custom_voice(
+        self,
+        text: str | list[str],
+        speaker: str | list[str],
+        language: str | list[str] | None = None,
+        instruct: str | list[str] | None = None,
+        non_streaming_mode: bool = True,
+        *,
+        seed: Seed = None,
+        return_codes: Literal[True],
+        progress: Progress = None,
+        **sampling: Any,
+    ) -> SpokenWithCodes: ...
+
+    @overload
+    def generate_custom_voice(
+        self,
+        text: str | list[str],
+        speaker: str | list[str],
+        language: str | list[str] | None = None,
+        instruct: str | list[str] | None = None,
+        non_streaming_mode: bool = True,
+        *,
+        seed: Seed = None,
+        return_codes: bool,
+        progress: Progress = None,
+        **sampling: Any,
+    ) -> Speech: ...
+
+    def generate_custom_voice(
+        self,
+        text: str | list[str],
+        speaker: str | list[str],
+        language: str | list[str] | None = None,
+        instruct: str | list[str] | None = None,
+        non_streaming_mode: bool = True,
+        *,
+        seed: Seed = None,
+        return_codes: bool = False,
+        progress: Progress = None,
+        **sampling: Any,
+    ) -> Speech:
+        """Speak with a voice of the model's table, optionally following an instruction.
+
+        Trap: the official package drops the instruction on 0.6B models without a word; here it warns.
+        """
+        said = self._custom_voices("generate_custom_voice", texts_of(text), speaker, instruct)
+        return self._speak(said, language, not non_streaming_mode, seed, return_codes, progress, sampling)
+
+    def stream_custom_voice(
+        self,
+        text: str,
+        speaker: str,
+        language: str | None = None,
+        instruct: str | None = None,
+        non_streaming_mode: bool = True,
+        *,
+        packet_frames: int = 4,
+        seed: Seed = None,
+        **sampling: Any,
+    ) -> SpeechStream:
+        """The codes of ``generate_custom_voice`` as packets of samples, continuously decoded."""
+        said = self._custom_voices("stream_custom_voice", [one_text(text)], speaker, instruct)
+        return self._stream(said, language, not non_streaming_mode, packet_frames, seed, sampling)
+
+    def open_custom_voice(
+        self,
+        speaker: str,
+        language: str | None = None,
+        instruct: str | None = None,
+        *,
+        packet_frames: int = 4,
+        seed: Seed = None,
+        **sampling: Any,
+    ) -> SpeechSession:
+        """A session that speaks with a voice of the model's table while the text is arriving."""
+        said = self._custom_voices("open_custom_voice", [""], speaker, instruct)
+        return self._open(said, language, packet_frames, seed, sampling)
+
+    @overload
+    def generate_voice_design(
+        self,
+        text: str | list[str],
+        instruct: str | list[str],
+        language: str | list[str] | None = None,
+        non_streaming_mode: bool = True,
+        *,
+        seed: Seed = None,
+        return_codes: Literal[False] = False,
+        progress: Progress = None,
+        **sampling: Any,
+    ) -> Spoken: ...
+
+    @overload
+    def generate_voice_design(
+        self,
+        text: str | list[str],
+        instruct: str | list[str],
+        language: str | list[str] | None = None,
+        non_streaming_mode: bool = True,
+        *,
+        seed: Seed = None,
+        return_codes: Literal[True],
+        progress: Progress = None,
+        **sampling: Any,
+    ) -> SpokenWithCodes: ...
+
+    @overload
+    def generate_voice_design(
+        self,
+        text: str | list[str],
+        instruct: str | list[str],
+        language: str | list[str] | None = None,
+        non_streaming_mode: bool = True,
+        *,
+        seed: Seed = None,
+        return_codes: bool,
+        progress: Progress = None,
+        **sampling: Any,
+    ) -> Speech: ...
+
+    def generate_voice_design(
+        self,
+        text: str | list[str],
+        instruct: str | list[str],
+        language: str | list[str] | None = None,
+        non_streaming_mode: bool = True,
+        *,
+        seed: Seed = None,
+        return_codes: bool = False,
+        progress: Progress = None,
+        **sampling: Any,
+    ) -> Speech:
+        """Speak with the voice that ``instruct`` describes; "" lets the model choose one."""
+        said = self._designed_voices("generate_voice_design", texts_of(text), instruct)
+        return self._speak(said, language, not non_streaming_mode, seed, return_codes, progress, sampling)
+
+    def stream_voice_design(
+        self,
+        text: str,
+        instruct: str,
+        language: str | None = None,
+        non_streaming_mode: bool = True,
+        *,
+        packet_frames: int = 4,
+        seed: Seed = None,
+        **sampling: Any,
+    ) -> SpeechStream:
+        """The codes of ``generate_voice_design`` as packets of samples, continuously decoded."""
+        said = self._designed_voices("stream_voice_design", [one_text(text)], instruct)
+        return self._stream(said, language, not non_streaming_mode, packet_frames, seed, sampling)
+
+    def open_voice_design(
+        self,
+        instruct: str,
+        language: str | None = None,
+        *,
+        packet_frames: int = 4,
+        seed: Seed = None,
+        **sampling: Any,
+    ) -> SpeechSession:
+        """A session that speaks with the voice that ``instruct`` describes while the text is arriving."""
+        said = self._designed_voices("open_voice_design", [""], instruct)
+        return self._open(said, language, packet_frames, seed, sampling)
+
+    @overload
+    def generate_voice_clone(
+        self,
+        text: str | list[str],
+        language: str | list[str] | None = None,
+        ref_audio: AudioLike | list[AudioLike] | None = None,
+        ref_text: str | list[str | None] | None = None,
+        x_vector_only_mode: bool | list[bool] = False,
+        voice_clone_prompt: Any = None,
+        non_streaming_mode: bool = False,
+        *,
+        seed: Seed = None,
+        return_codes: Literal[False] = False,
+        progress: Progress = None,
+        **sampling: Any,
+    ) -> Spoken: ...
+
+    @overload
+    def generate_voice_clone(
+        self,
+        text: str | list[str],
+        language: str | list[str] | None = None,
+        ref_audio: AudioLike | list[AudioLike] | None = None,
+        ref_text: str | list[str | None] | None = None,
+        x_vector_only_mode: bool | list[bool] = False,
+        voice_clone_prompt: Any = None,
+        non_streaming_mode: bool = False,
+        *,
+        seed: Seed = None,
+        return_codes: Literal[True],
+        progress: Progress = None,
+        **sampling: Any,
+    ) -> SpokenWithCodes: ...
+
+    @overload
+    def generate_voice_clone(
+        self,
+        text: str | list[str],
+        language: str | list[str] | None = None,
+        ref_audio: AudioLike | list[AudioLike] | None = None,
+        ref_text: str | list[str | None] | None = None,
+        x_vector_only_mode: bool | list[bool] = False,
+        voice_clone_prompt: Any = None,
+        non_streaming_mode: bool = False,
+        *,
+        seed: Seed = None,
+        return_codes: bool,
+        progress: Progress = None,
+        **sampling: Any,
+    ) -> Speech: ...
+
+    def generate_voice_clone(
+        self,
+        text: str | list[str],
+        language: str | list[str] | None = None,
+        ref_audio: AudioLike | list[AudioLike] | None = None,
+        ref_text: str | list[str | None] | None = None,
+        x_vector_only_mode: bool | list[bool] = False,
+        voice_clone_prompt: Any = None,
+        non_streaming_mode: bool = False,
+        *,
+        seed: Seed = None,
+        return_codes: bool = False,
+        progress: Progress = None,
+        **sampling: Any,
+    ) -> Speech:
+        """Speak with the voice of a reference: a clip, or what :meth:`create_voice_clone_prompt` made of one.
+
+        With ``x_vector_only_mode`` only the speaker embedding is used; otherwise the model continues the reference,
+        whose transcript ``ref_text`` is then needed. Trap: this call is streaming by default, the others are not.
+        """
+        reference = (ref_audio, ref_text, x_vector_only_mode, voice_clone_prompt)
+        said = self._cloned_voices("generate_voice_clone", texts_of(text), *reference)
+        return self._speak(said, language, not non_streaming_mode, seed, return_codes, progress, sampling)
+
+    def stream_voice_clone(
+        self,
+        text: str,
+        language: str | None = None,
+        ref_audio: AudioLike | None = None,
+        ref_text: str | None = None,
+        x_vector_only_mode: bool = False,
+        voice_clone_prompt: Any = None,
+        non_streaming_mode: bool = False,
+        *,
+        packet_frames: int = 4,
+        seed: Seed = None,
+        **sampling: Any,
+    ) -> SpeechStream:
+        """The codes of ``generate_voice_clone`` as packets of samples, continuously decoded.
+
+        In context the codec decodes the reference first: the samples are those that follow it in the continuous
+        decode of reference and speech. ``generate_voice_clone`` restarts that decode every 300 frames, the reference
+        counted, and its official cut is one sample early for some lengths.
+        """
+        reference = (ref_audio, ref_text, x_vector_only_mode, voice_clone_prompt)
+        said = self._cloned_voices("stream_voice_clone", [one_text(text)], *reference)
+        return self._stream(said, language, not non_streaming_mode, packet_frames, seed, sampling)
+
+    def open_voice_clone(
+        self,
+        language: str | None = None,
+        ref_audio: AudioLike | None = None,
+        ref_text: str | None = None,
+        x_vector_only_mode: bool = False,
+        voice_clone_prompt: Any = None,
+        *,
+        packet_frames: int = 4,
+        seed: Seed = None,
+        **sampling: Any,
+    ) -> SpeechSession:
+        """A session that speaks with the voice of a reference while the text is arriving.
+
+        In context the streaming prompt puts the transcript and the text beside the reference's frames, one token
+        per frame. So nothing is spoken before the text has reached the end of the reference, or is finished: about 60
+        tokens for 5 seconds, less the transcript. ``x_vector_only_mode`` begins at once.
+        """
+        reference = (ref_audio, ref_text, x_vector_only_mode, voice_clone_prompt)
+        said = self._cloned_voices("open_voice_clone", [""], *reference)
+        return self._open(said, language, packet_frames, seed, sampling)
+
+    # --- what the nine methods share --------------------------------------------------------------
+
+    def _require(self, model_type: str, what: str) -> None:
+        if self.config.tts_model_type != model_type:
+            raise RequestError(f"{what} needs a {model_type} model; this is a {self.config.tts_model_type} model")
+
+    def _custom_voices(self, method: str, texts: list[str], speaker: Any, instruct: Any) -> list[tuple[str, Voice]]:
+        """Every text with its voice."""
+        self._require("custom_voice", method)
+        instructs = per_item(instruct, len(texts), "instruct", "")
+        if self.config.tts_model_size == "0b6" and any(instructs):
+            notify(IGNORED)
+            instructs = [""] * len(texts)
+        voices = map(CustomVoice, per_item(speaker, len(texts), "speaker", ""), instructs)
+        return list(zip(texts, voices, strict=True))
+
+    def _designed_voices(self, method: str, texts: list[str], instruct: Any) -> list[tuple[str, Voice]]:
+        self._require("voice_design", method)
+        return list(zip(texts, map(DesignedVoice, per_item(instruct, len(texts), "instruct", "")), strict=True))
+
+    def _cloned_voices(
+        self, method: str, texts: list[str], ref_audio: Any, ref_text: Any, x_vector_only_mode: Any, prompt: Any
+    ) -> list[tuple[str, Voice]]:
+        self._require("base", method)
+        if prompt is not None:
+            items = voice_prompt_items(prompt)
+        elif ref_audio is not None:
+            items = self.cloner.voices(ref_audio, ref_text, x_vector_only_mode)
+        else:
+            raise RequestError("give ref_audio or voice_clone_prompt: a base model has no voice of its own")
+        return list(zip(texts, map(ClonedVoice, per_item(items, len(texts), "voice_clone_prompt", None)), strict=True))
+
+    def _speak(
+        self,
+        said: list[tuple[str, Voice]],
+        language: str | list[str] | None,
+        streaming: bool,
+        seed: Seed,
+        return_codes: bool,
+        progress: Progress,
+        sampling: dict[str, Any],
+    ) -> Speech:
+        """All texts together; one seed for several of them is the official joint draw."""
+        languages = per_item(language, len(said), "language", "auto")
+        limits = limits_of(self.generation_config, sampling)
+        requests = [
+            make_request(self.config, self.text_tokenizer, text, self._checked(voice), spoken, streaming, limits, own)
+            for (text, voice), spoken, own in zip(said, languages, item_seeds(seed, len(said)), strict=True)
+        ]
+        spoken = self.generate(requests, joint_seed=shared_seed(seed, len(said)), progress=progress)
+        waves, codes = [one.samples for one in spoken], [one.codes for one in spoken]
+        rate = self.speech_tokenizer.get_output_sample_rate()
+        return (waves, rate, codes) if return_codes else (waves, rate)
+
+    def _stream(
+        self,
+        said: list[tuple[str, Voice]],
+        language: str | None,
+        streaming: bool,
+        packet_frames: int,
+        seed: Seed,
+        sampling: dict[str, Any],
+    ) -> SpeechStream:
+        (pair,), (own,) = said, item_seeds(seed, 1)
+        (spoken,) = per_item(language, 1, "language", "auto")
+        request = self.prepare(*pair, language=spoken, streaming=streaming, seed=own, **sampling)
+        return self.stream(request, packet_frames=packet_frames)
+
+    def _open(
+        self,
+        said: list[tuple[str, Voice]],
+        language: str | None,
+        packet_frames: int,
+        seed: Seed,
+        sampling: dict[str, Any],
+    ) -> SpeechSession:
+        ((_, voice),), (own,) = said, item_seeds(seed, 1)
+        (spoken,) = per_item(language, 1, "language", "auto")
+        return self.open(voice, language=spoken, packet_frames=packet_frames, seed=own, **sampling)
