@@ -70,7 +70,7 @@ def test_bash_offers_models_files_and_nothing_for_free_text(ask):
 
 def test_every_option_of_every_command_is_in_every_script():
     commands = list(tree(PARSER))
-    assert len(commands) == 25
+    assert len(commands) == 26
     for script in (bash(PARSER), zsh(PARSER)):
         for command in commands:
             assert all(flag in script for flag in command.flags)

@@ -41,6 +41,7 @@ from . import (
     trace,
     verify,
     voice,
+    warm_up,
 )
 from .options import Formatter
 
@@ -133,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     speech = (say, clone, voice, encode, decode)
-    models = (doctor, convert, info, inspect, verify, fidelity, bench, synth)
+    models = (doctor, warm_up, convert, info, inspect, verify, fidelity, bench, synth)
     insides = (explain, trace, fixtures, compare_audio)
     for command in (*speech, *models, *insides, completion):
         command.add_parser(commands)
