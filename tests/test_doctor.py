@@ -86,7 +86,7 @@ def test_a_kernel_that_is_wrong_is_a_fault_and_a_compiler_switched_off_a_note(mo
 
 
 def test_the_kernel_cache_is_counted_and_may_be_closed(tmp_path, monkeypatch):
-    (tmp_path / "a.nbc").write_bytes(bytes(3_000_000))
+    (tmp_path / "kernel-a.bin").write_bytes(bytes(3_000_000))
     (tmp_path / "other.txt").touch()
     assert doctor.kernel_cache(tmp_path).found == f"{tmp_path}: 1 files, 3 MB"
     assert doctor.kernel_cache(None).status == "note"
