@@ -32,6 +32,7 @@ __all__ = [
     "AnyArray",
     "Array",
     "Ints",
+    "Pcm",
     "Wave",
     "attention",
     "codebook_entries",
@@ -59,6 +60,7 @@ AnyArray = NDArray[Any]
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
 Wave = NDArray[np.float32]  # [samples] mono, from -1 to 1
+Pcm = NDArray[np.int16]  # [samples] mono, 16-bit
 
 
 def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:

@@ -260,9 +260,33 @@ MUTANTS: list[Mutant] = [
         "qwen3tts_np/speech",
         "test_longform.py::test_silence_at_the_edges_of_a_piece_is_cut"
         " test_longform.py::test_pauses_are_as_documented_and_nothing_clicks",
-        ("kept[:length] *= fade", "kept[:length] *= 1"),
-        ("edge = rate * EDGE // 1000", "edge = 0"),
-        ("* 32767)", "* 32768)"),
+        ("ready[: self._fade] *= _ramp(self._fade)", "ready[: self._fade] *= 1"),
+        ("rate * EDGE // 1000, rate", "0, rate"),
+    ),
+    *mutants(
+        "qwen3tts_np/speech",
+        "test_speech_policy.py::test_the_rule_of_seeds"
+        " test_speech_policy.py::test_the_guard_is_off_in_python_and_on_in_the_command_line"
+        " test_speech_policy.py::test_edges_are_the_same_however_a_piece_arrives",
+        ("if number == attempt == 0:", "if number == 0:"),
+        ("seed & 0xFFFFFFFF", "seed"),
+        ("frames >= bound", "frames > bound"),
+        ("self._sure -= count", "self._sure = 0"),
+    ),
+    *mutants(
+        "qwen3tts_np/speech/take.py",
+        "test_longform.py::test_the_generation_configuration_is_in_the_key"
+        " test_longform.py::test_a_piece_that_does_not_stop_is_tried_with_other_seeds"
+        " test_longform.py::test_a_folder_of_ones_own_stays_and_a_new_text_costs_what_is_new",
+        ("kept = first if take.ran_away(len(last.codes)) else last", "kept = last"),
+        ("fingerprint, request, seeds", "fingerprint, self.part.text, seeds"),
+        ("seeds = () if self.delivery.greedy else", "seeds ="),
+    ),
+    *mutants(
+        "qwen3tts_np/audio/files.py",
+        "test_audio.py",
+        ("FULL_SCALE - 1)).astype", "FULL_SCALE)).astype"),
+        ("np.rint(np.clip(wave", "np.floor(np.clip(wave"),
     ),
     # ---- voices, streams ----
     *mutants(

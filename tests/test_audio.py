@@ -14,7 +14,7 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen3tts_np.audio.files import read_audio, resample, write_audio
+from qwen3tts_np.audio.files import pcm16, read_audio, resample, write_audio
 from qwen3tts_np.errors import RequestError
 
 PCM16 = 1 / 32768  # one step of a 16-bit file
@@ -211,3 +211,20 @@ def test_a_failure_keeps_the_old_file(tmp_path, monkeypatch):
         write_audio(path, tone(9, 8000), 8000)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_quantiser_takes_the_nearest_and_keeps_what_was_read(dtype):
+    every = np.arange(-(2**15), 2**15).astype(np.int16)
+    np.testing.assert_array_equal(pcm16((every / 2**15).astype(dtype)), every)
+    np.testing.assert_array_equal(pcm16(every), every)
+    wave = np.random.RandomState(0).uniform(-0.99, 0.99, 1000).astype(dtype)
+    np.testing.assert_allclose(pcm16(wave) / 2**15, wave, rtol=0, atol=2**-16)
+    assert pcm16(np.array([1, 2, -1, -2], dtype)).tolist() == [32767, 32767, -32768, -32768]
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "aiff"])
+def test_every_lossless_format_gets_the_same_samples(tmp_path, suffix):
+    wave = np.random.RandomState(0).uniform(-1.1, 1.1, 1000).astype(np.float32)
+    write_audio(tmp_path / f"a.{suffix}", wave, 24000)
+    np.testing.assert_array_equal(soundfile.read(tmp_path / f"a.{suffix}", dtype="int16")[0], pcm16(wave))

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,9 +23,12 @@ import soundfile
 import tiny_world
 
 from qwen3tts_np import Qwen3TTSModel, VoiceClonePromptItem, cli
+from qwen3tts_np.audio.files import pcm16
 from qwen3tts_np.cli.output import wav_header
-from qwen3tts_np.cli.stream import limits
-from qwen3tts_np.speech.plan import PAUSES
+from qwen3tts_np.speech import delivery
+from qwen3tts_np.speech.edges import trimmed
+from qwen3tts_np.speech.plan import PAUSES, seed_of
+from qwen3tts_np.text.pace import most_milliseconds
 from qwen3tts_np.text.sentences import Break
 
 RATE, FRAME = 24000, 1920
@@ -143,16 +147,42 @@ def endless(synthetic, monkeypatch) -> Qwen3TTSModel:
 
 
 def test_a_short_text_that_does_not_stop_is_tried_again_and_cut(run, endless, capsys):
-    with pytest.warns(UserWarning, match=r"^'So\.' did not stop 3 times; it was cut after [\d.]+ s$"):
+    with pytest.warns(UserWarning, match=r"^'So\.' did not stop in 3 attempts; it was cut after [\d.]+ s$"):
         assert run("say", "So.", "--seed", 5, "--json") == 0
-    found, (tokens, most) = printed(capsys), limits(endless, "So.", {})
-    assert (found["frames"], found["seed"], tokens) == (most, 7, most + 1)
+    found, most = printed(capsys), -(-most_milliseconds("So.") // 80)
+    assert (found["frames"], found["seed"]) == (most, 5)
+    (piece,) = found["pieces"]
+    assert (piece["attempts"], piece["seed"], piece["complete"]) == (3, 5, False)
     speaker = endless.get_supported_speakers()[0]
-    wavs, _ = endless.generate_custom_voice("So.", speaker, seed=7, max_new_tokens=tokens)
+    wavs, _ = endless.generate_custom_voice("So.", speaker, seed=5, max_new_tokens=most + 1)
     np.testing.assert_allclose(soundfile.read("speech.wav")[0], wavs[0], rtol=0, atol=1 / 32768)  # 16-bit PCM
     with pytest.warns(UserWarning, match=r"^'So\.' did not stop; it was cut"):
         assert run("say", "So.", "--stream", "--seed", 5) == 0
     assert soundfile.info("speech.wav").frames == most * FRAME
+
+
+def test_greedy_speech_that_does_not_stop_is_made_and_reported_once(run, endless, monkeypatch, capsys):
+    frames: list[int] = []
+    write = type(endless.frame_loop).frames
+    monkeypatch.setattr(type(endless.frame_loop), "frames", lambda *a, **k: (frames.append(1), write(*a, **k))[1])
+    for options in ([], ["--stream"]):
+        with pytest.warns(UserWarning, match=r"^'So\.' did not stop; it was cut after [\d.]+ s$") as told:
+            assert run("say", "So.", "--seed", 5, "--greedy", "--json", *options) == 0
+        found = printed(capsys)
+        assert (len(told), found["pieces"][0]["attempts"], found["seed"]) == (1, 1, 5)
+    assert len(frames) == 2
+
+
+def test_a_take_that_was_cut_and_seeded_anew_says_so_and_the_report_has_the_seed_given(run, monkeypatch, capsys):
+    monkeypatch.setattr(delivery, "most_milliseconds", lambda text: 7 * 80)
+    outcomes = set()
+    for seed in range(12):
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            assert run("say", "Hello there.", "--seed", seed) == 0
+        assert f"seed {seed}" in capsys.readouterr().out
+        outcomes |= {re.sub(r"\d+", "N", str(w.message)) for w in told}
+    assert "'Hello there.' did not stop and was spoken again; attempt N is heard, with seed N" in outcomes
 
 
 def test_a_limit_of_ones_own_is_no_fault(run, endless, recwarn):
@@ -207,11 +237,18 @@ def test_a_packet_is_written_before_the_next_is_made(run, custom, monkeypatch):
     """A monkeypatched model writes down when it is asked, a pipe when it is written to."""
     events: list[str] = []
 
-    def packets(self: Any, text: str, **options: Any) -> Any:
-        assert options["packet_frames"] == 2
-        for i in range(3):
-            events.append(f"made {i}")
-            yield np.full(FRAME * 2, i / 4, np.float32)
+    class Speech:
+        codes = np.zeros((6, 16), np.int64)
+
+        def __init__(self, request: Any, packet_frames: int) -> None:
+            assert packet_frames == 2
+
+        def close(self) -> None: ...
+
+        def __iter__(self) -> Any:
+            for i in range(3):
+                events.append(f"made {i}")
+                yield np.full(FRAME * 2, i / 4, np.float32)
 
     class Pipe(io.BytesIO):
         def write(self, content: Any) -> int:
@@ -221,7 +258,7 @@ def test_a_packet_is_written_before_the_next_is_made(run, custom, monkeypatch):
         def flush(self) -> None:
             events.append("flushed")
 
-    monkeypatch.setattr(Qwen3TTSModel, "stream_custom_voice", packets)
+    monkeypatch.setattr(Qwen3TTSModel, "stream", lambda self, request, packet_frames: Speech(request, packet_frames))
     monkeypatch.setattr(sys, "stdout", SimpleNamespace(buffer=Pipe(), isatty=lambda: False, flush=lambda: None))
     assert run("say", "Hello there.", "-o", "-", "--stream", "--packet-frames", "2") == 0
     packet = ["wrote 7680", "flushed"]
@@ -233,21 +270,15 @@ def test_a_long_stream_goes_piece_by_piece_with_pauses(run, custom, capsys):
     found = printed(capsys)
     speaker = custom.get_supported_speakers()[0]
     pieces = [
-        np.concatenate(
-            list(
-                custom.stream_custom_voice(
-                    text.strip(), speaker, seed=4 + i, max_new_tokens=limits(custom, text.strip(), {})[0]
-                )
-            )
-        )
+        np.concatenate(list(custom.stream_custom_voice(text.strip(), speaker, seed=seed_of(4, i))))
         for i, text in enumerate(LONG.split("\n\n"))
     ]
-    pause = np.zeros(RATE * PAUSES[Break.PARAGRAPH] // 1000)
-    expected = np.concatenate([pieces[0], pause, pieces[1]])
-    samples, _ = soundfile.read("a.flac")
-    np.testing.assert_allclose(samples, expected, rtol=0, atol=1 / 32768)  # 16-bit PCM
+    pause = np.zeros(RATE * PAUSES[Break.PARAGRAPH] // 1000, np.float32)
+    expected = np.concatenate([trimmed(pieces[0], RATE), pause, trimmed(pieces[1], RATE)])
+    samples, _ = soundfile.read("a.flac", dtype="int16")
+    np.testing.assert_array_equal(samples, pcm16(expected))
     assert found["seconds"] == len(samples) / RATE
-    assert found["frames"] * 16 == found["codes"] == (len(samples) - len(pause)) // FRAME * 16
+    assert found["frames"] * 16 == found["codes"] == sum(map(len, pieces)) // FRAME * 16
     assert 0 < found["first_packet_seconds"] <= found["time_seconds"]
 
 
@@ -365,8 +396,7 @@ def test_a_long_text_on_the_compiled_kernels(run, synthetic, monkeypatch, capsys
     monkeypatch.setattr(cli.say, "load_model", lambda args: compiled)
     options = ["--seed", 1, "--work", "w", "--max-new-tokens", 6]
     for reused in (0, 2):
-        with pytest.warns(UserWarning, match="did not stop"):
-            assert run("say", LONG, *options, "-o", f"{reused}.wav", "--json") == 0
+        assert run("say", LONG, *options, "-o", f"{reused}.wav", "--json") == 0
         assert printed(capsys)["reused"] == reused
     assert Path("0.wav").read_bytes() == Path("2.wav").read_bytes()
 

@@ -11,7 +11,8 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
-from itertools import pairwise
+from dataclasses import replace
+from itertools import count, pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,15 +23,18 @@ import soundfile
 from qwen3tts_np_kernels.bfloat16 import round_ref
 
 from qwen3tts_np import Qwen3TTSModel, RequestError, cli
+from qwen3tts_np.audio.files import AudioWriter, pcm16, write_audio
 from qwen3tts_np.checkpoint.config_file import read_model_config
 from qwen3tts_np.checkpoint.keys import TensorSpec
 from qwen3tts_np.checkpoint.safetensors import Checkpoint
 from qwen3tts_np.checkpoint.tensor import StoredTensor
 from qwen3tts_np.checkpoint.writer import write_safetensors
-from qwen3tts_np.speech import longform, subtitles, take, track
+from qwen3tts_np.speech import delivery, edges, longform, subtitles, track
+from qwen3tts_np.speech.edges import EDGE, FADE, QUIET
 from qwen3tts_np.speech.longform import Narration, narrate
-from qwen3tts_np.speech.plan import PAUSES
-from qwen3tts_np.speech.take import ATTEMPTS, EDGE, FADE, QUIET
+from qwen3tts_np.speech.plan import PAUSES, seed_of
+from qwen3tts_np.speech.store import MARK
+from qwen3tts_np.speech.take import ATTEMPTS, Take
 from qwen3tts_np.text.pace import milliseconds, most_milliseconds
 from qwen3tts_np.text.sentences import split
 
@@ -148,15 +152,15 @@ def test_pauses_are_as_documented_and_nothing_clicks(model: Qwen3TTSModel, tmp_p
 
 def test_silence_at_the_edges_of_a_piece_is_cut() -> None:
     tone = 0.5 * np.sin(2 * np.pi * 220 * np.arange(RATE) / RATE)
-    hiss = 0.5 * QUIET * 0.9 * np.where(np.arange(RATE // 2) % 2, 1, -1)
+    hiss = QUIET * 0.9 * np.where(np.arange(RATE // 2) % 2, 1, -1)
     wave = np.concatenate([hiss, tone, hiss]).astype(np.float32)
-    kept = take.finish(wave, RATE)
+    kept = pcm16(edges.trimmed(wave, RATE))
     assert abs(len(kept) - RATE - 2 * EDGE * RATE // 1000) <= 8  # samples in which the tone is as quiet
     assert np.abs(kept).max() == pytest.approx(0.5 * 32767, abs=1)
     assert kept[0] == kept[-1] == 0
-    assert len(take.finish(np.zeros(1000, np.float32), RATE)) == 0
-    assert len(take.finish(np.zeros(0, np.float32), RATE)) == 0
-    assert take.finish(np.ones(3, np.float32), RATE).tolist() == [0, 32767, 0]
+    assert len(edges.trimmed(np.zeros(1000, np.float32), RATE)) == 0
+    assert len(edges.trimmed(np.zeros(0, np.float32), RATE)) == 0
+    assert pcm16(edges.trimmed(np.ones(3, np.float32), RATE)).tolist() == [0, 32767, 0]
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
@@ -289,10 +293,14 @@ def test_a_folder_of_ones_own_stays_and_a_new_text_costs_what_is_new(model: Qwen
     text = "\n\n".join(f"This is paragraph {n}." for n in range(6))
     assert run(text).reused == 0
     assert run(text).reused == 6
-    assert run("A new one.\n\n" + text.replace("4", "four")).reused == 5
+    assert run(text.replace("4", "four") + "\n\nA new one.").reused == 5
+    assert run("A new one.\n\n" + text).reused == 0  # all others have another number, and so another seed
     for changed in ({"seed": 2}, {"speaker": "vivian"}, {"top_k": 3}, {"language": "english"}):
         assert run(text, **changed).reused == 0, changed
     assert run(text, top_p=None, batch_size=1).reused == 6
+    greedy = {"do_sample": False, "subtalker_dosample": False}
+    assert run(text, **greedy).reused == 0
+    assert run("A new one.\n\n" + text, **greedy, seed=2).reused == 6  # where nothing is drawn no seed counts
 
 
 def test_another_model_shares_no_pieces(checkpoint: Path, tmp_path: Path) -> None:
@@ -302,6 +310,109 @@ def test_another_model_shares_no_pieces(checkpoint: Path, tmp_path: Path) -> Non
     assert narrate(other, text, tmp_path / "o.wav", work=tmp_path / "work", seed=1, speaker="ryan").reused == 2
     weights_of(other).codec_head[7, 3] *= 1.001
     assert narrate(other, text, tmp_path / "o.wav", work=tmp_path / "work", seed=1, speaker="ryan").reused == 0
+
+
+SHORT = "\n\n".join(f"This is paragraph {n}." for n in range(4))
+
+
+def test_the_generation_configuration_is_in_the_key(model: Qwen3TTSModel, tmp_path: Path) -> None:
+    assert reused(model, tmp_path, speaker="ryan") == 0
+    assert reused(replace(model), tmp_path, speaker="ryan") == 4
+    config = replace(model.generation_config, subtalker_temperature=0.5)
+    assert reused(replace(model, generation_config=config), tmp_path, speaker="ryan") == 0
+
+
+def test_the_text_tokenizer_is_in_the_key(model: Qwen3TTSModel, tmp_path: Path) -> None:
+    assert reused(model, tmp_path, speaker="ryan") == 0
+    encode = model.text_tokenizer.encode
+    other = SimpleNamespace(encode=lambda text: encode(text.replace("paragraph", "hpargarap")))
+    assert reused(replace(model, text_tokenizer=other), tmp_path, speaker="ryan") == 0
+
+
+def test_the_transcript_is_in_the_key(synthetic: Callable[..., Path], tmp_path: Path) -> None:
+    base = load(synthetic("tiny", "base"))
+    clip = (np.sin(np.arange(9600) / 20).astype(np.float32), RATE)
+    (voice,) = base.create_voice_clone_prompt(clip, "It hums.")
+    assert reused(base, tmp_path, voice_clone_prompt=voice) == 0
+    assert reused(base, tmp_path, voice_clone_prompt=replace(voice)) == 4
+    assert reused(base, tmp_path, voice_clone_prompt=replace(voice, ref_text="It sings.")) == 0
+
+
+def test_whether_a_designed_voice_was_cut_is_in_the_key(
+    synthetic: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    design, base = load(synthetic("tiny", "voice_design")), load(synthetic("tiny", "base"))
+    options = {"instruct": "Old.", "base_model": base}
+    assert reused(design, tmp_path, **options) == 0
+    assert reused(design, tmp_path, **options) == 4
+    monkeypatch.setattr(Take, "is_complete", lambda self, frames: False)
+    assert reused(design, tmp_path, **options) == 1  # the designed piece itself
+
+
+def reused(model: Qwen3TTSModel, folder: Path, **options: Any) -> int:
+    """How many pieces of ``SHORT`` a run finds in the folder where all such runs keep theirs."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a clip that is short
+        return narrate(model, SHORT, folder / "o.wav", work=folder / "work", seed=1, max_new_tokens=6, **options).reused
+
+
+def test_a_run_that_is_killed_anywhere_goes_on_to_the_same_bytes(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a child that kills itself at the n-th file that gets its name, or part of the track that is written."""
+    model = load(checkpoint, backend="reference")
+    options: dict[str, Any] = {"seed": 1, "speaker": "ryan", "max_new_tokens": 5, "batch_size": 2}
+    narrate(model, SHORT, tmp_path / "whole.wav", **options)
+    whole = (tmp_path / "whole.wav").read_bytes()
+    for last in (0, 1, 2, 4, 6, 8, 11):
+        output = tmp_path / f"{last}.wav"
+        child = os.fork()
+        if child == 0:
+            events = count(1)
+
+            def dying(function: Any, events: Any = events, last: int = last) -> Any:
+                def counted(*a: Any, **k: Any) -> Any:
+                    if next(events) > last:
+                        os.kill(os.getpid(), signal.SIGKILL)
+                    return function(*a, **k)
+
+                return counted
+
+            os.replace = dying(os.replace)
+            AudioWriter.write = dying(AudioWriter.write)  # type: ignore[method-assign]
+            narrate(model, SHORT, output, **options)
+            os._exit(1)
+        _, status = os.waitpid(child, 0)
+        assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+        assert not output.exists()
+        narrate(model, SHORT, output, **options)
+        assert output.read_bytes() == whole
+        assert [p.name for p in tmp_path.iterdir() if p.name.lstrip(".").startswith(f"{last}.")] == [output.name]
+
+
+def test_a_folder_of_somebody_else_is_left_alone(model: Qwen3TTSModel, tmp_path: Path) -> None:
+    output = tmp_path / "o.wav"
+    folder_of(output).mkdir()
+    theirs = ["data.npz", "lucky.seed", ".draft.partial", f"{'0' * 64}.npz"]
+    for name in theirs:
+        (folder_of(output) / name).write_text(name)
+    narrate(model, SHORT, output, seed=1, speaker="ryan", max_new_tokens=6)
+    assert {p.name: p.read_text() for p in folder_of(output).iterdir()} == {name: name for name in theirs}
+
+
+def test_a_folder_of_ours_goes_unless_it_holds_something_else(model: Qwen3TTSModel, tmp_path: Path) -> None:
+    output = tmp_path / "o.wav"
+    told: list[str] = []
+
+    def add_a_file(_: longform.Progress) -> None:
+        told[:] = sorted(p.name for p in folder_of(output).iterdir())
+        (folder_of(output) / "notes.txt").write_text("mine")
+
+    narrate(model, SHORT, output, seed=1, speaker="ryan", max_new_tokens=6, progress=add_a_file)
+    assert MARK in told and len(told) == 4 + 2
+    assert sorted(p.name for p in folder_of(output).iterdir()) == ["notes.txt", MARK]
+    narrate(model, SHORT, tmp_path / "p.wav", seed=1, speaker="ryan", max_new_tokens=6)
+    assert not folder_of(tmp_path / "p.wav").exists()
 
 
 def test_a_damaged_piece_is_made_again(model: Qwen3TTSModel, whole: tuple[Narration, bytes], tmp_path: Path) -> None:
@@ -325,7 +436,7 @@ def test_a_model_that_never_stops_is_cut(checkpoint: Path, tmp_path: Path) -> No
     endless = load(checkpoint, end=0)
     text = "Hi.\n\nNo, not you."
     with pytest.warns(UserWarning, match="did not stop") as told:
-        made = narrate(endless, text, tmp_path / "o.wav", seed=1, speaker="ryan", top_k=5)
+        made = narrate(endless, text, tmp_path / "o.wav", seed=1, speaker="ryan", top_k=5, runaway_guard=True)
     assert [str(w.message)[:40] for w in told] == [
         "'Hi.' did not stop in 3 attempts; it was",
         "'No, not you.' did not stop in 3 attempt",
@@ -336,17 +447,25 @@ def test_a_model_that_never_stops_is_cut(checkpoint: Path, tmp_path: Path) -> No
     # the shorter one is cut at its own limit, whoever is in the batch
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        narrate(endless, text, tmp_path / "single.wav", seed=1, speaker="ryan", top_k=5, batch_size=1)
+        options: dict[str, Any] = {"speaker": "ryan", "top_k": 5, "batch_size": 1, "runaway_guard": True}
+        narrate(endless, text, tmp_path / "single.wav", seed=1, **options)
     assert (tmp_path / "single.wav").read_bytes() == (tmp_path / "o.wav").read_bytes()
 
 
-def test_a_piece_that_does_not_stop_is_tried_with_other_seeds(model: Qwen3TTSModel, tmp_path: Path) -> None:
+def test_a_piece_that_does_not_stop_is_tried_with_other_seeds(
+    model: Qwen3TTSModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "most_milliseconds", lambda text: 7 * 80)
     text = "\n\n".join(f"This is paragraph {n}." for n in range(12))
     with pytest.warns(UserWarning, match="did not stop") as told:
-        made = narrate(model, text, tmp_path / "o.wav", seed=1, speaker="ryan", max_new_tokens=8)
+        made = narrate(model, text, tmp_path / "o.wav", seed=1, speaker="ryan", runaway_guard=True)
     outcomes = {(p.attempts, p.complete) for p in made.pieces}
     assert {(1, True), (2, True), (3, False)} <= outcomes <= {(1, True), (2, True), (3, True), (3, False)}
-    assert len(told) == sum(not p.complete for p in made.pieces)
+    assert len(told) == sum(p.attempts > 1 for p in made.pieces)
+    again = next(p for p in made.pieces if p.complete and p.attempts > 1)
+    assert any(str(w.message).endswith(f"attempt {again.attempts} is heard, with seed {again.seed}") for w in told)
+    for number, piece in enumerate(made.pieces):  # where no attempt stops the first is kept
+        assert piece.seed == seed_of(1, number, piece.attempts - 1 if piece.complete else 0)
     assert max(p.end - p.start for p in made.pieces) < 7.001 * FRAME
 
 
@@ -494,7 +613,7 @@ def test_say_speaks_a_long_text_from_anywhere(
 def test_say_speaks_a_short_text_as_the_library_does(say: Callable[..., int], model: Qwen3TTSModel) -> None:
     assert say("Hello there.", "-o", "a.wav") == 0
     (wave,), rate = model.generate_custom_voice("Hello there.", "ryan", seed=1)[:2]
-    soundfile.write("b.wav", wave, rate)
+    write_audio("b.wav", wave, rate)
     assert Path("a.wav").read_bytes() == Path("b.wav").read_bytes()
     assert say("Hello there.", "-o", "c.wav", "--srt", "c.srt") == 0
     assert Path("c.srt").read_text().endswith("\nHello there.\n\n")
@@ -516,7 +635,7 @@ def test_say_shows_progress_on_a_terminal(say: Callable[..., int], monkeypatch: 
 def test_say_tells_where_an_interrupted_run_is_kept(
     say: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    speak = Qwen3TTSModel.generate_custom_voice
+    speak = Qwen3TTSModel.generate
     calls: list[int] = []
 
     def interrupted(self: Qwen3TTSModel, *arguments: Any, **options: Any) -> Any:
@@ -525,7 +644,7 @@ def test_say_tells_where_an_interrupted_run_is_kept(
             raise KeyboardInterrupt
         return speak(self, *arguments, **options)
 
-    monkeypatch.setattr(Qwen3TTSModel, "generate_custom_voice", interrupted)
+    monkeypatch.setattr(Qwen3TTSModel, "generate", interrupted)
     assert say(TEXT, "-o", "a.wav") == 130
     assert capsys.readouterr().err == (
         "\nfinished pieces are kept in a.wav.pieces; the same command goes on from there\n"

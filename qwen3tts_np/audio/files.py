@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from ..errors import RequestError
 from ..files.output import output_file
-from ..ops import Wave
+from ..ops import Pcm, Wave
 
 AudioLike = str | os.PathLike[str] | NDArray[Any] | tuple[NDArray[Any], int]
 
@@ -34,7 +34,8 @@ MIN_RATE, MAX_RATE = 1_000, 1_000_000  # Hz
 SYSTEM_ERROR = 2  # of libsndfile, SF_ERR_SYSTEM
 URL_TIMEOUT = 60  # seconds
 BASE64_LENGTH = 256  # characters; a longer text that names no file is taken for base64
-INTEGER_SCALE = {"int16": (0, 2**15), "int32": (0, 2**31), "uint8": (2**7, 2**7)}  # type -> (zero, full scale)
+FULL_SCALE = 2**15  # of 16-bit samples
+INTEGER_SCALE = {"int16": (0, FULL_SCALE), "int32": (0, 2**31), "uint8": (2**7, 2**7)}  # type -> (zero, full scale)
 
 
 def read_audio(source: AudioLike, rate: int | None = None) -> tuple[Wave, int]:
@@ -86,17 +87,29 @@ def write_audio(path: str | os.PathLike[str], wave: NDArray[np.floating[Any]], r
         file.write(wave)
 
 
+def pcm16(wave: NDArray[np.floating[Any]] | Pcm) -> Pcm:
+    """``wave`` [samples], -1 to 1, as 16-bit integers: the one quantiser of all that is written.
+
+    To the nearest multiple of 2**-15, what is beyond full scale clipped: reading divides by 2**15, so what was read is
+    written as it was. Trap: libsndfile rounds down for .wav and to the nearest for .flac.
+    """
+    if wave.dtype == np.int16:
+        return wave.astype(np.int16, copy=False)
+    return np.rint(np.clip(wave * float(FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1)).astype(np.int16)
+
+
 class AudioWriter:
     """A mono audio file that grows at its end."""
 
     def __init__(self, file: soundfile.SoundFile, content: BinaryIO) -> None:
         self._file, self._content = file, content
 
-    def write(self, wave: NDArray[np.floating[Any]] | NDArray[np.int16]) -> None:
+    def write(self, wave: NDArray[np.floating[Any]] | Pcm) -> None:
         """Append ``wave`` [samples], floats from -1 to 1 or 16-bit integers."""
+        samples = pcm16(wave)
         with _errors_of_libsndfile(self._content):
-            for first in range(0, len(wave), WRITTEN_AT_ONCE):
-                self._file.write(wave[first : first + WRITTEN_AT_ONCE])
+            for first in range(0, len(samples), WRITTEN_AT_ONCE):
+                self._file.write(samples[first : first + WRITTEN_AT_ONCE])
 
 
 @contextmanager

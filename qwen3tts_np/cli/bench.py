@@ -16,10 +16,10 @@ from ..compiled.frame_loop import FrameLoop
 from ..errors import RequestError
 from ..model import Qwen3TTSModel
 from ..request import ClonedVoice, CustomVoice, DesignedVoice, Voice
+from ..speech.delivery import frame_seconds
 from ..voice.prompt_item import VoiceClonePromptItem
 from .options import add_json, add_model, load_model, new_parser
 from .output import report
-from .progress import frame_seconds
 
 EXAMPLES = (
     "qwen3tts-np bench Qwen/Qwen3-TTS-12Hz-0.6B-CustomVoice",

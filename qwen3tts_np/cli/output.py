@@ -12,15 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import soundfile
 
-from ..audio.files import format_of, open_audio, write_audio
+from ..audio.files import format_of, open_audio, pcm16, write_audio
 from ..errors import RequestError
-from ..ops import Wave
+from ..ops import Pcm, Wave
 
 PIPE = Path("-")
-FULL_SCALE = 32767
 UNKNOWN = 0xFFFFFFFF  # the length in the header of a WAV that is not finished: programs read on to the end
 
 
@@ -58,19 +56,19 @@ def report(args: argparse.Namespace, found: dict[str, Any], line: str) -> None:
 
 
 def save(args: argparse.Namespace, wave: Wave, rate: int) -> None:
-    """Write a whole waveform to ``args.output``."""
+    """Write a complete waveform to ``args.output``."""
     if args.output == PIPE:
         content = io.BytesIO()
-        soundfile.write(content, wave, rate, format="WAV")
+        soundfile.write(content, pcm16(wave), rate, format="WAV")
         _to_pipe(content.getvalue())
     else:
         write_audio(args.output, wave, rate)
 
 
 class Sink(Protocol):
-    """What takes a waveform part by part."""
+    """What takes samples part by part."""
 
-    def write(self, wave: Wave) -> None: ...
+    def write(self, samples: Pcm) -> None: ...
 
 
 @contextmanager
@@ -90,8 +88,8 @@ class _Pipe:
         if not raw:
             _to_pipe(wav_header(rate))
 
-    def write(self, wave: Wave) -> None:
-        _to_pipe(np.rint(np.clip(wave, -1, 1) * FULL_SCALE).astype("<i2").tobytes())
+    def write(self, samples: Pcm) -> None:
+        _to_pipe(samples.astype("<i2").tobytes())
 
 
 def wav_header(rate: int) -> bytes:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ..model import Qwen3TTSModel
+from ..speech.delivery import frame_seconds
 from ..speech.longform import Progress
 from ..text.pace import milliseconds
 
@@ -30,11 +31,6 @@ class Bar:
         self._finished = 0.0  # seconds of audio in the file
         self._share = self._share_reused = 0.0  # of the text
 
-    def frames(self, count: int) -> None:
-        """So many frames of the only text."""
-        seconds = count * self._frame
-        self._show(seconds, seconds, seconds / max(self._whole, self._frame))
-
     def packet(self, seconds: float, share: float) -> None:
         """So many seconds of a stream, this part of the text."""
         self._show(seconds, seconds, share)
@@ -43,14 +39,16 @@ class Bar:
         """So many frames of each of these pieces, none of which is in the file yet."""
         if not self._shown:
             return
-        usual = [milliseconds(text) / 1000 for text in texts]
-        made = sum(min(count * self._frame, seconds) for seconds in usual)
-        share = self._share + made / max(self._whole, self._frame)
+        # Some of several have stopped before the longest, nobody knows where.
+        likely = sum(min(count * self._frame, milliseconds(text) / 1000) for text in texts)
+        made = count * self._frame if len(texts) == 1 else likely
+        share = self._share + likely / max(self._whole, self._frame)
         self._show(self._finished + made, self._finished * self.own + made, share)
 
     def piece(self, p: Progress) -> None:
         """One more piece is in the file."""
-        self._pieces, self._finished = f"{p.pieces}/{p.all_pieces} pieces, ", p.seconds
+        self._pieces = f"{p.pieces}/{p.all_pieces} pieces, " if p.all_pieces > 1 else ""
+        self._finished = p.seconds
         self._share, self._share_reused, self._next = p.share, p.reused, 0.0
         self._show(p.seconds, p.seconds * self.own, p.share)
 
@@ -95,9 +93,3 @@ def bar(text: str, model: Qwen3TTSModel) -> Iterator[Bar]:
     """A bar for ``text``, on a terminal; it leaves nothing behind."""
     with note("reading the text (the first time, its kernels are compiled for half a minute)"):
         yield Bar(text, frame_seconds(model), sys.stderr.isatty())
-
-
-def frame_seconds(model: Qwen3TTSModel) -> float:
-    """How long a frame sounds: 0.08 s in all released models."""
-    codec = model.speech_tokenizer
-    return codec.get_decode_upsample_rate() / codec.get_output_sample_rate()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import secrets
 import sys
 import tempfile
 import time
@@ -14,12 +13,11 @@ from ..errors import RequestError
 from ..files.apart import check_outputs
 from ..model import Qwen3TTSModel
 from ..speech.longform import narrate
-from ..speech.take import ATTEMPTS
-from ..text.sentences import split
+from ..speech.plan import speakable
 from .options import add_json, add_model, add_sampling, add_seed, sampling
-from .output import PIPE, add_output, check_output, copy_to_pipe, report, save
+from .output import PIPE, add_output, check_output, copy_to_pipe, report
 from .progress import bar
-from .stream import add_stream, check_stream, limits, method, stream, warn_of_cut
+from .stream import add_stream, check_stream, counts, speak_live
 from .text_source import add_text, read_text
 
 LONG_ONLY = ("srt", "vtt", "work")
@@ -37,14 +35,16 @@ def add_speech(parser: argparse.ArgumentParser) -> None:
     long_text.add_argument("--srt", type=Path, metavar="FILE", help="write subtitles as well")
     long_text.add_argument("--vtt", type=Path, metavar="FILE", help="the same, as WebVTT")
     long_text.add_argument("--work", type=Path, metavar="DIR", help="keep the pieces here (OUTPUT.pieces)")
-    long_text.add_argument("--batch", type=int, default=4, metavar="N", help="pieces spoken at once (%(default)s)")
+    long_text.add_argument(
+        "--batch-size", "--batch", type=int, default=4, metavar="N", help="pieces spoken at once (%(default)s)"
+    )
     add_stream(parser)
     add_sampling(parser)
 
 
 def read_request(args: argparse.Namespace) -> str:
-    """The text; RequestError for whatever can be known to be wrong before a model is loaded."""
-    text = read_text(args)
+    """The text, cleaned; RequestError for whatever can be known to be wrong before a model is loaded."""
+    text = speakable(read_text(args))
     check_output(args)
     check_stream(args, [name for name in LONG_ONLY if getattr(args, name) is not None])
     _check_files(args)
@@ -65,16 +65,12 @@ def speak(model: Qwen3TTSModel, text: str, args: argparse.Namespace, voice: dict
     """Speak ``text`` as the options say and report it. ``voice``: what the model's method takes besides."""
     arguments = {**voice, **sampling(args), "language": args.language}
     start = time.monotonic()
-    if args.stream:
-        found = stream(model, text, args, arguments)
-    elif len(split(text, args.language)) > 1 or args.srt is not None or args.vtt is not None:
-        found = _speak_pieces(model, text, args, arguments)
-    else:
-        found = _speak_at_once(model, text, args, arguments)
+    found = (speak_live if args.stream else _speak_into_file)(model, text, args, arguments)
     took, made = time.monotonic() - start, found.pop("made_seconds", found["seconds"])
     rtf = round(took / made, 3) if made else None
     found = {"file": str(args.output), **found, "time_seconds": round(took, 3), "rtf": rtf}
-    pieces = f", in {len(found['pieces'])} pieces" if "pieces" in found else ""
+    count = len(found["pieces"])
+    pieces = f", in {count} pieces" if count > 1 else ""
     speed = "" if rtf is None else f", RTF {rtf:.2f}"
     line = (
         f"{found['file']}: {found['seconds']:.2f} s at {found['sample_rate']} Hz{pieces}, seed {found['seed']}{speed}"
@@ -82,36 +78,10 @@ def speak(model: Qwen3TTSModel, text: str, args: argparse.Namespace, voice: dict
     report(args, found, line)
 
 
-def _speak_at_once(
+def _speak_into_file(
     model: Qwen3TTSModel, text: str, args: argparse.Namespace, arguments: dict[str, Any]
 ) -> dict[str, Any]:
-    """A text of one piece. One that does not stop is tried with the next seeds, then kept, cut where no speech of
-    these words could still go on."""
-    seed = secrets.randbits(32) if args.seed is None else args.seed
-    tokens, most = limits(model, text, arguments)
-    options = {**arguments, "max_new_tokens": tokens, "return_codes": True}
-    with bar(text, model) as shown:
-        for attempt in range(ATTEMPTS):
-            speech = method(model, "generate")(text, seed=seed + attempt, progress=shown.frames, **options)
-            (wave,), rate, (codes,) = speech
-            if len(codes) < most or args.greedy:
-                break
-    if len(codes) >= most:
-        warn_of_cut(model, text, most, attempt + 1)
-    save(args, wave, rate)
-    return {
-        "seconds": len(wave) / rate,
-        "sample_rate": rate,
-        "frames": codes.shape[0],
-        "codes": codes.size,
-        "seed": seed + attempt,
-    }
-
-
-def _speak_pieces(
-    model: Qwen3TTSModel, text: str, args: argparse.Namespace, arguments: dict[str, Any]
-) -> dict[str, Any]:
-    """A long text; interrupted, it says where the finished pieces are."""
+    """A text into a file, or into a pipe once it is complete; interrupted, it says where finished pieces are."""
     with tempfile.TemporaryDirectory() as folder:
         output = args.output if args.output != PIPE else Path(folder, "speech.wav")
         kept = args.work or (None if args.output == PIPE else output.with_name(f"{output.name}.pieces"))
@@ -123,22 +93,23 @@ def _speak_pieces(
                     output,
                     seed=args.seed,
                     work=args.work,
-                    batch_size=args.batch,
+                    batch_size=args.batch_size,
                     subtitles=[path for path in (args.srt, args.vtt) if path is not None],
+                    runaway_guard=True,
                     progress=shown.piece,
                     writing=shown.writing,
                     **arguments,
                 )
             except KeyboardInterrupt:
                 if kept is not None and kept.is_dir():
-                    told = f"\nfinished pieces are kept in {kept}; the same command goes on from there"
-                    print(told, file=sys.stderr)
+                    print(f"\nfinished pieces are kept in {kept}; the same command goes on from there", file=sys.stderr)
                 raise
         if args.output == PIPE:
             copy_to_pipe(output)
     return {
         "seconds": made.seconds,
         "sample_rate": made.sample_rate,
+        **counts(model, made.pieces),
         "seed": made.seed,
         "reused": made.reused,
         "pieces": [vars(piece) for piece in made.pieces],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ def add_text(parser: argparse.ArgumentParser) -> None:
     """A text as an argument, from a file or through a pipe."""
     text = parser.add_argument("text", metavar="[TEXT]", help="what to say; '-', or nothing, reads it from a pipe")
     text.required = False  # trap: with nargs="?" argparse does not find a text behind an option
-    parser.add_argument("--file", type=Path, metavar="FILE", help="speak a text file (UTF-8)")
+    parser.add_argument("--file", type=Path, metavar="FILE", help="speak a text file (UTF-8, or UTF-16 with its mark)")
 
 
 def read_text(args: argparse.Namespace) -> str:
@@ -33,10 +34,13 @@ def read_text(args: argparse.Namespace) -> str:
 
 
 def _decoded(content: bytes, name: str) -> str:
+    """UTF-8, or UTF-16 that begins with its mark, as PowerShell writes it."""
+    encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     try:
-        text = content.decode("utf-8-sig").strip()
+        text = content.decode(encoding).strip()
     except UnicodeDecodeError as e:
-        raise RequestError(f"{name} is not UTF-8 text: byte {e.start} is {content[e.start]:#04x}") from None
+        shown = "UTF-16" if encoding == "utf-16" else "UTF-8"
+        raise RequestError(f"{name} is not {shown} text: byte {e.start} is {content[e.start]:#04x}") from None
     if not text:
         raise RequestError(f"{name} is empty")
     return text

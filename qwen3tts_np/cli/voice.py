@@ -14,6 +14,7 @@ from ..errors import CheckpointError, RequestError
 from ..files.apart import check_outputs
 from ..model import Qwen3TTSModel
 from ..ops import Wave
+from ..speech.plan import seed_of
 from ..voice.prompt_item import SIZES, VoiceClonePromptItem, is_voice
 from ..voice.reference_clip import spoken_seconds
 from .options import add_json, add_model, add_seed, load_model, new_parser
@@ -209,7 +210,7 @@ def speak_design(args: argparse.Namespace, sentence: str) -> tuple[Wave, int]:
             sentence,
             args.description,
             language=args.language if args.sentence is None else "auto",
-            seed=None if args.seed is None else args.seed + attempt,
+            seed=None if args.seed is None else seed_of(args.seed, 0, attempt),
             max_new_tokens=longest + 1,
             return_codes=True,
         )

@@ -1,35 +1,57 @@
-"""The plan of a text: which pieces it has, the silence between them, and the seed of each.
-
-Every piece is spoken with a seed of its own, derived from the seed of the text and the words of the piece: what else is
-in the batch, and what came before it in the text, does not change it.
-"""
+"""The plan of a text: its pieces, the silence between them, and the seed of each."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-from typing import Any
+import hashlib
+from dataclasses import dataclass
 
-from ..text.sentences import Break, Piece
-from .store import hash_of
-from .take import ATTEMPTS, Take, Voice
+from ..errors import RequestError
+from ..text.clean import clean
+from ..text.sentences import LONGEST, TARGET, Break, split
 
 # Silence between two pieces, in ms. A piece without words ("* * *") adds its own.
 PAUSES = {Break.WORD: 50, Break.CLAUSE: 150, Break.SENTENCE: 350, Break.PARAGRAPH: 800}
 
 
-def plan(pieces: Sequence[Piece], voice: Voice, seed: int, one_seed: bool) -> list[Take]:
-    """A take for each piece with words. The same words a second time have other seeds, and sound a little different,
-    unless ``one_seed`` is to make one voice of all."""
-    takes, times = [], Counter[str]()
-    for piece in pieces:
+@dataclass(frozen=True)
+class Part:
+    """A piece with words, as the model reads it."""
+
+    number: int  # from 0, among the pieces with words
+    text: str  # one line
+    pause: int  # ms of silence before it; 0 before the first
+
+
+def speakable(text: str) -> str:
+    """``text``, cleaned (``text/clean.py``). RequestError if it says nothing: of punctuation the model makes noise."""
+    cleaned = clean(text)
+    if not any(c.isalnum() for c in cleaned):
+        raise RequestError("there is nothing to say: the text has neither letters nor digits")
+    return cleaned
+
+
+def plan(text: str, language: str = "auto", target: float = TARGET, longest: float = LONGEST) -> list[Part]:
+    """The pieces of a :func:`speakable` text, as ``text/sentences.py`` splits it.
+
+    The same text has the same pieces from a file, a pipe or an argument, on one line or wrapped.
+    """
+    parts: list[Part] = []
+    pause = 0
+    for piece in split(speakable(text), language, target, longest):
         if piece.has_words:
-            text = piece.spoken
-            words = () if one_seed else (text, times[text])
-            times[text] += 1
-            takes.append(Take(text, voice, tuple(_derived(seed, attempt, *words) for attempt in range(ATTEMPTS))))
-    return takes
+            parts.append(Part(len(parts), piece.spoken, pause if parts else 0))
+            pause = 0
+        pause += PAUSES[piece.ends]
+    return parts
 
 
-def _derived(*origin: Any) -> int:
-    return int(hash_of(*origin)[:8], 16)
+def seed_of(seed: int, number: int, attempt: int = 0) -> int:
+    """The seed of an attempt at a piece, both counted from 0, in a text with this seed.
+
+    The first attempt at piece 0 has the seed itself, so a text of one piece is spoken with the seed that was given.
+    Any other has the first 32 bits of the SHA-256 of "SEED/NUMBER/ATTEMPT", for instance ``printf 7/1/0 | sha256sum``.
+    SEED is its low 32 bits, which are all that count.
+    """
+    if number == attempt == 0:
+        return seed
+    return int(hashlib.sha256(f"{seed & 0xFFFFFFFF}/{number}/{attempt}".encode()).hexdigest()[:8], 16)

@@ -8,10 +8,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import secrets
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,28 +23,32 @@ from numpy.typing import NDArray
 from ..checkpoint.keys import Embedding
 from ..compiled.frame_loop import FrameLoop
 from ..errors import RequestError
-from ..files.output import write_bytes
+from ..files.output import write_bytes, write_text
 from ..model import Qwen3TTSModel
-from ..voice.prompt_item import VoiceClonePromptItem
+from ..ops import Pcm
 
-Pcm = NDArray[np.int16]  # [samples]
-
-FORMAT = 1  # part of every key; other numbers mean pieces that are made in another way
 SAMPLED_ROWS = 4096  # of a table, in a fingerprint: all of a code table
+MARK = "qwen3tts-np-pieces.txt"  # says that a folder was made here, and so may go
+MARK_TEXT = "Finished pieces of a long text, kept by qwen3tts-np until all of it is spoken.\n"
+OURS = re.compile(rf"\.?([0-9a-f]{{64}}\.(npz|seed)|{re.escape(MARK)})(\.\d+(-[0-9a-f]{{8}})?\.partial)?")
+
 
 # --- keys -----------------------------------------------------------------------------------------
 
 
 def hash_of(*parts: Any) -> str:
-    """SHA-256 of values that JSON can hold, of voices, and of the ``repr`` of others."""
+    """SHA-256 of numbers, strings, arrays, and of tuples, lists, mappings and dataclasses of them."""
     return hashlib.sha256(json.dumps(parts, default=_as_json, sort_keys=True).encode()).hexdigest()
 
 
 def _as_json(value: Any) -> Any:
-    if isinstance(value, VoiceClonePromptItem):
-        code = None if value.ref_code is None else value.ref_code.tolist()
-        embedding = np.asarray(value.ref_spk_embedding, np.float64).tolist()
-        return [embedding, code, value.x_vector_only_mode, value.icl_mode, value.ref_text]
+    if isinstance(value, np.ndarray):
+        raw = np.ascontiguousarray(value)
+        return [value.dtype.str, list(value.shape), hashlib.sha256(raw.tobytes()).hexdigest()]
+    if is_dataclass(value) and not isinstance(value, type):
+        return [type(value).__name__, {f.name: getattr(value, f.name) for f in fields(value)}]
+    if isinstance(value, Mapping):
+        return dict(value)
     return repr(value)
 
 
@@ -82,11 +87,11 @@ def _sum(array: NDArray[Any]) -> int:
 
 
 class Recording(NamedTuple):
-    """A finished piece, its edges trimmed and faded."""
+    """A finished piece."""
 
     samples: Pcm
+    frames: int
     attempts: int
-    complete: bool
 
 
 class Store:
@@ -95,23 +100,26 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._first: tuple[str, bytes] | None = None  # to be written before any piece
-        self.made: set[str] = set()  # in this run
+        self.made: set[str] = set()  # keys, in this run
 
     def get(self, key: str) -> Recording | None:
         """A finished piece. One that is damaged, as only a failing disk can make it, is as good as none."""
         try:
             with np.load(self._folder / f"{key}.npz", allow_pickle=False) as stored:
-                return Recording(stored["samples"], int(stored["attempts"]), bool(stored["complete"]))
+                return Recording(stored["samples"], int(stored["frames"]), int(stored["attempts"]))
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
             return None
 
     def put(self, key: str, recording: Recording) -> None:
+        """Keep a piece."""
+        if not self.made:
+            self._make_folder()
         if self._first is not None:
-            self._write(*self._first)
+            write_bytes(self._folder / self._first[0], self._first[1])
             self._first = None
         content = io.BytesIO()
         np.savez(content, **recording._asdict())
-        self._write(f"{key}.npz", content.getvalue())
+        write_bytes(self._folder / f"{key}.npz", content.getvalue())
         self.made.add(key)
 
     def seed(self, job: str) -> int:
@@ -127,16 +135,28 @@ class Store:
             raise RequestError(f"{path} cannot be read; remove it, or give a seed") from None
 
     def remove(self) -> None:
-        """Forget all pieces, and the folder if nothing else is in it."""
-        for pattern in ("*.npz", "*.seed", ".*.partial"):  # the last where a killed run was just writing
-            for path in self._folder.glob(pattern):
+        """Forget all pieces, and the folder if nothing else is in it.
+
+        Of a folder that was not made here only the pieces of this run go.
+        """
+        mark = self._folder / MARK
+        if not mark.is_file():
+            for key in self.made:
+                (self._folder / f"{key}.npz").unlink(missing_ok=True)
+            return
+        for path in self._folder.iterdir():
+            if OURS.fullmatch(path.name) and path != mark:
                 path.unlink(missing_ok=True)
-        if not any(self._folder.iterdir()):
+        if [path.name for path in self._folder.iterdir()] == [MARK]:
+            mark.unlink()
             self._folder.rmdir()
 
-    def _write(self, name: str, content: bytes) -> None:
+    def _make_folder(self) -> None:
+        """The folder, marked if it is new; what a run that was killed here has left is an empty one, or ours."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
+            made_here = all(OURS.fullmatch(path.name) for path in self._folder.iterdir())
         except OSError as e:
             raise RequestError(f"{self._folder} cannot be made: {e.strerror}") from None
-        write_bytes(self._folder / name, content)
+        if made_here:
+            write_text(self._folder / MARK, MARK_TEXT)

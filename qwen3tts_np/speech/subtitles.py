@@ -13,7 +13,7 @@ from pathlib import Path
 from ..errors import RequestError
 from ..text.pace import milliseconds
 from ..text.sentences import split
-from .track import Spoken
+from .spoken import Spoken
 
 CUE, LONGEST_CUE = 4.0, 6.0  # seconds of speech in a cue, usual and at most
 

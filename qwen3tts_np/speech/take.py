@@ -1,156 +1,97 @@
-"""One piece of a text, spoken: the voice, the attempts at a piece that does not stop, its edges trimmed and faded."""
+"""One piece of a text, spoken: its seeds, the attempts at a piece that does not stop, its recording."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 
-import numpy as np
-from numpy.typing import NDArray
+from ..audio.files import pcm16
+from ..ops import Wave
+from ..request import DesignedVoice, Request, Utterance
+from .delivery import Delivery
+from .edges import trimmed
+from .plan import Part, seed_of
+from .spoken import Spoken, warn_of_runaway
+from .store import Recording, hash_of
 
-from ..errors import RequestError
-from ..model import Qwen3TTSModel
-from ..text.pace import most_milliseconds
-from ..voice.prompt_item import VoiceClonePromptItem, voice_prompt_items
-from .store import FORMAT, Pcm, Recording, Store, fingerprint, hash_of
-
-Writing = Callable[[list[str], int], None]
-
-QUIET = 10 ** (-46 / 20)  # of the loudest sample of a piece; what is quieter at its edges is cut off
-EDGE = 30  # ms of it that stay, for soft consonants and breath
-FADE = 5  # ms at each edge, from and to zero
 ATTEMPTS = 3  # the first, and two with other seeds, for a piece that does not stop
+FORMAT = 2  # part of every key; other numbers mean pieces that are made in another way
 
-
-@dataclass(frozen=True)
-class Voice:
-    """A model and all that its pieces share."""
-
-    speak: Callable[..., Any]
-    arguments: Mapping[str, Any]
-    identity: str  # a hash of the model and the arguments
-    most_frames: int
-    frame_rate: float
-    sample_rate: int
-    writing: Writing
-
-    @classmethod
-    def of(
-        cls, model: Qwen3TTSModel, speech: Mapping[str, Any], writing: Writing, known_fingerprint: str | None = None
-    ) -> Voice:
-        arguments = {name: value for name, value in speech.items() if value is not None}
-        kind = model.config.tts_model_type
-        if kind == "base":
-            arguments["voice_clone_prompt"] = _reference(model, arguments)
-        for name, value in arguments.items():
-            if isinstance(value, list):
-                raise RequestError(f"{name} is a list; a long text takes one value for all its pieces")
-        tokens = arguments.pop("max_new_tokens", model.generation_config.max_new_tokens)
-        if not isinstance(tokens, int) or tokens < 1:
-            raise RequestError(f"max_new_tokens={tokens!r} must be a whole number of at least 1")
-        codec = model.speech_tokenizer
-        return cls(
-            speak=getattr(model, "generate_voice_clone" if kind == "base" else f"generate_{kind}"),
-            arguments=arguments,
-            identity=hash_of(known_fingerprint or fingerprint(model), arguments, tokens),
-            most_frames=tokens - 1,
-            frame_rate=codec.get_output_sample_rate() / codec.get_decode_upsample_rate(),
-            sample_rate=codec.get_output_sample_rate(),
-            writing=writing,
-        )
-
-    def __call__(self, texts: list[str], seeds: list[int], frames: int) -> list[tuple[NDArray[np.float32], int]]:
-        """(waveform, frames) of each text, of at most ``frames`` frames."""
-        waves, _, codes = self.speak(
-            texts,
-            seed=seeds,
-            max_new_tokens=frames + 1,
-            return_codes=True,
-            progress=lambda count: self.writing(texts, count),
-            **self.arguments,
-        )
-        return [(wave, len(code)) for wave, code in zip(waves, codes, strict=True)]
-
-
-def _reference(model: Qwen3TTSModel, arguments: dict[str, Any]) -> VoiceClonePromptItem:
-    """The one voice of a base model; the arguments of its clip are taken out of ``arguments``."""
-    clip = {name: arguments.pop(name) for name in ("ref_audio", "ref_text", "x_vector_only_mode") if name in arguments}
-    prompt = arguments.pop("voice_clone_prompt", None)
-    if prompt is None and "ref_audio" not in clip:
-        raise RequestError("give ref_audio or voice_clone_prompt: a base model has no voice of its own")
-    items = voice_prompt_items(model.create_voice_clone_prompt(**clip) if prompt is None else prompt)
-    if len(items) != 1:
-        raise RequestError(f"voice_clone_prompt has {len(items)} voices; a long text takes one for all its pieces")
-    return items[0]
+Writing = Callable[[list[str], int], None]  # called after every frame: the texts being spoken, the frames so far
 
 
 @dataclass(frozen=True)
 class Take:
     """One piece to speak."""
 
-    text: str
-    voice: Voice
-    seeds: tuple[int, ...]  # [ATTEMPTS]
+    part: Part
+    delivery: Delivery
+    seed: int  # of the text; ``plan.seed_of`` says which the piece has
+    alone: bool  # whether the text is this piece: then nothing is trimmed or faded
+
+    def request(self, attempt: int = 0) -> Request:
+        """An attempt at the piece, counted from 0."""
+        return self.delivery.request(self.part.text, self.seed_of(attempt))
+
+    def seed_of(self, attempt: int) -> int:
+        """The seed of an attempt. A designed voice is drawn with the codes, so all its pieces count as the first."""
+        designed = isinstance(self.delivery.voice, DesignedVoice)
+        return seed_of(self.seed, 0 if designed else self.part.number, attempt)
 
     @property
+    def attempts(self) -> int:
+        """How often it may be tried. Greedy speech is not tried again: it would come out the same."""
+        return ATTEMPTS if self.delivery.runaway_guard and not self.delivery.greedy else 1
+
+    def ran_away(self, frames: int) -> bool:
+        """Whether so many frames are speech that would not stop."""
+        bound = self.delivery.bound(self.part.text)
+        return bound is not None and frames >= bound
+
+    def is_complete(self, frames: int) -> bool:
+        """Whether speech of so many frames stopped by itself, before any limit."""
+        return frames < self.request().limits.max_new_tokens - 1  # N tokens are N - 1 frames
+
+    @cached_property
     def key(self) -> str:
-        return hash_of(FORMAT, self.voice.identity, self.text, self.seeds)
+        """A hash of all that makes the piece what it is; seeds are no part of it where nothing is drawn."""
+        seeds = () if self.delivery.greedy else tuple(map(self.seed_of, range(self.attempts)))
+        request = replace(self.request(), seed=0)
+        return hash_of(FORMAT, self.delivery.fingerprint, request, seeds, self.attempts, self.alone)
 
-    @property
-    def most_frames(self) -> int:
-        return min(math.ceil(most_milliseconds(self.text) / 1000 * self.voice.frame_rate), self.voice.most_frames)
+    def report(self, frames: int, attempts: int, start: float, end: float) -> Spoken:
+        """What is said of the piece where it is heard from ``start`` to ``end``, in seconds; a runaway is warned of."""
+        cut = self.ran_away(frames)
+        seed = self.seed_of(0 if cut else attempts - 1)
+        spoken = Spoken(self.part.text, start, end, frames, seed, attempts, self.is_complete(frames))
+        if cut or attempts > 1:
+            warn_of_runaway(spoken, cut)
+        return spoken
 
-
-def recordings_of(takes: list[Take], store: Store, batch_size: int) -> Iterator[tuple[Take, Recording, bool]]:
-    """(take, recording, whether it was in the store) in order; no more than a batch of them is held at once."""
-    for first in range(0, len(takes), batch_size):
-        batch = takes[first : first + batch_size]
-        found = [store.get(take.key) for take in batch]
-        missing = [take for take, recording in zip(batch, found, strict=True) if recording is None]
-        made = speak(missing) if missing else []
-        for take, recording in zip(missing, made, strict=True):
-            store.put(take.key, recording)
-        in_turn = iter(made)
-        for take, kept in zip(batch, found, strict=True):
-            yield take, next(in_turn) if kept is None else kept, take.key not in store.made
+    def edged(self, wave: Wave) -> Wave:
+        """``wave`` [samples] as it is joined with its neighbours."""
+        return wave if self.alone else trimmed(wave, self.delivery.sample_rate)
 
 
-def speak(takes: list[Take]) -> list[Recording]:
-    """The recordings of a batch of one voice."""
-    voice = takes[0].voice
-    first = voice([take.text for take in takes], [take.seeds[0] for take in takes], max(t.most_frames for t in takes))
-    return [_recording(take, wave, frames) for take, (wave, frames) in zip(takes, first, strict=True)]
+def record(takes: Sequence[Take], writing: Writing) -> list[Recording]:
+    """The recordings of takes of one delivery, spoken together; those that run away are spoken again, one by one."""
+    firsts = _speak(takes, 0, writing) if takes else []
+    return [_settled(take, first, writing) for take, first in zip(takes, firsts, strict=True)]
 
 
-def _recording(take: Take, wave: NDArray[np.float32], frames: int) -> Recording:
-    """The first attempt at a piece, or the others if that did not stop.
-
-    Those are made alone, so the last, which is kept in any case, is cut at the piece's own limit, not the batch's.
-    """
-    attempt = 1
-    while frames >= take.most_frames and attempt < ATTEMPTS:
-        ((wave, frames),) = take.voice([take.text], [take.seeds[attempt]], take.most_frames)
-        attempt += 1
-    return Recording(finish(wave, take.voice.sample_rate), attempt, frames < take.most_frames)
+def _settled(take: Take, first: Utterance, writing: Writing) -> Recording:
+    """The first attempt that stops. Where none does, the first of all is kept, cut: it is what a stream has spoken."""
+    attempts, last = 1, first
+    while take.ran_away(len(last.codes)) and attempts < take.attempts:
+        (last,) = _speak([take], attempts, writing)
+        attempts += 1
+    kept = first if take.ran_away(len(last.codes)) else last
+    return Recording(pcm16(take.edged(kept.samples)), len(kept.codes), attempts)
 
 
-def finish(wave: NDArray[np.float32], rate: int) -> Pcm:
-    """A waveform without the silence at its edges, faded in and out, as 16-bit samples."""
-    loudness = np.abs(wave)
-    loud = np.flatnonzero(loudness > QUIET * loudness.max(initial=0))
-    if not len(loud):
-        return np.zeros(0, np.int16)
-    edge = rate * EDGE // 1000
-    kept = wave[max(loud[0] - edge, 0) : loud[-1] + 1 + edge].astype(np.float64)
-    length = min(rate * FADE // 1000, len(kept) // 2)
-    fade = 0.5 - 0.5 * np.cos(np.pi * np.arange(length) / max(length, 1))  # from 0
-    kept[:length] *= fade
-    kept[len(kept) - length :] *= fade[::-1]
-    return np.rint(np.clip(kept, -1, 1) * 32767).astype(np.int16)
-
-
-def shown(text: str) -> str:
-    """``text`` in quotes, as messages name a piece."""
-    return repr(text if len(text) <= 50 else f"{text[:50]}...")
+def _speak(takes: Sequence[Take], attempt: int, writing: Writing) -> list[Utterance]:
+    texts, model = [take.part.text for take in takes], takes[0].delivery.model
+    assert all(take.delivery.model is model for take in takes)
+    requests = [take.request(attempt) for take in takes]
+    return model.generate(requests, progress=lambda count: writing(texts, count), continuous=True)

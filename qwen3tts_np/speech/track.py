@@ -4,27 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ..audio.files import AudioWriter, format_of, open_audio
 from ..errors import RequestError
-from .store import Pcm
+from ..ops import Pcm
 
 WAV_BYTES = 2**32 - 2**12  # the size in a WAV header has 32 bits
-
-
-@dataclass(frozen=True)
-class Spoken:
-    """A piece of the finished file."""
-
-    text: str
-    start: float  # seconds
-    end: float
-    attempts: int
-    complete: bool  # False: it never stopped by itself and was cut
 
 
 class Track:

@@ -93,6 +93,7 @@ class _Part:
 
 _LINE = re.compile(r"\S(?:[^\n\r\v\f\x1c-\x1e\x85\u2028\u2029]*\S)?")  # without white space at its edges
 _LINE_ENDS = re.compile(r"\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
+_UNBROKEN = re.compile(r"\S+")
 _BULLET = re.compile(r"(?:[-*+•◦‣·–—]|\(?\d{1,3}[.)]|\(?[a-zA-Z][.)])\s")
 _STOPPED = re.compile(r"[.!?…。！？｡．‼⁇⁈⁉][\"'”’»«“)\]}）】」』〕》〉\s]*$")
 
@@ -100,18 +101,50 @@ _STOPPED = re.compile(r"[.!?…。！？｡．‼⁇⁈⁉][\"'”’»«“)\]}
 def _blocks(text: str) -> Iterator[_Part]:
     """Paragraphs, and lines that stand for themselves.
 
-    A blank line ends a paragraph. A single line end does where no blank lines are used; otherwise it is the wrapping
-    of a long line, unless a bullet follows or the line ends early without a stop (headings, verse).
+    A blank line ends a paragraph. A single line end is the wrapping of a long line where all lines of the paragraph are
+    as full as they could be. Otherwise it ends a paragraph where no blank lines are used and the line ends with a stop;
+    or a sentence, where a bullet follows or the line ends early without a stop (headings, verse).
     """
     lines = [m.span() for m in _LINE.finditer(text)]
-    blank_lines = any(_is_blank(text, a, b) for a, b in pairwise(lines))
-    start = 0
+    groups = _groups(text, lines)
+    for group in groups:
+        wrapped = _is_wrapped(text, group)
+        start = 0
+        for i, line in enumerate(group):
+            following = group[i + 1] if i + 1 < len(group) else None
+            ends = None if wrapped and following else _line_break(text, line, following, len(groups) > 1)
+            if ends is not None:
+                yield _Part(group[start][0], line[1], ends)
+                start = i + 1
+
+
+def _groups(text: str, lines: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:
+    """Lines with no blank line between them."""
+    groups: list[list[tuple[int, int]]] = []
     for i, line in enumerate(lines):
-        following = lines[i + 1] if i + 1 < len(lines) else None
-        ends = _line_break(text, line, following, blank_lines)
-        if ends is not None:
-            yield _Part(lines[start][0], line[1], ends)
-            start = i + 1
+        if i == 0 or _is_blank(text, lines[i - 1], line):
+            groups.append([])
+        groups[-1].append(line)
+    return groups
+
+
+def _is_wrapped(text: str, lines: list[tuple[int, int]]) -> bool:
+    """Whether an editor has wrapped one line into these: the next word never had room, and not all end with a stop."""
+    width = max(_columns(text[slice(*line)]) for line in lines)
+    full = all(_columns(text[slice(*a)]) + _columns(_first_unit(text, *b)) > width for a, b in pairwise(lines))
+    listed = any(_BULLET.match(text, *line) for line in lines[1:])
+    return full and not listed and not all(_stops(text, line) for line in lines[:-1])
+
+
+def _first_unit(text: str, start: int, end: int) -> str:
+    """What could have stood on the line before: a space and a word, or a few Chinese or Japanese characters."""
+    found = _UNBROKEN.match(text, start, end)
+    assert found is not None
+    return text[start : start + 2] if _is_asian(text[start]) else " " + found.group()
+
+
+def _stops(text: str, line: tuple[int, int]) -> bool:
+    return _STOPPED.search(text, max(line[0], line[1] - 10), line[1]) is not None
 
 
 def _is_blank(text: str, line: tuple[int, int], following: tuple[int, int]) -> bool:
@@ -119,11 +152,11 @@ def _is_blank(text: str, line: tuple[int, int], following: tuple[int, int]) -> b
 
 
 def _line_break(text: str, line: tuple[int, int], following: tuple[int, int] | None, blank_lines: bool) -> Break | None:
-    if following is None or _is_blank(text, line, following):
+    if following is None:
         return Break.PARAGRAPH
     if _BULLET.match(text, following[0], following[1]):
         return Break.SENTENCE
-    if _STOPPED.search(text, max(line[0], line[1] - 10), line[1]):
+    if _stops(text, line):
         return None if blank_lines else Break.PARAGRAPH
     goes_on = _first_letter(text, *following).islower() or _columns(text[slice(*line)]) >= FULL_LINE
     return None if goes_on else Break.SENTENCE

@@ -1,0 +1,124 @@
+"""How all pieces of a text are spoken: the model, its voice, the language, and how codes are chosen."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from ..errors import RequestError
+from ..model import Qwen3TTSModel
+from ..request import ClonedVoice, CustomVoice, DesignedVoice, Request, Voice, limits_of
+from ..text.pace import most_milliseconds
+from ..voice.prompt_item import voice_prompt_items
+from .store import fingerprint
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What the pieces of a text share."""
+
+    model: Qwen3TTSModel
+    voice: Voice
+    language: str
+    streaming: bool | None  # the layout of the prompt; None is the model's usual one
+    sampling: Mapping[str, Any]  # where it departs from the checkpoint's generation configuration
+    runaway_guard: bool  # whether speech that no reading of its text could last is cut
+
+    @classmethod
+    def of(cls, model: Qwen3TTSModel, arguments: Mapping[str, Any], runaway_guard: bool) -> Delivery:
+        """From the arguments of the model's ``generate_*`` method, one value each."""
+        given = {name: value for name, value in arguments.items() if value is not None}
+        voice = _take_voice(model, given)
+        for name, value in given.items():
+            if isinstance(value, list):
+                raise RequestError(f"{name} is a list; a text takes one value for all its pieces")
+        language, whole_text = given.pop("language", "auto"), given.pop("non_streaming_mode", None)
+        streaming = None if whole_text is None else not whole_text
+        return cls(model, voice, language, streaming, given, runaway_guard)
+
+    def request(self, text: str, seed: int) -> Request:
+        """One piece, ready to be spoken; where the guard is on, at most until :meth:`bound`."""
+        options = {"language": self.language, "streaming": self.streaming, **self.sampling}
+        request = self.model.prepare(text, self.voice, seed=seed, **options)
+        bound = self.bound(text)
+        if bound is None or request.limits.max_new_tokens <= bound:
+            return request
+        return replace(request, limits=replace(request.limits, max_new_tokens=bound + 1))  # N tokens: N - 1 frames
+
+    def bound(self, text: str) -> int | None:
+        """The number of frames that no speech of ``text`` reaches (``text/pace.py``); None without the guard."""
+        if not self.runaway_guard:
+            return None
+        return -(-most_milliseconds(text) * self.sample_rate // (1000 * self.samples_per_frame))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of the model; it reads all weights once."""
+        return fingerprint(self.model)
+
+    @cached_property
+    def greedy(self) -> bool:
+        """Whether nothing is drawn, so that seeds do not count."""
+        limits = limits_of(self.model.generation_config, dict(self.sampling))
+        return not (limits.talker.do_sample or limits.subtalker.do_sample)
+
+    @property
+    def samples_per_frame(self) -> int:
+        """Of the speech."""
+        return self.model.speech_tokenizer.get_decode_upsample_rate()
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz."""
+        return self.model.speech_tokenizer.get_output_sample_rate()
+
+
+def frame_seconds(model: Qwen3TTSModel) -> float:
+    """How long a frame sounds: 0.08 s in all released models."""
+    codec = model.speech_tokenizer
+    return codec.get_decode_upsample_rate() / codec.get_output_sample_rate()
+
+
+def warn_of_designed_voices(delivery: Delivery, pieces: int) -> None:
+    """Say that a voice-design model does not keep the voice of a text of several pieces."""
+    if isinstance(delivery.voice, DesignedVoice) and pieces > 1:
+        warnings.warn(
+            f"a voice-design model designs the voice anew for each of the {pieces} pieces of this text; "
+            "to keep it, make a voice of the description for a base model ('qwen3tts-np voice design')",
+            stacklevel=3,
+        )
+
+
+def _take_voice(model: Qwen3TTSModel, arguments: dict[str, Any]) -> Voice:
+    """The one voice, whose arguments are taken out of ``arguments``."""
+    kind = model.config.tts_model_type
+    if kind == "base":
+        return _clone(model, arguments)
+    instruct = _one(arguments, "instruct", "")
+    if kind == "voice_design":
+        return DesignedVoice(instruct)
+    speaker = _one(arguments, "speaker", None)
+    if speaker is None:
+        raise RequestError(f"give a speaker; this model has {', '.join(model.get_supported_speakers())}")
+    return CustomVoice(speaker, instruct)
+
+
+def _clone(model: Qwen3TTSModel, arguments: dict[str, Any]) -> ClonedVoice:
+    clip = {name: arguments.pop(name) for name in ("ref_audio", "ref_text", "x_vector_only_mode") if name in arguments}
+    prompt = arguments.pop("voice_clone_prompt", None)
+    if prompt is None and "ref_audio" not in clip:
+        raise RequestError("give ref_audio or voice_clone_prompt: a base model has no voice of its own")
+    items = voice_prompt_items(model.create_voice_clone_prompt(**clip) if prompt is None else prompt)
+    if len(items) != 1:
+        raise RequestError(f"voice_clone_prompt has {len(items)} voices; a text takes one for all its pieces")
+    return ClonedVoice(items[0])
+
+
+def _one(arguments: dict[str, Any], name: str, default: Any) -> Any:
+    value = arguments.pop(name, default)
+    if isinstance(value, list):
+        raise RequestError(f"{name} is a list; a text takes one value for all its pieces")
+    return value
