@@ -1,5 +1,5 @@
-"""Array functions of the model. Knows arrays only: no configuration, no weights classes, no files.
+"""Array functions of the model. They know arrays only: no configuration, no weight classes, no files.
 
-Each file holds a function of the model as plain NumPy, named ``x_ref``: the definition, and the oracle of the
-compiled kernel ``x`` below it.
+Each file defines one function of the model in plain NumPy, named ``x_ref``. It is the definition, and the oracle of
+the compiled kernel ``x``.
 """

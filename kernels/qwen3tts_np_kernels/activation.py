@@ -11,7 +11,7 @@ Floats = NDArray[np.floating[Any]]
 
 
 def sigmoid_ref(x: Floats) -> Floats:
-    """1 / (1 + exp(-x)), from whichever side does not overflow."""
+    """1 / (1 + exp(-x)), computed in the form that does not overflow for the sign of x."""
     e = np.exp(-np.abs(x))
     return np.where(x >= 0, 1, e) / (1 + e)
 
@@ -22,7 +22,7 @@ def silu_ref(x: Floats) -> Floats:
 
 
 def gelu_ref(x: Floats) -> Floats:
-    """x * Phi(x), the exact form with erf, not the tanh approximation."""
+    """x * Phi(x): the exact form with erf, not the tanh approximation."""
     return x * (1 + erf(x / math.sqrt(2))) / 2
 
 

@@ -1,4 +1,4 @@
-"""Pointwise functions over rows [T, channels], which convolutions apply to what they have just made.
+"""Pointwise functions over rows [T, channels]; convolutions apply them to the output they have just computed.
 
 Compiled twin of activation.py.
 """
@@ -23,14 +23,14 @@ _NOTHING, _SNAKE, _ELU, _GELU, _RELU = range(5)
 
 
 class Activation(NamedTuple):
-    """Which function, if any, and for SnakeBeta its two numbers for each channel."""
+    """The function to apply, if any; for SnakeBeta with its two parameters per channel."""
 
     kind: int
     frequency: F32
     gain: F32
 
     def repeated(self, times: int) -> Activation:
-        """For rows that are ``times`` rows side by side."""
+        """The same activation for rows that are ``times`` rows side by side."""
         return Activation(self.kind, np.tile(self.frequency, times), np.tile(self.gain, times))
 
 
@@ -44,7 +44,7 @@ RELU = Activation(_RELU, _NONE, _NONE)
 def snake_beta(alpha: F32, beta: F32, width: int) -> Activation:
     """x + sin²(x e^alpha) / (e^beta + 1e-9) from the logarithms [C] of the checkpoint, for rows of ``width`` values.
 
-    The exponentials are float64, rounded once: NumPy's float32 ones have other last bits on other CPUs.
+    The exponentials are computed in float64 and rounded once: the last bits of NumPy's float32 exp depend on the CPU.
     """
     frequency, gain = np.zeros(width, np.float32), np.zeros(width, np.float32)
     frequency[: len(alpha)] = np.exp(alpha.astype(np.float64))
@@ -53,7 +53,7 @@ def snake_beta(alpha: F32, beta: F32, width: int) -> Activation:
 
 
 def activate(x: F32, activation: Activation, out: F32) -> None:
-    """out = activation(x). Both float32 [T, W], contiguous, W whole vectors; they may be the same array."""
+    """out = activation(x). Both contiguous float32 [T, W], W a multiple of the vector length; may be the same array."""
     _check_rows("activate", x=x, out=out)
     if x.shape != out.shape or activation.gain.size not in (0, x.shape[1]):
         shapes = f"x{list(x.shape)}, out{list(out.shape)}"
@@ -77,7 +77,7 @@ def silu_gate(x: F32, out: F32) -> None:
 
 
 def activation_ref(x: Floats, activation: Activation) -> Floats:
-    """Any shape [..., channels]."""
+    """The activation of x of any shape [..., channels]."""
     if activation.kind == _SNAKE:
         wave = np.sin(x * activation.frequency)
         return x + wave * wave * activation.gain
@@ -95,7 +95,7 @@ def _check_rows(function: str, **arrays: F32) -> None:
 
 @kernel
 def activate_rows(x: F32, first: int, end: int, width: int, kind: int, frequency: F32, gain: F32, y: F32) -> None:
-    """y[first:end] = activation(x[first:end]), whole rows of ``width`` values; nothing is done for ``NOTHING``."""
+    """y[first:end] = activation(x[first:end]), complete rows of ``width`` values; a no-op for ``NOTHING``."""
     if kind == _SNAKE:
         for row in range(first, end, width):
             snake_row(x, row, width, frequency, gain, y)
@@ -112,7 +112,7 @@ def activate_rows(x: F32, first: int, end: int, width: int, kind: int, frequency
 
 @kernel
 def snake_row(x: F32, row: int, width: int, frequency: F32, gain: F32, y: F32) -> None:
-    """SnakeBeta of the ``width`` values from x[row] on, to y[row] on."""
+    """SnakeBeta of the ``width`` values at offset ``row`` of x, written at the same offset of y."""
     for i in range(0, width, LANES):
         value = load(x, row + i)
         store(y, row + i, fma(sin_squared(mul(value, load(frequency, i))), load(gain, i), value))

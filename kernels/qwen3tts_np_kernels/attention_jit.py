@@ -1,7 +1,7 @@
 """Grouped-query attention over a float32 cache: compiled twin of attention.py.
 
-A head's values lie one after the other, and their number is a multiple of ``HEAD_STEP``, filled up with zeros. Every
-result is a sum in an order of its own: it depends neither on the other heads nor on how much room the cache has.
+The values of a head are contiguous and zero-padded to a multiple of ``HEAD_STEP``. Every result is summed in a fixed
+order, so it depends neither on the other heads nor on the capacity of the cache.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ F32 = NDArray[np.float32]
 
 HEAD_STEP = 2 * LANES
 POSITIONS = CPU.tiles.attention_positions
-"""Keys that a query is multiplied with at once. Up to so many behind the last are read, and do not count."""
+"""Keys multiplied with a query at once. Up to this many positions past the last are read and ignored."""
 
 
 def attention(q: F32, k: F32, v: F32, window: int | None = None) -> F32:
-    """softmax(q kᵀ / √D) v; the T queries are the last T of the S positions, and each sees itself and the past.
+    """softmax(q kᵀ / √D) v; the T queries are the last T of the S positions and attend to themselves and the past.
 
-    q float32 [T, N, D], k and v float32 [S, K, D] -> [T, N, D]; TypeError or ValueError for anything else.
-    ``window`` limits what a query sees to that many positions, itself included.
+    q float32 [T, N, D], k and v float32 [S, K, D] -> [T, N, D]. Raises TypeError or ValueError for anything else.
+    ``window`` limits a query to that many positions, its own included.
     """
     for name, array in (("q", q), ("k", k), ("v", v)):
         if array.dtype != np.float32:
@@ -54,7 +54,7 @@ def attention(q: F32, k: F32, v: F32, window: int | None = None) -> F32:
 
 
 def _whole_steps(x: F32, more: int) -> F32:
-    """Contiguous, every head filled up with zeros, and so many more positions."""
+    """A contiguous copy with every head zero-padded and ``more`` zero positions at the end."""
     return np.ascontiguousarray(np.pad(x, ((0, more), (0, 0), (0, -x.shape[2] % HEAD_STEP))))
 
 
@@ -98,11 +98,11 @@ def attend(
     y: F32,
     y_at: int,
 ) -> None:
-    """One position of the ``group`` query heads that share a key/value head.
+    """Attention at one position for the ``group`` query heads that share a key/value head.
 
-    The queries [group, size] lie from q[q_at] on and their results go to y[y_at] on; the keys and values of the
-    ``seen`` positions lie from ``cache_at`` on, ``stride`` apart, and the arrays go on for ``POSITIONS`` more.
-    ``scores`` is working space for as many floats, rounded up to whole vectors.
+    The queries [group, size] start at q[q_at] and the results at y[y_at]; the keys and values of the ``seen``
+    positions start at ``cache_at``, ``stride`` apart, and the arrays extend ``POSITIONS`` positions further.
+    ``scores`` is a working buffer of ``seen`` floats, rounded up to a multiple of the vector length.
     """
     for head in range(group):
         peak = _score(q, q_at + head * size, size, k, cache_at, stride, seen, scale, scores)
@@ -114,7 +114,7 @@ def attend(
 def _score(
     q: F32, q_at: int, size: int, k: F32, k_at: int, stride: int, seen: int, scale: float, scores: F32
 ) -> np.float32:
-    """scores[p] = q · key p * scale; the greatest of them."""
+    """Write scores[p] = q · key p * scale; returns the maximum."""
     for position in range(0, seen, POSITIONS):
         sums, at = zeros_tile(POSITIONS), k_at + position * stride
         for i in range(0, size, LANES):
@@ -132,7 +132,7 @@ def _score(
 
 @inner
 def _exponentials(scores: F32, seen: int, peak: float) -> np.float32:
-    """scores[p] = exp(scores[p] - peak), in place; their sum."""
+    """Replace scores[p] by exp(scores[p] - peak); returns the sum."""
     sums, top = zeros(), splat(peak)
     for position in range(0, seen, LANES):
         e = exp(sub(load(scores, position), top))
@@ -143,7 +143,7 @@ def _exponentials(scores: F32, seen: int, peak: float) -> np.float32:
 
 @inner
 def _mix(weights: F32, seen: int, v: F32, v_at: int, stride: int, size: int, scale: float, y: F32, y_at: int) -> None:
-    """y = scale * the weighted sum of the values. Every fourth position is added up apart, so that sums overlap."""
+    """y = scale * the weighted sum of the values, in four interleaved partial sums, so that additions overlap."""
     factor = splat(scale)
     for i in range(0, size, HEAD_STEP):
         at = v_at + i
@@ -166,8 +166,8 @@ def norm_rotate(
 ) -> None:
     """RMSNorm of one head of a query or key, then its rotary embedding, in place.
 
-    The head lies as two halves of ``half`` values, each filled up to whole vectors with zeros; ``count`` of its values
-    are real. weight [2 * half]; the angles [half] of its position start at cos[angle_at] and sin[angle_at].
+    The head is stored as two halves of ``half`` values, each zero-padded to a multiple of the vector length; ``count``
+    of its values are not padding. weight [2 * half]; the angles [half] start at cos[angle_at] and sin[angle_at].
     """
     scale = splat(inverse_rms(x, at, 2 * half, count, eps))
     for i in range(0, half, LANES):

@@ -1,4 +1,4 @@
-"""bfloat16 held as uint16: the upper half of a float32."""
+"""bfloat16 stored as uint16: the upper half of a float32."""
 
 from typing import Any
 

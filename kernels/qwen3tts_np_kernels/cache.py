@@ -1,12 +1,12 @@
-"""Where the machine code of kernels is kept, and how: one file per function and types, found damaged before it is used.
+"""On-disk cache of compiled kernels: one file per function and argument types, verified before it is used.
 
-A file is the SHA-256 of what follows it, and that. It is written under another name and renamed, so processes do not
-meet in it; what has another digest is not unpickled, nor shown to LLVM: it is compiled and written anew. Files lie in a
-folder whose name is a digest of the sources that kernels are made of and of the versions that compile them, so
-machine code of other sources, which Numba takes for its own if only a file beside it has changed, is never found.
+A file is a SHA-256 followed by the bytes it covers. It is written under a temporary name and renamed, so concurrent
+processes never read a partial file; a file whose digest differs is neither unpickled nor passed to LLVM: the kernel is
+compiled and written again. The folder is named by a digest of the kernel sources and of the versions that compile
+them. So machine code of other sources is never loaded, which Numba would reuse if only an imported file has changed.
 
-The folder is in the first of these places that can be used: ``NUMBA_CACHE_DIR``; ``__pycache__`` beside the sources;
-the user's folder for caches. Without any, kernels are compiled in memory.
+The folder is in the first usable of these locations: ``NUMBA_CACHE_DIR``; ``__pycache__`` beside the sources; the
+user's cache folder. Without any, kernels are compiled in memory.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
 _DIGEST = hashlib.sha256().digest_size
-_KEPT = 4  # folders of other sources or versions that stay beside the one in use
+_KEPT = 4  # folders of other sources or versions that are kept beside the one in use
 _HERE = Path(__file__).parent
 _SCALARS = (int, float, str, np.generic)
 
 
 class KernelCache(FunctionCache):  # type: ignore[misc]  # Numba is not typed
-    """The cache of one function, in the place of Numba's own; ``kind`` tells apart two that are made of it."""
+    """The cache of one function, replacing Numba's own; ``kind`` distinguishes two kernels compiled from it."""
 
     def __init__(self, function: Callable[..., Any], kind: str = "kernel") -> None:
         self._py_func = function
@@ -69,7 +69,7 @@ class KernelCache(FunctionCache):  # type: ignore[misc]  # Numba is not typed
         return CompileResult._rebuild(target_context, *payload) if stored == key else None
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        """Keep a compiled function, if there is a place for it."""
+        """Store a compiled function, if a cache folder is usable."""
         where = folder(self._sources)
         if where is None or not self._enabled or data.library.has_dynamic_globals:
             return
@@ -81,7 +81,7 @@ class KernelCache(FunctionCache):  # type: ignore[misc]  # Numba is not typed
             _say_once("cannot keep", f"compiled kernels cannot be kept in {where}: {e.strerror}; {_CONSEQUENCE}")
 
     def _key(self, sig: Any, codegen: Any) -> Any:
-        """The types, the CPU, and which function: of closures, with what they close over; constants of other rooms."""
+        """The types, the CPU and the function: for closures with their free variables; constants of other packages."""
         return self._py_func.__qualname__, constants(self._py_func), *self._index_key(sig, codegen)
 
     def _file(self, key: Any) -> str:
@@ -95,7 +95,7 @@ _CONSEQUENCE = (
 
 
 def _checked(path: Path) -> bytes | None:
-    """The content of a file; None where there is none, or it is not what was written, which is said once."""
+    """The content of a file; None if it does not exist, or is not what was written (reported once)."""
     try:
         content = path.read_bytes()
     except OSError:
@@ -107,7 +107,7 @@ def _checked(path: Path) -> bytes | None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """All of a file or nothing. OSError where that is not possible."""
+    """Write a complete file or nothing. Raises OSError where that is not possible."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
@@ -122,9 +122,9 @@ def _write(path: Path, content: bytes) -> None:
 
 @functools.cache
 def sources_of(file: Path) -> tuple[Path, ...]:
-    """Folders and files whose functions a kernel in ``file`` can contain: this package, and the room it is in.
+    """Folders and files whose functions a kernel in ``file`` can contain: this package and the subpackage of the file.
 
-    Of ``package/room/module.py`` that is all of ``package/room``; of a module on its own, its file.
+    For ``package/subpackage/module.py`` that is all of ``package/subpackage``; for a top-level module, its file.
     """
     room = file
     while (room.parent / "__init__.py").exists() and (room.parent.parent / "__init__.py").exists():
@@ -134,7 +134,7 @@ def sources_of(file: Path) -> tuple[Path, ...]:
 
 @functools.cache
 def constants(function: Callable[..., Any]) -> tuple[str, ...]:
-    """Global constants that machine code of ``function`` contains, also by way of what it calls: "name=value", sorted.
+    """Global constants compiled into ``function`` or into functions it calls: "name=value", sorted.
 
     They may be imported from anywhere, so the digest of the sources does not cover them.
     """
@@ -163,7 +163,7 @@ def _names(code: CodeType) -> Iterator[str]:
 
 @functools.cache
 def stamp(sources: tuple[Path, ...]) -> str:
-    """A digest of the sources and of all that compiles them."""
+    """A digest of the sources and of the versions of everything that compiles them."""
     digest = hashlib.sha256()
     versions = numba.__version__, llvmlite.__version__, binding.llvm_version_info, sys.version, sys.platform
     digest.update(repr(versions).encode())
@@ -176,12 +176,12 @@ def stamp(sources: tuple[Path, ...]) -> str:
 
 @functools.cache
 def folder(sources: tuple[Path, ...]) -> Path | None:
-    """Where machine code of these sources is; None, said once, where there is no place for it."""
+    """The cache folder of these sources; None (reported once) where no location is usable."""
     name = f"kernels-{stamp(sources)}"
     for place in _places():
         found = place / name
         try:
-            if found.is_dir():  # perhaps filled by somebody else and closed to us: good enough for reading
+            if found.is_dir():  # perhaps filled by another user and read-only to us: good enough for reading
                 return found
             found.mkdir(parents=True)
             tempfile.TemporaryFile(dir=found).close()
@@ -198,12 +198,12 @@ def _places() -> Iterator[Path]:
         yield Path(config.CACHE_DIR)
     yield _HERE / "__pycache__"
     base = os.environ.get("LOCALAPPDATA") or os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    if os.path.isabs(base):  # otherwise there is no home
+    if os.path.isabs(base):  # otherwise there is no home directory
         yield Path(base) / "qwen3tts_np"
 
 
 def _remove_old(place: Path, new: Path) -> None:
-    """Of the folders beside a new one keep the latest."""
+    """Remove all but the latest of the folders beside a new one."""
     with suppress(OSError):
         others = [other for other in place.glob("kernels-*") if other != new and other.is_dir()]
         for old in sorted(others, key=lambda other: other.stat().st_mtime, reverse=True)[_KEPT:]:

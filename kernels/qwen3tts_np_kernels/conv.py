@@ -1,4 +1,4 @@
-"""One-dimensional convolutions without padding: the model's blocks pad as they need, each in its own way."""
+"""One-dimensional convolutions without padding: the blocks of the model do their own padding."""
 
 from typing import Any
 
@@ -21,16 +21,16 @@ def conv1d_ref(x: Floats, weight: Floats, bias: Floats | None = None, stride: in
 
 
 def depthwise_conv1d_ref(x: Floats, weight: Floats, bias: Floats) -> Floats:
-    """Each channel with its own taps. x [C, T], weight [C, 1, taps], bias [C] -> [C, T - taps + 1]."""
+    """Depthwise convolution: one filter per channel. x [C, T], weight [C, 1, taps], bias [C] -> [C, T - taps + 1]."""
     taps = weight.shape[2]
     frames = x.shape[1] - taps + 1
     return np.asarray(sum(weight[:, :, j] * x[:, j : j + frames] for j in range(taps)) + bias[:, None])
 
 
 def conv_transpose1d_ref(x: Floats, weight: Floats, bias: Floats, stride: int) -> Floats:
-    """Each input frame adds its taps to the output, ``stride`` apart. x [in, T], weight [in, out, taps].
+    """Transposed convolution: input t adds its taps from output t * stride on. x [in, T], weight [in, out, taps].
 
-    Returns [out, (T - 1) * stride + taps]: nothing is trimmed.
+    Returns [out, (T - 1) * stride + taps], untrimmed.
     """
     (_, out, taps), frames = weight.shape, x.shape[1]
     y = np.zeros((out, (frames - 1) * stride + taps), dtype=x.dtype)

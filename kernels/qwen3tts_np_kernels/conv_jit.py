@@ -1,13 +1,13 @@
 """Convolutions over rows [T, channels] with packed weights: compiled twin of conv.py.
 
-One kernel serves all of them. A row holds the channels of one instant, filled up to whole vectors (``width``); an
-output is a sum over taps and input channels, in this order, whatever the number of rows or threads. A register tile
-of 12 rows by 32 channels is summed up at a time (AVX-512; elsewhere 6 by 16), so that each weight that is read serves
-12 rows and each input 32 channels. What is not causal here is up to the caller: row t of the result reads rows
-``t * stride`` to ``t * stride + (taps - 1) * dilation`` of x.
+One kernel serves all of them. A row holds the channels of one time step, padded to ``width`` values; an output is
+summed over taps and input channels, in this order, whatever the number of rows or threads. A register tile of 12 rows
+by 32 channels is computed at a time (AVX-512; elsewhere 6 by 16), so that each weight read serves 12 rows and each
+input 32 channels. Causality is up to the caller: row t of the result reads rows ``t * stride`` to
+``t * stride + (taps - 1) * dilation`` of x.
 
-A transposed convolution is the same thing: its result at instant t has stride x channels, which are the next stride
-rows, and since rows lie one after the other, nothing moves. A matrix product is a convolution with one tap.
+A transposed convolution uses the same kernel: its result at step t has stride x channels, which are the next stride
+rows, and since rows are contiguous, no data moves. A matrix product is a convolution with one tap.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _CACHED = 1 << 16  # floats of a result that are activated while they are in the
 
 
 class Convolution(NamedTuple):
-    """Packed weights. Blocks of 16 output channels, lane = channel; behind each other taps, inputs, lanes."""
+    """Packed weights in blocks of 16 output channels, lane = channel; within a block ordered by tap, input, lane."""
 
     weight: F32  # [blocks, taps, inputs, 16], flat
     bias: F32  # [blocks * 16]
@@ -42,13 +42,13 @@ class Convolution(NamedTuple):
 
 
 def width(channels: int) -> int:
-    """Values in a row of so many channels: whole register tiles."""
+    """Padded length of a row with this many channels: a multiple of the register tile."""
     step = TILE_VECTORS * LANES
     return -(-channels // step) * step
 
 
 def pack_conv(weight: Floats, bias: Floats | None = None) -> Convolution:
-    """weight [out, in, taps] or, for a matrix, [out, in]; bias [out]."""
+    """Pack weight [out, in, taps] or, for a matrix, [out, in], and bias [out]."""
     outputs, inputs, taps = weight.shape if weight.ndim == 3 else (*weight.shape, 1)
     packed = np.zeros((width(outputs) // LANES, taps, inputs, LANES), np.float32)
     whole, rest = divmod(outputs, LANES)
@@ -74,7 +74,7 @@ def transposed_as_conv(weight: Floats, bias: Floats, stride: int) -> tuple[F32, 
 
 
 def unpack_conv(w: Convolution) -> tuple[F32, F32]:
-    """The weight [out, in, taps] and the bias [out] again."""
+    """The inverse of ``pack_conv``: weight [out, in, taps] and bias [out]."""
     weight = w.weight.reshape(-1, w.taps, w.inputs, LANES).transpose(0, 3, 2, 1).reshape(-1, w.inputs, w.taps)
     return weight[: w.outputs], w.bias[: w.outputs]
 
@@ -97,10 +97,10 @@ def conv(
     activation: Activation = NOTHING,
     activated: F32 | None = None,
 ) -> None:
-    """y = convolution of x, or y + it where ``residual``; then activated, by default y, = activation(y).
+    """y = convolution of x, added to y if ``residual``; then activation(y) is written to ``activated``, by default y.
 
     Contiguous float32: x [T', at least inputs], y and activated [T, width(outputs)]; T' at least
-    (T - 1) stride + (taps - 1) dilation + 1. TypeError or ValueError for anything else.
+    (T - 1) stride + (taps - 1) dilation + 1. Raises TypeError or ValueError for anything else.
     """
     rows = len(y)
     needed = (rows - 1) * stride + (w.taps - 1) * dilation + 1
@@ -214,9 +214,9 @@ def multiply(
     rows: int,
     residual: int,
 ) -> None:
-    """``rows`` results from y[y_at] on: row r, tap j reads x from ``x_at + r * row_step + j * tap_step`` on.
+    """Compute ``rows`` results, written from y[y_at]; row r, tap j reads x from ``x_at + r * row_step + j * tap_step``.
 
-    Trap: Numba compiles all of this anew for a call with literal numbers, so write ``np.int64(0)``.
+    Trap: Numba recompiles all of this for a call with literal numbers, so write ``np.int64(0)``.
     """
     width = bias.size
     for channel in range(0, width, TILE_VECTORS * LANES):
@@ -236,21 +236,21 @@ def multiply(
 
 
 class DepthwiseConvolution(NamedTuple):
-    """Each channel with its own taps."""
+    """Packed weights of a depthwise convolution."""
 
     weight: F32  # [taps, width(channels)]
     bias: F32  # [width(channels)]
 
 
 def pack_depthwise(weight: Floats, bias: Floats) -> DepthwiseConvolution:
-    """weight [C, 1, taps], bias [C]."""
+    """Pack weight [C, 1, taps] and bias [C]."""
     packed = np.zeros((weight.shape[2], width(len(weight))), np.float32)
     packed[:, : len(weight)] = weight[:, 0].T
     return DepthwiseConvolution(packed, _padded(bias, len(bias)))
 
 
 def depthwise_conv(x: F32, w: DepthwiseConvolution, y: F32) -> None:
-    """x [T + taps - 1, W] -> y [T, W], contiguous float32."""
+    """Depthwise convolution. x [T + taps - 1, W] -> y [T, W], contiguous float32."""
     taps, columns = w.weight.shape
     _check("x", x, len(y) + taps - 1, columns)
     _check("y", y, len(y), columns)
@@ -274,21 +274,21 @@ def _depthwise(x: F32, weight: F32, bias: F32, y: F32) -> None:
 
 
 class MonoConvolution(NamedTuple):
-    """A convolution to one channel. Here the lanes are input channels: as one of 32 outputs it would waste 31."""
+    """A convolution to one channel. The lanes are input channels: as one of 32 output channels it would waste 31."""
 
     weight: F32  # [taps, width(inputs)]
     bias: float
 
 
 def pack_mono(weight: Floats, bias: Floats) -> MonoConvolution:
-    """weight [1, in, taps], bias [1]."""
+    """Pack weight [1, in, taps] and bias [1]."""
     packed = np.zeros((weight.shape[2], width(weight.shape[1])), np.float32)
     packed[:, : weight.shape[1]] = weight[0].T
     return MonoConvolution(packed, float(bias[0]))
 
 
 def mono_conv(x: F32, w: MonoConvolution) -> F32:
-    """x [T + taps - 1, W] -> [T], contiguous float32."""
+    """Convolution to one channel. x [T + taps - 1, W] -> [T], contiguous float32."""
     taps, columns = w.weight.shape
     y = np.empty(len(x) - taps + 1, np.float32)
     _check("x", x, len(x), columns)

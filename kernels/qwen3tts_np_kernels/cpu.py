@@ -1,7 +1,7 @@
 """The CPU that Numba compiles for, and the decorators that compile kernels.
 
-``CPU`` is the entry of ``simd/instruction_sets.py`` that fits it, chosen here, once, at import. It follows the target
-of Numba, not the host, so ``NUMBA_CPU_NAME`` and ``NUMBA_CPU_FEATURES`` switch a machine down to an older one.
+``CPU`` is the matching entry of ``simd/instruction_sets.py``, chosen once at import. It follows the target of Numba,
+not the host, so ``NUMBA_CPU_NAME`` and ``NUMBA_CPU_FEATURES`` can select an older CPU.
 """
 
 from __future__ import annotations
@@ -25,36 +25,36 @@ R = TypeVar("R")
 
 
 def compiled() -> bool:
-    """Whether kernels run compiled. With ``NUMBA_DISABLE_JIT=1`` the public functions give their oracle's result."""
+    """Whether kernels run compiled. With ``NUMBA_DISABLE_JIT=1`` the public functions return their oracle's result."""
     return not config.DISABLE_JIT
 
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile at the first call, to run without the GIL, and keep the machine code on disk. x / 0 is not an error."""
+    """Compile at the first call, without the GIL, and cache the machine code on disk. x / 0 does not raise."""
     return compile_function(function, cache=True)
 
 
 def inner(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile as a part of the kernels that call it, which keep it: it cannot be called from Python.
+    """Compile as part of the kernels that call it, and cache it with them; it cannot be called from Python.
 
-    Unlike a kernel it may close over other compiled functions, which would change the key of a cache every time.
+    Unlike a kernel it may close over other compiled functions, which would change a cache key every time.
     """
     return compile_function(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
 def inlined(function: Callable[P, R]) -> Callable[P, R]:
-    """Like a kernel, but in other compiled code its statements stand in for the call, which compiles faster.
+    """Like a kernel, but inlined into other compiled code, which compiles faster.
 
-    It cannot be called with ``*arguments`` there.
+    Compiled code cannot call it with ``*arguments``.
     """
     return compile_function(function, cache=True, inline="always")
 
 
 def compile_function(function: Callable[P, R], *, cache: bool = False, **options: Any) -> Callable[P, R]:
-    """``function`` compiled by Numba, without the GIL; the other decorators are made of this.
+    """``function`` compiled by Numba, without the GIL; the other decorators use this.
 
-    Trap: the linker knows a function by its qualified name, and takes one of two of the same name and argument
-    types, even when they come from the caches of different processes. So closures are told apart by their contents.
+    Trap: the linker identifies a function by its qualified name, and picks one of two with the same name and argument
+    types, even when they come from the caches of different processes. So closures get names made from their contents.
     """
     cells = [cell.cell_contents for cell in function.__closure__ or ()]
     if cells:
@@ -66,7 +66,7 @@ def compile_function(function: Callable[P, R], *, cache: bool = False, **options
 
 
 def c_function(signature: Any, function: Callable[..., Any]) -> Any:
-    """``function`` compiled for these types as a function of C, which has an ``address``; kept on disk like kernels."""
+    """``function`` compiled for these types as a C function with an ``address``; cached on disk like kernels."""
     made: Any = CFunc(function, (signature.args, signature.return_type), {}, {"error_model": "numpy"})
     made._cache = KernelCache(function, "c")
     made.compile()
@@ -74,18 +74,18 @@ def c_function(signature: Any, function: Callable[..., Any]) -> Any:
 
 
 def cache_folder() -> Path | None:
-    """Where the machine code of these kernels is kept; None where they are compiled in memory, or not at all."""
+    """The folder of the kernels' machine code; None where they are compiled in memory, or not at all."""
     return folder(sources_of(Path(__file__))) if compiled() else None
 
 
 def _target_features() -> frozenset[str]:
-    """The LLVM features that are switched on, without their plus."""
+    """The enabled LLVM features, without their plus sign."""
     flags: str = config.CPU_FEATURES if config.CPU_FEATURES is not None else get_host_cpu_features()
     return frozenset(flag[1:] for flag in flags.split(",") if flag.startswith("+"))
 
 
 def _knows(declaration: str) -> bool:
-    """Whether this LLVM has the intrinsic: it gives attributes to those it knows, and takes others for C functions."""
+    """Whether this LLVM has the intrinsic: it adds attributes to those it knows and takes others for C functions."""
     try:
         module = binding.parse_assembly(f"declare {declaration}")
         module.verify()
@@ -95,7 +95,7 @@ def _knows(declaration: str) -> bool:
 
 
 def instruction_set(machine: str, features: frozenset[str]) -> InstructionSet:
-    """The first of the table that fits; a UserWarning where it is passed over, as this LLVM lacks its intrinsics."""
+    """The first matching entry of the table; warns (UserWarning) of an entry skipped for lack of LLVM intrinsics."""
     for candidate in INSTRUCTION_SETS:
         if candidate.runs_on(machine, features):
             if all(map(_knows, candidate.intrinsics)):

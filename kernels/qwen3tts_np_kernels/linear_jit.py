@@ -1,20 +1,20 @@
-"""Products with packed weights, where nearly all of the time goes: compiled twin of ``linear_ref`` in pack.py.
+"""Products with packed weights, where nearly all of the time is spent: compiled twin of ``linear_ref`` in pack.py.
 
-``matvec_*`` and ``matmul_*`` are called from other compiled code and check nothing. Theirs are the following arguments:
+``matvec_*`` and ``matmul_*`` are called from other compiled code and check nothing. Their arguments:
 
-- ``values``, ``scales``: an arena of packed matrices; ``start``: the weights before this one, padding included;
-- ``inputs``: without padding, and even in the float formats;
+- ``values``, ``scales``: an arena of packed matrices; ``start``: the weights before this matrix, padding included;
+- ``inputs``: without padding; even in the float formats;
 - ``first``, ``last``: the blocks of 16 rows from first to last - 1, so that threads can share a matrix;
-- ``x[x_start + item * x_to]``: the first input of an item. int8 and int4 take the levels, scales and zeros that
-  ``quantise_groups`` makes of it, and x_start and x_to are multiples of 32, filled up with zeros;
-- ``y[y_start + item * y_to]``: where its first row goes. Rows are written in whole blocks, zeros for those missing.
+- ``x[x_start + item * x_to]``: the first input of an item. int8 and int4 take the levels, scales and zeros computed
+  by ``quantise_groups``, and x_start and x_to are multiples of 32, zero-padded;
+- ``y[y_start + item * y_to]``: its first row of the result. Rows are written in complete blocks, zero-padded.
 
-A sum has one order, whatever the number of threads, of items and of rows at a time: in the float formats one input
-after the other; in int8 and int4 the products within a group, exact integers, and then group after group. So an item
-has the same bits alone and in a batch.
+A sum has one order, whatever the number of threads, of items and of rows at a time: in the float formats input by
+input; in int8 and int4 the products within a group, exact integers, and then group by group. So an item has the same
+bits alone and in a batch.
 
-A thread with a single item waits for memory, not for arithmetic. Two measures bring it to the speed of a plain read:
-it walks through distant parts of the matrix at once, and asks for each some way ahead.
+With a single item a thread is bound by memory, not by arithmetic. Two measures bring it to the speed of a plain read:
+it reads several distant parts of the matrix at once, and prefetches each.
 """
 
 from __future__ import annotations
@@ -48,19 +48,19 @@ I8: TypeAlias = NDArray[np.int8]
 U8: TypeAlias = NDArray[np.uint8]
 U16: TypeAlias = NDArray[np.uint16]
 Arrays: TypeAlias = tuple[NDArray[Any], ...]
-Blocks: TypeAlias = tuple[int, int, int]  # first; how many steps of one; distance of the blocks that go together
+Blocks: TypeAlias = tuple[int, int, int]  # first; number of steps; distance of the blocks that are processed together
 Product: TypeAlias = Callable[..., None]
 
-STREAMS = 4  # blocks that a single item is multiplied with at once
+STREAMS = 4  # blocks multiplied with a single item at once
 ROWS, WIDEST = CPU.tiles.linear_blocks, CPU.tiles.linear_items  # at once otherwise: the sums fill the registers
-AHEAD = 2048  # bytes between what is used and what is asked for
+AHEAD = 2048  # prefetch distance in bytes
 SCALES_AHEAD = 256
 PANEL = 1 << 18  # weights that stay in the second-level cache while groups of items go through them
 _PEAK = np.float32(127)
 
 
 def linear(x: F32, packed: Packed, rows: int) -> F32:
-    """x wᵀ. x float32 [T, inputs], a packed matrix [rows, inputs] -> [T, rows]. TypeError, ValueError for others."""
+    """x wᵀ. x float32 [T, inputs], packed matrix [rows, inputs] -> [T, rows]. Raises TypeError or ValueError."""
     if x.dtype != np.float32:
         raise TypeError(f"linear: x.dtype={x.dtype}, expected float32")
     if x.ndim != 2 or packed.weights != packed.format.count(rows, x.shape[1]):
@@ -88,10 +88,10 @@ def linear(x: F32, packed: Packed, rows: int) -> F32:
 
 @kernel
 def quantise_groups(x: F32, x_start: int, inputs: int, levels: I8, scales: F32, zeros: I32, start: int) -> None:
-    """Levels -127 to 127 of x[x_start : x_start + inputs], as ``quantise_groups_ref``, at levels[start] and so on.
+    """Levels -127 to 127 of x[x_start : x_start + inputs], as ``quantise_groups_ref``, written from levels[start].
 
-    start is a multiple of 32. Fills the last group up with zeros. zeros: what the offset of stored int4 levels adds to
-    a product, -8 times the sum of a group; that of int8 levels is 16 times as much.
+    start is a multiple of 32; the last group is zero-padded. zeros: the correction for the offset of stored int4
+    levels in a product, -8 times the sum of a group; for int8 levels it is 16 times that.
     """
     for k in range(0, inputs, GROUP):
         at, left = x_start + k, inputs - k
@@ -113,7 +113,7 @@ def quantise_groups(x: F32, x_start: int, inputs: int, levels: I8, scales: F32, 
 
 
 def _float_tile(rows: int, columns: int) -> Product:
-    """For float32, bfloat16 and float16."""
+    """The tile for float32, bfloat16 and float16."""
     size = rows * columns
 
     @inner
@@ -134,7 +134,7 @@ def _float_tile(rows: int, columns: int) -> Product:
 
 
 def _int_tile(bits: int, rows: int, columns: int) -> Product:
-    """For int8 (and int6, int5) or int4."""
+    """The tile for int8 (and int6, int5) or int4."""
     size = rows * columns
     group_bytes = GROUP * bits // 8
     cells, offset_bits = (4, 0) if bits == 4 else (8, 4)
@@ -169,11 +169,11 @@ def _int_tile(bits: int, rows: int, columns: int) -> Product:
     return tile
 
 
-# ---- whole products ----
+# ---- complete products ----
 
 
 def _products(tile: Callable[[int, int], Product]) -> tuple[Product, Product]:
-    """Products with one item and with many, from a maker of tiles."""
+    """Products with one item and with many, given a function that returns a tile kernel."""
     single = tile(STREAMS, 1)
     one, two, four = (tile(ROWS, columns) for columns in (1, 2, 4))
     eight = tile(ROWS, 8) if WIDEST == 8 else four

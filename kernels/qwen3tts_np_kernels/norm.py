@@ -15,7 +15,7 @@ def rms_norm_ref(x: Floats, weight: Floats, eps: float) -> Floats:
 
 
 def layer_norm_ref(x: Floats, weight: Floats, bias: Floats, eps: float) -> Floats:
-    """(x - mean) / std * weight + bias, the variance over all H values. x [..., H], weight and bias [H]."""
+    """(x - mean) / std * weight + bias, variance over all H values. x [..., H], weight and bias [H]."""
     centred = x - x.mean(axis=-1, keepdims=True)
     variance = np.mean(centred * centred, axis=-1, keepdims=True)  # [..., 1]
     return centred / np.sqrt(variance + eps) * weight + bias

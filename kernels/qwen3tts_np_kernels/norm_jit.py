@@ -14,7 +14,7 @@ F32 = NDArray[np.float32]
 
 
 def rms_norm(x: F32, weight: F32, eps: float) -> F32:
-    """x / rms(x) * weight. x float32 [..., H], weight float32 [H]; TypeError or ValueError for anything else."""
+    """x / rms(x) * weight. x float32 [..., H], weight float32 [H]. Raises TypeError or ValueError for anything else."""
     for name, array in (("x", x), ("weight", weight)):
         if array.dtype != np.float32:
             raise TypeError(f"rms_norm: {name}.dtype={array.dtype}, expected float32")
@@ -37,7 +37,7 @@ def _rms_norm(x: F32, weight: F32, eps: float, y: F32) -> None:
 def rms_norm_row(
     x: F32, x_at: int, weight: F32, weight_at: int, size: int, count: int, eps: float, y: F32, y_at: int
 ) -> None:
-    """One row: ``size`` values from x[x_at] on, of which ``count`` are not padding, to y[y_at] on. y may be x."""
+    """RMSNorm of one row: ``size`` values at x[x_at], ``count`` of them not padding, written at y[y_at]. y may be x."""
     scale = splat(inverse_rms(x, x_at, size, count, eps))
     whole = size // LANES * LANES
     for i in range(0, whole, LANES):
@@ -50,7 +50,7 @@ def rms_norm_row(
 
 @inner
 def inverse_rms(x: F32, at: int, size: int, count: int, eps: float) -> float:
-    """1 / sqrt(mean square + eps) of ``size`` values from x[at] on, of which ``count`` are not padding."""
+    """1 / sqrt(mean square + eps) of the ``size`` values at x[at], of which ``count`` are not padding."""
     squares = zeros()
     whole = size // LANES * LANES
     for i in range(at, at + whole, LANES):

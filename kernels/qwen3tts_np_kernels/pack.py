@@ -1,15 +1,15 @@
 """Weight matrices rearranged for the compiled kernels, and the quantiser.
 
-The rows of a matrix [rows, inputs] go in blocks of 16, one lane each, and a block is one stream along the inputs.
-Every 64 bytes hold one 32-bit cell of each of the 16 rows: the weights of 1 input in float32, of 2 neighbouring
-inputs in bfloat16, of 4 in int8, of 8 in int4. (float16 has two vectors of 16 weights there: a CPU widens whole
-vectors of it.) Missing rows of the last block and missing inputs of the last cell or group are zeros.
+The rows of a matrix [rows, inputs] are grouped in blocks of 16, one lane each, and a block is one stream along the
+inputs. Every 64 bytes hold one 32-bit cell of each of the 16 rows: the weights of 1 input in float32, of 2
+neighbouring inputs in bfloat16, of 4 in int8, of 8 in int4. (In float16 they are two vectors of 16 weights, since CPUs
+widen entire float16 vectors.) Missing rows of the last block and inputs of the last cell or group are zero padding.
 
-int8 and int4 have one float16 scale for each 32 inputs of a row: weight = scale * level. A level is stored without
-sign, plus 128 or 8; int4 keeps the levels of inputs 0 to 3 of a cell in the low halves of its bytes, of 4 to 7 in the
-high halves. int6 and int5 are int8 with levels of fewer bits.
+int8 and int4 have one float16 scale per 32 inputs of a row: weight = scale * level. A level is stored unsigned, with
+an offset of 128 or 8; int4 keeps the levels of inputs 0 to 3 of a cell in the low halves of its bytes, of 4 to 7 in
+the high halves. int6 and int5 are int8 with levels of fewer bits.
 
-Matrices lie one behind another in one array (an arena): ``start`` counts the weights before a matrix, padding
+Matrices are stored consecutively in one array (an arena): ``start`` counts the weights before a matrix, padding
 included, in every format.
 """
 
@@ -28,11 +28,11 @@ from .bfloat16 import round_ref, widen_ref
 BLOCK = 16
 GROUP = 32
 TINY = 2.0**-100  # below 2**-121 the inverse of a scale would overflow in float32
-_CHUNK = 1 << 18  # weights handled at a time: 1 MB as float32, which stays in the cache
+_CHUNK = 1 << 18  # weights processed at a time: 1 MB as float32, which stays in the cache
 _LINE = 64  # bytes of a cache line
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
 _STEPS = np.linspace(-2, 1.2, 9)
-"""Where the search for a scale puts the greatest weight, in levels beyond -half (of 4 bits; further with more)."""
+"""Levels beyond -half to which the scale search maps the greatest weight (for 4 bits; further with more)."""
 
 FormatName = Literal["float32", "bfloat16", "float16", "int8", "int6", "int5", "int4"]
 Weights = NDArray[np.floating[Any]] | NDArray[np.uint16]
@@ -40,15 +40,15 @@ Weights = NDArray[np.floating[Any]] | NDArray[np.uint16]
 
 @dataclass(frozen=True)
 class Format:
-    """How one kind of packed weights is stored."""
+    """Storage of one kind of packed weights."""
 
     name: FormatName
     dtype: np.dtype[Any]
-    """Of ``Packed.values``. Kernels tell formats by it: bfloat16 bits are uint16, float16 bits int16."""
+    """Of ``Packed.values``. Kernels identify the format by it: bfloat16 bits are uint16, float16 bits int16."""
     inputs: int
     """Inputs are padded to a multiple of this."""
     bits: int | None = None
-    """Width of a level; None for floats."""
+    """Bits of a level; None for floats."""
 
     def count(self, rows: int, inputs: int) -> int:
         """Weights of a packed matrix, padding included."""
@@ -91,21 +91,21 @@ class Packed(NamedTuple):
         return self.values.size * self.format.per_value
 
     def part(self, start: int, count: int) -> Packed:
-        """The matrix of count weights behind the first start ones, as a view."""
+        """The matrix of count weights at offset start, as a view."""
         per_value = self.format.per_value
         values = self.values[start // per_value : (start + count) // per_value]
         return Packed(self.format, values, self.scales[start // GROUP : (start + count) // GROUP])
 
 
 def empty(name: FormatName, count: int) -> Packed:
-    """Uninitialised room for count weights, padding included: the sum of ``Format.count`` over the matrices."""
+    """An uninitialised arena for count weights, padding included: the sum of ``Format.count`` over the matrices."""
     form = FORMATS[name]
     values = _aligned(count // form.per_value, form.dtype)
     return Packed(form, values, _aligned(count // GROUP if form.bits else 0, np.dtype(np.uint16)))
 
 
 def _aligned(count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """An uninitialised array that starts at a cache line, so that no vector of a matrix lies across two."""
+    """An uninitialised array aligned to a cache line, so that no vector of a matrix straddles two."""
     size = count * dtype.itemsize
     room = np.empty(size + _LINE, np.uint8)
     start = -room.ctypes.data % _LINE
@@ -113,10 +113,10 @@ def _aligned(count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
 
 
 def pack(weights: Weights, name: FormatName, out: Packed | None = None) -> Packed:
-    """Pack a matrix. weights [rows, inputs]: floats, or bfloat16 as uint16. out: where to, of exactly its size.
+    """Pack a matrix. weights [rows, inputs]: floats, or bfloat16 as uint16. out: the destination, of exactly its size.
 
-    Needs a few megabytes beside the result, so weights may be a memory-mapped file. bfloat16 weights stay exactly
-    what they are in float32 and bfloat16; float16 rounds those below 2**-14.
+    Needs a few megabytes beside the result, so weights may be a memory-mapped file. bfloat16 weights are kept exactly
+    in float32 and bfloat16; float16 rounds those below 2**-14.
     """
     form = FORMATS[name]
     out = out if out is not None else empty(name, form.count(*weights.shape))
@@ -145,7 +145,7 @@ def quantise(weights: Weights, bits: int) -> tuple[NDArray[np.int8], NDArray[np.
 
 
 def unpack(packed: Packed, rows: int, inputs: int) -> NDArray[np.float32]:
-    """The matrix [rows, inputs] that the kernels multiply by, in float32, exactly."""
+    """The matrix [rows, inputs] that the kernels multiply by, exactly, in float32."""
     if packed.format.bits is not None:
         levels, scales = unpack_levels(packed, rows, inputs)
         return levels * np.repeat(scales.astype(np.float32), GROUP, axis=1)[:, :inputs]
@@ -175,7 +175,7 @@ def unpack_levels(packed: Packed, rows: int, inputs: int) -> tuple[NDArray[np.in
 def linear_ref(x: NDArray[np.floating[Any]], packed: Packed, rows: int) -> NDArray[np.floating[Any]]:
     """x wᵀ. x [T, inputs], a packed matrix [rows, inputs] -> [T, rows].
 
-    int8 and int4 multiply whole numbers: x is quantised in groups of 32 first.
+    int8 and int4 multiply integers: x is quantised in groups of 32 first.
     """
     weights = unpack(packed, rows, x.shape[1]).astype(x.dtype)
     if packed.format.bits is not None:
@@ -187,7 +187,7 @@ def linear_ref(x: NDArray[np.floating[Any]], packed: Packed, rows: int) -> NDArr
 def quantise_groups_ref(
     x: NDArray[np.floating[Any]],
 ) -> tuple[NDArray[np.int8], NDArray[np.floating[Any]]]:
-    """Levels -127 to 127 [T, inputs] and scales [T, ceil(inputs / 32)] of x [T, inputs]: x = scale * level, nearly.
+    """Levels -127 to 127 [T, inputs] and scales [T, ceil(inputs / 32)] of x [T, inputs]: x ~ scale * level.
 
     Groups without a value above ``TINY`` have levels 0.
     """
@@ -200,7 +200,7 @@ def quantise_groups_ref(
 
 
 def _chunks(matrix: NDArray[Any], out: Packed) -> Iterator[tuple[slice, NDArray[Any], Packed]]:
-    """Some blocks of rows at a time: which, the rows with zeros for what is missing, and their place in the result."""
+    """Iterate over groups of blocks: their indices, their zero-padded rows, and their part of the result."""
     rows, inputs = matrix.shape
     padded = out.format.padded(inputs)
     step = max(BLOCK, _CHUNK // padded // BLOCK * BLOCK)
@@ -217,7 +217,7 @@ def _widen(weights: Weights) -> NDArray[np.float32]:
 
 
 def _floats(chunk: Weights, form: Format) -> NDArray[Any]:
-    """Values of a float format. chunk [16 n, padded inputs]."""
+    """Packed values of a float format. chunk [16 n, padded inputs]."""
     if form.name == "bfloat16":
         bits = chunk if chunk.dtype == np.uint16 else round_ref(chunk)  # type: ignore[arg-type]
         return bits.reshape(-1, BLOCK, chunk.shape[1] // 2, 2).swapaxes(1, 2).ravel()
@@ -226,13 +226,13 @@ def _floats(chunk: Weights, form: Format) -> NDArray[Any]:
 
 
 def _group(matrix: NDArray[Any]) -> NDArray[Any]:
-    """[16 n, inputs] -> [32, groups]: the groups of a block after those of the one before, 16 rows side by side."""
+    """[16 n, inputs] -> [32, groups]: the groups block by block, 16 rows side by side."""
     groups = matrix.reshape(-1, BLOCK, matrix.shape[1] // GROUP, GROUP)
     return np.ascontiguousarray(groups.transpose(3, 0, 2, 1)).reshape(GROUP, -1)
 
 
 def _store(levels: NDArray[Any], scales: NDArray[np.float16], out: Packed) -> None:
-    """Write levels [32, groups] and scales [groups] to their places."""
+    """Write levels [32, groups] and scales [groups] at their packed positions."""
     cells: NDArray[Any]
     out.scales[:] = scales.view(np.uint16)
     if out.format.bits == 4:
@@ -244,13 +244,13 @@ def _store(levels: NDArray[Any], scales: NDArray[np.float16], out: Packed) -> No
 
 
 def _quantise(weights: NDArray[np.float32], bits: int) -> tuple[NDArray[np.float32], NDArray[np.float16]]:
-    """Levels [32, groups] (whole numbers) and scales [groups] of weights [32, groups] with the least squared error.
+    """Levels [32, groups] (integers) and scales [groups] of weights [32, groups] with the least squared error.
 
-    Levels reach from -half to half - 1. The obvious scale maps the weight of greatest magnitude to -half (so it may be
-    negative). A search tries scales around it: for each, levels are rounded, and the scale that fits these levels best
-    is known in closed form, sum(w q) / sum(q q), which lowers the squared error by sum(w q)**2 / sum(q q). The best of
-    all is rounded to float16, and levels are rounded again for it. Against the scale max / (half - 1) this takes a
-    third off the squared error of normally distributed weights at 4 bits, and is 0.3 % above an exhaustive search.
+    Levels range from -half to half - 1. The obvious scale maps the weight of greatest magnitude to -half (so it may be
+    negative). A search tries scales around it: for each, levels are rounded, and the best scale for these levels has
+    the closed form sum(w q) / sum(q q), which lowers the squared error by sum(w q)**2 / sum(q q). The best of all is
+    rounded to float16, and levels are rounded again for it. Compared with the scale max / (half - 1) this reduces the
+    squared error of normally distributed weights by a third at 4 bits; it is 0.3 % above an exhaustive search.
     """
     half = 2.0 ** (bits - 1)
     high, low = weights.max(axis=0), weights.min(axis=0)
@@ -259,8 +259,8 @@ def _quantise(weights: NDArray[np.float32], bits: int) -> tuple[NDArray[np.float
     gain, scale = np.zeros_like(extreme), np.zeros_like(extreme)
     for step in _STEPS:
         levels = _round(weights, unit * np.float32(half + step * math.sqrt(half / 8)), half)
-        square = np.einsum("kg,kg->g", levels, levels)  # whole numbers below 2**24: exact in any order
-        # Trap: einsum fuses multiply-adds on ARM and not on x86. Product and sum apart are the same bits everywhere.
+        square = np.einsum("kg,kg->g", levels, levels)  # integers below 2**24: exact in any order
+        # Trap: einsum fuses multiply-adds on ARM, not on x86. A separate product and sum give the same bits anywhere.
         product = np.multiply(weights, levels, out=levels).sum(axis=0)
         fit = product / np.maximum(square, 1)
         better = product * fit > gain

@@ -1,4 +1,4 @@
-"""Residual vector quantisation: a vector as the sum of one entry from each of several codebooks."""
+"""Residual vector quantisation: a vector is the sum of one entry from each of several codebooks."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ Ints = NDArray[np.integer[Any]]
 
 
 def codebook_entries_ref(embedding_sum: Floats, cluster_usage: Floats) -> Floats:
-    """A codebook as training leaves it: entry = sum of its vectors / how many there were, at least 1e-5.
+    """Codebook entries from the training statistics: entry = sum of its vectors / max(their count, 1e-5).
 
     embedding_sum [C, E], cluster_usage [C] -> [C, E].
     """
@@ -19,7 +19,7 @@ def codebook_entries_ref(embedding_sum: Floats, cluster_usage: Floats) -> Floats
 
 
 def lookup_ref(codes: Ints, codebooks: Sequence[Floats]) -> Floats:
-    """The sum of the entries that each row of codes names. codes [T, G], G codebooks [C, E] -> [T, E]."""
+    """The sum of the entries selected by each row of codes. codes [T, G], G codebooks [C, E] -> [T, E]."""
     total = codebooks[0][codes[:, 0]]  # [T, E]
     for entries, group in zip(codebooks[1:], codes.T[1:], strict=True):
         total = total + entries[group]
@@ -27,10 +27,10 @@ def lookup_ref(codes: Ints, codebooks: Sequence[Floats]) -> Floats:
 
 
 def nearest_ref(x: Floats, entries: Floats) -> NDArray[np.int64]:
-    """The entry at the smallest Euclidean distance; of entries that tie, the first. x [T, E], entries [C, E] -> [T].
+    """Index of the nearest entry by Euclidean distance; the first of a tie. x [T, E], entries [C, E] -> [T].
 
     This is ``torch.cdist``'s |x|² - 2 x·e + |e|² as one matrix product, with its clamp and its root: where two
-    entries are equally near within the rounding of the dtype, this rounding chooses.
+    entries are equally near within the rounding of the dtype, this rounding decides.
     """
     left = np.column_stack([-2 * x, np.sum(x * x, axis=1), np.ones_like(x[:, 0])])  # [T, E + 2]
     right = np.column_stack([entries, np.ones_like(entries[:, 0]), np.sum(entries * entries, axis=1)])  # [C, E + 2]

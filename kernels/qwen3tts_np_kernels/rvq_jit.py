@@ -1,4 +1,4 @@
-"""The nearest codebook entry: compiled twin of rvq.py. A lookup is one NumPy index for each codebook, and stays one."""
+"""The nearest codebook entry: compiled twin of rvq.py. A lookup remains one NumPy indexing operation per codebook."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from .simd.ops import (
 F32 = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
-_BAND = 48  # rows whose distances to all entries are worked out together
+_BAND = 48  # rows whose distances to all entries are computed together
 
 
 class Codebook(NamedTuple):
@@ -43,14 +43,14 @@ class Codebook(NamedTuple):
 
 
 def pack_codebook(entries: NDArray[np.floating[Any]]) -> Codebook:
-    """entries [C, E]. Lanes beyond the last entry are infinitely far away."""
+    """Pack entries [C, E]. Lanes beyond the last entry are infinitely far away."""
     products = pack_conv(-2 * entries, np.sum(entries * entries, axis=1))
     products.bias[len(entries) :] = np.inf
     return Codebook(entries.astype(np.float32, copy=False), products)
 
 
 def nearest(x: F32, codebook: Codebook) -> Ints:
-    """The entry at the smallest Euclidean distance; of entries that tie, the first. x float32 [T, E] -> [T].
+    """Index of the nearest entry by Euclidean distance; the first of a tie. x float32 [T, E] -> [T].
 
     As in ``nearest_ref``, |x|² - 2 x·e + |e|² is rounded at every step, and its root decides.
     """
@@ -81,7 +81,7 @@ def _nearest(x: F32, weight: F32, lengths: F32, size: int, codes: Ints) -> None:
 
 @kernel
 def _smallest(distances: F32, at: int, count: int, square: float, best: F32, chosen: NDArray[np.int32]) -> int:
-    """Index of the smallest sqrt(distance + square), the first where they tie; best and chosen are working space."""
+    """Index of the smallest sqrt(distance + square), the first of a tie; best and chosen are working buffers."""
     nearest_yet, where = splat(np.float32(np.inf)), splat_int(np.int32(0))
     for i in range(0, count, LANES):
         distance = sqrt(maximum(add(load(distances, at + i), splat(square)), zeros()))

@@ -1,7 +1,7 @@
-"""Stacks of packed matrices of one shape, of whatever format.
+"""Stacks of packed matrices of one shape, in any format.
 
 A stack carries the address of the compiled function that multiplies by its format. So the transformer and the frame
-loop are compiled once, not once a format, and do not contain the products, which take long to compile.
+loop are compiled once, not once per format, and do not contain the products, which take long to compile.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ F32 = NDArray[np.float32]
 
 
 class Stack(NamedTuple):
-    """Matrices of one shape, packed one behind the other."""
+    """Matrices of one shape, packed consecutively."""
 
     values: NDArray[np.uint8]  # of any format, as bytes
     scales: NDArray[np.uint16]
@@ -35,7 +35,7 @@ class Stack(NamedTuple):
 
 
 class Levels(NamedTuple):
-    """A thread's own room for inputs quantised in groups of 32, for formats that multiply integers."""
+    """A thread's own buffers for inputs quantised in groups of 32, for formats that multiply integers."""
 
     levels: NDArray[np.int8]
     scales: F32
@@ -43,7 +43,7 @@ class Levels(NamedTuple):
 
 
 def new_stack(arena: Packed, size: int, inputs: int) -> Stack:
-    """The matrices of ``arena``, ``size`` weights each, with ``inputs`` inputs, all with padding."""
+    """The matrices of ``arena`` as a stack: ``size`` weights and ``inputs`` inputs each, padding included."""
     return Stack(
         arena.values.view(np.uint8), arena.scales, size, inputs, _product(arena.format.bits, arena.format.dtype).address
     )
@@ -57,7 +57,7 @@ def _call(
     b: Builder, address: Value, values: Value, scales: Value, start: Value, inputs: Value, count: Value,
     x: Value, levels: Value, x_scales: Value, zeros: Value, y: Value, y_to: Value, first: Value, end: Value,
 ) -> None:  # fmt: skip
-    """Call the product at an address. It gets arrays as pointers to their first elements."""
+    """Call the product at an address. It receives arrays as pointers to their first elements."""
     arguments = (values, scales, start, inputs, count, x, levels, x_scales, zeros, y, y_to, first, end)
     signature = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments])
     b.call(b.inttoptr(address, signature.as_pointer()), arguments)
@@ -67,9 +67,9 @@ def _call(
 def multiply(
     stack: Stack, index: int, x: F32, count: int, y: F32, y_to: int, first: int, end: int, own: Levels
 ) -> None:
-    """Rows of blocks first..end-1 of matrix ``index`` times ``count`` columns of x [count, inputs], flat.
+    """Rows of blocks first to end - 1 of matrix ``index`` times ``count`` columns of x [count, inputs], flat.
 
-    Column c of the result begins at y[c * y_to]; it does not depend on ``count``, first or end.
+    Column c of the result starts at y[c * y_to]; it does not depend on ``count``, first or end.
     """
     _call(
         stack.product, stack.values, stack.scales, index * stack.size, stack.inputs, count,
@@ -95,7 +95,7 @@ def affine(me: Member, w: Affine, x: F32, count: int, y: F32, own: Levels) -> No
             store(y, c * rows + i, add(load(y, c * rows + i), load(w.bias, i)))
 
 
-# ---- what is at the addresses: C functions, so arrays come as pointers, and their sizes do not matter ----
+# ---- the functions at these addresses: C functions, so arrays are passed as pointers, without sizes ----
 
 
 def _float_product(
@@ -137,7 +137,7 @@ def _int4_product(
 
 @cache
 def _product(bits: int | None, dtype: np.dtype[Any]) -> Any:
-    """The compiled product of a format. Kept for ever, since stacks hold its address."""
+    """The compiled product of a format. Kept indefinitely, since stacks hold its address."""
     function = _float_product if bits is None else _int4_product if bits == 4 else _int8_product
     pointer = {name: types.CPointer(getattr(types, name)) for name in ("float32", "int8", "uint16", "int32")}
     integer = types.int64

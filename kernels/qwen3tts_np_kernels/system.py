@@ -1,7 +1,7 @@
-"""The operating system: every call that not all systems have, behind a function that all of them can use.
+"""The operating system: every call that is not portable, behind a function that works everywhere.
 
-Linux has all of it. Where a system lacks a call, the function does the next best thing, or nothing, and says so in its
-docstring. ``tests/test_system.py`` finds such calls anywhere else. Needs the standard library alone.
+Linux has all of them. Where a system lacks a call, the function falls back to the next best thing, or does nothing, as
+its docstring states. ``tests/test_system.py`` finds such calls anywhere else. Standard library only.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ RENAMES_OPEN_FILES = sys.platform != "win32"
 
 
 def allowed_cores() -> int:
-    """Cores this process may run on: its affinity, or, where there is none, all."""
+    """Cores this process may run on: its affinity, or all where the system has no affinity."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cpu_quota(root: Path = Path("/")) -> float | None:
-    """Cores' worth of time that the cgroup of this process may use (a container's limit); None without a limit."""
+    """CPU time limit of the cgroup of this process (of a container), in cores; None without a limit."""
     quotas = [_quota_of(folder) for folder in _cgroup_folders(root, "cpu")]
     return min((quota for quota in quotas if quota is not None), default=None)
 
 
 def usable_cores() -> int:
-    """Threads that can run at once: allowed cores, and no more than the quota, rounded up."""
+    """Threads that can run at once: the allowed cores, at most the quota rounded up."""
     quota = cpu_quota()
     return allowed_cores() if quota is None else max(1, min(allowed_cores(), -int(-quota // 1)))
 
 
 def _quota_of(folder: Path) -> float | None:
-    """cgroup v2 has "QUOTA PERIOD" in cpu.max, where "max" is no limit; v1 has two files, where -1 is none."""
+    """The quota in cores. cgroup v2: "QUOTA PERIOD" in cpu.max, "max" for no limit; v1: two files, -1 for no limit."""
     words = _words(folder / "cpu.max")
     if not words:
         words = [*_words(folder / "cpu.cfs_quota_us"), *_words(folder / "cpu.cfs_period_us")]
@@ -55,7 +55,7 @@ def _quota_of(folder: Path) -> float | None:
 
 
 def _cgroup_folders(root: Path, controller: str) -> list[Path]:
-    """Folders of a controller that this process is subject to: its own cgroup and those around it."""
+    """Folders of a controller that apply to this process: its own cgroup and the enclosing ones."""
     found = []
     for line in _lines(root / "proc/self/cgroup"):
         hierarchy, controllers, path = line.split(":", 2)
@@ -67,7 +67,7 @@ def _cgroup_folders(root: Path, controller: str) -> list[Path]:
 
 
 def _lines(path: Path) -> list[str]:
-    """The lines of a file of the kernel; none where it is missing or closed to us."""
+    """The lines of a kernel file; empty if it is missing or not readable."""
     try:
         return path.read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -79,7 +79,7 @@ def _words(path: Path) -> list[str]:
 
 
 def yield_address() -> int:
-    """The address of a C function without arguments that lets another thread run, for machine code."""
+    """The address of a C function without arguments that yields to another thread, for compiled code."""
     if sys.platform == "win32":
         function = ctypes.WinDLL("kernel32").SwitchToThread
     else:
@@ -88,9 +88,9 @@ def yield_address() -> int:
 
 
 def futex() -> tuple[int, int] | None:
-    """The address of C's ``syscall``, and the number of the call by which a thread sleeps until memory changes.
+    """The address of C's ``syscall``, and the number of the futex call, by which a thread sleeps until memory changes.
 
-    Linux alone has it, here on processors whose number for it is known; None elsewhere.
+    Linux only, on processors whose number for it is known here; None elsewhere.
     """
     number = {"x86_64": 202, "aarch64": 98}.get(platform.machine())
     if sys.platform != "linux" or number is None:
@@ -103,7 +103,7 @@ def at_fork(
     after_in_parent: Callable[[], object] | None = None,
     after_in_child: Callable[[], object] | None = None,
 ) -> None:
-    """Calls around a fork, as ``os.register_at_fork``. Windows does not fork: nothing to do there."""
+    """Register calls around a fork, as ``os.register_at_fork``. A no-op on Windows, which does not fork."""
     if hasattr(os, "register_at_fork"):
         given = {"before": before, "after_in_parent": after_in_parent, "after_in_child": after_in_child}
         os.register_at_fork(**{name: call for name, call in given.items() if call is not None})
@@ -113,14 +113,14 @@ def at_fork(
 
 
 class Memory(NamedTuple):
-    """Bytes of main memory; of what a container may use, where it has a limit."""
+    """Bytes of main memory, or of the limit of a container."""
 
     total: int
     available: int  # without swapping
 
 
 def memory(root: Path = Path("/")) -> Memory | None:
-    """The memory of this machine, or of this container; None where the system does not say (Windows, macOS)."""
+    """The memory of this machine or container; None where the system does not report it (Windows, macOS)."""
     found = {words[0]: int(words[1]) * 1024 for line in _lines(root / "proc/meminfo") if len(words := line.split()) > 1}
     if not {"MemTotal:", "MemAvailable:"} <= found.keys():
         return None
@@ -134,9 +134,9 @@ def memory(root: Path = Path("/")) -> Memory | None:
 
 
 def peak_memory() -> int | None:
-    """Most bytes this process has had in memory, mapped files included; None where the system does not say.
+    """Peak resident memory of this process in bytes, mapped files included; None where the system does not report it.
 
-    Trap: what ``resource`` reports on Linux includes the program that started this one, up to its exec.
+    Trap: on Linux, ``resource`` includes the memory of the program that started this one, up to its exec.
     """
     for line in _lines(Path("/proc/self/status")):
         if line.startswith("VmHWM:"):
@@ -146,13 +146,13 @@ def peak_memory() -> int | None:
     except ImportError:  # Windows
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # Trap: kilobytes everywhere but on macOS
+    return peak if sys.platform == "darwin" else peak * 1024  # Trap: kilobytes everywhere except on macOS
 
 
 def advise(mapping: mmap.mmap, advice: Advice, start: int = 0, length: int | None = None) -> None:
-    """What is going to happen to bytes ``start`` and following of a mapped file; ``start`` may be anywhere in a page.
+    """Advise the system about bytes of a mapped file from ``start`` on; ``start`` may be anywhere in a page.
 
-    "dontneed" drops their pages from this process. Without effect where the system does not take the advice.
+    "dontneed" drops their pages from this process. A no-op where the system does not support it.
     """
     number = getattr(mmap, f"MADV_{advice.upper()}", None)
     if number is not None and hasattr(mapping, "madvise"):
@@ -162,7 +162,7 @@ def advise(mapping: mmap.mmap, advice: Advice, start: int = 0, length: int | Non
 
 
 def return_free_memory() -> None:
-    """Hand what was freed back to the system. glibc keeps it otherwise; other systems do it by themselves."""
+    """Return freed memory to the system. glibc keeps it otherwise; other systems return it by themselves."""
     if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):  # musl has none
         trim(0)
 
@@ -171,12 +171,12 @@ def return_free_memory() -> None:
 
 
 def stop_signals() -> list[signal.Signals]:
-    """Signals that ask a program to end, those of this system: SIGTERM, a terminal that closes (SIGHUP, SIGBREAK)."""
+    """The signals of this system that ask a program to end: SIGTERM, and of a closing terminal (SIGHUP, SIGBREAK)."""
     return [getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)]
 
 
 def reader_is_gone(error: OSError) -> bool:
-    """Whether a write failed because nobody reads the pipe any more. Windows often says EINVAL."""
+    """Whether a write failed because the pipe has no reader any more. Windows often raises EINVAL."""
     return isinstance(error, BrokenPipeError) or (sys.platform == "win32" and error.errno == errno.EINVAL)
 
 
@@ -184,9 +184,9 @@ def reader_is_gone(error: OSError) -> bool:
 
 
 def lock(file: IO[Any]) -> bool:
-    """Take the lock of an open file for this process, without waiting: False if another has it.
+    """Lock an open file for this process, without waiting. Returns False if another process holds the lock.
 
-    It is given up when the file is closed, or the process ends in any way.
+    The lock is released when the file is closed or the process ends in any way.
     """
     try:
         import fcntl
@@ -211,27 +211,27 @@ def _lock_on_windows(file: IO[Any]) -> bool:
 
 
 def process_runs(number: int) -> bool:
-    """Whether a process of this number is running; True on Windows, where asking would end it."""
+    """Whether a process with this number is running; always True on Windows, where the check would end it."""
     if sys.platform == "win32":
         return True
     try:
         os.kill(number, 0)
     except ProcessLookupError:
         return False
-    except (PermissionError, OverflowError):  # somebody else's; no number of a process
+    except (PermissionError, OverflowError):  # another user's process; not a valid process number
         return True
     return True
 
 
 def may_own(found: os.stat_result) -> bool:
-    """Whether this process can give a file the owner that ``found`` has: it is the owner itself, or root."""
+    """Whether this process can give a file the owner of ``found``: it is that owner, or root."""
     return not hasattr(os, "geteuid") or os.geteuid() in (0, found.st_uid)
 
 
 def keep_permissions(old: Path, new: Path) -> None:
-    """Give ``new`` the permissions of ``old``, and its owner and group as far as the system lets us."""
+    """Give ``new`` the permissions of ``old``, and its owner and group as far as the system permits."""
     found = old.stat()
     if hasattr(os, "chown"):
-        with suppress(PermissionError):  # only root gives files away
+        with suppress(PermissionError):  # only root can change the owner
             os.chown(new, found.st_uid, found.st_gid)
-    new.chmod(stat.S_IMODE(found.st_mode))  # after chown, which takes the bits of setuid away
+    new.chmod(stat.S_IMODE(found.st_mode))  # after chown, which clears the setuid bits

@@ -1,8 +1,8 @@
-"""Threads that go through one compiled function together, and the barrier at which they wait for each other.
+"""A team of threads that run one compiled function together, and the barrier at which they wait for each other.
 
-Every thread of a team runs the same function with the same arguments and its own :class:`Member`, which tells it
-which share of the work is its own. A step that needs what the others wrote stands behind a :func:`barrier`. A step
-takes microseconds, so a thread looks for the others some time before it sleeps; between calls all sleep.
+Every thread of a team runs the same function with the same arguments and its own :class:`Member`, which determines its
+share of the work. A step that reads what other threads wrote comes after a :func:`barrier`. A step takes microseconds,
+so a waiting thread spins for some time before it sleeps; between calls all threads sleep.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from .system import at_fork, futex, yield_address
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_LINE = 8  # int64 values in a cache line: counters of different threads lie on different lines
-_SPINS = 2000  # looks at the counter, some tens of microseconds, before the thread leaves its core to others
+_LINE = 8  # int64 values in a cache line: counters of different threads are on different lines
+_SPINS = 2000  # reads of the counter (some tens of microseconds) before the thread yields its core
 
 
 def team_kernel(function: Callable[P, R]) -> Callable[P, R]:
-    """A kernel that a team runs. It can make no arrays, and counts no references to those it has.
+    """A kernel that a team runs. It cannot create arrays, and does no reference counting on those it has.
 
-    Counting is a write to memory; threads that count on the same array wait for each other all the time.
+    A reference count is a write to memory: threads that count on the same array wait for each other all the time.
     """
     return compile_function(function, cache=True, _nrt=False)
 
@@ -47,20 +47,20 @@ class Member(NamedTuple):
     meeting: NDArray[np.int64]
     """[0] arrivals at barriers so far; [_LINE] sleepers; [_LINE * (2 + index)] arrivals that this thread waits for."""
     address: int
-    """Of ``meeting``."""
+    """The address of ``meeting``."""
 
 
 _WAIT, _WAKE, _ALL = 128, 129, (1 << 31) - 1  # FUTEX_WAIT_PRIVATE, FUTEX_WAKE_PRIVATE, and how many to wake
 
 
 def _external(name: str, address: int, signature: Any) -> Any:
-    """A C function, as a symbol that machine code read from the disk cache finds too."""
+    """A C function, as a symbol that machine code loaded from the disk cache also resolves."""
     binding.add_symbol(name, address)
     return types.ExternalFunction(name, signature)
 
 
 _yield = _external("qwen3tts_np_let_others_run", yield_address(), types.int32())
-_SYSCALL, _FUTEX = futex() or (yield_address(), 0)  # 0: this system has none, and threads yield instead of sleeping
+_SYSCALL, _FUTEX = futex() or (yield_address(), 0)  # 0: no futex on this system; threads yield instead of sleeping
 _syscall = _external(
     "qwen3tts_np_syscall", _SYSCALL, types.int64(*[types.int64] * 5)
 )  # number, address, operation, value, timeout
@@ -68,10 +68,10 @@ _syscall = _external(
 
 @inner
 def barrier(me: Member) -> None:
-    """Wait until all members are here. What each wrote before, all can read behind it.
+    """Wait until all members have arrived. Whatever a member wrote before the barrier is visible to all after it.
 
-    Trap: a thread says that it sleeps before it looks at the arrivals a last time, and the last to arrive counts
-    itself before it looks for sleepers. Otherwise both could look too early, and nobody would wake the sleeper.
+    Trap: a thread registers as a sleeper before it reads the arrivals a last time, and the last to arrive counts
+    itself before it looks for sleepers. Otherwise both could look too early, and the sleeper would never wake.
     """
     if me.count == 1:
         return
@@ -94,17 +94,17 @@ def barrier(me: Member) -> None:
 
 @inner
 def _sleep(me: Member, arrivals: int) -> None:
-    """Sleep until so many have arrived, or for no reason, which the caller must expect."""
+    """Sleep until ``seen`` changes; the caller must expect spurious wake-ups."""
     atomic_add(me.meeting, _LINE, 1)
     seen = atomic_load(me.meeting, 0)
     if seen < arrivals:
-        _syscall(_FUTEX, me.address, _WAIT, seen & 0xFFFFFFFF, 0)  # returns at once if the number is another by now
+        _syscall(_FUTEX, me.address, _WAIT, seen & 0xFFFFFFFF, 0)  # returns at once if the number has changed
     atomic_add(me.meeting, _LINE, -1)
 
 
 @inner
 def share(me: Member, count: int) -> tuple[int, int]:
-    """This member's part of 0 .. count - 1: (first, end). The parts differ by at most one."""
+    """This member's part of 0 .. count - 1: (first, end). The sizes of the parts differ by at most one."""
     return count * me.index // me.count, count * (me.index + 1) // me.count
 
 
@@ -112,7 +112,7 @@ _starting = threading.Lock()  # threads of a team start once
 
 
 def _in_child() -> None:
-    """After a fork: a thread that held the lock is not in this process."""
+    """After a fork: replace the lock, since a thread that held it does not exist in this process."""
     global _starting
     _starting = threading.Lock()
 
@@ -121,11 +121,11 @@ at_fork(after_in_child=_in_child)
 
 
 class Team:
-    """``size`` threads that wait for work: ``run(f, a, b)`` is f(member, a, b) in each of them at once.
+    """``size`` threads that wait for work: ``run(f, a, b)`` executes f(member, a, b) in all of them at once.
 
     The caller only waits, so Ctrl-C reaches it at once while the threads finish their call. A team of one has no
     thread: the caller does the work. Threads start at the first run, again in a forked child, and stop with the team.
-    Calls of several threads follow one another.
+    Concurrent calls are serialised.
     """
 
     def __init__(self, size: int) -> None:
@@ -135,7 +135,7 @@ class Team:
         self._crew: _Crew | None = None
 
     def run(self, function: Callable[..., None], *arguments: Any) -> None:
-        """Call ``function`` in all threads and wait. An exception of one of them is raised here."""
+        """Call ``function`` in all threads and wait. Raises the exception of a thread that failed."""
         if self.size == 1:
             function(_members(1)[0], *arguments)
         else:
@@ -144,8 +144,8 @@ class Team:
     def _started(self) -> _Crew:
         """The threads of this process.
 
-        Trap: an interrupt may come behind any line, so nothing is locked while they work; nor could a fork take a
-        lock along that nobody would open in the child.
+        Trap: an interrupt may come after any line, so no lock is held while they work; nor could a fork copy a held
+        lock that no thread would release in the child.
         """
         crew = self._crew
         if crew is None or crew.process != os.getpid():
@@ -156,17 +156,17 @@ class Team:
         return crew
 
     def close(self) -> None:
-        """Stop the threads, after the calls that they have been given. A later run starts them again."""
+        """Stop the threads once their pending calls are done. A later run starts them again."""
         crew, self._crew = self._crew, None
         if crew is not None:
             crew.stop()
 
 
 class _Crew:
-    """The threads of a team in one process. They hold no reference to it, so that it can go, and stop when it does.
+    """The threads of a team in one process. They hold no reference to it, so it can be collected, which stops them.
 
-    A task is handed over by a single ``put``, to the thread that leads: it passes the task on to the others. Signals
-    interrupt the main thread alone, so either all threads get a task or none does.
+    A task is handed over by a single ``put`` to the leading thread, which passes it on to the others. Signals interrupt
+    the main thread only, so either all threads receive a task or none does.
     """
 
     def __init__(self, size: int) -> None:
@@ -215,7 +215,7 @@ class _Task:
             self._end()
 
     def _end(self) -> None:
-        del self._function, self._arguments  # a caller may keep the task longer than a model should live
+        del self._function, self._arguments  # a caller may keep the task alive longer than the model
         if self._failure is None:
             self.done.set_result(None)
         else:
@@ -231,12 +231,12 @@ def _work(member: Member, todo: SimpleQueue[_Task | None], others: list[SimpleQu
             return
         task.run(member)
         if others:
-            wait([task.done])  # the next task begins when all are through with this one
+            wait([task.done])  # the next task starts when all have finished this one
         del task  # a sleeping thread must not keep a model's weights alive
 
 
 def _stop(process: int, todo: SimpleQueue[_Task | None], threads: list[threading.Thread]) -> None:
-    """End the threads behind the tasks they have, and wait for it, unless one of them is the caller."""
+    """End the threads after their pending tasks, and wait for that, unless the caller is one of them."""
     if process != os.getpid():
         return
     todo.put(None)

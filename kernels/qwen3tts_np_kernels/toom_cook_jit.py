@@ -1,21 +1,21 @@
 """Convolutions of 7 or 2 taps with a fraction of the multiplications: minimal filtering, compiled twin of conv.py.
 
-Six results of a filter of seven taps are 42 products, and yet they depend on no more than 12 numbers that are
-products of inputs with weights (Toom, 1963; Cook, 1966; for filters Winograd, 1980). For one channel
+Six results of a filter of seven taps are 42 products, yet 12 products of transformed inputs and weights suffice
+(Toom, 1963; Cook, 1966; for filters Winograd, 1980). For one channel
 
     results = A [(G weights) * (B inputs)]        weights [7], inputs [12], results [6]
 
-with fixed matrices A [6, 12], G [12, 7], B [12, 12] of small fractions: inputs and weights are taken for polynomials,
-evaluated at 12 points (one of them infinity), multiplied there, and the results read off. With channels, each of the
-12 products is a matrix product over the channels. The weights are transformed when they are packed. Likewise five
+with fixed matrices A [6, 12], G [12, 7], B [12, 12] of small fractions: inputs and weights are treated as polynomials,
+evaluated at 12 points (one of them infinity), multiplied there, and the results interpolated. With channels, each of
+the 12 products is a matrix product over the channels. The weights are transformed when they are packed. Likewise five
 results of two taps, 10 products, need 6.
 
-The price is rounding: the matrices add numbers of different size. Against float64 the error of seven taps is -103 dB,
-where summing up tap by tap has -135 dB.
+The price is rounding: the matrices add numbers of different magnitude. Against float64 the error of seven taps is
+-103 dB; summing tap by tap has -135 dB.
 
-For a dilated filter the rows fall into ``dilation`` interleaved signals. The results of one tile round together, so
-tiles must lie the same way however a signal is cut into blocks: they start afresh at every frame, and what reaches
-beyond the end of a frame is taken for zero and dropped.
+For a dilated filter the rows form ``dilation`` interleaved signals. The rounding of a result depends on its tile, so
+tiles must be aligned the same way however a signal is cut into blocks: they restart at every frame; inputs beyond the
+end of a frame that serve dropped results only are taken as zero.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ Matrix = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Scheme:
-    """So many results of so many taps, as one tile."""
+    """A minimal filter: a number of results of a number of taps, as one tile."""
 
     results: int
     taps: int
     pairs: tuple[Fraction, ...]
-    """The points are 0, these with both signs, and infinity."""
+    """The points are 0, each of these with both signs, and infinity."""
 
     @property
     def products(self) -> int:
@@ -60,7 +60,7 @@ class Scheme:
     def matrices(self) -> tuple[Matrix, Matrix, Matrix]:
         """A [results, products], G [products, taps], B [products, products].
 
-        A product may be scaled at will, one way in G and the other in B: by powers of two, until both are of one size.
+        A product may be scaled in G and inversely in B: by powers of two, until both have the same magnitude.
         """
         points = (Fraction(0), *(sign * p for p in self.pairs for sign in (1, -1)))
         a, g, b = (np.zeros((self.products, n)) for n in (self.results, self.taps, self.products))
@@ -84,7 +84,7 @@ def _expand(roots: list[Fraction]) -> list[float]:
     return list(map(float, polynomial))
 
 
-# Of all small fractions these points lose the fewest digits.
+# Of all small fractions these points lose the least precision.
 SEVEN_TAPS = Scheme(6, 7, (Fraction(1), Fraction(2), Fraction(1, 2), Fraction(3, 2), Fraction(3, 4)))
 TWO_TAPS = Scheme(5, 2, (Fraction(1), Fraction(2)))
 SCHEMES = {scheme.taps: scheme for scheme in (SEVEN_TAPS, TWO_TAPS)}
@@ -93,7 +93,7 @@ _SCHEME_OF_TILE = {scheme.products: scheme for scheme in SCHEMES.values()}
 
 
 class MinimalFilter(NamedTuple):
-    """Packed weights: one matrix [out, in] for each product, each in blocks of 16 output channels, lane = channel."""
+    """Packed weights: one matrix [out, in] per product, in blocks of 16 output channels, lane = channel."""
 
     weight: F32  # [products, blocks, inputs, 16], flat
     bias: F32  # [blocks * 16]
@@ -103,7 +103,7 @@ class MinimalFilter(NamedTuple):
 
 
 def pack_minimal(weight: NDArray[np.floating[Any]], bias: NDArray[np.floating[Any]]) -> MinimalFilter:
-    """weight [out, in, 7 or 2], bias [out]."""
+    """Pack weight [out, in, 7 or 2] and bias [out]."""
     outputs, inputs, taps = weight.shape
     _, g, _ = SCHEMES[taps].matrices
     products = np.zeros((len(g), width(outputs), inputs), np.float32)
@@ -119,7 +119,7 @@ def pack_minimal(weight: NDArray[np.floating[Any]], bias: NDArray[np.floating[An
 def _transformed(g: Matrix, weight: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """G weights: [out, in, taps] -> [products, out, in], float64.
 
-    Tap after tap, as the order of a matrix product's sums, and so the last bit, depends on the CPU.
+    Summed tap by tap: the summation order of a matrix product, and so the last bit, depends on the CPU.
     """
     taps = np.ascontiguousarray(weight.transpose(2, 0, 1)).astype(np.float64)
     products, term = g[:, 0, None, None] * taps[0], np.empty_like(taps[0])
@@ -130,7 +130,7 @@ def _transformed(g: Matrix, weight: NDArray[np.floating[Any]]) -> NDArray[np.flo
 
 
 def unpack_minimal(w: MinimalFilter) -> tuple[F32, F32]:
-    """The weight [out, in, taps] and the bias [out] again, but for rounding."""
+    """The inverse of ``pack_minimal``, up to rounding: weight [out, in, taps] and bias [out]."""
     _, g, _ = SCHEMES[w.taps].matrices
     products = w.weight.reshape(len(g), -1, w.inputs, LANES).swapaxes(2, 3).reshape(len(g), -1, w.inputs)
     weight = np.tensordot(products[:, : w.outputs], np.linalg.pinv(g), (0, 1))
@@ -147,9 +147,10 @@ def minimal_conv(
     activation: Activation = NOTHING,
     activated: F32 | None = None,
 ) -> None:
-    """y = convolution of x, whose frames have ``frame`` rows; then activated, by default y, = SnakeBeta of y if given.
+    """y = convolution of x, in frames of ``frame`` rows; then SnakeBeta(y), if given, goes to ``activated``, default y.
 
-    Contiguous float32: x [T + (taps - 1) dilation, width(inputs)], y and activated [T, width(outputs)], T whole frames.
+    Contiguous float32: x [T + (taps - 1) dilation, width(inputs)], y and activated [T, width(outputs)]; T is a multiple
+    of ``frame``.
     """
     out = y if activated is None else activated
     past = (w.taps - 1) * dilation
@@ -175,7 +176,7 @@ def minimal_conv(
 
 
 def tiles(results: int, frame: int, dilation: int) -> tuple[Ints, Ints]:
-    """Of one frame: the first row of each tile, and how many of its results lie in the frame."""
+    """The tiles of one frame: the first row of each, and the number of its results within the frame."""
     phases = range(min(dilation, frame))
     starts = np.array([i for phase in phases for i in range(phase, frame, results * dilation)], np.int64)
     return starts, np.minimum(-((starts - frame) // dilation), results)
@@ -183,7 +184,7 @@ def tiles(results: int, frame: int, dilation: int) -> tuple[Ints, Ints]:
 
 @operation(lambda tile: tile, TILE)
 def _evaluate(b: Builder, rows: list[Value]) -> list[Value]:
-    """B rows. For a point and its negative, the even powers are the same and the odd ones have the other sign."""
+    """B rows. For a point and its negative, even powers are equal and odd powers have opposite signs."""
     _, _, matrix = _SCHEME_OF_TILE[len(rows)].matrices
 
     def powers(product: int, parity: int) -> Value:
@@ -206,7 +207,7 @@ def _results_of(tile: Any, *_: Any) -> Any:
 
 @operation(_results_of, TILE, f32x16)
 def _read_off(b: Builder, products: list[Value], bias: Value) -> list[Value]:
-    """A products + bias. Even powers of a point and its negative go with their sum, odd ones with their difference."""
+    """A products + bias. Even powers use the sum of a point's and its negative's products, odd ones the difference."""
     matrix, _, _ = _SCHEME_OF_TILE[len(products)].matrices
     pairs = list(zip(products[1:-1:2], products[2:-1:2], strict=True))
     sums, differences = [b.fadd(*pair) for pair in pairs], [b.fsub(*pair) for pair in pairs]
@@ -221,19 +222,19 @@ def _read_off(b: Builder, products: list[Value], bias: Value) -> list[Value]:
     return results
 
 
-_BAND = 1 << 16  # floats in the products of a band of tiles: they should stay in the second-level cache
-_FEWEST = 96  # tiles in a band: the weights are read once for each
+_BAND = 1 << 16  # floats in the products of a band of tiles, which should stay in the second-level cache
+_FEWEST = 96  # tiles in a band: the weights are read once per band
 
 
 def _tile_kernels(scheme: Scheme) -> Any:
-    """What happens to one tile before the multiplications and after them."""
+    """The kernels applied to one tile before and after the multiplications."""
     count, results, others = scheme.products, scheme.results, scheme.taps - 1
 
     @kernel
     def evaluate(
         x: F32, at: int, columns: int, dilation: int, known: int, patch: F32, values: F32, to: int, stride: int
     ) -> None:
-        """All values for all channels. ``known`` results are in the frame; inputs that serve others only are zeros."""
+        """B rows for all channels. ``known`` results are in the frame; inputs used by the others only are zeros."""
         step = dilation * columns
         if known < results:
             for row in range(count):
@@ -247,7 +248,7 @@ def _tile_kernels(scheme: Scheme) -> Any:
     def read_off(
         products: F32, start: int, stride: int, bias: F32, dilation: int, known: int, patch: F32, y: F32, at: int
     ) -> None:
-        """The ``known`` results that are in the frame, for all channels."""
+        """The ``known`` results that are within the frame, for all channels."""
         columns = bias.size
         step = dilation * columns
         for i in range(0, columns, LANES):
@@ -290,7 +291,7 @@ def _minimal_conv(
     y_width, count = bias.size, _PRODUCTS_7 if taps == 7 else _PRODUCTS_2
     all_tiles = y.size // y_width // frame * starts.size
     band = min(max(_BAND // (count * max(x_width, y_width)), _FEWEST), all_tiles)
-    x_step, y_step = band * x_width + LANES, band * y_width + LANES  # a line more: not all on one line of the cache
+    x_step, y_step = band * x_width + LANES, band * y_width + LANES  # a cache line more, against set conflicts
     values, products = np.empty(count * x_step, np.float32), np.empty(count * y_step, np.float32)
     patch, nothing = np.empty(count * max(x_width, y_width), np.float32), np.zeros(y_width, np.float32)
     zero, one = np.int64(0), np.int64(1)

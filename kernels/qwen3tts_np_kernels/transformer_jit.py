@@ -1,12 +1,12 @@
-"""One pass of a Qwen3 transformer over some columns, compiled: the talker's steps and prompt, and the code predictor's.
+"""One compiled forward pass of a Qwen3 transformer: prefill and steps of the talker, and steps of the code predictor.
 
-A column is one position of one item. A pass reads every weight once and takes all its columns through it, so a batch
+A column is one position of one item. A pass reads every weight once and applies it to all its columns, so a batch
 costs little more than one item, and a prompt little more than a step. A column's result does not depend on the others
 of its pass, except through the cache, nor on the number of threads: rows of a matrix are shared out, never a sum.
 
-Widths are padded to whole vectors with zeros: H, F to ``STEP`` values, and each half of a head, which rotation keeps
-apart, to 16. Rows of q, k and v lie head by head: the queries of a key/value head, its key, its value. So a thread
-that owns a key/value head needs nobody else up to the attention's result. Blocks of gate and up rows take turns.
+Widths are zero-padded: H and F to a multiple of ``STEP`` values, and each half of a head, which rotation keeps apart,
+to a multiple of 16. Rows of q, k and v are grouped by key/value head: its queries, its key, its value. So a thread that
+owns a key/value head needs no other thread up to the attention's result. Blocks of gate and up rows alternate.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ STEP = 2 * LANES
 
 
 class Sizes(NamedTuple):
-    """Of one transformer. Without the letters in brackets: as stored, padding included."""
+    """Sizes of one transformer. Those without a letter in brackets are as stored, padding included."""
 
     layers: int
     width: int
@@ -47,7 +47,7 @@ class Sizes(NamedTuple):
 
 
 class Transformer(NamedTuple):
-    """Weights of all layers: stacks of matrices, and the vectors of the layers one after the other."""
+    """Weights of all layers: stacks of matrices, and the vectors of the layers, concatenated."""
 
     sizes: Sizes
     qkv: Stack
@@ -72,20 +72,20 @@ class Cache(NamedTuple):
 
 
 class Columns(NamedTuple):
-    """What a pass reads: for each column its item and its position."""
+    """The columns of a pass: the item and the position of each."""
 
     item: I64
     position: I64
 
 
 class Work(NamedTuple):
-    """Working space for passes of up to M columns. The first four are shared, of the others each thread has a row."""
+    """Buffers for passes of up to M columns. Shapes [threads, ...] have a row per thread; the others are shared."""
 
     x: F32  # [M, width], flat: the residual stream
     qkv: F32  # [M, K, queries + 2, head], flat
     context: F32  # [M, N, head], flat: the attention's result
     gated: F32  # [M, feed_forward], flat
-    product: F32  # [M, 2 * feed_forward], flat: what a matrix gave, before it goes where it belongs
+    product: F32  # [M, 2 * feed_forward], flat: output of a matrix before it is moved or added to its destination
     normed: F32  # [threads, M * width]
     scores: F32  # [threads, room]
     levels: NDArray[np.int8]  # [threads, M * widest input]
@@ -95,7 +95,7 @@ class Work(NamedTuple):
 
 @inner
 def transform(me: Member, w: Transformer, columns: Columns, count: int, cache: Cache, work: Work) -> None:
-    """All layers on ``count`` columns, whose inputs are in ``work.x``, where the result will be too."""
+    """Apply all layers to ``count`` columns, in place in ``work.x``."""
     for layer in range(w.sizes.layers):
         _self_attention(me, w, layer, columns, count, cache, work)
         _mlp(me, w, layer, count, work)
@@ -105,7 +105,7 @@ def transform(me: Member, w: Transformer, columns: Columns, count: int, cache: C
 def normalise(x: F32, count: int, weight: F32, sizes: Sizes, y: F32) -> None:
     """y = RMSNorm of the first ``count`` columns of x [M, width], both flat.
 
-    Every thread does all of it for itself: that takes less time than to meet.
+    Every thread computes all of it for itself, which takes less time than a barrier.
     """
     for at in range(0, count * sizes.width, sizes.width):
         rms_norm_row(x, at, weight, 0, sizes.width, sizes.hidden_size, sizes.eps, y, at)
@@ -136,7 +136,7 @@ def _self_attention(
 def _attend_head(
     me: Member, w: Transformer, layer: int, kv_head: int, columns: Columns, count: int, cache: Cache, work: Work
 ) -> None:
-    """Norm and rotate the queries and key of one key/value head, remember key and value, and attend."""
+    """Normalise and rotate the queries and key of one key/value head, cache key and value, and attend."""
     sizes = w.sizes
     group, head = sizes.heads // sizes.kv_heads, 2 * sizes.half
     rows = (group + 2) * head
@@ -165,7 +165,7 @@ def _attend_head(
 
 @inlined
 def _place(item: int, layer: int, kv_head: int, sizes: Sizes, cache: Cache) -> int:
-    """Where the keys and values of one head of one item begin."""
+    """Offset of the keys and values of one head of one item."""
     return ((item * sizes.layers + layer) * sizes.kv_heads + kv_head) * cache.room * 2 * sizes.half
 
 
@@ -200,5 +200,5 @@ def _add_product(me: Member, stack: Stack, layer: int, x: F32, count: int, width
 
 @inlined
 def levels_of(me: Member, work: Work) -> Levels:
-    """This thread's room for quantised inputs."""
+    """This thread's buffers for quantised inputs."""
     return Levels(work.levels[me.index], work.scales[me.index], work.zeros[me.index])

@@ -26,7 +26,7 @@ _TAIL = (
     -0.169164523,
     0.0383779258,
 )
-# Cody and Waite: constants in parts, the first so short that its product with a small whole number is exact.
+# Cody and Waite: constants in parts, the first so short that its product with a small integer is exact.
 _LN2_PARTS = (355 / 512, math.log(2) - 355 / 512)
 _PI_MIDDLE = float(np.float32(math.pi - 201 / 64))
 _PI_PARTS = (201 / 64, _PI_MIDDLE, math.pi - 201 / 64 - _PI_MIDDLE)
@@ -41,7 +41,7 @@ def _polynomial(b: Builder, x: Value, coefficients: tuple[float, ...]) -> Value:
 
 
 def _without_multiples(b: Builder, x: Value, count: Value, parts: tuple[float, ...]) -> Value:
-    """x less ``count`` times a constant that is given in parts."""
+    """x - ``count`` times a constant that is given in parts."""
     for part in parts:
         x = CPU.fma(b, count, number(-part), x)
     return x

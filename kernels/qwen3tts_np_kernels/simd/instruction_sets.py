@@ -1,9 +1,9 @@
-"""All that differs from CPU to CPU, as one table: an entry per instruction set, the most capable first.
+"""All differences between CPUs, as one table: an entry per instruction set, the most capable first.
 
-LLVM finds the instructions of a CPU by itself, but for a few: those that it would replace by a call of a library
-that Numba does not link, and the sums of byte products, which it does not recognise. An entry says how these are
-emitted, and how many vectors fit into the registers, which decides the shapes of the tiles. A new instruction set is
-a new entry here; no kernel asks which CPU it is compiled for.
+LLVM selects the instructions of a CPU by itself, with few exceptions: those that it would replace by a call into a
+library that Numba does not link, and sums of byte products, which it does not recognise. An entry defines how these
+are emitted, and the tile shapes, which follow from the number of vectors that fit into the registers. A new
+instruction set is a new entry here; no kernel checks which CPU it is compiled for.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ Ternary = Callable[[Builder, Value, Value, Value], Value]
 
 
 class Tiles(NamedTuple):
-    """Shapes of the register tiles: as many sums as there are registers, but for those that hold the factors."""
+    """Shapes of the register tiles: as many sums as there are registers, less those that hold the factors."""
 
     conv_rows: int
     conv_vectors: int
-    """A convolution sums this many rows by this many vectors of channels at once."""
+    """Of a convolution: rows by vectors of channels summed at once."""
     linear_blocks: int
     linear_items: int
-    """A matrix product: at most this many blocks of 16 rows, by this many items."""
+    """Of a matrix product: at most this many blocks of 16 rows by this many items."""
     attention_positions: int
-    """Keys that a query is multiplied with at once."""
+    """Keys multiplied with a query at once."""
 
 
 TILES_OF_32 = Tiles(conv_rows=12, conv_vectors=2, linear_blocks=2, linear_items=8, attention_positions=16)
@@ -65,13 +65,13 @@ class InstructionSet:
     """Of LLVM; the entry needs them all."""
     tiles: Tiles
     fma: Ternary
-    """x y + z of floats: in one instruction, rounded once, where there is one."""
+    """x y + z of floats: one instruction, rounded once, where the CPU has it."""
     widen_f16: Unary
     """16 finite float16 (as 16-bit integers) to float32, exactly."""
     dot4: Ternary
     """total + the 4 products of unsigned and signed bytes in each lane, exactly: (total, unsigned, signed)."""
     pause: Callable[[Builder], None]
-    """Tells the CPU that this is a waiting loop."""
+    """A hint to the CPU that this is a spin loop."""
     intrinsics: tuple[str, ...] = ()
     """Declarations of LLVM intrinsics that an older LLVM may lack."""
 
@@ -120,13 +120,13 @@ def rebiased(b: Builder, bits: Value) -> Value:
 
 
 def _in_parts(b: Builder, name: str, lanes: int, *operands: Value) -> Value:
-    """An instruction for vectors of so many 32-bit lanes, as often as 16 lanes need it."""
+    """An instruction for vectors of fewer 32-bit lanes, repeated to cover 16 lanes."""
     part_type = ir.VectorType(I32, lanes)
     parts = []
     for first in range(0, LANES, lanes):
         values = []
         for operand in operands:
-            width = operand.type.count // LANES  # elements to a lane
+            width = operand.type.count // LANES  # elements per lane
             values.append(pick(b, operand, list(range(width * first, width * (first + lanes)))))
         parts.append(call(b, name, part_type, *values))
     while len(parts) > 1:
@@ -136,10 +136,10 @@ def _in_parts(b: Builder, name: str, lanes: int, *operands: Value) -> Value:
 
 
 def _vnni(lanes: int) -> tuple[str, Ternary]:
-    """The x86 instruction that sums 4 byte products into each of so many lanes: its declaration, and dot4 by it.
+    """The x86 instruction that sums 4 byte products per lane, for so many lanes: its declaration, and dot4 using it.
 
-    Trap: LLVM 22 changed the operand types of this intrinsic. It still reads the former types, as every LLVM reads
-    the intrinsics of older ones, so the former types are the ones to use.
+    Trap: LLVM 22 changed the operand types of this intrinsic. It still accepts the former types, as every LLVM accepts
+    the intrinsics of older ones, so use the former types.
     """
     name, vector = f"llvm.x86.avx512.vpdpbusd.{32 * lanes}", f"<{lanes} x i32>"
 
@@ -163,12 +163,12 @@ def _by_pairs(pair_sums: Binary) -> Ternary:
 
 
 def _madd(name: str, lanes: int) -> Binary:
-    """The older x86 instruction that sums 2 word products into each of so many lanes."""
+    """The older x86 instruction that sums 2 word products per lane, for so many lanes."""
     return lambda b, x, y: _in_parts(b, f"llvm.x86.{name}", lanes, x, y)
 
 
 def _pair_sums(b: Builder, x: Value, y: Value) -> Value:
-    """As LLVM finds its own way."""
+    """Plain IR; LLVM selects the instructions."""
     wide = ir.VectorType(I32, 2 * LANES)
     products = b.mul(b.sext(x, wide), b.sext(y, wide))
     return b.add(pick(b, products, list(range(0, 32, 2))), pick(b, products, list(range(1, 32, 2))))

@@ -1,4 +1,4 @@
-"""LLVM code for vectors of 16 lanes: their types, and how a body that emits code becomes a function of Numba."""
+"""LLVM IR for vectors of 16 lanes: their types, and the decorator that turns a body of IR into a Numba function."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
         super().__init__(manager, vector, vector.llvm_type)
 
 
-# ---- functions of Numba: what an operand may be, and what the body gets for it ----
+# ---- Numba functions: kinds of operands, and what the body receives for each ----
 
-ARRAY = object()  # a contiguous array of any dtype; the body gets a pointer to its first element
+ARRAY = object()  # a contiguous array of any dtype; the body receives a pointer to its first element
 FLOAT_ARRAY = object()  # the same, float32 only
-TILE = object()  # a tuple of vectors; the body gets a list of them
-WEIGHTS = object()  # a contiguous array whose dtype tells the format; the body gets a pointer and the Numba dtype
-COUNT = object()  # a constant whole number; the body gets it as a Python int
+TILE = object()  # a tuple of vectors; the body receives a list of them
+WEIGHTS = object()  # a contiguous array whose dtype is the format; the body receives a pointer and the Numba dtype
+COUNT = object()  # a constant integer; the body receives it as a Python int
 _ARRAYS = (ARRAY, FLOAT_ARRAY, WEIGHTS)
 
 
 def operation(result: Any, *operands: Any) -> Callable[[Callable[Concatenate[Any, P], Any]], Callable[P, Any]]:
-    """Make a Numba function of a body that emits LLVM code: body(builder, one LLVM value per operand).
+    """Make a Numba function of a body that emits LLVM IR: body(builder, one LLVM value per operand).
 
     ``result``: its Numba type, or a function of the types of the operands.
     """
@@ -94,23 +94,23 @@ def operation(result: Any, *operands: Any) -> Callable[[Callable[Concatenate[Any
     return decorate
 
 
-# ---- parts that bodies are made of ----
+# ---- building blocks of bodies ----
 
 
 def number(value: float) -> Any:
-    """A constant in all lanes: floats for a float, integers for an int."""
+    """A constant in all lanes: of floats for a float, of integers for an int."""
     element, vector = (F32, FLOATS) if isinstance(value, float) else (I32, INTS)
     return ir.Constant(vector, [ir.Constant(element, value)] * LANES)
 
 
 def call(b: Builder, name: str, result: Any, *values: Value) -> Value:
-    """An LLVM intrinsic, or a C function, with so many operands."""
+    """A call of an LLVM intrinsic or a C function with the given operands."""
     function_type = ir.FunctionType(result, [value.type for value in values])
     return b.call(cgutils.get_or_insert_function(b.module, function_type, name), values)
 
 
 def lane_list(lanes: list[int]) -> Any:
-    """Lane numbers, as a shuffle takes them."""
+    """Lane numbers in the form that a shuffle takes."""
     return ir.Constant(ir.VectorType(I32, len(lanes)), lanes)
 
 
@@ -139,15 +139,15 @@ def steps(b: Builder, start: Value, stride: Value, count: int) -> list[Value]:
 
 
 def maximum(b: Builder, x: Value, y: Value) -> Value:
-    """The greater; y where either is not a number."""
+    """The greater of x and y; y if either is NaN."""
     return b.select(b.fcmp_ordered(">", x, y), x, y)  # one instruction on x86, unlike llvm.maxnum
 
 
 def minimum(b: Builder, x: Value, y: Value) -> Value:
-    """The smaller; y where either is not a number."""
+    """The smaller of x and y; y if either is NaN."""
     return b.select(b.fcmp_ordered("<", x, y), x, y)
 
 
 def rint(b: Builder, x: Value) -> Value:
-    """The nearest whole number, ties to even."""
+    """The nearest integer, ties to even."""
     return call(b, "llvm.rint.v16f32", FLOATS, x)

@@ -1,6 +1,6 @@
 """Operations on vectors of 16 lanes: constants, memory, arithmetic, choice, across lanes, and between threads.
 
-Each docstring gives the result.
+Each docstring states the result.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def absolute(b: Builder, x: Value) -> Value:
 
 @operation(f32x16, f32x16, f32x16)
 def maximum(b: Builder, x: Value, y: Value) -> Value:
-    """the greater; y where either is not a number"""
+    """the greater of x and y; y if either is NaN"""
     return llvm.maximum(b, x, y)
 
 
@@ -212,7 +212,7 @@ def select(b: Builder, condition: Value, x: Value, y: Value) -> Value:
 
 
 def _fold(b: Builder, x: Value, combine: Callable[[Value, Value], Value]) -> Value:
-    """All lanes into one: the upper half onto the lower, four times."""
+    """Reduce all lanes to one: the upper half onto the lower, four times."""
     width = LANES
     while width > 1:
         width //= 2
@@ -243,17 +243,17 @@ def largest(b: Builder, x: Value) -> Value:
 
 @operation(types.int64, ARRAY, types.intp, types.int64)
 def atomic_add(b: Builder, array: Value, i: Value, x: Value) -> Value:
-    """array[i] += x for all threads to see; what was there before"""
+    """array[i] before array[i] += x, atomic across threads"""
     return b.atomic_rmw("add", b.gep(array, [i]), x, "seq_cst")
 
 
 @operation(types.int64, ARRAY, types.intp)
 def atomic_load(b: Builder, array: Value, i: Value) -> Value:
-    """array[i], and with it all that its writer wrote before (acquire)"""
+    """array[i], with acquire ordering: all that its writer wrote before is visible"""
     return b.load_atomic(b.gep(array, [i]), "acquire", 8)
 
 
 @operation(types.void)
 def pause(b: Builder) -> None:
-    """tell the CPU that this is a waiting loop"""
+    """nothing; a hint to the CPU that this is a spin loop"""
     CPU.pause(b)

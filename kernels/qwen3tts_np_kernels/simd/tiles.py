@@ -42,14 +42,14 @@ from .llvm import (
 
 
 def _prefetch(b: Builder, array: Value, i: Value, ahead: int) -> None:
-    """Ask for the cache line so many bytes behind array[i]."""
+    """Prefetch the cache line this many bytes after array[i]."""
     pointer = b.gep(pointer_to(b, array, i, I8), [ir.Constant(I64, ahead)])
     flags = (ir.Constant(I32, flag) for flag in (0, 3, 1))  # read, keep in all caches, data
     call(b, f"llvm.prefetch.{pointer.type.intrinsic_name}", ir.VoidType(), pointer, *flags)
 
 
 def _widen_two(b: Builder, array: Value, dtype: Any, i: Value, ahead: int) -> tuple[Value, Value]:
-    """16 weights of each of two neighbouring inputs (pack.py), with a look ahead."""
+    """16 weights of each of two neighbouring inputs (pack.py), with a prefetch."""
     second = b.add(i, ir.Constant(i.type, LANES))
     _prefetch(b, array, i, ahead)
     if dtype == types.float32:
@@ -76,7 +76,7 @@ def _neighbours(b: Builder, x: Value, y: Value, odd: int) -> Value:
 def _outer(
     columns: Iterable[Value], rows: Iterable[Value], tile: list[Value]
 ) -> Iterator[tuple[tuple[Value, Value], Value]]:
-    """Each vector of a tile with its column and its row: ((column, row), vector)."""
+    """Each vector of a tile with its column and row: ((column, row), vector)."""
     return zip(itertools.product(columns, rows), tile, strict=True)
 
 
@@ -86,7 +86,7 @@ def _tile_of(*arguments: Any) -> Any:
 
 
 def _int_tile_of(*arguments: Any) -> Any:
-    """The same, of integers."""
+    """The same, for integers."""
     return types.UniTuple(i32x16, arguments[-1].literal_value)
 
 
@@ -130,7 +130,7 @@ def dot4_tile(b: Builder, tile: list[Value], u: list[Value], s: Value, i: Value,
     return [CPU.dot4(b, acc, row, column) for (column, row), acc in _outer(columns, u, tile)]
 
 
-# ---- rows of a tile on their own ----
+# ---- single rows of a tile ----
 
 
 @operation(like_tile, TILE, f32x16, FLOAT_ARRAY, types.intp, types.intp)
@@ -144,7 +144,7 @@ def fma_rows(b: Builder, tile: list[Value], x: Value, array: Value, i: Value, st
 def store_totals(b: Builder, array: Value, i: Value, tile: list[Value]) -> None:
     """array[i + r] = the sum of all lanes of tile[r], for 2, 4, 8 or 16 of them, always in the same order"""
     count = len(tile)
-    for _ in range(4):  # each time, neighbours are added, and what two vectors leave fits into one
+    for _ in range(4):  # each time neighbours are added, and the sums of two vectors fit into one
         pairs = list(zip(tile[0::2], tile[1::2], strict=True)) if len(tile) > 1 else [(tile[0], tile[0])]
         tile = [b.fadd(_neighbours(b, x, y, 0), _neighbours(b, x, y, 1)) for x, y in pairs]
     b.store(pick(b, tile[0], list(range(count))), pointer_to(b, array, i, ir.VectorType(F32, count)), align=4)
@@ -156,7 +156,7 @@ def add_tiles(b: Builder, x: list[Value], y: list[Value]) -> list[Value]:
     return [b.fadd(one, other) for one, other in zip(x, y, strict=True)]
 
 
-# ---- grids: tiles of neighbouring vectors of some rows ----
+# ---- grids: tiles of neighbouring vectors of several rows ----
 
 
 def _grid_of(*arguments: Any) -> Any:
@@ -166,7 +166,7 @@ def _grid_of(*arguments: Any) -> Any:
 
 
 def _grid(b: Builder, array: Value, start: Value, stride: Value, rows: int, vectors: int) -> list[Value]:
-    """Pointers to so many neighbouring vectors of each row, rows ``stride`` apart."""
+    """Pointers to this many neighbouring vectors of each row, rows ``stride`` apart."""
     offsets = [ir.Constant(I64, LANES * vector) for vector in range(vectors)]
     starts = itertools.product(steps(b, start, stride, rows), offsets)
     return [pointer_to(b, array, b.add(row, offset), FLOATS) for row, offset in starts]
@@ -174,18 +174,18 @@ def _grid(b: Builder, array: Value, start: Value, stride: Value, rows: int, vect
 
 @operation(_grid_of, FLOAT_ARRAY, types.intp, types.intp, COUNT, COUNT)
 def load_grid(b: Builder, array: Value, i: Value, stride: Value, rows: int, vectors: int) -> list[Value]:
-    """a tile: ``vectors`` times 16 float32 from array[i] on, from array[i + stride] on, ..."""
+    """a tile: ``vectors`` times 16 float32 from array[i], from array[i + stride], ..."""
     return [b.load(pointer, align=4) for pointer in _grid(b, array, i, stride, rows, vectors)]
 
 
 @operation(types.void, FLOAT_ARRAY, types.intp, types.intp, TILE, COUNT)
 def store_grid(b: Builder, array: Value, i: Value, stride: Value, tile: list[Value], vectors: int) -> None:
-    """the reverse"""
+    """the reverse of load_grid"""
     for pointer, x in zip(_grid(b, array, i, stride, len(tile) // vectors, vectors), tile, strict=True):
         b.store(x, pointer, align=4)
 
 
-# ---- packed weights as in pack.py: row r of a tile stands for 16 rows of the matrix, column c for an item ----
+# ---- packed weights as in pack.py: row r of a tile is 16 rows of the matrix, column c an item ----
 
 
 @operation(like_tile, TILE, WEIGHTS, types.intp, types.intp, FLOAT_ARRAY, types.intp, types.intp, COUNT, COUNT)
@@ -203,7 +203,7 @@ def fma_weights(
 ) -> list[Value]:
     """tile[c, r] + the weights of one input at weights[i + r stride] times x[j + c to], + those of the next input
 
-    It asks for the weights that lie so many bytes ahead.
+    It prefetches the weights that many bytes ahead.
     """
     array, dtype = weights
     two_inputs = zip(*(_widen_two(b, array, dtype, at, ahead) for at in steps(b, i, stride, rows)), strict=True)
@@ -215,7 +215,7 @@ def fma_weights(
 
 @operation(_int_tile_of, ARRAY, types.intp, types.intp, COUNT, COUNT)
 def load_cells(b: Builder, array: Value, i: Value, stride: Value, ahead: int, rows: int) -> list[Value]:
-    """64 bytes of any type from array[i], array[i + stride], ...; it asks for those so many bytes ahead"""
+    """64 bytes of any type from array[i], array[i + stride], ...; it prefetches those that many bytes ahead"""
     cells = []
     for start in steps(b, i, stride, rows):
         _prefetch(b, array, start, ahead)
@@ -257,7 +257,7 @@ def scale_tile(
     rows: int,
     ahead: int,
 ) -> list[Value]:
-    """tile[c, r] + ints[c, r] times x[j + c to] times the 16 float16 at w[i + r stride]; it asks ahead for these"""
+    """tile[c, r] + ints[c, r] times x[j + c to] times the 16 float16 at w[i + r stride]; it prefetches these"""
     scales = []
     for start in steps(b, i, stride, rows):
         _prefetch(b, w, start, ahead)
