@@ -1,4 +1,7 @@
-"""Quantised matrices in a safetensors file: what ``qwen3tts-np convert`` writes and every command reads.
+"""Quantised matrices in a safetensors file, one by one: what ``qwen3tts-np convert`` writes for int6 and int5.
+
+int8 and int4, which kernels multiply by, are stored in their order instead (``packed.py``); files in which they are as
+here, of version 0.1 and of other sizes than the released ones, are read as before.
 
 A matrix ``NAME`` [rows, inputs] of ``b`` bits is stored as two tensors:
 
@@ -60,15 +63,15 @@ class QuantisedTensor(StoredTensor):
     def nbytes(self) -> int:
         return self.data.nbytes + self.scales.nbytes
 
-    def levels(self) -> NDArray[np.int8]:
-        """[rows, inputs]"""
-        return unpack_bits(self.data, self.bits)
+    def unpacked(self) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
+        """Levels [rows, inputs] and scales [rows, ceil(inputs / 32)], in memory."""
+        return unpack_bits(self.data, self.bits), self.scales.copy()
 
     def widen(self, dtype: np.dtype[Any]) -> Array:
-        return _values(self.levels(), self.scales, dtype)
+        return weights_of(*self.unpacked(), dtype)
 
     def rows(self, ids: NDArray[np.integer[Any]], dtype: np.dtype[Any]) -> Array:
-        return _values(unpack_bits(self.data[ids], self.bits), self.scales[ids], dtype)
+        return weights_of(unpack_bits(self.data[ids], self.bits), self.scales[ids], dtype)
 
 
 def fold(tensors: dict[str, StoredTensor], path: Path) -> dict[str, StoredTensor]:
@@ -117,5 +120,6 @@ def unpack_bits(stream: NDArray[np.uint8], bits: int) -> NDArray[np.int8]:
     return levels.astype(np.int8).reshape(*stream.shape[:-1], -1)
 
 
-def _values(levels: NDArray[np.int8], scales: NDArray[np.float16], dtype: np.dtype[Any]) -> Array:
+def weights_of(levels: NDArray[np.int8], scales: NDArray[np.float16], dtype: np.dtype[Any]) -> Array:
+    """scale * level: levels [rows, inputs], scales [rows, ceil(inputs / 32)] -> [rows, inputs]."""
     return levels.astype(dtype) * np.repeat(scales.astype(dtype), GROUP, axis=-1)[..., : levels.shape[-1]]

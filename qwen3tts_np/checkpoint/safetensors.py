@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 import numpy as np
+from qwen3tts_np_kernels.pack import Packed
 from qwen3tts_np_kernels.system import return_free_memory
 
 from ..errors import CheckpointError, ConfigError
 from .json_file import parse_json, read_json
+from .packed import unfold
 from .quantised import fold
 from .tensor import DTYPES, StoredTensor
 
@@ -31,8 +33,15 @@ _MAX_DIMS = 32  # what every NumPy can hold
 class Checkpoint(Mapping[str, StoredTensor]):
     """The tensors of one checkpoint, by name, in file order. Nothing is read before it is used."""
 
-    def __init__(self, path: Path, tensors: dict[str, StoredTensor], metadata: dict[str, str]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        tensors: dict[str, StoredTensor],
+        metadata: dict[str, str],
+        arenas: Mapping[str, Packed] | None = None,
+    ) -> None:
         self.path = path
+        self.arenas = arenas or {}  # packed matrices as kernels read them, by the names of ``layout/packed.py``
         self.metadata = metadata  # the header's __metadata__, {} where there is none
         self._tensors = tensors
 
@@ -53,7 +62,8 @@ class Checkpoint(Mapping[str, StoredTensor]):
 
     @classmethod
     def _folded(cls, path: Path, tensors: dict[str, StoredTensor], metadata: dict[str, str]) -> Checkpoint:
-        return cls(path, fold(tensors, path), metadata)
+        official, arenas = unfold(fold(tensors, path), metadata, path)
+        return cls(path, official, metadata, arenas)
 
     def __getitem__(self, name: str) -> StoredTensor:
         return self._tensors[name]

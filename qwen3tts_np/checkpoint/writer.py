@@ -19,21 +19,22 @@ def write_safetensors(
     tensors: Iterable[TensorSpec],
     values: Callable[[TensorSpec], Iterable[NDArray[Any]]],
     metadata: Mapping[str, str] | None = None,
+    alignment: int = 8,
 ) -> None:
     """Write ``tensors`` in the order of their names, each as the chunks that ``values`` yields for it, in C order.
 
     The chunks have the stored type (``uint16`` for BF16), so the file may be larger than memory. OutputError if the
-    disk refuses; ``path`` is then as it was.
+    disk refuses; ``path`` is then as it was. The data begins at a multiple of ``alignment`` bytes.
     """
     ordered = sorted(tensors, key=lambda spec: spec.key)
     with output_file(path) as file:
-        file.write(header(ordered, metadata))
+        file.write(header(ordered, metadata, alignment))
         for spec in ordered:
             for chunk in values(spec):
                 file.write(chunk.tobytes())
 
 
-def header(ordered: Iterable[TensorSpec], metadata: Mapping[str, str] | None = None) -> bytes:
+def header(ordered: Iterable[TensorSpec], metadata: Mapping[str, str] | None = None, alignment: int = 8) -> bytes:
     """Everything before the data, byte for byte as the format's own library writes it (names in order, blanks to 8)."""
     entries: dict[str, Any] = {} if metadata is None else {"__metadata__": dict(metadata)}
     at = 0
@@ -42,7 +43,7 @@ def header(ordered: Iterable[TensorSpec], metadata: Mapping[str, str] | None = N
         entries[spec.key] = {"dtype": spec.dtype, "shape": list(spec.shape), "data_offsets": [at, end]}
         at = end
     text = json.dumps(entries, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
+    text += b" " * (-(8 + len(text)) % alignment)
     return len(text).to_bytes(8, "little") + text
 
 

@@ -1,15 +1,16 @@
 """A checkpoint directory rewritten in another weight format. The codec stays as it is.
 
 float32, bfloat16 and float16 convert every tensor of ``model.safetensors``; int8 to int4 quantise the matrices that
-``checkpoint/quantised.py`` names and keep the rest. The codec is float32 in every format: its later codebooks diverge
-in less.
+``checkpoint/quantised.py`` names and keep the rest. int8 and int4 are packed as kernels read them
+(``checkpoint/packed.py``); int6 and int5, which kernels compute as int8, are stored as small as they are. The codec is
+float32 in every format: its later codebooks diverge in less.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,14 @@ from qwen3tts_np_kernels.pack import quantise
 
 from ..checkpoint.config_file import read_model_config
 from ..checkpoint.keys import TensorSpec, check
+from ..checkpoint.packed import LINE, PREFIX, SCALES, Arena, metadata_of
 from ..checkpoint.quantised import BITS, GROUP, QuantisedTensor, pack_bits, stored_format
 from ..checkpoint.safetensors import Checkpoint
 from ..checkpoint.tensor import StoredTensor
 from ..checkpoint.writer import write_safetensors
 from ..errors import CheckpointError, OutputError
 from ..files.output import output_folder
+from .packed import arenas_of, code_tables_of, pack_arena, stored_specs
 from .specs import model_specs
 
 FLOATS = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
@@ -44,16 +47,23 @@ def convert(source: Path, target: Path, model_format: str) -> None:
     if Path(os.path.realpath(target)).is_relative_to(os.path.realpath(source)):
         raise OutputError(f"{target} cannot be written: it is inside {source}, which is read")
     checkpoint = Checkpoint.open(source)
-    specs = list(model_specs(read_model_config(source)))
+    config = read_model_config(source)
+    specs, c = list(model_specs(config)), config.talker_config
     check(checkpoint, specs)
     if any(isinstance(tensor, QuantisedTensor) for tensor in checkpoint.values()):
         raise CheckpointError(f"{source} is quantised already; convert from the original checkpoint")
     with output_folder(target) as folder:
         shutil.copytree(source, folder, dirs_exist_ok=True, ignore=_weights_in(source))
         metadata = {**checkpoint.metadata, METADATA_KEY: model_format}
-        values = _Values(checkpoint, model_format)
-        stored = [part for spec in specs for part in values.stored(spec)]
-        write_safetensors(folder / "model.safetensors", stored, values, metadata)
+        arenas = arenas_of(c, model_format)
+        tables = code_tables_of(c, checkpoint) if arenas else {}
+        if arenas:
+            metadata |= metadata_of(arenas, tables)
+        inside = {part.key.format(i) for arena in arenas for part in arena.parts for i in range(arena.matrices)}
+        values = _Values(checkpoint, model_format, arenas, tables)
+        stored = [part for spec in specs if spec.key not in inside | tables.keys() for part in values.stored(spec)]
+        stored += stored_specs(arenas, tables, c.hidden_size)
+        write_safetensors(folder / "model.safetensors", stored, values, metadata, LINE if arenas else 8)
 
 
 def _weights_in(source: Path) -> Any:
@@ -68,8 +78,12 @@ def _weights_in(source: Path) -> Any:
 class _Values:
     """What goes into the new file: which tensors, and the values of each."""
 
-    def __init__(self, checkpoint: Checkpoint, model_format: str) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, model_format: str, arenas: Sequence[Arena], tables: Mapping[str, int]
+    ) -> None:
         self._checkpoint, self._format = checkpoint, model_format
+        self._arenas, self._tables = {f"{PREFIX}{arena.name}": arena for arena in arenas}, tables
+        self._scales: list[NDArray[np.uint16]] = []  # of the arena whose levels were written last
         self._last: tuple[str, NDArray[np.int8], NDArray[np.float16]] | None = None
 
     def stored(self, spec: TensorSpec) -> list[TensorSpec]:
@@ -85,7 +99,9 @@ class _Values:
         ]
 
     def __call__(self, spec: TensorSpec) -> Iterator[NDArray[Any]]:
-        if spec.dtype == "U8":
+        if spec.key.startswith(PREFIX):
+            yield from self._packed(spec)
+        elif spec.dtype == "U8":
             levels, _ = self._quantised(spec.key)
             yield pack_bits(levels, BITS[spec.key.rpartition(".")[2]])
         elif spec.key.endswith(".scales"):
@@ -94,6 +110,19 @@ class _Values:
             tensor = self._checkpoint[spec.key]
             for start in range(0, tensor.shape[0], _ROWS):
                 yield _converted(tensor, slice(start, start + _ROWS), spec.dtype)
+
+    def _packed(self, spec: TensorSpec) -> Iterator[NDArray[Any]]:
+        """An arena's levels; then its scales, filled up with zeros; or the code tables."""
+        if spec.key in self._arenas:
+            self._scales = []
+            for matrix in pack_arena(self._arenas[spec.key], self._checkpoint):
+                self._scales.append(matrix.scales)
+                yield matrix.values
+        elif spec.key.endswith(SCALES):
+            scales = np.concatenate(self._scales)
+            yield np.pad(scales, (0, spec.size - scales.size))
+        else:
+            yield from (self._checkpoint[name].data for name in self._tables)
 
     def _quantised(self, name: str) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
         """Levels and scales of a matrix; the file asks for one right after the other."""

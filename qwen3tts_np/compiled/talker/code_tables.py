@@ -10,12 +10,13 @@ from numba import types
 from numba.extending import overload
 from numpy.typing import NDArray
 from qwen3tts_np_kernels.bfloat16 import round_ref
+from qwen3tts_np_kernels.pack import Packed
 from qwen3tts_np_kernels.simd.ops import load, load_bf16
 
 from ...checkpoint.tensor import StoredTensor
 from ...talker.code_predictor import CodePredictorWeights
 from ...talker.talker import TalkerWeights
-from .stacks import FLOAT32, padded
+from .stacks import FLOAT32, in_place, padded
 
 
 class CodeTables(NamedTuple):
@@ -26,15 +27,19 @@ class CodeTables(NamedTuple):
     width: int
 
 
-def code_tables(talker: TalkerWeights, predictor: CodePredictorWeights, keep_wide: bool) -> CodeTables:
-    """All tables in one. bfloat16, but for a checkpoint that stores them wider if ``keep_wide``."""
+def code_tables(
+    talker: TalkerWeights, predictor: CodePredictorWeights, keep_wide: bool, ready: Packed | None
+) -> CodeTables:
+    """All tables in one: ``ready`` if the checkpoint has it. bfloat16, but if ``keep_wide`` as wide as it is stored."""
     embeddings: list[Any] = [talker.codec_embedding, *(part.weight for part in predictor.codec_embedding)]
     tensors: list[StoredTensor] = [embedding.tensor.tensor for embedding in embeddings]
     wide = keep_wide and any(tensor.dtype != "BF16" for tensor in tensors)
     lengths = [tensor.shape[0] for tensor in tensors]
     width = padded(tensors[0].shape[1])
-    values = np.zeros((sum(lengths), width), np.float32 if wide else np.uint16)
     first = np.cumsum([0, *lengths[:-1]])
+    if ready is not None:
+        return CodeTables(in_place(ready.values).reshape(-1), first, width)
+    values = np.zeros((sum(lengths), width), np.float32 if wide else np.uint16)
     for tensor, at in zip(tensors, first, strict=True):
         rows = values[at : at + tensor.shape[0], : tensor.shape[1]]
         if tensor.dtype == "BF16" and not wide:

@@ -7,7 +7,8 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from qwen3tts_np_kernels.pack import BLOCK, Format
+from qwen3tts_np_kernels.pack import BLOCK, Format, Packed
+from qwen3tts_np_kernels.stack_jit import Stack
 from qwen3tts_np_kernels.transformer_jit import Sizes, Transformer
 
 from ...config import CodePredictorConfig, TalkerConfig
@@ -18,9 +19,12 @@ from .stacks import Matrix, Rows, fill, padded, stack, take, vectors
 
 
 def transformer(
-    w: TalkerWeights | CodePredictorWeights, c: TalkerConfig | CodePredictorConfig, form: Format
+    w: TalkerWeights | CodePredictorWeights,
+    c: TalkerConfig | CodePredictorConfig,
+    form: Format,
+    ready: Callable[[str], Packed | None],
 ) -> Transformer:
-    """The layers and the last norm of the talker or the code predictor."""
+    """The layers and the last norm of the talker or the code predictor. ``ready``: arenas of the checkpoint."""
     sizes = Sizes(
         layers=c.num_hidden_layers,
         width=padded(c.hidden_size),
@@ -34,12 +38,16 @@ def transformer(
     )
     head, layers = 2 * sizes.half, w.layers
     heads = sizes.heads + 2 * sizes.kv_heads  # of queries, keys and values
+
+    def pack(name: str, matrix: Callable[[Qwen3Layer], Matrix], rows: int, inputs: int) -> Stack:
+        return stack([partial(matrix, w) for w in layers], rows, inputs, form, ready(name))
+
     return Transformer(
         sizes,
-        qkv=stack([partial(_qkv, w, sizes, form) for w in layers], heads * head, sizes.width, form),
-        o_proj=stack([partial(_o_proj, w, sizes, form) for w in layers], sizes.width, sizes.heads * head, form),
-        gate_up=stack([partial(_gate_up, w, sizes, form) for w in layers], 2 * sizes.feed_forward, sizes.width, form),
-        down_proj=stack([partial(take, w.mlp.down_proj, form) for w in layers], sizes.width, sizes.feed_forward, form),
+        qkv=pack("qkv", partial(_qkv, sizes=sizes, form=form), heads * head, sizes.width),
+        o_proj=pack("o_proj", partial(_o_proj, sizes=sizes, form=form), sizes.width, sizes.heads * head),
+        gate_up=pack("gate_up", partial(_gate_up, sizes=sizes, form=form), 2 * sizes.feed_forward, sizes.width),
+        down_proj=pack("down_proj", lambda w: take(w.mlp.down_proj, form), sizes.width, sizes.feed_forward),
         input_norm=vectors([w.input_layernorm for w in layers]),
         post_norm=vectors([w.post_attention_layernorm for w in layers]),
         q_norm=vectors([w.self_attn.q_norm for w in layers], halves=2),

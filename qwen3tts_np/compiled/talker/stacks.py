@@ -1,7 +1,8 @@
 """Tensors of a checkpoint become stacks of packed matrices, and vectors filled up to whole registers.
 
-Matrices are packed one by one and their pages of the file given back, so loading needs little more memory than the
-packed weights. A checkpoint that is quantised already keeps its levels, where the format asked for has room for them.
+A packed checkpoint has them as they should be: its arenas are used where they are mapped. Otherwise matrices are packed
+one by one and their pages of the file given back, so loading needs little more memory than the packed weights. A
+checkpoint that is quantised already keeps its levels, where the format asked for has room for them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from qwen3tts_np_kernels.pack import Format, empty, pack, pack_levels
+from qwen3tts_np_kernels.pack import Format, Packed, empty, pack, pack_levels
 from qwen3tts_np_kernels.stack_jit import Affine, Stack, new_stack
 from qwen3tts_np_kernels.transformer_jit import STEP
 
@@ -26,22 +27,29 @@ Rows = NDArray[Any]  # [rows, ...]
 Matrix = tuple[Rows, ...]  # weights [rows, inputs] as stored; or levels [rows, inputs] and scales [rows, groups]
 
 
-def heads(tensors: Sequence[Any], rows: int, inputs: int, form: Format) -> Stack:
+def heads(tensors: Sequence[Any], rows: int, inputs: int, form: Format, ready: Packed | None) -> Stack:
     """Output heads of one shape."""
-    return stack([partial(take, tensor, form) for tensor in tensors], rows, padded(inputs), form)
+    return stack([partial(take, tensor, form) for tensor in tensors], rows, padded(inputs), form, ready)
 
 
-def affine(weight: Any, bias: Any, form: Format) -> Affine:
+def affine(weight: Any, bias: Any, form: Format, ready: Packed | None) -> Affine:
     """A linear layer; where the checkpoint has none, one without rows, for its type."""
     if weight is None:
-        return Affine(stack([], 0, STEP, form), np.zeros(0, np.float32))
+        return Affine(stack([], 0, STEP, form, None), np.zeros(0, np.float32))
     rows, inputs = map(padded, weight.shape)
-    return Affine(stack([partial(take, weight, form)], rows, inputs, form), vectors([bias])[0])
+    return Affine(stack([partial(take, weight, form)], rows, inputs, form, ready), vectors([bias])[0])
 
 
-def stack(matrices: Sequence[Callable[[], Matrix]], rows: int, inputs: int, form: Format) -> Stack:
-    """Pack matrices, each filled up with zeros to [rows, inputs], one behind the other."""
+def stack(
+    matrices: Sequence[Callable[[], Matrix]], rows: int, inputs: int, form: Format, ready: Packed | None
+) -> Stack:
+    """Matrices packed one behind the other, each filled up with zeros to [rows, inputs].
+
+    ``ready``: these matrices in an arena of the checkpoint, which is used as it is if it has the format ``form``.
+    """
     size = form.count(rows, inputs)
+    if ready is not None and ready.format == form:
+        return new_stack(Packed(form, in_place(ready.values), in_place(ready.scales)), size, inputs)
     arena = empty(form.name, len(matrices) * size)
 
     def fill_in(i: int) -> None:
@@ -58,6 +66,22 @@ def stack(matrices: Sequence[Callable[[], Matrix]], rows: int, inputs: int, form
     return new_stack(arena, size, inputs)
 
 
+class _Writable:
+    """The memory of an array, for NumPy; it keeps the array."""
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self.array = array
+        self.__array_interface__ = {**array.__array_interface__, "data": (array.ctypes.data, False)}
+
+
+def in_place(array: NDArray[Any]) -> NDArray[Any]:
+    """A mapped array without its read-only mark, not copied. Kernels do not write to weights.
+
+    Trap: Numba takes a read-only array for another type, and would compile the frame loop once more for it.
+    """
+    return np.asarray(_Writable(array))
+
+
 def take(tensor: Any, form: Format | None) -> Matrix:
     """A matrix out of its file, whose pages go back to the system.
 
@@ -67,7 +91,7 @@ def take(tensor: Any, form: Format | None) -> Matrix:
     if not isinstance(tensor, QuantisedTensor):
         matrix = (tensor.data.copy(),)
     elif form is not None and tensor.bits <= (form.bits or 0) and tensor.shape[1] % STEP == 0:
-        matrix = (tensor.levels(), tensor.scales.copy())
+        matrix = tensor.unpacked()
     else:
         matrix = (tensor.widen(FLOAT32),)
     tensor.release()

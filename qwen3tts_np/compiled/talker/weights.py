@@ -1,4 +1,4 @@
-"""Talker and code predictor in the form the compiled kernels read: packed once, when a checkpoint is loaded.
+"""Talker and code predictor in the form the compiled kernels read: mapped, or packed when a checkpoint is loaded.
 
 float32 and bfloat16 keep every weight of a released checkpoint exactly. int8 and int4 approximate the matrices; what
 stays wider there, and why:
@@ -97,26 +97,32 @@ def pack_weights(checkpoint: Checkpoint, c: TalkerConfig, format_name: str) -> C
     stored: Any = _AsStored(checkpoint)
     talker: TalkerWeights = load(TalkerWeights, stored, talker_sizes(c), "talker.", FLOAT32)
     predictor = load(CodePredictorWeights, stored, code_predictor_sizes(c), "talker.code_predictor.", FLOAT32)
-    small = c.code_predictor_config
+    small, ready = c.code_predictor_config, checkpoint.arenas
+    predictor_heads = [head.weight for head in predictor.lm_head]
     model = Model(
         Talker(
-            transformer(talker, c, narrow),
-            heads([talker.codec_head], c.vocab_size, c.hidden_size, wide),
+            transformer(talker, c, narrow, lambda name: ready.get(f"talker.{name}")),
+            heads([talker.codec_head], c.vocab_size, c.hidden_size, wide, ready.get("talker.head")),
             c.vocab_size,
             c.codec_eos_token_id,
         ),
         Predictor(
-            transformer(predictor, small, narrow),
-            heads([head.weight for head in predictor.lm_head], small.vocab_size, small.hidden_size, wide),
+            transformer(predictor, small, narrow, lambda name: ready.get(f"predictor.{name}")),
+            heads(predictor_heads, small.vocab_size, small.hidden_size, wide, ready.get("predictor.heads")),
             small.vocab_size,
-            affine(predictor.small_to_mtp_projection_weight, predictor.small_to_mtp_projection_bias, wide),
+            affine(
+                predictor.small_to_mtp_projection_weight,
+                predictor.small_to_mtp_projection_bias,
+                wide,
+                ready.get("predictor.projection"),
+            ),
             predictor.small_to_mtp_projection_weight is not None,
         ),
-        code_tables(talker, predictor, keep_wide=format_name == "float32"),
+        code_tables(talker, predictor, format_name == "float32", ready.get("code_tables")),
     )
     text_projection = (
-        affine(talker.text_projection_fc1, talker.text_projection_fc1_bias, wide),
-        affine(talker.text_projection_fc2, talker.text_projection_fc2_bias, wide),
+        affine(talker.text_projection_fc1, talker.text_projection_fc1_bias, wide, ready.get("text_projection.fc1")),
+        affine(talker.text_projection_fc2, talker.text_projection_fc2_bias, wide, ready.get("text_projection.fc2")),
     )
     embedding = Embedding(checkpoint["talker.model.text_embedding.weight"], talker.text_embedding.dtype)
     return_free_memory()

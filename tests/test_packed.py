@@ -1,0 +1,225 @@
+"""Packed checkpoints: the same bytes on every CPU, used where they are mapped, refused when damaged."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from qwen3tts_np_kernels.cpu import compiled
+from safetensors import safe_open
+
+from qwen3tts_np import CheckpointError, Qwen3TTSModel
+from qwen3tts_np.checkpoint.config_file import read_model_config
+from qwen3tts_np.checkpoint.keys import TensorSpec
+from qwen3tts_np.checkpoint.packed import LINE, METADATA_KEY, PackedTensor
+from qwen3tts_np.checkpoint.quantised import QuantisedTensor
+from qwen3tts_np.checkpoint.safetensors import Checkpoint, _map_file
+from qwen3tts_np.checkpoint.writer import write_safetensors
+from qwen3tts_np.compiled.talker.stacks import in_place
+from qwen3tts_np.compiled.talker.weights import CompiledWeights, pack_weights
+from qwen3tts_np.layout import convert as converter
+from qwen3tts_np.layout.convert import convert
+
+F32 = np.dtype(np.float32)
+LIKES, FORMATS = ("tiny", "tiny-1.7b"), ("int8", "int4")
+QKV = "packed.talker.qkv"
+
+
+@pytest.fixture(scope="module")
+def sources(synthetic: Callable[..., Path]) -> dict[str, Path]:
+    return {like: synthetic(like, "custom_voice") for like in LIKES}
+
+
+@pytest.fixture(scope="module")
+def packed(sources: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Path]:
+    folder = tmp_path_factory.mktemp("packed")
+    found = {(like, form): folder / like / form for like in LIKES for form in FORMATS}
+    for (like, form), target in found.items():
+        target.parent.mkdir(exist_ok=True)
+        convert(sources[like], target, form)
+    return found
+
+
+@pytest.fixture(scope="module")
+def unpacked(sources: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Path]:
+    """The same in the layout of version 0.1: every matrix by itself."""
+    folder, found = tmp_path_factory.mktemp("unpacked"), {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(converter, "arenas_of", lambda c, model_format: [])
+        for like in LIKES:
+            (folder / like).mkdir()
+            for form in FORMATS:
+                found[like, form] = folder / like / form
+                convert(sources[like], found[like, form], form)
+    return found
+
+
+def arrays(weights: CompiledWeights) -> list[np.ndarray]:
+    def inside(value: Any) -> list[np.ndarray]:
+        if isinstance(value, np.ndarray):
+            return [value]
+        return [a for part in value for a in inside(part)] if isinstance(value, tuple) else []
+
+    return inside((weights.model, weights.text_projection))
+
+
+@pytest.mark.parametrize("like", LIKES)
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_tensor_is_what_it_is_unpacked(
+    packed: dict[tuple[str, str], Path], unpacked: dict[tuple[str, str], Path], like: str, form: str
+) -> None:
+    one, other = Checkpoint.open(packed[like, form]), Checkpoint.open(unpacked[like, form])
+    assert set(one) == set(other)
+    assert any(isinstance(tensor, PackedTensor) for tensor in one.values())
+    for name, tensor in one.items():
+        assert (tensor.shape, tensor.dtype, tensor.nbytes) == (
+            other[name].shape, other[name].dtype, other[name].nbytes,
+        )  # fmt: skip
+        np.testing.assert_array_equal(tensor.widen(F32), other[name].widen(F32), name)
+        some = np.array([[0, len(tensor.widen(F32)) - 1]])
+        np.testing.assert_array_equal(tensor.rows(some, F32), other[name].rows(some, F32), name)
+        if isinstance(tensor, QuantisedTensor):
+            for left, right in zip(tensor.unpacked(), other[name].unpacked(), strict=True):  # type: ignore[attr-defined]
+                np.testing.assert_array_equal(left, right, name)
+
+
+@pytest.mark.skipif(not compiled(), reason="kernels are off")
+@pytest.mark.parametrize("like", LIKES)
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("asked", ["int8", "int4", "bfloat16"])
+def test_kernels_get_the_arrays_that_packing_at_load_gives(
+    packed: dict[tuple[str, str], Path], unpacked: dict[tuple[str, str], Path], like: str, form: str, asked: str
+) -> None:
+    one, other = (
+        arrays(pack_weights(Checkpoint.open(folder), read_model_config(folder).talker_config, asked))
+        for folder in (packed[like, form], unpacked[like, form])
+    )
+    for ready, made in zip(one, other, strict=True):
+        assert ready.dtype == made.dtype and ready.flags.writeable
+        trailing = ready.ravel()[made.size :]
+        assert not trailing.any() and trailing.nbytes < LINE
+        np.testing.assert_array_equal(ready.ravel()[: made.size], made.ravel())
+
+
+@pytest.mark.skipif(not compiled(), reason="kernels are off")
+def test_arenas_are_used_in_place(packed: dict[tuple[str, str], Path]) -> None:
+    folder = packed["tiny", "int4"]
+    checkpoint = Checkpoint.open(folder)
+    model = pack_weights(checkpoint, read_model_config(folder).talker_config, "int4").model
+    for name, stack in (
+        ("talker.qkv", model.talker.layers.qkv),
+        ("talker.gate_up", model.talker.layers.gate_up),
+        ("predictor.down_proj", model.predictor.layers.down_proj),
+        ("predictor.heads", model.predictor.heads),
+    ):
+        arena = checkpoint.arenas[name]
+        assert stack.values.ctypes.data == arena.values.ctypes.data
+        assert stack.scales.ctypes.data == arena.scales.ctypes.data
+        assert not stack.values.ctypes.data % LINE and not stack.scales.ctypes.data % LINE
+    assert model.tables.values.ctypes.data == checkpoint.arenas["code_tables"].values.ctypes.data
+
+
+def test_a_view_keeps_the_memory_of_its_array() -> None:
+    array = np.arange(1000)
+    array.flags.writeable = False
+    view = in_place(array)
+    del array
+    np.testing.assert_array_equal(view, np.arange(1000))
+
+
+def test_other_readers_of_safetensors_read_the_container(packed: dict[tuple[str, str], Path]) -> None:
+    path = packed["tiny", "int4"] / "model.safetensors"
+    with safe_open(path, "np") as file:
+        stated = json.loads(file.metadata()[METADATA_KEY])
+        names = set(file.keys())
+    assert stated["version"] == 1
+    assert {f"packed.{arena['name']}" for arena in stated["arenas"]} <= names
+    assert (8 + int.from_bytes(path.read_bytes()[:8], "little")) % LINE == 0
+
+
+def _sha(path: Path) -> str:
+    return hashlib.sha256((path / "model.safetensors").read_bytes()).hexdigest()
+
+
+def test_the_bytes_do_not_depend_on_the_cpu(
+    sources: dict[str, Path], packed: dict[tuple[str, str], Path], tmp_path: Path
+) -> None:
+    old = {"NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX2 FMA3"}
+    numba = {"NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": ""}
+    line = f"from pathlib import Path; convert(Path({str(sources['tiny'])!r}), Path({str(tmp_path / 'old')!r}), 'int4')"
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", f"from qwen3tts_np.layout.convert import convert; {line}"],
+        env={**os.environ, **old, **numba},
+        check=True,
+    )
+    assert _sha(tmp_path / "old") == _sha(packed["tiny", "int4"])
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("backend", ["reference", "auto"])
+def test_codes_are_those_of_the_unpacked_checkpoint(
+    packed: dict[tuple[str, str], Path], unpacked: dict[tuple[str, str], Path], form: str, backend: str
+) -> None:
+    codes = []
+    for folder in (packed["tiny", form], unpacked["tiny", form]):
+        os.chmod(folder, 0o555)
+        try:
+            model = Qwen3TTSModel.from_pretrained(folder, backend=backend, threads=1)
+            *_, (found,) = model.generate_custom_voice("Hello.", "vivian", max_new_tokens=6, seed=0, return_codes=True)
+        finally:
+            os.chmod(folder, 0o755)
+        codes.append(found)
+    np.testing.assert_array_equal(*codes)
+
+
+def _state(change: Callable[[dict[str, Any]], object]) -> Callable[[dict[str, Any], dict[str, str]], object]:
+    def changed(tensors: dict[str, Any], metadata: dict[str, str]) -> None:
+        stated = json.loads(metadata[METADATA_KEY])
+        change(stated)
+        metadata[METADATA_KEY] = json.dumps(stated)
+
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda t, m: t.pop(f"{QKV}.scales"), r"packed.talker.qkv.scales is missing"),
+        (lambda t, m: t.update({QKV: t[QKV][:-64]}), r"qkv is U8 .* expected U8"),
+        (lambda t, m: t.update({QKV: t[QKV].view(np.int8)}), r"qkv is I8 .* expected U8"),
+        (lambda t, m: t.pop("packed.code_tables"), r"packed.code_tables is not BF16"),
+        (lambda t, m: m.update({METADATA_KEY: "{"}), "damaged"),
+        (lambda t, m: m.update({METADATA_KEY: "[]"}), "damaged"),
+        (_state(lambda s: s.update(version=2)), "packed in version 2 of the container, and this package reads"),
+        (_state(lambda s: s.pop("arenas")), "damaged"),
+        (_state(lambda s: s["arenas"][0].update(format="int3")), "damaged"),
+        (_state(lambda s: s["arenas"][0].update(matrices=-1)), "damaged"),
+        (_state(lambda s: s["arenas"][0]["parts"][0].update(first=10**6)), "lies outside talker.qkv"),
+        (_state(lambda s: s["arenas"][0].update(inputs=1 << 30)), "damaged"),
+    ],
+)
+def test_a_damaged_container_is_refused(
+    packed: dict[tuple[str, str], Path],
+    tmp_path: Path,
+    change: Callable[[dict[str, Any], dict[str, str]], object],
+    sentence: str,
+) -> None:
+    tensors, metadata = _map_file(packed["tiny", "int4"] / "model.safetensors")
+    data = {name: tensor.data for name, tensor in tensors.items()}
+    change(data, metadata)
+    types = {name: tensor.dtype for name, tensor in tensors.items()}
+    specs = [
+        TensorSpec(name, array.shape, "", "I8" if array.dtype == np.int8 else types[name])
+        for name, array in data.items()
+    ]
+    write_safetensors(tmp_path / "model.safetensors", specs, lambda spec: [data[spec.key]], metadata)
+    with pytest.raises(CheckpointError, match=sentence):
+        Checkpoint.open(tmp_path)
