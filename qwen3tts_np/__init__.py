@@ -1,6 +1,6 @@
 """Qwen3-TTS on NumPy and Numba: no framework."""
 
-from .errors import CheckpointError, ConfigError, QwenTTSError, RequestError
+from .errors import CheckpointError, ConfigError, MissingFileError, QwenTTSError, RequestError, RequestTypeError
 from .model import Qwen3TTSModel
 from .request import ClonedVoice, CustomVoice, DesignedVoice, Request
 from .speech_tokenizer import Qwen3TTSTokenizer
@@ -17,12 +17,14 @@ __all__ = [
     "ConfigError",
     "CustomVoice",
     "DesignedVoice",
+    "MissingFileError",
     "Qwen3TTSModel",
     "Qwen3TTSTokenizer",
     "QwenTTSError",
     "ReferenceClipWarning",
     "Request",
     "RequestError",
+    "RequestTypeError",
     "SpeechSession",
     "SpeechStream",
     "VoiceClonePromptItem",

@@ -1,20 +1,33 @@
-"""Errors a user can cause and mend. Everything else is a bug and may raise anything."""
+"""Errors a user can cause and mend. Everything else is a bug and may raise anything.
+
+Each is also the built-in error that the official package, or Python's habit, has in its place: a script that catches
+``ValueError``, ``TypeError`` or ``FileNotFoundError`` goes on working. Trap: an ``except ValueError`` around our own
+calls catches them as well.
+"""
 
 
 class QwenTTSError(Exception):
     """Base of every error raised for bad input; the command line prints it and exits with 2."""
 
 
-class ConfigError(QwenTTSError):
+class ConfigError(QwenTTSError, ValueError):
     """A configuration file is missing, malformed, or describes another architecture."""
 
 
-class CheckpointError(QwenTTSError):
+class CheckpointError(QwenTTSError, ValueError):
     """A weight or tokenizer file is missing or damaged, or a tensor is not what the layout demands."""
 
 
-class RequestError(QwenTTSError):
+class RequestError(QwenTTSError, ValueError):
     """An argument of a call is not something this model can do."""
+
+
+class RequestTypeError(RequestError, TypeError):
+    """An argument is of a type that the call does not take, or has a name that it does not know."""
+
+
+class MissingFileError(RequestError, CheckpointError, FileNotFoundError):
+    """A path, or the name of a model, leads to nothing."""
 
 
 class OutputError(RequestError, CheckpointError):

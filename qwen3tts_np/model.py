@@ -11,9 +11,11 @@ All calls are two: :meth:`Qwen3TTSModel.prepare` makes a request of a text and a
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ from .generate import FrameWriter, Progress, collect, numbered, reported
 from .layout.specs import model_specs
 from .notices import notify
 from .official_calls import IGNORED, OfficialCalls
+from .official_view import NetworkView
 from .ops import Ints, Wave
 from .request import (
     MODEL_TYPES,
@@ -53,7 +56,7 @@ from .talker.generator import make_generator
 from .text.feed import TextFeed
 from .text.prompt import supported_languages
 from .text.tokenizer import Pretokenizer, Tokenizer
-from .voice.prompt_item import Fingerprint, check_fits
+from .voice.prompt_item import SIZES, Fingerprint, check_fits
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ class Qwen3TTSModel(OfficialCalls):
     @classmethod
     def from_pretrained(
         cls,
-        path: str | Path,
+        pretrained_model_name_or_path: str | os.PathLike[str],
         *,
         dtype: Any = None,
         backend: str = "auto",
@@ -93,22 +96,32 @@ class Qwen3TTSModel(OfficialCalls):
         threads: int | None = None,
         pretokenizer: Pretokenizer = "native",
         cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        revision: str | None = None,
+        token: Any = None,
+        torch_dtype: Any = None,
         **torch_arguments: Any,
     ) -> Qwen3TTSModel:
-        """Load a checkpoint directory.
+        """Load a checkpoint directory, or a model of the hub by its name, ``owner/name``.
 
         ``dtype``: what activations are computed in, float32 (default) or float64. ``backend``: "compiled" kernels,
         the NumPy "reference", or "auto", which compiles unless float64 is asked for or Numba's compiler is off.
         ``weights_format``: what the kernels multiply by: "auto" is the checkpoint's own format, which loses nothing;
         "int8" and "int4" are smaller, faster and approximate. ``threads``: how many are used, all cores by default.
-        ``pretokenizer``: see ``text.tokenizer.Tokenizer``. ``path`` may be the name of a published model, which is
-        downloaded to ``cache_dir``, or to where huggingface_hub keeps its files. Arguments that tell PyTorch where to
-        run are accepted where they say "cpu" and otherwise refused or, if they change no result, ignored with a
-        warning.
+        ``pretokenizer``: see ``text.tokenizer.Tokenizer``. ``cache_dir``, ``local_files_only``, ``revision`` and
+        ``token``: see ``checkpoint.pretrained.directory``. ``torch_dtype``: the former name of ``dtype``. Arguments
+        that tell PyTorch where and how to run are ignored, with a warning where they ask for what is not done here.
         """
         check_leftovers(torch_arguments)
-        folder = directory(path, cache_dir)
-        engine = Engine.choose(backend, compute_dtype(dtype), weights_format, threads)
+        kind = compute_dtype(torch_dtype if dtype is None else dtype)
+        folder = directory(
+            pretrained_model_name_or_path,
+            cache_dir,
+            local_files_only=bool(local_files_only),
+            revision=revision,
+            token=token,
+        )
+        engine = Engine.choose(backend, kind, weights_format, threads)
         config = read_model_config(folder)
         checkpoint = Checkpoint.open(folder)
         check(checkpoint, model_specs(config))
@@ -156,6 +169,30 @@ class Qwen3TTSModel(OfficialCalls):
     def fingerprint(self) -> Fingerprint:
         """The parts of this model that voices depend on."""
         return self.cloner.fingerprint
+
+    def __repr__(self) -> str:
+        size = SIZES.get(self.config.tts_model_size, self.config.tts_model_size)
+        return f"Qwen3TTSModel({size} {self.config.tts_model_type}, {self.engine})"
+
+    @cached_property
+    def model(self) -> NetworkView:
+        """What scripts read of the official ``Qwen3TTSForConditionalGeneration``."""
+        return NetworkView(self.config, self.speech_tokenizer, self.speaker_encoder)
+
+    @property
+    def device(self) -> str:
+        """Always "cpu"."""
+        return self.model.device
+
+    @property
+    def processor(self) -> Tokenizer:
+        """The text tokenizer, under the name of its official wrapper."""
+        return self.text_tokenizer
+
+    @property
+    def generate_defaults(self) -> dict[str, Any]:
+        """``generation_config`` as a dictionary."""
+        return asdict(self.generation_config)
 
     def get_supported_speakers(self) -> list[str]:
         """The names ``generate_custom_voice`` takes, sorted."""
@@ -284,12 +321,12 @@ class Qwen3TTSModel(OfficialCalls):
         return voice
 
     def _playback(self, reference: Ints | None, packet_frames: int) -> Playback:
-        if not isinstance(packet_frames, int) or isinstance(packet_frames, bool) or packet_frames < 1:
+        if not isinstance(packet_frames, Integral) or isinstance(packet_frames, bool) or packet_frames < 1:
             raise RequestError(f"packet_frames={packet_frames!r} must be a whole number of at least 1")
         return Playback(
             decode=self.speech_tokenizer.stream(),
             reference=reference,
-            packet_frames=packet_frames,
+            packet_frames=int(packet_frames),
             groups=self.config.talker_config.num_code_groups,
             sample_rate=self.speech_tokenizer.get_output_sample_rate(),
         )

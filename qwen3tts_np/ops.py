@@ -67,3 +67,16 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
     """x wᵀ + b. x [..., in], weight [out, in] as in the checkpoint."""
     y = x @ weight.T
     return y if bias is None else y + bias
+
+
+def as_array(value: Any) -> Any:
+    """``value``, and the array in it where it is a tensor of PyTorch, on whichever device, with gradient or without.
+
+    Trap: NumPy has no bfloat16, so such a tensor is widened first, which loses nothing.
+    """
+    if not (hasattr(value, "detach") and hasattr(value, "cpu")):  # trap: open files can be detached too
+        return value
+    tensor = value.detach()
+    if str(tensor.dtype) == "torch.bfloat16":
+        tensor = tensor.float()
+    return tensor.cpu().numpy()

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from numbers import Integral
 from typing import Any, NamedTuple
 
 from .config import GenerationConfig, ModelConfig
-from .errors import RequestError
+from .errors import RequestError, RequestTypeError
 from .ops import Array, Ints, Wave
 from .talker.generator import check_seed, fresh_seed
 from .talker.sampling import SamplingParameters
@@ -142,11 +143,11 @@ def limits_of(defaults: GenerationConfig, sampling: dict[str, Any]) -> Limits:
     values = asdict(defaults)
     for name, value in sampling.items():
         if name not in values:
-            raise RequestError(f"there is no argument {name!r}; the sampling arguments are {', '.join(values)}")
+            raise RequestTypeError(f"there is no argument {name!r}; the sampling arguments are {', '.join(values)}")
         if value is not None:
             values[name] = value
     limit = values["max_new_tokens"]
-    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+    if not isinstance(limit, Integral) or isinstance(limit, bool) or limit < 1:
         raise RequestError(f"max_new_tokens={limit!r} must be a whole number of at least 1")
     names = ("do_sample", "temperature", "top_k", "top_p", "repetition_penalty")
     talker = SamplingParameters(**{name: values[name] for name in names})
@@ -155,7 +156,7 @@ def limits_of(defaults: GenerationConfig, sampling: dict[str, Any]) -> Limits:
         **{name: values[f"subtalker_{name}"] for name in names[1:4]},
         prefix="subtalker_",
     )
-    return Limits(talker, subtalker, limit)
+    return Limits(talker, subtalker, int(limit))
 
 
 def groups_of_one_rule(requests: Iterable[Request]) -> list[list[int]]:
@@ -169,7 +170,7 @@ def groups_of_one_rule(requests: Iterable[Request]) -> list[list[int]]:
 def one_text(text: Any) -> str:
     """RequestError unless ``text`` is a string."""
     if not isinstance(text, str):
-        raise RequestError(f"text is {type(text).__name__}; a stream speaks one text, a string")
+        raise RequestTypeError(f"text is {type(text).__name__}; a stream speaks one text, a string")
     return text
 
 

@@ -5,6 +5,7 @@ Official: ``Qwen3TTSTokenizer`` (``inference/qwen3_tts_tokenizer.py``) around ``
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -26,7 +27,7 @@ from .compiled.engine import Engine
 from .config import CodecConfig
 from .errors import RequestError
 from .layout.specs import codec_specs
-from .ops import Array, Ints, Wave
+from .ops import Array, Ints, Wave, as_array
 
 if TYPE_CHECKING:
     from .compiled.codec.decoder import CompiledCodecDecoder
@@ -39,6 +40,16 @@ class EncoderOutput(NamedTuple):
     """What :meth:`Qwen3TTSTokenizer.encode` returns: ``audio_codes`` holds the codes [frames, G] of each clip."""
 
     audio_codes: list[Codes]
+
+    def __getitem__(self, key: Any) -> Any:
+        """By name too, as the official ``ModelOutput``."""
+        return getattr(self, key) if isinstance(key, str) else tuple.__getitem__(self, key)
+
+
+class FeatureExtractor(NamedTuple):
+    """The rate that clips are brought to before they are encoded."""
+
+    sampling_rate: int  # Hz
 
 
 @dataclass(frozen=True)
@@ -54,23 +65,33 @@ class Qwen3TTSTokenizer:
     @classmethod
     def from_pretrained(
         cls,
-        path: str | Path,
+        pretrained_model_name_or_path: str | os.PathLike[str],
         *,
         dtype: Any = None,
         backend: str = "auto",
         threads: int | None = None,
         cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        revision: str | None = None,
+        token: Any = None,
+        torch_dtype: Any = None,
         **torch_arguments: Any,
     ) -> Qwen3TTSTokenizer:
         """Load a ``speech_tokenizer`` directory, or the one inside a model directory.
 
         ``dtype``: what activations are computed in, float32 (default) or float64, where the same code is its own
-        oracle. ``backend``, ``threads``, ``cache_dir`` and arguments that tell PyTorch where to run are those of
-        ``Qwen3TTSModel.from_pretrained``.
+        oracle. The other arguments are those of ``Qwen3TTSModel.from_pretrained``.
         """
         check_leftovers(torch_arguments)
-        folder = directory(path, cache_dir)
-        engine = Engine.choose(backend, compute_dtype(dtype), threads=threads)
+        kind = compute_dtype(torch_dtype if dtype is None else dtype)
+        folder = directory(
+            pretrained_model_name_or_path,
+            cache_dir,
+            local_files_only=bool(local_files_only),
+            revision=revision,
+            token=token,
+        )
+        engine = Engine.choose(backend, kind, threads=threads)
         inside = folder / "speech_tokenizer"
         return cls.load(inside if inside.is_dir() else folder, engine)
 
@@ -88,6 +109,24 @@ class Qwen3TTSTokenizer:
             checkpoint,
             engine,
         )
+
+    def __repr__(self) -> str:
+        return f"Qwen3TTSTokenizer({self.get_model_type()}, {self.engine})"
+
+    @property
+    def model(self) -> Qwen3TTSTokenizer:
+        """Itself: officially a wrapper around the network, whose rates and ``config`` are under the same names."""
+        return self
+
+    @property
+    def feature_extractor(self) -> FeatureExtractor:
+        """What scripts read of the official one."""
+        return FeatureExtractor(self.config.input_sample_rate)
+
+    @property
+    def device(self) -> str:
+        """Always "cpu"."""
+        return "cpu"
 
     @cached_property
     def compiled_encoder(self) -> CompiledCodecEncoder:
@@ -215,6 +254,7 @@ class Qwen3TTSTokenizer:
 
 def _codes_of(encoded: Any) -> list[Any]:
     """The codes of each clip in whatever ``decode`` was given."""
+    encoded = as_array(encoded)
     if hasattr(encoded, "audio_codes"):
         return _codes_of(encoded.audio_codes)
     if isinstance(encoded, Mapping):

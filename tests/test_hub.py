@@ -136,7 +136,7 @@ def test_other_names_are_none(name):
     [
         ("Qwen/Qwen3-TTS-0.6B", "is neither a directory nor a published model; those are Qwen/Qwen3-TTS-12Hz-0.6B-B"),
         ("Qwen3-TTS-12Hz-0.6B-Base", "those are Qwen/"),
-        ("nowhere/at-all", r"is not a directory; give the folder .* or a name such as Qwen/Qwen3-TTS-12Hz-0.6B-Base"),
+        ("nowhere/at/all", r"is not a directory; give the folder .* or a name such as Qwen/Qwen3-TTS-12Hz-0.6B-Base"),
     ],
 )
 def test_what_is_neither_name_nor_directory(path, sentence, no_network, tmp_path, monkeypatch):
@@ -283,7 +283,7 @@ def test_every_command_takes_a_name(fake, options, tmp_path, monkeypatch, capsys
     commands = [
         ["info", NAME],
         ["say", NAME, "Hello.", "--voice", voice, *short],
-        ["clone", NAME, "Hello.", "--ref-audio", "speech.wav", *short],
+        ["clone", NAME, "Hello.", "--ref-audio", "speech.wav", "-o", "cloned.wav", *short],
         ["voice", "create", NAME, "speech.wav"],
         ["encode", NAME, "speech.wav"],
         ["decode", NAME, "codes.npy"],

@@ -33,7 +33,7 @@ FLOORS = (
     {"speech"},
     {"model"},
     {"official_calls"},
-    {"cloning", "streaming"},
+    {"cloning", "official_view", "streaming"},
     {"speech_tokenizer"},
     {"compiled"},
     {"generate"},

@@ -280,10 +280,11 @@ def test_arguments_of_pytorch_are_accepted_ignored_or_refused(synthetic: Callabl
     directory = synthetic("tiny", "custom_voice")
     with pytest.warns(UserWarning, match="attn_implementation has no effect"):
         Qwen3TTSModel.from_pretrained(str(directory), device_map="cpu", attn_implementation="flash_attention_2")
+    with pytest.warns(UserWarning, match="runs on the CPU only"):
+        Qwen3TTSModel.from_pretrained(directory, device_map="cuda:0")
     with pytest.warns(UserWarning, match="computing in float32"):
         Qwen3TTSModel.from_pretrained(directory, dtype="torch.bfloat16")
     for arguments, sentence in (
-        ({"device_map": "cuda:0"}, "runs on the CPU only"),
         ({"colour": "red"}, "no argument 'colour'"),
         ({"dtype": "int8"}, "use float32 or float64"),
         ({"backend": "gpu"}, "backend='gpu'"),

@@ -23,11 +23,12 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from ..errors import RequestError
+from ..errors import MissingFileError, RequestError, RequestTypeError
 from ..files.output import output_file
-from ..ops import Pcm, Wave
+from ..ops import Pcm, Wave, as_array
 
-AudioLike = str | os.PathLike[str] | NDArray[Any] | tuple[NDArray[Any], int]
+# A path, URL or base64 text; a file's content, or the open file; an array or tensor, with its rate or without.
+AudioLike = str | os.PathLike[str] | bytes | BinaryIO | NDArray[Any] | tuple[NDArray[Any], int]
 
 WRITTEN_AT_ONCE = 1 << 16  # samples; trap: libsndfile's Vorbis encoder crashes where it is given some minutes
 MIN_RATE, MAX_RATE = 1_000, 1_000_000  # Hz
@@ -42,16 +43,18 @@ def read_audio(source: AudioLike, rate: int | None = None) -> tuple[Wave, int]:
     """A waveform [samples] and its sample rate in Hz.
 
     ``source`` is the path of a file that libsndfile reads, an http(s) URL, base64 text (bare, or after
-    ``data:audio/...;base64,``), a pair (array, rate), or an array whose rate is the second argument. An array is
+    ``data:audio/...;base64,``), the content of such a file, or the file itself, open for reading bytes, a pair (array,
+    rate), or an array whose rate is the second argument. An array, which may be a tensor of PyTorch, is
     [samples], or [samples, channels] in either order (the longer axis is time), of floats, or of integers as WAV files
     hold them (uint8, int16, int32), which are brought to -1 to 1. RequestError for anything else, and for audio that is
     empty or not finite.
     """
     if isinstance(source, tuple):
-        if len(source) != 2 or not isinstance(source[0], np.ndarray):
+        if len(source) != 2 or not isinstance(array := as_array(source[0]), np.ndarray):
             types = ", ".join(type(part).__name__ for part in source)
-            raise RequestError(f"audio is a tuple of ({types}), expected (array, sample rate)")
-        source, rate = source
+            raise RequestTypeError(f"audio is a tuple of ({types}), expected (array, sample rate)")
+        source, rate = array, source[1]
+    source = as_array(source)
     if isinstance(source, str | os.PathLike):
         what = f"audio {_shown(os.fspath(source))}"
         samples, rate = _decode(_file_bytes(os.fspath(source), what), what)
@@ -61,7 +64,11 @@ def read_audio(source: AudioLike, rate: int | None = None) -> tuple[Wave, int]:
             raise RequestError(f"{what} came without its sample rate; give it with sr=")
         samples = _as_floats(source, what)
     else:
-        raise RequestError(f"audio is {type(source).__name__}, expected a path, a URL, base64 or a NumPy array")
+        what, data = "the audio file", getattr(source, "read", lambda: source)()
+        if not isinstance(data, bytes | bytearray | memoryview):
+            found = "a file opened as text" if isinstance(data, str) else type(data).__name__
+            raise RequestTypeError(f"audio is {found}, expected a path, a URL, base64, a binary file or an array")
+        samples, rate = _decode(bytes(data), what)
     return _as_wave(samples, what), check_rate(rate)
 
 
@@ -187,6 +194,8 @@ def _file_bytes(source: str, what: str) -> bytes:
         if len(source) > BASE64_LENGTH and not os.path.isfile(source):
             return base64.b64decode(source)
         return Path(source).read_bytes()
+    except FileNotFoundError as e:
+        raise MissingFileError(f"{what} cannot be read: {e.strerror}") from None
     except (OSError, HTTPException, ValueError) as e:  # ValueError: not base64, a null byte, a malformed URL
         reason = getattr(e, "reason", None) or getattr(e, "strerror", None) or e
         raise RequestError(f"{what} cannot be read: {reason}") from None

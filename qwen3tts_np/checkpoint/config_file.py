@@ -51,6 +51,7 @@ def read_model_config(model_dir: Path) -> ModelConfig:
     """Read ``model_dir/config.json``."""
     path = model_dir / "config.json"
     raw = read_json(path)
+    _refuse_other_quantisation(raw, path)
     if "talker_config" not in raw:
         raise ConfigError(f"{path} has no talker_config: model_type is {raw.get('model_type')!r}, not 'qwen3_tts'")
     # Only a base model has the encoder; fine-tuned custom-voice models keep its config without its weights.
@@ -62,6 +63,9 @@ def read_model_config(model_dir: Path) -> ModelConfig:
     else:
         raw["speaker_encoder_config"] = None
     talker = raw["talker_config"]
+    if isinstance(talker, dict):
+        _rope_of_transformers_5(talker, f"{path}: talker_config")
+        _rope_of_transformers_5(talker.get("code_predictor_config"), f"{path}: code_predictor_config")
     for table in ("codec_language_id", "spk_id", "spk_is_dialect"):  # callers may write names in any case
         if isinstance(talker, dict) and isinstance(talker.get(table), dict):
             talker[table] = {name.lower(): value for name, value in talker[table].items()}
@@ -73,6 +77,7 @@ def read_codec_config(codec_dir: Path) -> CodecConfig:
     path = codec_dir / "config.json"
     raw = read_json(path)
     for part in ("encoder_config", "decoder_config"):
+        _rope_of_transformers_5(raw.get(part), f"{path}: {part}")
         if isinstance(raw.get(part), dict) and "head_dim" not in raw[part]:  # both official classes derive it
             width, heads = raw[part].get("hidden_size"), raw[part].get("num_attention_heads")
             if isinstance(width, int) and isinstance(heads, int) and heads > 0:
@@ -143,6 +148,31 @@ def _named(hint: Any) -> str:
     if get_origin(hint) is dict:
         return f"an object, each value {' or '.join(names[part] for part in get_args(args[1]) or args[1:])}"
     return names.get(hint, "an object")
+
+
+def _refuse_other_quantisation(raw: Mapping[str, Any], path: Path) -> None:
+    """ConfigError for a checkpoint that another program has quantised."""
+    for key in ("quantization_config", "quantization"):  # transformers' key, and MLX's
+        if found := raw.get(key):
+            method = found.get("quant_method") if isinstance(found, dict) else None
+            by = method or ("MLX" if key == "quantization" else reprlib.repr(found))
+            raise ConfigError(
+                f"{path}: the weights are quantised by {by} ({key}), which is not read here; take the original "
+                "checkpoint, of which 'qwen3tts-np convert' makes int8 to int4"
+            )
+
+
+def _rope_of_transformers_5(part: Any, where: str) -> None:
+    """Move ``rope_parameters``, as transformers 5 saves them, to where earlier versions have ``rope_theta``."""
+    parameters = part.get("rope_parameters") if isinstance(part, dict) else None
+    if not isinstance(parameters, dict):
+        return
+    theta = parameters.get("rope_theta", part.get("rope_theta"))
+    if part.get("rope_theta", theta) != theta:
+        raise ConfigError(f"{where}: rope_theta is {part['rope_theta']!r}, and {theta!r} in rope_parameters")
+    if theta is not None:
+        part["rope_theta"] = theta
+    part.setdefault("rope_scaling", parameters)
 
 
 def _check_rope_scaling(scaling: Any, where: str) -> None:

@@ -17,10 +17,14 @@ from typing import Any
 
 from ..errors import CheckpointError, OutputError
 from ..files.output import write_text
+from ..notices import notify
 from .published import CODEC_NAME, CODEC_REVISION, MODELS, PublishedFile, published_files, sha256_of
 
 OWNER = "Qwen"
 VERIFIED = ".qwen3tts-np-verified.json"  # in a snapshot: name -> [bytes, mtime in ns, sha256] of the files hashed
+
+# The files of a model, in a repository that may hold others as well.
+PATTERNS = [f"{folder}*.{kind}" for folder in ("", "speech_tokenizer/") for kind in ("json", "safetensors", "txt")]
 
 # What is on this machine; what is missing; what is damaged, which would not be fetched otherwise.
 ATTEMPTS: tuple[dict[str, bool], ...] = ({"local_files_only": True}, {}, {"force_download": True})
@@ -50,21 +54,22 @@ def repository(name: str) -> Repository | None:
     return None
 
 
-def snapshot(wanted: Repository, cache_dir: str | Path | None = None) -> Path:
+def snapshot(wanted: Repository, cache_dir: str | Path | None = None, *, local_files_only: bool = False) -> Path:
     """The directory with the files of ``wanted``, each verified; downloads what is not on this machine yet.
 
-    ``cache_dir`` takes the place of huggingface_hub's own cache. Once a file has been hashed, only its size and time
+    ``cache_dir`` takes the place of huggingface_hub's own cache; with ``local_files_only`` nothing is downloaded. Once
+    a file has been hashed, only its size and time
     are looked at. CheckpointError where huggingface_hub is not installed, the download fails, or a file is not the
     published one even when fetched again.
     """
     download = _downloader(wanted, {} if cache_dir is None else {"cache_dir": cache_dir})
     wrong: dict[str, str] = {}
-    for options in ATTEMPTS:
+    for options in ATTEMPTS[:1] if local_files_only else ATTEMPTS:
         names = list(wrong if "force_download" in options else wanted.files)
         try:
             folder = download(names, **options)
         except CheckpointError as e:
-            if "local_files_only" in options:
+            if "local_files_only" in options and not local_files_only:
                 continue
             known = "".join(f"{name} {difference}, and " for name, difference in [*wrong.items()][:1])
             raise CheckpointError(f"{known}{e}") from e.__cause__
@@ -72,7 +77,28 @@ def snapshot(wanted: Repository, cache_dir: str | Path | None = None) -> Path:
         if not wrong:
             return folder
     name, difference = next(iter(wrong.items()))
-    raise CheckpointError(f"{folder / name} {difference}, and downloading {wanted.name} did not change that")
+    rest = "local_files_only forbids downloading" if local_files_only else "downloading {} did not change that"
+    raise CheckpointError(f"{folder / name} {difference}, and {rest.format(wanted.name)}")
+
+
+def other_snapshot(
+    name: str,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    *,
+    local_files_only: bool = False,
+    token: Any = None,
+) -> Path:
+    """The directory with the files of any model of the hub, as its owner has them; a warning says that they are
+    unverified.
+
+    CheckpointError where huggingface_hub is not installed, or the download fails.
+    """
+    where = {"cache_dir": cache_dir, "token": token}
+    download = _downloader(Repository(name, revision or "main", {}), {k: v for k, v in where.items() if v is not None})
+    folder = download(PATTERNS, local_files_only=local_files_only)
+    notify(f"{name} is none of the published models: no hashes of its files are known, and they are used unverified")
+    return folder
 
 
 @dataclass(frozen=True)

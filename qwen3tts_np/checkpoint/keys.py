@@ -60,6 +60,10 @@ class Embedding:
         return self.tensor.rows(np.asarray(ids), self.dtype)
 
 
+PORT = "text_projection.linear_1.weight"  # in transformers' own Qwen3TTSForConditionalGeneration
+SPEAKER_ENCODER = "speaker_encoder."  # what the keys of its tensors begin with
+
+
 def tensor(key: str, letters: str, *, when: str = "") -> Any:
     """A field that holds the tensor ``key`` of shape ``letters``; where ``sizes[when]`` is 0 it is None."""
     return field(metadata={"key": key, "letters": letters, "when": when})
@@ -104,9 +108,15 @@ def parts(cls: type, sizes: Sizes, prefix: str) -> Iterator[tuple[str, type]]:
 
 
 def problems(checkpoint: Checkpoint, wanted: Iterable[TensorSpec]) -> list[str]:
-    """Tensors that are missing, unexpected, or of another shape or type, a sentence each; [] if there are none."""
+    """Tensors that are missing, unexpected, or of another shape or type, a sentence each; [] if there are none.
+
+    A speaker encoder that the configuration has no place for is none: training that is to be resumed keeps it.
+    """
     found: list[str] = []
+    wanted = list(wanted)
     unexpected = set(checkpoint)
+    if not any(spec.key.startswith(SPEAKER_ENCODER) for spec in wanted):
+        unexpected = {key for key in unexpected if not key.startswith(SPEAKER_ENCODER)}
     for spec in wanted:
         if spec.key not in checkpoint:
             found.append(f"tensor {spec.key!r} is missing, expected {spec.dtype} {list(spec.shape)}")
@@ -124,6 +134,11 @@ def problems(checkpoint: Checkpoint, wanted: Iterable[TensorSpec]) -> list[str]:
 def check(checkpoint: Checkpoint, wanted: Iterable[TensorSpec]) -> None:
     """Raise ``CheckpointError`` with the first of :func:`problems` and the number of the others."""
     found = problems(checkpoint, wanted)
+    if found and PORT in checkpoint:
+        raise CheckpointError(
+            f"{checkpoint.path} has the layout of the port inside transformers, which has other names and no codec; "
+            "take the original checkpoint, such as Qwen/Qwen3-TTS-12Hz-0.6B-Base"
+        )
     if found:
         more = f" ({len(found) - 1} more problems like this)" if len(found) > 1 else ""
         raise CheckpointError(f"{checkpoint.path}: {found[0]}{more}")

@@ -2,38 +2,53 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..errors import CheckpointError, RequestError
+from ..errors import MissingFileError, RequestError, RequestTypeError
 from ..notices import notify
-from .hub import published_names, repository, snapshot
+from .hub import OWNER, other_snapshot, published_names, repository, snapshot
 
-# Official arguments that choose where and how PyTorch runs. Here there is nothing to choose.
+# Official arguments that choose where and how PyTorch and transformers run. Here there is nothing to choose.
 _WITHOUT_EFFECT = frozenset(
-    "attn_implementation force_download ignore_mismatched_sizes local_files_only low_cpu_mem_usage proxies "
-    "resume_download revision token trust_remote_code use_auth_token use_safetensors weights_only".split()
+    "adapter_kwargs attn_implementation code_revision config force_download from_flax from_tf generation_config "
+    "ignore_mismatched_sizes key_mapping load_in_4bit load_in_8bit low_cpu_mem_usage max_memory mirror offload_buffers "
+    "offload_folder offload_state_dict output_loading_info proxies quantization_config resume_download state_dict "
+    "subfolder tp_plan trust_remote_code use_auth_token use_safetensors variant weights_only".split()
 )
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")  # owner/name, as the hub has it
 
 
-def directory(path: str | Path, cache_dir: str | Path | None = None) -> Path:
-    """``path`` as a checkpoint directory on disk; the name of a published model is downloaded if need be.
+def directory(
+    path: str | os.PathLike[str],
+    cache_dir: str | Path | None = None,
+    *,
+    local_files_only: bool = False,
+    revision: str | None = None,
+    token: Any = None,
+) -> Path:
+    """``path`` as a checkpoint directory on disk; a name of the hub, ``owner/name``, is downloaded if need be.
 
     What is a directory never touches the network, whatever its name. ``cache_dir``: where downloads are kept, if not
-    where huggingface_hub keeps them.
+    where huggingface_hub keeps them. With ``local_files_only`` they are taken from there, and nobody is asked.
+    ``revision`` and ``token`` are for models that are none of the published ones: these have theirs.
     """
     folder = Path(path)
     if folder.is_dir():
         return folder
     if wanted := repository(folder.as_posix()):
-        return snapshot(wanted, cache_dir)
-    if folder.name.startswith("Qwen3-TTS"):
+        return snapshot(wanted, cache_dir, local_files_only=local_files_only)
+    if folder.name.startswith("Qwen3-TTS") and (len(folder.parts) == 1 or folder.parts[0] == OWNER):
         known = ", ".join(published_names())
-        raise CheckpointError(f"{folder} is neither a directory nor a published model; those are {known}")
-    raise CheckpointError(
+        raise MissingFileError(f"{folder} is neither a directory nor a published model; those are {known}")
+    if _NAME.fullmatch(folder.as_posix()) and not folder.exists() and not Path(folder.parts[0]).exists():
+        return other_snapshot(folder.as_posix(), revision, cache_dir, local_files_only=local_files_only, token=token)
+    raise MissingFileError(
         f"{folder} is not a directory; give the folder that holds a checkpoint's config.json, or a name such as "
         f"{published_names()[0]}"
     )
@@ -55,12 +70,19 @@ def compute_dtype(dtype: Any) -> np.dtype[Any]:
 
 
 def check_leftovers(arguments: Mapping[str, Any]) -> None:
-    """Warn about PyTorch's arguments, refuse a device that is not the CPU, and refuse anything unknown by name."""
+    """Warn about PyTorch's arguments where they ask for what is not done here, and refuse anything unknown by name."""
     for name, value in arguments.items():
         if name in ("device_map", "device"):
-            if value is not None and str(value) not in ("cpu", "auto"):
-                raise RequestError(f"{name}={value!r}: this package runs on the CPU only")
-        elif name in _WITHOUT_EFFECT:
+            if not _is_cpu(value):
+                notify(f"{name}={value!r}: this package runs on the CPU only, and computes there")
+        elif name not in _WITHOUT_EFFECT:
+            raise RequestTypeError(f"from_pretrained has no argument {name!r}")
+        elif value is not None and value is not False and value != "":
             notify(f"{name} has no effect here and was ignored")
-        else:
-            raise RequestError(f"from_pretrained has no argument {name!r}")
+
+
+def _is_cpu(device: Any) -> bool:
+    """Whether a ``device_map`` of any kind asks for nothing but the CPU, or leaves the choice."""
+    if isinstance(device, Mapping):
+        return all(_is_cpu(part) for part in device.values())
+    return device is None or str(device).partition(":")[0] in ("cpu", "auto", "")

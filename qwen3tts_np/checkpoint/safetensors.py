@@ -121,6 +121,8 @@ def _parse_header(raw: bytes, path: Path) -> dict[str, Any]:
 
     try:
         header = parse_json(raw.decode("utf-8"), unique)
+    except CheckpointError:
+        raise
     except ValueError as e:
         raise CheckpointError(f"{path}: the header is not valid JSON ({e})") from None
     if not isinstance(header, dict):

@@ -60,6 +60,9 @@ def as_text(found: Description, verified: bool) -> Iterator[str]:
     yield _line("layout", layout + (", verified" if verified and not found.problems else ""))
     for summary in found.weights:
         yield from _weights(summary)
+        kept = "speaker encoder" in summary.blocks
+        if kept and found.config is not None and found.config.speaker_encoder_config is None:
+            yield "  the speaker encoder is not used: only a base model has one; training that goes on may need it"
     yield "\nfiles"
     for name, size in found.files.items():
         yield f"  {name:<44} {size:>15,}"

@@ -84,6 +84,10 @@ class Engine:
             )
         return cls(compiled, dtype, weights_format, threads)
 
+    def __str__(self) -> str:
+        how = f"compiled, weights {self.weights_format}" if self.compiled else "NumPy"
+        return f"{how}, {self.dtype.name}, threads {self.threads or 'auto'}"
+
     @property
     def runs_kernels(self) -> bool:
         """Whether compiled kernels run now. They cannot be traced: inside ``with trace()`` the reference runs."""

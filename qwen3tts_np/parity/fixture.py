@@ -19,7 +19,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from ..checkpoint.safetensors import Checkpoint
-from ..errors import RequestError
+from ..errors import QwenTTSError, RequestError
 from ..files.output import output_folder
 from ..ops import AnyArray
 
@@ -81,6 +81,8 @@ def read_fixture(path: Path) -> Fixture:
         arrays = sorted(path.glob("*.npy"))
         if arrays:
             return Fixture(path, {p.name.removesuffix(".npy"): np.load(p) for p in arrays})
+    except QwenTTSError:
+        raise
     except (OSError, ValueError, KeyError) as e:
         raise RequestError(f"{path} cannot be read as a fixture: {e}") from None
     raise RequestError(

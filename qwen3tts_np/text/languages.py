@@ -117,12 +117,31 @@ HABITS = {
         "после все всё весь ну нет",
     ),
 }
+# ISO 639-1, which most other programs send, sometimes with a region: en-US, zh_CN.
+CODES = {
+    "zh": "chinese",
+    "en": "english",
+    "fr": "french",
+    "de": "german",
+    "it": "italian",
+    "ja": "japanese",
+    "ko": "korean",
+    "pt": "portuguese",
+    "ru": "russian",
+    "es": "spanish",
+}
 _ASIAN = ("chinese", "japanese", "korean")  # what is abbreviated there is mostly English
+
+
+def language_name(language: str) -> str:
+    """The name of a language as models have it, in lower case: of a name in any case, or of a code."""
+    name = language.strip().lower()
+    return CODES.get(re.split("[-_]", name)[0], name)
 
 
 def habits_of(language: str, text: str) -> Habits:
     """The habits of a language that the model knows, or for any other name ("auto") of the one ``text`` is in."""
-    name = language.lower()
+    name = language_name(language)
     if name not in (*HABITS, *_ASIAN):
         name = guess(text[:SAMPLE])
     return HABITS.get(name, HABITS["english"])

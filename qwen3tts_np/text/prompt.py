@@ -12,8 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ..config import ModelConfig, TalkerConfig
-from ..errors import RequestError
+from ..errors import RequestError, RequestTypeError
 from ..ops import Ints
+from .languages import language_name
 from .templates import TextIds
 
 
@@ -54,7 +55,8 @@ def build_prompt(
 ) -> Prompt:
     """Lay out one request.
 
-    ``language`` is "auto" or a name of the model's table, in any case; ``streaming`` feeds the text one token per
+    ``language`` is "auto", a name of the model's table, in any case, or its code (en, zh-CN);
+    ``streaming`` feeds the text one token per
     frame instead of all before the first frame. RequestError for a language or speaker the model does not have.
     """
     c = config.talker_config
@@ -75,7 +77,11 @@ def build_prompt(
 
 def language_id(c: TalkerConfig, language: str, speaker: str | None) -> int | None:
     """The language tag, or None for "auto". A dialect speaker has its dialect unless another language is given."""
-    name = language.lower()
+    if not isinstance(language, str):
+        raise RequestTypeError(f"language is {type(language).__name__}; give a name, a code such as en-US, or 'auto'")
+    name = language.strip().lower()
+    if name not in c.codec_language_id:
+        name = language_name(name)
     dialect = c.spk_is_dialect.get(speaker.lower(), False) if speaker else False
     if name in ("chinese", "auto") and isinstance(dialect, str):
         return c.codec_language_id[dialect]

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from ..checkpoint.keys import TensorSpec
 from ..checkpoint.safetensors import Checkpoint
 from ..checkpoint.writer import write_safetensors
-from ..errors import CheckpointError, RequestError
+from ..errors import CheckpointError, RequestError, RequestTypeError
 from ..notices import notify
-from ..ops import Array, Ints
+from ..ops import Array, Ints, as_array
 
 FORMAT, VERSION = "qwen3tts-np voice", "1"
 SIZES = {"0b6": "0.6B", "1b7": "1.7B"}
@@ -54,6 +54,9 @@ class VoiceClonePromptItem:
     description: str = ""  # of a designed voice, what was asked for
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "ref_spk_embedding", np.asarray(as_array(self.ref_spk_embedding)))
+        if self.ref_code is not None:
+            object.__setattr__(self, "ref_code", np.asarray(as_array(self.ref_code)))
         if self.icl_mode and (self.ref_code is None or not self.ref_text):
             missing = "ref_code" if self.ref_code is None else "ref_text"
             raise RequestError(f"{missing} is missing, and cloning in context (icl_mode=True) needs it")
@@ -148,7 +151,7 @@ def voice_prompt_items(prompt: Any) -> list[VoiceClonePromptItem]:
         return _items_of_dict(prompt)
     if isinstance(prompt, Sequence) and prompt and all(isinstance(item, _ITEM) for item in prompt):
         return [item for part in prompt for item in voice_prompt_items(part)]
-    raise RequestError(
+    raise RequestTypeError(
         f"voice_clone_prompt is {type(prompt).__name__}; expected what create_voice_clone_prompt returns, "
         "the path of a saved voice, or a dict of lists with ref_spk_embedding, ref_code, x_vector_only_mode, icl_mode "
         "and ref_text"
@@ -171,8 +174,10 @@ def _items_of_dict(prompt: Mapping[str, Any]) -> list[VoiceClonePromptItem]:
             raise RequestError(f"voice_clone_prompt has {len(embeddings)} embeddings and {len(columns[key])} {key}")
     return [
         VoiceClonePromptItem(
-            ref_code=None if columns["ref_code"][i] is None else np.asarray(columns["ref_code"][i], dtype=np.int64),
-            ref_spk_embedding=np.asarray(embedding),
+            ref_code=None
+            if columns["ref_code"][i] is None
+            else np.asarray(as_array(columns["ref_code"][i]), dtype=np.int64),
+            ref_spk_embedding=embedding,
             x_vector_only_mode=bool(columns["x_vector_only_mode"][i]),
             icl_mode=bool(columns["icl_mode"][i]),
             ref_text=columns["ref_text"][i],

@@ -21,6 +21,7 @@ BEST = "10 to 20 s"
 WINDOW = 0.02  # s, over which loudness is measured: short enough for a syllable, long enough for a low voice
 SOUND = 40.0  # dB below the loudest window: quieter than that is a pause; soft consonants are about 30 dB down
 SILENT = -60.0  # dB of full scale: speech is recorded around -20, and 40 dB below it nothing is left to hear
+LOUDEST = 16.0  # of full scale: gain and resampling overshoot 1 by little, integers by their whole scale
 OFFSET = 0.01  # of full scale; the usual limit for calling a recording biased
 FLAT_RUN = 3  # samples in a row at the peak; a wave that turns around by itself does not stay there so long
 FLAT_BAND = 2.0**-12  # of the peak: what counts as being at it
@@ -50,6 +51,11 @@ def clip_problems(wave: Wave, rate: int, transcript: str | None = None) -> list[
     loudest = _decibels(_loudness(wave, rate).max())
     if loudest < SILENT:
         return [f"is silent (its loudest moment is at {loudest:.0f} dB of full scale)"]
+    if (peak := float(np.abs(wave).max())) > LOUDEST:
+        return [
+            f"has values up to {peak:,.0f}, and full scale is 1: floats go from -1 to 1; hand 16-bit samples over as "
+            "integers, or divided by 32768"
+        ]
     found = []
     if seconds < SHORTEST:
         found.append(f"is {seconds:.1f} s long; less than {SHORTEST:.0f} s is too little of a voice, {BEST} is best")
