@@ -1,9 +1,9 @@
 """The frame loop: read the prompt, then write codes frame by frame until every item has ended.
 
-One round of the loop, as in ``Qwen3TTSTalkerForConditionalGeneration.forward``: sample code 0 from the talker's
-logits, let the code predictor complete the frame, and feed the talker the sum of the frame's embeddings and the next
-piece of text. Items of a batch are read one by one, each at its own positions: the official package pads them on
-the left and masks the padding, which computes the same. Only sampling happens for all items at once.
+One iteration, as in ``Qwen3TTSTalkerForConditionalGeneration.forward``: sample code 0 from the talker's logits, let
+the code predictor complete the frame, and feed the talker the sum of the frame's embeddings and the next text token.
+Items of a batch are processed one by one, each at its own positions: the official package pads them on the left and
+masks the padding, which gives the same result. Only sampling covers all items at once.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ from .talker.sampling import SamplingParameters, choose, talker_scores, warp
 from .talker.talker import Cache, TalkerWeights, new_cache, read, text_projection
 from .trace import record
 
-# Called with the number of frames written so far, those of the longest item; what it raises ends the generation.
+# Called with the number of frames written so far, of the longest item; an exception it raises ends the generation.
 Progress = Callable[[int], None] | None
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Everything that writes codes."""
+    """The weights of talker and code predictor."""
 
     talker: TalkerWeights
     code_predictor: CodePredictorWeights
 
 
 class FrameWriter(Protocol):
-    """What writes the codes of a batch: :func:`write_frames` with the weights of a model, or what stands in for it."""
+    """Writes the codes of a batch: :func:`write_frames` with the weights of a model, or a substitute for it."""
 
     def frames(self, requests: Sequence[Request], generator: Generator) -> Iterator[Frame]:
-        """The codes of requests with one set of sampling rules, frame by frame; nothing runs between two frames."""
+        """The codes of requests that share one set of sampling rules, frame by frame; idle between two frames."""
         ...
 
 
 class Item:
-    """The state of one item of a batch from frame to frame."""
+    """The state of one item of a batch between frames."""
 
     def __init__(self, request: Request, w: Weights, config: ModelConfig) -> None:
         self._w, self._config = w, config
@@ -54,14 +54,14 @@ class Item:
         x = embed_prefill(request, w)  # [T, H]
         self._incoming = request.incoming
         ids = [*request.prompt.trailing, config.tts_pad_token_id]
-        self._trailing = text_projection(w.talker, np.array(ids))  # [T', H], the last indefinitely
+        self._trailing = text_projection(w.talker, np.array(ids))  # [T', H], the last one repeated indefinitely
         self._frames = 0
         self.last_step = request.limits.max_new_tokens - 1
         self.finished = False
         self.hidden, self.logits = read(x, w.talker, self._cache, config.talker_config)
 
     def read_frame(self, frame: Ints) -> None:
-        """Read a complete frame [G] together with the next piece of text."""
+        """Read a complete frame [G] and the next text token."""
         more = self._incoming.more() if self._incoming else []
         if more:
             rows = text_projection(self._w.talker, np.array(more))
@@ -73,7 +73,7 @@ class Item:
 
 
 def write_frames(requests: Sequence[Request], w: Weights, config: ModelConfig, generator: Generator) -> Iterator[Frame]:
-    """Write the codes of every request, frame by frame. All choose by the same rules; each has its own last frame."""
+    """Write the codes of every request, frame by frame. All share the sampling rules; each has its own last frame."""
     c, limits = config.talker_config, requests[0].limits
     items = [Item(request, w, config) for request in requests]
     seen = np.zeros((len(items), c.vocab_size), dtype=np.bool_)  # [B, V] codes 0 so far
@@ -97,7 +97,7 @@ def write_frames(requests: Sequence[Request], w: Weights, config: ModelConfig, g
 
 
 def collect(frames: Iterable[Frame], items: int, groups: int) -> list[Ints]:
-    """The codes of each of so many items, [frames, G] each."""
+    """The codes of each of the items, [frames, G] each."""
     codes: list[list[Ints]] = [[] for _ in range(items)]
     for frame in frames:
         for item, row in zip(frame.items, frame.codes, strict=True):
@@ -106,14 +106,14 @@ def collect(frames: Iterable[Frame], items: int, groups: int) -> list[Ints]:
 
 
 def numbered(groups: Iterable[tuple[Sequence[int], Iterator[Frame]]]) -> Iterator[Frame]:
-    """The frames of groups of requests, one group after another, with the requests' own numbers."""
+    """The frames of groups of requests, group by group, with the requests' own numbers."""
     for numbers, frames in groups:
         for frame in frames:
             yield Frame(np.array(numbers)[frame.items], frame.codes)
 
 
 def reported(frames: Iterable[Frame], progress: Progress) -> Iterator[Frame]:
-    """``frames``, with ``progress`` called after each of them."""
+    """``frames``, with ``progress`` called after each one."""
     for count, frame in enumerate(frames, start=1):
         if progress is not None:
             progress(count)
@@ -123,11 +123,11 @@ def reported(frames: Iterable[Frame], progress: Progress) -> Iterator[Frame]:
 def _complete_frames(
     items: list[Item], code0: Ints, w: Weights, config: ModelConfig, s: SamplingParameters, generator: Generator
 ) -> Ints:
-    """Codes 1..G-1 of every item that goes on. code0 [B] -> [B, G]; rows of finished items are undefined."""
+    """Codes 1..G-1 of every item that continues. code0 [B] -> [B, G]; rows of finished items are undefined."""
     going = np.array([not item.finished for item in items])  # [B]
 
     def choose_code(logits: Array) -> Ints:
-        # A finished item keeps its place in the draw: in the official package it goes on drawing to the end.
+        # A finished item keeps drawing: in the official package it does so until the batch ends.
         everyone = np.zeros((len(items), logits.shape[1]), logits.dtype)
         everyone[going] = logits
         scores = warp(everyone, s)

@@ -1,10 +1,10 @@
 """Streamed speech: packets of samples out as they are generated and, in a session, pieces of text in.
 
-Frames come from the loop that ``generate_*`` runs to its end (``FrameLoop.frames``), samples from a codec that carries
-its past along. Nothing runs between two packets: stop iterating, and the work stops.
+Frames come from the loop that ``generate_*`` runs to completion (``FrameLoop.frames``), samples from a codec that keeps
+its past inputs. Nothing runs between two packets: when iteration stops, the work stops.
 
 The waveform is the *continuous* decode of the codes. The official decoder, and so ``generate_*``, restarts every 300
-frames with 25 frames of context; up to there the two are the same.
+frames with 25 frames of context; up to frame 300 the two are identical.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from .text.templates import ROLE, TEXT_TAIL, TextIds, split_text
 
 @dataclass(frozen=True)
 class Playback:
-    """How frames become packets."""
+    """Decoding of frames into packets."""
 
-    decode: Callable[[Ints], Array]  # the next codes [T, G] -> their samples
-    reference: Ints | None  # what in-context cloning continues [frames, G]: decoded first, its samples dropped
+    decode: Callable[[Ints], Array]  # codes [T, G] -> their samples
+    reference: Ints | None  # [frames, G], continued by in-context cloning: decoded first, samples dropped
     packet_frames: int
     groups: int  # codes per frame
     sample_rate: int
@@ -50,7 +50,7 @@ class Packets:
 
     @property
     def written(self) -> int:
-        """Frames so far."""
+        """Frames written so far."""
         return len(self._codes)
 
     @property
@@ -59,21 +59,21 @@ class Packets:
         return np.array(self._codes, dtype=np.int64).reshape(-1, self._playback.groups)
 
     def of(self, frames: Iterable[Frame]) -> Iterator[Wave]:
-        """The packets that ``frames`` fill; the rest stays for :meth:`rest`."""
+        """The packets that ``frames`` complete; an incomplete one is kept for :meth:`rest`."""
         for frame in frames:
             self._codes.append(frame.codes[0])
             if len(self._codes) - self._decoded == self._playback.packet_frames:
                 yield from self.rest()
 
     def rest(self) -> Iterator[Wave]:
-        """The packet that has begun, if one has."""
+        """The incomplete packet, if there is one."""
         codes = self._codes[self._decoded :]
         if codes:
             self._decoded = len(self._codes)
             yield self._decode(np.stack(codes))
 
     def decode_reference(self) -> None:
-        """Decode the reference, once; its samples are dropped."""
+        """Decode the reference once; its samples are dropped."""
         if self._past is not None:
             past, self._past = self._past, None
             self._decode(past)
@@ -84,10 +84,10 @@ class Packets:
 
 
 class SpeechStream:
-    """One text being spoken: an iterator over its packets, float32 samples [packet_frames * samples per frame].
+    """The speech of one text: an iterator over packets of float32 samples [packet_frames * samples per frame].
 
     The last packet may be shorter. ``sample_rate`` is in Hz; ``codes`` are those written so far. Leaving the loop, or
-    :meth:`close`, ends the speech.
+    :meth:`close`, ends the generation.
     """
 
     def __init__(self, frames: Iterator[Frame], playback: Playback) -> None:
@@ -120,17 +120,17 @@ class SpeechStream:
 
 
 class SpeechSession:
-    """Text in, speech out, while the text is still arriving; a context manager.
+    """Speech of a text that is still arriving; a context manager.
 
         with model.open_custom_voice(speaker="ryan") as session:
             for piece in language_model:
                 for samples in session.feed(piece): play(samples)
             for samples in session.finish(): play(samples)
 
-    The prompt is the streaming one, which reads one text token per frame, so speech goes on until the text that has
-    arrived is used up, and waits there. Only tokens that later text cannot change are read: a word once it is followed
-    by another, and in a script without blanks a phrase once its punctuation is there. Codes and samples are those of
-    the complete text with ``non_streaming_mode=False``, however it was cut.
+    The prompt is the streaming one, which reads one text token per frame, so speech continues until the text that has
+    arrived is used up, and waits there. Only tokens that later text cannot change are read: a word once another word
+    follows it, and in a script without spaces a phrase once its punctuation has arrived. Codes and samples are those of
+    the complete text with ``non_streaming_mode=False``, however it was divided.
     """
 
     def __init__(
@@ -142,14 +142,14 @@ class SpeechSession:
         end_of_text: int,
         playback: Playback,
     ) -> None:
-        """``empty``: the request for no text; ``lay_out``: its prompt for some; ``start``: the frame loop."""
+        """``empty``: the request without text; ``lay_out``: builds the prompt of a text; ``start``: the frame loop."""
         self._feed, self._empty, self._lay_out, self._start = feed, empty, lay_out, start
         self._end_of_text = end_of_text
         self._packets = Packets(playback)
         self._packets.decode_reference()
         self._ids: list[int] = []  # of the template, until the talker reads its prompt
         self._source = TextSource()  # what follows the prompt, a token per frame
-        self._tokens = 0  # trailing ones, in the prompt and after it: so many frames can be written
+        self._tokens = 0  # trailing tokens, in the prompt and after it: the number of frames that can be written
         self._frames: Iterator[Frame] | None = None
         self._finished = self._ended = self._closed = False
 
@@ -165,13 +165,13 @@ class SpeechSession:
 
     @property
     def ended(self) -> bool:
-        """Whether the speech is over: by the model's choice, or at ``max_new_tokens``. Text fed later is not spoken."""
+        """Whether generation has ended: by end of speech or at ``max_new_tokens``. Text fed later is not spoken."""
         return self._ended
 
     def feed(self, text: str) -> Iterator[Wave]:
-        """Take a piece of text and return the packets that can be spoken now.
+        """Add a piece of text and return the packets that can be generated now.
 
-        The call itself takes the text; packets that are not consumed come with those of the next call. RequestError
+        The text is added by the call itself; packets not consumed are returned by the next call. Raises RequestError
         if ``text`` is not a proper string, or after ``finish`` or ``close``.
         """
         self._require_open()
@@ -182,12 +182,12 @@ class SpeechSession:
         self._ids += ids
         so_far = TextIds(self._ids[:ROLE], self._ids[ROLE:], tail=[])
         prompt = self._lay_out(so_far) if so_far.text else None
-        if prompt is not None and prompt.trailing:  # else the end of the text, or padding, would be among what is read
+        if prompt is not None and prompt.trailing:  # otherwise the end of the text, or padding, would be read
             self._begin(Prompt(prompt.prefill, prompt.trailing[:-1]))
         return self._speak()
 
     def finish(self) -> Iterator[Wave]:
-        """The text is complete: return all remaining packets. RequestError after ``finish`` or ``close``."""
+        """End the text and return all remaining packets. Raises RequestError after ``finish`` or ``close``."""
         self._require_open()
         self._finished = True
         ids = self._feed.finish()
@@ -225,9 +225,9 @@ class SpeechSession:
             yield from self._packets.of(self._next_frames())
             if (self._finished or self._ended) and not self._closed:
                 yield from self._packets.rest()
-        except GeneratorExit:  # the caller left the loop: the rest comes with the next call
+        except GeneratorExit:  # the caller left the loop: the next call returns the rest
             raise
-        except BaseException:  # an interrupt, say, has cut a frame short
+        except BaseException:  # for example an interrupt has cut a frame short
             self.close()
             raise
 

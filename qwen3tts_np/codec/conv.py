@@ -1,4 +1,4 @@
-"""The causal convolutions of both halves of the codec: an output frame depends on its input frames and earlier ones.
+"""The causal convolutions of both halves of the codec: an output frame depends only on current and earlier inputs.
 
 Official: ``Qwen3TTSTokenizerV2CausalConvNet``, ``Qwen3TTSTokenizerV2CausalTransConvNet``, ``MimiConv1d``.
 """
@@ -19,7 +19,7 @@ from .past import Past
 
 @dataclass(frozen=True)
 class TransposedConv:
-    """A transposed 1-D convolution: weight [in, out, kernel], with the first two axes exchanged against ``Conv``."""
+    """A transposed 1-D convolution: weight [in, out, kernel], the first two axes swapped relative to ``Conv``."""
 
     weight: Array = tensor("weight", "in out kernel")
     bias: Array = tensor("bias", "out")
@@ -33,7 +33,7 @@ def causal_conv(x: Array, w: Conv, stride: int = 1, dilation: int = 1) -> Array:
 def pad_causal(
     x: Array, taps: int, stride: int = 1, dilation: int = 1, mode: Literal["constant", "edge"] = "constant"
 ) -> Array:
-    """x [C, T] padded before its first frame for causality, and after its last to fill the last stride."""
+    """x [C, T] padded at the start for causality, and at the end to complete the last stride."""
     before = (taps - 1) * dilation + 1 - stride
     after = -x.shape[1] % stride
     return np.pad(x, ((0, 0), (before, after)), mode=mode)
@@ -45,9 +45,9 @@ def next_conv(x: Array, w: Conv, past: Past, name: str, dilation: int = 1) -> Ar
 
 
 def next_conv_transpose(x: Array, w: TransposedConv, stride: int, past: Past, name: str) -> Array:
-    """x [in, T] -> [out, T * stride], cut where the sum would need the frames that follow."""
+    """x [in, T] -> [out, T * stride], trimmed where the sum would need later frames."""
     t, frames = Scope(name), x.shape[1]
-    x = past.before(name, x, -(-w.weight.shape[2] // stride) - 1)  # frames whose taps reach into the next: [in, S + T]
+    x = past.before(name, x, -(-w.weight.shape[2] // stride) - 1)  # frames whose taps extend into the next: [in, S + T]
     y = conv_transpose1d(x, w.weight, w.bias, stride)  # [out, (S + T - 1) * stride + taps]
     y = t("conv", y[:, (x.shape[1] - frames) * stride :])
     return t.output(y[:, : frames * stride])

@@ -1,7 +1,7 @@
 """Codes to waveform: split RVQ, a transformer at the frame rate, then convolutions up to the sample rate.
 
 Official: ``Qwen3TTSTokenizerV2Decoder``. Activations are [T, H] in the transformer and [C, T] in the convolutions; T
-counts frames at first and samples at the end. Every block is causal and ``past.py`` keeps the inputs that it needs of
+counts frames at first and samples at the end. Every block is causal and ``past.py`` keeps the inputs it needs from
 earlier frames, so a stream can be decoded in pieces.
 """
 
@@ -39,7 +39,7 @@ from .transformer import AttentionWeights, self_attention
 
 NAME = "speech_tokenizer.decoder"
 CHUNK_FRAMES = 300  # new frames per chunk of the official decoder
-CONTEXT_FRAMES = 25  # earlier frames that it decodes again before them, whose samples it drops
+CONTEXT_FRAMES = 25  # earlier frames decoded again as left context, whose samples are dropped
 DILATIONS = (1, 3, 9)  # of the three residual units of a waveform block
 CONVNEXT_EPS = 1e-6
 
@@ -51,7 +51,7 @@ class DecoderMLP(GatedMLP):
 
 @dataclass(frozen=True)
 class DecoderLayer:
-    """No q/k norm, a LayerScale on both residuals."""
+    """A layer without q/k norm, with a LayerScale on both residuals."""
 
     official = ("Qwen3TTSTokenizerV2DecoderTransformerLayer",)
 
@@ -100,7 +100,7 @@ class UpsampleWeights:
 
 @dataclass(frozen=True)
 class SnakeWeights:
-    """Both are stored as logarithms."""
+    """The parameters of SnakeBeta, both stored as logarithms."""
 
     official = ("SnakeBeta",)
 
@@ -133,7 +133,7 @@ class WaveformBlockWeights:
 
 @dataclass(frozen=True)
 class CodecDecoderWeights:
-    """The last two indices of ``decoder.decoder`` follow the waveform blocks."""
+    """All weights. The last two indices of ``decoder.decoder`` follow the waveform blocks."""
 
     official = ("Qwen3TTSTokenizerV2Decoder",)
 
@@ -191,7 +191,7 @@ class CodecDecoder:
 
     @classmethod
     def load(cls, checkpoint: Checkpoint, c: CodecDecoderConfig, dtype: np.dtype[Any]) -> CodecDecoder:
-        """Read it from a checked ``speech_tokenizer`` file; ``dtype`` is that of all its arithmetic."""
+        """Read it from a checked ``speech_tokenizer`` file; ``dtype`` is the type of all arithmetic."""
         return cls(c, load(CodecDecoderWeights, checkpoint, codec_decoder_sizes(c), "decoder.", dtype))
 
     @cached_property
@@ -205,7 +205,7 @@ def decode_chunked(codes: Ints, d: CodecDecoder) -> Array:
     """The official result for any length: codes [T, G], T at least 1 -> waveform [T * samples per frame].
 
     Trap: it decodes 300 frames at a time, each chunk after 25 frames of left context and with positions from 0. From
-    frame 300 on the result therefore differs from :func:`decode` of all frames at once.
+    frame 300 on, the result therefore differs from :func:`decode` of all frames at once.
     """
     samples = math.prod((*d.config.upsampling_ratios, *d.config.upsample_rates))  # per frame
     waves = []
@@ -216,17 +216,17 @@ def decode_chunked(codes: Ints, d: CodecDecoder) -> Array:
 
 
 def decode_continuous(codes: Ints, d: CodecDecoder, past: Past | None = None) -> Array:
-    """All frames of a stream, or those that follow ``past``, without restarts: as :func:`decode`, frame by frame.
+    """All frames of a stream, or those that follow ``past``, without restarts: :func:`decode`, frame by frame.
 
     The last bits of a matrix product depend on its shape. Here every product has the shape of one frame, so the samples
-    are the same bits for any division into calls. They equal those of one pass up to rounding.
+    are the same bits for any division into calls. They equal those of a single pass up to rounding.
     """
     past = past or Past()
     return np.concatenate([decode(codes[t : t + 1], d, past) for t in range(len(codes))])
 
 
 def decode(codes: Ints, d: CodecDecoder, past: Past | None = None) -> Array:
-    """One pass over a clip, or over the frames that follow ``past``.
+    """Decode a clip, or the frames that follow ``past``, in one pass.
 
     codes [T, G], T at least 1 -> waveform [T * samples per frame], from -1 to 1.
     """
@@ -273,7 +273,7 @@ def transformer_layer(
 
 
 def convnext(x: Array, w: ConvNeXtWeights, past: Past, name: str) -> Array:
-    """A depthwise convolution, then a feed-forward on every frame. x [Z, T] -> [Z, T]. Liu et al., 2022."""
+    """ConvNeXt block (Liu et al., 2022): depthwise convolution, then a feed-forward per frame. x [Z, T] -> [Z, T]."""
     t, padded = Scope(name), past.padded(name, x, w.dwconv.shape[2] - 1)
     h = t("dwconv", depthwise_conv1d(padded, w.dwconv, w.dwconv_bias))  # [Z, T]
     h = t("norm", layer_norm(h.T, w.norm, w.norm_bias, CONVNEXT_EPS))  # [T, Z]
@@ -283,7 +283,7 @@ def convnext(x: Array, w: ConvNeXtWeights, past: Past, name: str) -> Array:
 
 
 def waveform(x: Array, w: CodecDecoderWeights, c: CodecDecoderConfig, past: Past, name: str) -> Array:
-    """Upsample in blocks, each with half the channels, then to one channel. x [Z, T] -> [T * product of the rates]."""
+    """Upsample in blocks that halve the channels, then to one channel. x [Z, T] -> [T * product of the rates]."""
     x = next_conv(x, w.first_conv, past, f"{name}.0")  # [W, T]
     for i, (part, rate) in enumerate(zip(w.waveform_blocks, c.upsample_rates, strict=True), start=1):
         x = waveform_block(x, part, rate, past, f"{name}.{i}")  # [W / 2^i, T * rate]

@@ -39,7 +39,7 @@ class SEANetStage:
 
 @dataclass(frozen=True)
 class SEANetWeights:
-    """Every third index is a residual unit; the ELUs between take up the other indices."""
+    """Weights of SEANet. Every third index is a residual unit; the ELUs between them occupy the other indices."""
 
     official = ("MimiEncoder",)
 
@@ -64,7 +64,7 @@ class SEANetWeights:
 
 @dataclass(frozen=True)
 class EncoderLayer:
-    """LayerNorm, an ungated GELU MLP, a LayerScale on both residuals."""
+    """A layer with LayerNorm, an ungated GELU MLP and a LayerScale on both residuals."""
 
     official = ("MimiTransformerLayer",)
 
@@ -86,7 +86,7 @@ class DownsampleConv:
 
 @dataclass(frozen=True)
 class CodecEncoderWeights:
-    """All quantisers of the file are here; the model keeps the first G codes."""
+    """All weights. All quantisers of the file are included; the model uses the first G codes."""
 
     official = ("Qwen3TTSTokenizerV2Encoder",)
 
@@ -103,7 +103,7 @@ class CodecEncoderWeights:
 
 def codec_encoder_sizes(c: CodecEncoderConfig) -> Sizes:
     """The letters of ``CodecEncoderWeights``."""
-    strides = tuple(reversed(c.upsampling_ratios))  # the file states them in the decoder's order
+    strides = tuple(reversed(c.upsampling_ratios))  # the file lists them in the decoder's order
     return {
         "H": c.hidden_size,
         "F": c.intermediate_size,
@@ -132,11 +132,11 @@ class CodecEncoder:
 
     config: CodecEncoderConfig
     weights: CodecEncoderWeights
-    groups: int  # G codebooks in use; the file holds more, and a frame keeps its first G codes
+    groups: int  # codebooks in use [G]; the file holds more, and a frame keeps its first G codes
 
     @classmethod
     def load(cls, checkpoint: Checkpoint, c: CodecEncoderConfig, groups: int, dtype: np.dtype[Any]) -> CodecEncoder:
-        """Read it from a checked ``speech_tokenizer`` file; ``dtype`` is that of all its arithmetic."""
+        """Read it from a checked ``speech_tokenizer`` file; ``dtype`` is the type of all arithmetic."""
         return cls(c, load(CodecEncoderWeights, checkpoint, codec_encoder_sizes(c), "encoder.", dtype), groups)
 
     @cached_property
@@ -147,7 +147,7 @@ class CodecEncoder:
 
 
 def encode(wave: Array, e: CodecEncoder) -> Ints:
-    """wave [samples], at least one -> codes [ceil(samples / samples per frame), G]."""
+    """Encode a clip. wave [samples], at least one -> codes [ceil(samples / samples per frame), G]."""
     w = e.weights
     x = seanet(wave[None], w.seanet, e.config, f"{NAME}.encoder.layers")  # [H, T] at 25 Hz
     x = transformer(x.T, w.layers, e.config, f"{NAME}.encoder_transformer").T
@@ -156,7 +156,7 @@ def encode(wave: Array, e: CodecEncoder) -> Ints:
 
 
 def seanet(x: Array, w: SEANetWeights, c: CodecEncoderConfig, name: str) -> Array:
-    """Strided convolutions, each of which doubles the channels. x [1, samples] -> [H, T]."""
+    """Strided convolutions, each doubling the channels. x [1, samples] -> [H, T]."""
     t = Scope(name)
     x = t("0", causal_conv(x, w.first))  # [filters, samples]
     for i, (stage, ratio) in enumerate(zip(w.stages, reversed(c.upsampling_ratios), strict=True)):
@@ -190,7 +190,7 @@ def transformer_layer(x: Array, w: EncoderLayer, rope: tuple[Array, Array], c: C
     """Attention and a GELU feed-forward, both scaled per channel before they are added. x [T, H] -> [T, H]."""
     t = Scope(name)
     h = t("input_layernorm", layer_norm(x, w.input_layernorm, w.input_layernorm_bias, c.norm_eps))
-    # Trap: the configuration states a sliding window, and the official code does not apply it.
+    # Trap: the configuration has a sliding window, but the official code does not apply it.
     h = self_attention(h, w.self_attn, rope, None, c, f"{name}.self_attn")
     x = t("post_attention_layernorm.input", x + t("self_attn_layer_scale", w.self_attn_layer_scale * h))
     h = layer_norm(x, w.post_attention_layernorm, w.post_attention_layernorm_bias, c.norm_eps)
@@ -199,14 +199,14 @@ def transformer_layer(x: Array, w: EncoderLayer, rope: tuple[Array, Array], c: C
 
 
 def mlp(x: Array, w: EncoderLayer, name: str) -> Array:
-    """x [T, H] -> [T, H]."""
+    """Feed-forward with GELU. x [T, H] -> [T, H]."""
     t = Scope(name)
     h = t("activation_fn", gelu(t("fc1", linear(x, w.fc1))))  # [T, F]
     return t("fc2", linear(h, w.fc2))
 
 
 def downsample(x: Array, weight: Array) -> Array:
-    """Half the frame rate. Trap: alone of all convolutions, it pads with its first and last frame, and has no bias.
+    """Halve the frame rate. Trap: unlike all other convolutions, it pads with its first and last frame and has no bias.
 
     x [H, T] -> [H, ceil(T / 2)].
     """

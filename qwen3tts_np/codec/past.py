@@ -1,4 +1,4 @@
-"""The inputs that the causal layers of the decoder keep of a stream, so that another call can go on with it.
+"""The inputs that the causal layers of the decoder keep of a stream, so that the next call can continue it.
 
 Source: the streaming states of Moshi's codec (Défossez et al., 2024); here one object holds those of all layers.
 """
@@ -11,7 +11,7 @@ from ..ops import Array
 
 
 class Past:
-    """The last inputs of every layer of one stream, by the layer's name. It does not grow with the stream."""
+    """The last inputs of every layer of one stream, by layer name. Its size does not grow with the stream."""
 
     def __init__(self) -> None:
         self.frames = 0  # decoded so far
@@ -28,7 +28,7 @@ class Past:
         return x
 
     def padded(self, layer: str, x: Array, count: int) -> Array:
-        """The same after exactly ``count`` inputs, with zeros before the first one. x [C, T] -> [C, count + T]."""
+        """The same after exactly ``count`` inputs, zero-padded before the first one. x [C, T] -> [C, count + T]."""
         t = x.shape[1]
         x = self.before(layer, x, count)
         return np.pad(x, ((0, 0), (count + t - x.shape[1], 0)))

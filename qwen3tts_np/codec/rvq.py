@@ -20,7 +20,7 @@ from ..trace import Scope, record, tracing
 
 @dataclass(frozen=True)
 class DecoderCodebook:
-    """An entry is embedding_sum / max(cluster_usage, 1e-5)."""
+    """A codebook as stored: an entry is embedding_sum / max(cluster_usage, 1e-5)."""
 
     official = ("EuclideanCodebook",)
 
@@ -30,7 +30,7 @@ class DecoderCodebook:
 
 @dataclass(frozen=True)
 class DecoderQuantizer:
-    """``input_proj`` is stored and not used in decoding."""
+    """A quantiser of the decoder. ``input_proj`` is stored but not used in decoding."""
 
     official = ("ResidualVectorQuantizer",)
 
@@ -41,7 +41,7 @@ class DecoderQuantizer:
 
 @dataclass(frozen=True)
 class EncoderCodebook:
-    """An entry is embed_sum / max(cluster_usage, 1e-5)."""
+    """A codebook as stored: an entry is embed_sum / max(cluster_usage, 1e-5)."""
 
     official = ("MimiEuclideanCodebook",)
 
@@ -52,7 +52,7 @@ class EncoderCodebook:
 
 @dataclass(frozen=True)
 class EncoderQuantizer:
-    """``output_proj`` is stored and not used in encoding."""
+    """A quantiser of the encoder. ``output_proj`` is stored but not used in encoding."""
 
     official = ("MimiResidualVectorQuantizer",)
 
@@ -62,7 +62,7 @@ class EncoderQuantizer:
 
 
 def dequantise(codes: Ints, codebooks: Sequence[Array], output_proj: Array, name: str) -> Array:
-    """The sum of the entries with these codes, projected. codes [T, G'], G' codebooks [C, E] -> [Q, T]."""
+    """The projected sum of the entries with these codes. codes [T, G'], G' codebooks [C, E] -> [Q, T]."""
     t = Scope(name)
     if tracing():
         for i, entries in enumerate(codebooks):
@@ -74,7 +74,7 @@ def dequantise(codes: Ints, codebooks: Sequence[Array], output_proj: Array, name
 def quantise(
     x: Array, codebooks: Sequence[Array], input_proj: Array | None, name: str, given: Ints | None = None
 ) -> Ints:
-    """The entry of each codebook that is nearest to the residual of those before it. x [H, T] -> codes [T, G'].
+    """The entry of each codebook nearest to the residual of those before it. x [H, T] -> codes [T, G'].
 
     ``given`` codes [T, G'] replace the nearest ones (teacher forcing).
     """

@@ -33,7 +33,7 @@ def self_attention(
     name: str,
     past: Past | None = None,
 ) -> Array:
-    """Causal attention; unlike the talker's, without a norm on q and k. x [T, H] -> [T, H].
+    """Causal attention, without the talker's norm on q and k. x [T, H] -> [T, H].
 
     x is a complete sequence or, with ``past`` and a ``window``, the next positions of a stream.
     """

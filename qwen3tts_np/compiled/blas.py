@@ -1,8 +1,8 @@
-"""How many threads NumPy's matrix products use: one setting of the process, shared by all who compute in it.
+"""The thread limit of NumPy's matrix products: one setting per process, shared by all its callers.
 
-Trap: who saves the setting, changes it and restores what he saved leaves it changed for good if two such calls overlap
-and the first to begin is the first to end. So there is one owner, which counts: whoever comes first saves the setting,
-whoever leaves last restores it.
+Trap: saving, changing and restoring the setting per call leaves it changed permanently if two calls overlap and the
+first to start is the first to end. So one owner counts the callers: the first to enter saves the setting, the last to
+leave restores it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from threadpoolctl import ThreadpoolController
 
 @contextmanager
 def limited_blas(threads: int | None) -> Iterator[None]:
-    """NumPy's products use at most ``threads`` threads inside; None leaves them as they are.
+    """Limit NumPy's products to ``threads`` threads inside the context; None leaves the setting unchanged.
 
-    While calls overlap, in several threads or one inside the other, the lowest of their limits holds for all.
+    While calls overlap, concurrently or nested, the lowest of their limits applies to all.
     """
     if threads is None:
         yield
@@ -37,8 +37,8 @@ def limited_blas(threads: int | None) -> Iterator[None]:
 class _Owner:
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._limits: dict[object, int] = {}  # of those inside
-        self._before: list[tuple[Any, int]] = []  # each library and its own setting, while somebody is inside
+        self._limits: dict[object, int] = {}  # of the callers inside
+        self._before: list[tuple[Any, int]] = []  # each library and its saved setting, while any caller is inside
 
     def enter(self, who: object, threads: int) -> None:
         with self._lock:
@@ -48,7 +48,7 @@ class _Owner:
             self._apply()
 
     def leave(self, who: object) -> None:
-        """Also for one whom an interrupt kept from entering."""
+        """Leave; valid also for a caller that an interrupt kept from entering."""
         with self._lock:
             if self._limits.pop(who, None) is not None:
                 self._apply()
@@ -59,7 +59,7 @@ class _Owner:
             library.set_num_threads(before if lowest is None else lowest)
 
     def in_child(self) -> None:
-        """After a fork: the threads that were inside are not in this process, and one may have held the lock."""
+        """After a fork: the threads that were inside do not exist in this process, and one may have held the lock."""
         self._lock = threading.Lock()
         if self._limits:
             self._limits.clear()

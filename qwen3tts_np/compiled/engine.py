@@ -1,6 +1,6 @@
-"""What runs the network: compiled kernels, or the NumPy reference; and the threads that either uses.
+"""The engine that runs the network, on compiled kernels or as the NumPy reference, and the threads of either.
 
-One engine serves all parts of a model. Both ways give the same codes where the weights are exact (float32, bfloat16).
+One engine serves all parts of a model. Both paths give the same codes where the weights are exact (float32, bfloat16).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _PER_CORE = 4
 
 
 def most_threads() -> int:
-    """As many as a team has at most: threads beyond the cores gain nothing, and hundreds wait for one another."""
+    """The size limit of a team: threads beyond the cores gain nothing, and hundreds wait for each other."""
     return _PER_CORE * usable_cores()
 
 
@@ -40,26 +40,26 @@ def _too_many(threads: int) -> str:
 
 
 WEIGHT_FORMATS = tuple(FORMATS)
-"""What compiled kernels multiply by."""
+"""Weight formats of the compiled kernels."""
 
 
 @dataclass(frozen=True)
 class Engine:
-    """How a model runs. Make one with :meth:`choose`."""
+    """The execution settings of a model. Create one with :meth:`choose`."""
 
-    compiled: bool  # otherwise NumPy runs always
-    dtype: np.dtype[Any]  # of activations; kernels have float32
-    weights_format: str  # of the talker and the code predictor: one of WEIGHT_FORMATS, or "auto": as they are stored
+    compiled: bool  # otherwise NumPy always runs
+    dtype: np.dtype[Any]  # of activations; float32 in kernels
+    weights_format: str  # of the talker and the code predictor: one of WEIGHT_FORMATS, or "auto": as stored
     threads: int | None  # None: all cores for kernels, and what is left to NumPy's own setting for NumPy
 
     @classmethod
     def choose(
         cls, backend: str, dtype: np.dtype[Any], weights_format: str = "auto", threads: int | None = None
     ) -> Engine:
-        """The engine that these arguments of ``from_pretrained`` ask for.
+        """The engine for these arguments of ``from_pretrained``.
 
-        "auto" means the compiled kernels where they can run: they need float32 and Numba's compiler. RequestError if
-        an argument is outside its rule, or asks for kernels where they cannot run.
+        "auto" means the compiled kernels where they can run: they need float32 and Numba's compiler. Raises
+        RequestError if an argument is invalid, or requests kernels where they cannot run.
         """
         if threads is not None and threads < 1:
             raise RequestError(f"threads={threads} must be at least 1")
@@ -95,27 +95,27 @@ class Engine:
 
     @property
     def cores(self) -> int:
-        """The threads asked for, or the cores this process may run on; no more than :func:`most_threads`."""
+        """The requested threads, or the cores this process may run on; at most :func:`most_threads`."""
         return min(self.threads or usable_cores(), most_threads())
 
     @cached_property
     def team(self) -> Team:
-        """The threads of all kernels. They start with their first work."""
-        from qwen3tts_np_kernels.threads_jit import Team  # Numba takes half a second to import: only who needs it pays
+        """The threads of all kernels. They start with the first call."""
+        from qwen3tts_np_kernels.threads_jit import Team  # Numba takes half a second to import: only where needed
 
         return Team(self.cores)
 
     @property
     def blas_threads(self) -> int | None:
-        """Threads of NumPy's products: one beside kernels, since a BLAS that waits for work takes a core from them."""
+        """Threads of NumPy's products: one beside kernels, since idle BLAS threads spin on the kernels' cores."""
         return 1 if self.runs_kernels else self.threads
 
     def limited(self) -> AbstractContextManager[None]:
-        """Inside, NumPy has :attr:`blas_threads`."""
+        """A context in which NumPy uses :attr:`blas_threads` threads."""
         return limited_blas(self.blas_threads)
 
     def steps(self, steps: Iterator[T]) -> Iterator[T]:
-        """``steps``, each made :meth:`limited`; between two of them the caller has his own setting."""
+        """``steps``, each computed under :meth:`limited`; between steps the caller's own setting applies."""
         threads = self.blas_threads
         while True:
             with limited_blas(threads):

@@ -1,4 +1,4 @@
-"""The loop that writes the codes of requests, with the weights of one checkpoint, as its engine runs it."""
+"""The frame loop of one checkpoint: its weights, run by its engine, write the codes of requests."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _STORED = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 
 @dataclass(frozen=True)
 class FrameLoop:
-    """Talker and code predictor of a checked checkpoint. Weights are loaded when they are first used."""
+    """Talker and code predictor of a checked checkpoint. Weights are loaded at their first use."""
 
     engine: Engine
     config: ModelConfig
     checkpoint: Checkpoint
 
     def frames(self, requests: Sequence[Request], generator: Generator) -> Iterator[Frame]:
-        """The codes of requests with one set of sampling rules, frame by frame; nothing runs between two frames."""
+        """The codes of requests that share one set of sampling rules, frame by frame; idle between two frames."""
         if not self.engine.runs_kernels:
             return self.reference_frames(requests, generator)
         from .generate import write_frames as write_compiled_frames
@@ -42,13 +42,13 @@ class FrameLoop:
         return self.engine.steps(write_compiled_frames(requests, weights, self.config, generator, team))
 
     def reference_frames(self, requests: Sequence[Request], generator: Generator) -> Iterator[Frame]:
-        """The same on NumPy, whatever the engine: for any generator. Kernels draw as PyTorch does, by themselves."""
+        """The same on NumPy, whatever the engine, for any generator. Kernels have PyTorch's draws built in."""
         numpy = replace(self.engine, compiled=False)
         return numpy.steps(write_frames(requests, self.weights, self.config, generator))
 
     @property
     def used_weights(self) -> Weights | CompiledWeights:
-        """What is read outside traces."""
+        """The weights read outside traces."""
         return self.compiled_weights if self.engine.compiled else self.weights
 
     @property
@@ -58,7 +58,7 @@ class FrameLoop:
 
     @cached_property
     def weights(self) -> Weights:
-        """The weights of the reference. With compiled kernels they are only read in a trace."""
+        """The weights of the reference. With compiled kernels they are read only in a trace."""
         c = self.config.talker_config
         predictor, dtype = code_predictor_sizes(c), self.engine.dtype
         return Weights(

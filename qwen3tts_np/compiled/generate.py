@@ -29,10 +29,10 @@ def write_frames(
     generator: Generator,
     team: Team,
 ) -> Iterator[Frame]:
-    """Write the codes of every request, frame by frame. All choose by the same rules; each has its own last frame.
+    """Write the codes of every request, frame by frame. All share the sampling rules; each has its own last frame.
 
-    Draws come from a copy of the state of ``generator``, which does not move on: make one for every call. The text of a
-    single request may still arrive.
+    Draws use a copy of the state of ``generator``, which does not advance: create one per call. The text of a single
+    request may still be arriving.
     """
     streams = streams_of(generator, len(requests))
     c, limits, incoming = config.talker_config, requests[0].limits, requests[0].incoming
@@ -51,7 +51,7 @@ def write_frames(
 def embed(
     requests: Sequence[Request], session: DecodeSession, w: CompiledWeights, config: ModelConfig
 ) -> tuple[list[Array], list[Array]]:
-    """Talker inputs [T, H] of each prompt, and the text that trails behind it [T', H]."""
+    """Talker inputs [T, H] of each prompt, and its trailing text [T', H]."""
     ids = [
         np.array([*(p.text for p in r.prompt.prefill), *r.prompt.trailing, config.tts_pad_token_id]) for r in requests
     ]
@@ -67,7 +67,7 @@ def embed(
                 rows = [w.code_embedding(g, np.array(code)) for g, code in enumerate(position.frame)]
                 x[t] += np.sum(rows, axis=0)
             elif position.x_vector:
-                assert request.x_vector is not None  # Request refuses that
+                assert request.x_vector is not None  # Request rejects that
                 x[t, : len(request.x_vector)] += request.x_vector
         inputs.append(x)
         texts.append(part[len(positions) :])

@@ -1,1 +1,1 @@
-"""Speaker encoder: a reference clip to one embedding."""
+"""Speaker encoder: from a reference clip to one embedding."""

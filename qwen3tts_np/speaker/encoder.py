@@ -1,9 +1,9 @@
-"""ECAPA-TDNN: a clip of speech to one vector that represents the voice.
+"""ECAPA-TDNN: maps a clip of speech to one vector that represents the voice.
 
     log-mel -> TDNN -> SE-Res2Net x 3 -> their outputs concatenated -> TDNN -> attentive statistics -> linear
 
 Official: ``Qwen3TTSSpeakerEncoder``; paper: Desplanques et al., "ECAPA-TDNN", 2020. Trap: every convolution keeps the
-length and pads by REFLECTION, so a clip must have more frames than the widest padding.
+length and uses REFLECTION padding, so a clip must have more frames than the widest padding.
 
 Shapes: C channels, T mel frames.
 """
@@ -26,7 +26,7 @@ from .mel import HOP, PAD, log_mel
 
 @dataclass(frozen=True)
 class Res2NetWeights:
-    """Chunk 0 passes through, so there is one convolution less than chunks."""
+    """Weights of a Res2Net block. Chunk 0 passes through, so there is one convolution fewer than chunks."""
 
     official = ("Res2NetBlock",)
 
@@ -112,7 +112,7 @@ def speaker_mel(audio: Array, c: SpeakerEncoderConfig, dtype: np.dtype[Any]) -> 
 
 
 def shortest_clip(c: SpeakerEncoderConfig) -> int:
-    """The fewest samples for which every reflected padding, of the waveform and inside the encoder, is possible."""
+    """The minimum number of samples for every reflection padding, of the waveform and inside the encoder."""
     behind = [paddings(k, d)[1] for k, d in zip(c.enc_kernel_sizes, c.enc_dilations, strict=True)]
     return max(HOP * (max(behind) + 1), PAD + 1)
 
@@ -132,7 +132,7 @@ def speaker_encoder(mel: Array, w: SpeakerEncoderWeights, c: SpeakerEncoderConfi
 
 
 def se_res2net_block(x: Array, w: SERes2NetWeights, dilation: int, name: str) -> Array:
-    """TDNN, Res2Net, TDNN and squeeze-excitation, with a residual connection around them. x [C, T] -> [C, T]."""
+    """TDNN, Res2Net, TDNN, squeeze-excitation, and a residual connection around them. x [C, T] -> [C, T]."""
     y = tdnn(x, w.tdnn1, 1, f"{name}.tdnn1")
     y = res2net_block(y, w.res2net_block, dilation, f"{name}.res2net_block")
     y = tdnn(y, w.tdnn2, 1, f"{name}.tdnn2")
@@ -141,7 +141,7 @@ def se_res2net_block(x: Array, w: SERes2NetWeights, dilation: int, name: str) ->
 
 
 def res2net_block(x: Array, w: Res2NetWeights, dilation: int, name: str) -> Array:
-    """The channels in chunks, each convolved together with the result of the one before. x [C, T] -> [C, T].
+    """Channels in chunks; each chunk is convolved after adding the previous result. x [C, T] -> [C, T].
 
     Trap: chunk 0 passes unchanged, and is not added to chunk 1.
     """
@@ -155,7 +155,7 @@ def res2net_block(x: Array, w: Res2NetWeights, dilation: int, name: str) -> Arra
 
 
 def squeeze_excitation(x: Array, conv1: Conv, conv2: Conv, name: str) -> Array:
-    """A gain from 0 to 1 for every channel, from the means of all channels. x [C, T] -> [C, T]."""
+    """Scale every channel by a gain from 0 to 1, computed from the means of all channels. x [C, T] -> [C, T]."""
     t = Scope(name)
     mean = t("conv1.input", x.mean(axis=1, keepdims=True))  # [C, 1]
     gain = t("relu", relu(conv_same(mean, conv1, 1, f"{name}.conv1")))  # [squeezed, 1]
@@ -164,7 +164,7 @@ def squeeze_excitation(x: Array, conv1: Conv, conv2: Conv, name: str) -> Array:
 
 
 def attentive_statistics_pooling(x: Array, w_tdnn: Conv, w_conv: Conv, name: str) -> Array:
-    """Mean and deviation of each channel over the frames it attends to. x [C, T] -> [2C, 1]."""
+    """Attention-weighted mean and standard deviation of each channel over time. x [C, T] -> [2C, 1]."""
     t, even = Scope(name), np.full_like(x, 1 / x.shape[1])
     mean, deviation = (np.broadcast_to(s, x.shape) for s in weighted_statistics(x, even))
     context = t("tdnn.input", np.concatenate([x, mean, deviation]))  # [3C, T]
@@ -187,7 +187,7 @@ def tdnn(x: Array, w: Conv, dilation: int, name: str) -> Array:
 
 
 def conv_same(x: Array, w: Conv, dilation: int, name: str) -> Array:
-    """A convolution that keeps the length, the ends reflected. x [in, T] -> [out, T]."""
+    """A convolution that keeps the length, with reflection padding. x [in, T] -> [out, T]."""
     padded = np.pad(x, ((0, 0), paddings(w.weight.shape[2], dilation)), mode="reflect")
     return record(name, conv(padded, w, dilation=dilation))
 
@@ -198,6 +198,6 @@ def relu(x: Array) -> Array:
 
 
 def paddings(kernel: int, dilation: int) -> tuple[int, int]:
-    """Frames before and after; an even kernel takes the odd one after."""
+    """Padding before and after, in frames; an even kernel has the extra one after."""
     total = (kernel - 1) * dilation
     return total // 2, total - total // 2

@@ -1,8 +1,8 @@
 """Log-mel spectrogram: the input of the speaker encoder.
 
-Official: ``mel_spectrogram`` and ``Qwen3TTSForConditionalGeneration.extract_speaker_embedding``, which states these
-numbers; the filters are those of ``librosa.filters.mel``. Traps: magnitude, not power; the 1e-9 is under the root
-and the 1e-5 under the logarithm, which is natural; the frames begin 384 samples before the clip, not 512.
+Official: ``mel_spectrogram`` and ``Qwen3TTSForConditionalGeneration.extract_speaker_embedding``, which sets these
+constants; the filters are those of ``librosa.filters.mel``. Traps: magnitude, not power; 1e-9 is added under the root,
+1e-5 is the floor under the natural logarithm; the frames start 384 samples before the clip, not 512.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from ..ops import Array
 
 SAMPLE_RATE = 24000  # Hz
 WINDOW = 1024  # samples, also the length of the FFT
-HOP = 256  # samples from frame to frame
+HOP = 256  # samples between frames
 MELS = 128
 TOP = 12000.0  # Hz
-PAD = (WINDOW - HOP) // 2  # samples reflected at either end: n samples give n // HOP frames
+PAD = (WINDOW - HOP) // 2  # samples of reflection padding at either end: n samples give n // HOP frames
 
 
 def log_mel(audio: Array) -> Array:
     """audio [samples], mono at 24 kHz, more than ``PAD`` of them -> [T, MELS] with T = samples // HOP.
 
-    The transform runs in float64 for any input type: a clip that was recorded at 16 kHz is silent above 8 kHz, and
-    there the logarithm would show the rounding of a float32 transform, which no two libraries share.
+    The transform runs in float64 for any input type: a clip recorded at 16 kHz is silent above 8 kHz, where the
+    logarithm would show the rounding of a float32 transform, which differs between libraries.
     """
     padded = np.pad(audio.astype(np.float64), PAD, mode="reflect")
     frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]  # [T, WINDOW]
@@ -40,14 +40,14 @@ def log_mel(audio: Array) -> Array:
 
 @cache
 def hann_window() -> NDArray[np.float32]:
-    """[WINDOW] The periodic Hann window: one period is WINDOW samples, so the last is not 0."""
+    """The periodic Hann window [WINDOW]: one period is WINDOW samples, so the last is not 0."""
     phase = 2 * math.pi * np.arange(WINDOW) / WINDOW
     return (0.5 - 0.5 * np.cos(phase)).astype(np.float32)
 
 
 @cache
 def mel_filters() -> NDArray[np.float32]:
-    """[MELS, WINDOW/2 + 1] Triangles on Slaney's mel scale, each of area 1 in Hz (``norm="slaney"``).
+    """Triangular filters [MELS, WINDOW/2 + 1] on Slaney's mel scale, each of area 1 in Hz (``norm="slaney"``).
 
     The values are rounded to float32 where librosa rounds them; a float64 run widens these same values, so that it
     measures the arithmetic and not another table.
@@ -62,7 +62,7 @@ def mel_filters() -> NDArray[np.float32]:
     return (triangles * height[:, None]).astype(np.float32)
 
 
-# Slaney's scale (Auditory Toolbox, 1998): linear to 1000 Hz, then 27 steps to each factor of 6.4.
+# Slaney's scale (Auditory Toolbox, 1998): linear up to 1000 Hz, then 27 steps per factor of 6.4.
 _LINEAR = 200 / 3  # Hz per mel
 _KNEE = 1000.0  # Hz
 _STEP = math.log(6.4) / 27

@@ -1,4 +1,4 @@
-"""Keys and values of the positions already read."""
+"""Key/value cache of the reference."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..ops import Array
 
 
 class LayerCache:
-    """Keys and values of one layer. The buffers double when full, so appending takes constant time on average."""
+    """Keys and values of one layer. The buffers double when full, so appending is amortised constant time."""
 
     def __init__(self) -> None:
         self.length = 0
@@ -16,7 +16,7 @@ class LayerCache:
         self._v: Array | None = None
 
     def append(self, k: Array, v: Array) -> tuple[Array, Array]:
-        """Add k and v [T, K, D]; return all of them so far, each [S, K, D]."""
+        """Append k and v [T, K, D]; returns all keys and values so far, each [S, K, D]."""
         start, self.length = self.length, self.length + len(k)
         if self._k is None or self._v is None or self.length > len(self._k):
             room = (2 * self.length, *k.shape[1:])

@@ -1,9 +1,9 @@
-"""The code predictor: from code 0 of a frame it predicts the other G - 1 codes in turn.
+"""The code predictor: predicts the other G - 1 codes of a frame one by one, given code 0.
 
-It is a small transformer with an empty cache for each frame. It first reads two inputs, the talker's hidden state and
-the embedding of code 0, and then each code as it is chosen: ``lm_head[g - 1]`` gives the logits of code g, and
-``codec_embedding[g - 1]`` embeds it. Traps: those embeddings have the TALKER's width; where the predictor is narrower
-(1.7B), ``small_to_mtp_projection`` maps every input. The talker's hidden state is the one after its final norm.
+It is a small transformer whose cache starts empty for each frame. It first reads two inputs, the talker's hidden state
+and the embedding of code 0, and then each code as it is chosen: ``lm_head[g - 1]`` gives the logits of code g, and
+``codec_embedding[g - 1]`` embeds it. Traps: these embeddings have the TALKER's width; where the predictor is narrower
+(1.7B), ``small_to_mtp_projection`` maps every input. The talker's hidden state is taken after its final norm.
 
 Official: ``Qwen3TTSTalkerCodePredictorModelForConditionalGeneration``.
 """
@@ -37,7 +37,7 @@ class CodeHead:
 
 @dataclass(frozen=True)
 class CodePredictorWeights:
-    """Embedding and head g belong to code g + 1."""
+    """All weights. Embedding and head number g are those of code g + 1."""
 
     official = ("Qwen3TTSTalkerCodePredictorModelForConditionalGeneration",)
 

@@ -1,4 +1,4 @@
-"""One frame of codes, as the frame loop yields it."""
+"""One frame of codes, as yielded by the frame loop."""
 
 from __future__ import annotations
 

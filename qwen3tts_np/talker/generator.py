@@ -1,7 +1,8 @@
-"""PyTorch's random numbers on a CPU, so that one seed gives one speech here and in the official package.
+"""PyTorch's random numbers on a CPU, so that a seed gives the same speech here and in the official package.
 
-``torch.multinomial(p, 1)`` is a race: each token draws a time q ~ Exp(1), and the largest p / q wins. q is a few exact
-operations and one log1p on two words of the Mersenne Twister, so NumPy repeats the draw bit for bit (torch 2.13).
+``torch.multinomial(p, 1)`` is a race: each token draws a time q ~ Exp(1), and the largest p / q wins. q is computed
+from two words of the Mersenne Twister by exact operations and one log1p, so NumPy reproduces the draw bit for bit
+(torch 2.13).
 """
 
 from __future__ import annotations
@@ -22,19 +23,19 @@ _MANY = (list, tuple, np.ndarray)  # of seeds
 
 
 class Generator(Protocol):
-    """What draws the codes of a batch."""
+    """Draws the codes of a batch."""
 
     def multinomial(self, p: Array) -> Ids:
-        """Draw one id for each row. p [B, V], not negative, its scale free -> [B]."""
+        """Draw one id per row. p [B, V], not negative, of any scale -> [B]."""
         ...
 
 
 class TorchGenerator:
     """The stream of ``torch.manual_seed(seed)`` on a CPU, one for all items of a batch.
 
-    ``seed`` is a whole number from -2**63 to 2**64 - 1, else ``RequestError``; as in torch only its low 32 bits count,
-    so -1 and 2**32 - 1 are one stream. None takes a fresh seed from the operating system. The attribute ``seed`` keeps
-    it, so that a run can be repeated.
+    ``seed`` is an integer from -2**63 to 2**64 - 1, otherwise ``RequestError``; as in torch only its low 32 bits count,
+    so -1 and 2**32 - 1 are the same stream. None takes a fresh seed from the operating system. The attribute ``seed``
+    holds it, so that a run can be repeated.
     """
 
     def __init__(self, seed: int | None = None) -> None:
@@ -43,55 +44,55 @@ class TorchGenerator:
 
     @property
     def state(self) -> NDArray[np.uint32]:
-        """A copy of the state of the Mersenne Twister: its 624 words and, behind them, how many are used. [625]"""
+        """A copy of the state of the Mersenne Twister [625]: its 624 words, then the number of words used."""
         _, words, used, *_ = self._twister.get_state(legacy=True)
         return np.append(words, np.uint32(used)).astype(np.uint32)
 
     def exponential(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-        """Exp(1) times, as ``torch.empty(shape, dtype=dtype).exponential_()`` gives them, row after row."""
+        """Exp(1) times as ``torch.empty(shape, dtype=dtype).exponential_()``, in row order."""
         words = self._twister.randint(0, 2**32, size=(*shape, 2), dtype=np.uint32)  # [..., 2] high word first
-        # torch joins two words and takes the low 53 bits as a double in [0, 1).
+        # torch combines two words and takes the low 53 bits as a double in [0, 1).
         uniform = ((words[..., 0] & 0x1FFFFF) * 2.0**32 + words[..., 1]) * 2.0**-53
         return np.asarray(-np.log1p(-uniform), dtype=dtype)
 
     def multinomial(self, p: Array) -> Ids:
-        """``torch.multinomial(p, 1)[..., 0]``: one id for each row. p [..., V], not negative, its scale free -> [...].
+        """``torch.multinomial(p, 1)[..., 0]``: one id per row. p [..., V], not negative, of any scale -> [...].
 
-        The rows take their numbers in turn, so what a row draws depends on the rows before it.
+        The rows consume the stream in order, so the draw of a row depends on the rows before it.
         """
-        with np.errstate(divide="ignore", invalid="ignore"):  # q = 0 turns up once in 2**53 times, in torch too
+        with np.errstate(divide="ignore", invalid="ignore"):  # q = 0 occurs once in 2**53 draws, in torch too
             race = p / self.exponential(p.shape, p.dtype)  # [..., V]
         return np.asarray(race.argmax(axis=-1), dtype=np.int64)  # a tie goes to the lower id, as in torch
 
 
 class ItemGenerators:
-    """A stream for each item of a batch: item i draws what it draws alone from ``TorchGenerator(seeds[i])``."""
+    """One stream per item of a batch: item i draws as it would alone from ``TorchGenerator(seeds[i])``."""
 
     def __init__(self, seeds: Sequence[int | None]) -> None:
         self.items = tuple(TorchGenerator(seed) for seed in seeds)
 
     def multinomial(self, p: Array) -> Ids:
-        """One id for each row, each from the row's own stream. p [B, V] -> [B]."""
+        """One id per row, each from the row's own stream. p [B, V] -> [B]."""
         return np.stack([item.multinomial(row) for item, row in zip(self.items, p, strict=True)])
 
 
 def make_generator(seed: int | Sequence[int | None] | None, batch: int) -> Generator:
-    """The generator of a call on ``batch`` items.
+    """The generator of a call with ``batch`` items.
 
-    One seed (or None) is the official behaviour, one stream for all items; a list gives each item its own.
-    RequestError if the list is not one seed for each item.
+    One seed (or None) is the official behaviour, one stream for all items; a list gives each item its own stream.
+    Raises RequestError if the list does not have one seed per item.
     """
     seeds = item_seeds(seed, batch)
     return ItemGenerators(seeds) if isinstance(seed, _MANY) else TorchGenerator(seeds[0])
 
 
 def shared_seed(seed: int | Sequence[int | None] | None, batch: int) -> int | None:
-    """The one seed of several items, of which officially all draw; None where each draws from its own."""
+    """The seed shared by several items (the official behaviour); None where each item has its own."""
     return None if isinstance(seed, _MANY) or batch == 1 else seed  # type: ignore[return-value]  # checked when used
 
 
 def item_seeds(seed: int | Sequence[int | None] | None, batch: int) -> list[int | None]:
-    """The seed of each item. RequestError for a list that is not one for each."""
+    """The seed of each item. Raises RequestError for a list that does not have one per item."""
     if not isinstance(seed, _MANY):
         return [seed] * batch  # type: ignore[list-item]  # whatever it is, it is checked when used
     if len(seed) != batch:
@@ -105,7 +106,7 @@ def fresh_seed() -> int:
 
 
 def check_seed(seed: int) -> int:
-    """``seed`` as a Python integer. RequestError unless it is a whole number from -2**63 to 2**64 - 1."""
+    """``seed`` as a Python integer. Raises RequestError unless it is an integer from -2**63 to 2**64 - 1."""
     try:
         value = operator.index(seed)
     except TypeError:

@@ -1,4 +1,4 @@
-"""One Qwen3 decoder layer: x + attention(norm(x)), then x + mlp(norm(x)). The talker has 28 of them, the predictor 5.
+"""One Qwen3 decoder layer: x + attention(norm(x)), then x + mlp(norm(x)). The talker has 28, the code predictor 5.
 
 Official: ``Qwen3TTSTalkerDecoderLayer`` and ``Qwen3TTSDecoderLayer``. Shapes: T positions of this call, S of the cache.
 """
@@ -53,7 +53,7 @@ def attention_sizes(c: LayerConfig) -> Sizes:
 
 
 def decoder_layer(x: Array, w: Qwen3Layer, rope: Rope, cache: LayerCache, c: LayerConfig, name: str) -> Array:
-    """x [T, H] -> [T, H]; the keys and values of these T positions are appended to ``cache``."""
+    """One layer. x [T, H] -> [T, H]; the keys and values of these T positions are appended to ``cache``."""
     t = Scope(name)
     h = t("input_layernorm", rms_norm(x, w.input_layernorm, c.rms_norm_eps))
     x = t("post_attention_layernorm.input", x + self_attention(h, w.self_attn, rope, cache, c, f"{name}.self_attn"))
@@ -68,7 +68,7 @@ def self_attention(x: Array, w: AttentionWeights, rope: Rope, cache: LayerCache,
     k = t("k_proj", linear(x, w.k_proj)).reshape(len(x), c.num_key_value_heads, d)  # [T, K, D]
     v = t("v_proj", linear(x, w.v_proj)).reshape(len(x), c.num_key_value_heads, d)  # [T, K, D]
 
-    # Qwen3 normalises every head of q and k, and does so before the rotation.
+    # Qwen3 normalises every head of q and k, before the rotation.
     q, k = t("q_norm", rms_norm(q, w.q_norm, c.rms_norm_eps)), t("k_norm", rms_norm(k, w.k_norm, c.rms_norm_eps))
     q, k = t("q_rot", rotate(q, *rope)), t("k_rot", rotate(k, *rope))
 

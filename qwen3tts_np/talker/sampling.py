@@ -1,8 +1,8 @@
-"""From logits to a code: the official logits processors, in their order, and the choice.
+"""Sampling of a code from logits: the official logits processors, in their order, and the choice.
 
 Official: ``GenerationMixin._get_logits_processor`` and ``generation/logits_process.py`` of transformers, as the talker
 and the code predictor of ``modeling_qwen3_tts.py`` call ``generate``. Every function takes logits or scores [V] or
-[B, V] of any float type, keeps the type, and never writes into its argument. An excluded token scores -inf.
+[B, V] of any float type, keeps the type, and never modifies its argument. An excluded token scores -inf.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from ..ops import Array, softmax
 from .generator import Generator, Ids
 
 MIN_NEW_TOKENS = 2  # the first two codes 0 are never the end of speech
-CONTROL_TOKENS = 1024  # the upper end of the talker's vocabulary: marks, languages and speakers, never a code
+CONTROL_TOKENS = 1024  # the top of the talker's vocabulary: marks, languages and speakers, never a code
 
 
 @dataclass(frozen=True)
 class SamplingParameters:
-    """How the talker or the code predictor chooses its codes; ``RequestError`` for a value outside the rule.
+    """Sampling parameters of the talker or the code predictor; raises ``RequestError`` for an invalid value.
 
-    With ``do_sample=False`` the choice is the best code and temperature, top_k and top_p are ignored: the
-    official package takes ``do_sample=False, temperature=0.0`` too. It also takes ``top_p=1.5`` for "keep all",
-    without a word; here that is refused. ``prefix`` goes before the names in an error: "subtalker_" for the code
-    predictor, which has no repetition penalty.
+    With ``do_sample=False`` the best code is chosen, and temperature, top_k and top_p are ignored: like the official
+    package, this accepts ``do_sample=False, temperature=0.0``. The official package also silently accepts
+    ``top_p=1.5`` as "keep all"; here it is rejected. ``prefix`` precedes the names in an error: "subtalker_" for the
+    code predictor, which has no repetition penalty.
     """
 
     do_sample: bool
     temperature: float  # above 0; 1 changes nothing
     top_k: int | None  # keep the k best codes; 0 or None keeps all
     top_p: float | None  # keep the best codes that together hold this much probability; 1 or None keeps all
-    repetition_penalty: float = 1.0  # above 0; 1 changes nothing, more makes repeats rarer
+    repetition_penalty: float = 1.0  # above 0; 1 changes nothing, larger values make repeats rarer
     prefix: InitVar[str] = ""
 
     def __post_init__(self, prefix: str) -> None:
@@ -65,8 +65,8 @@ class SamplingParameters:
 def talker_scores(logits: Array, seen: NDArray[np.bool_], step: int, eos: int, s: SamplingParameters) -> Array:
     """All the processors of the talker.
 
-    logits [..., V]; seen [..., V], the codes 0 of this item so far (the prompt does not count); step, how many
-    of them; eos, the id that ends speech -> [..., V].
+    logits [..., V]; seen [..., V], the codes 0 of this item so far (the prompt does not count); step, their number;
+    eos, the id that ends speech -> [..., V].
     """
     scores = penalise_repetition(logits, seen, s.repetition_penalty)
     if step < MIN_NEW_TOKENS:
@@ -91,8 +91,8 @@ def warp(scores: Array, s: SamplingParameters) -> Array:
 def choose(scores: Array, s: SamplingParameters, generator: Generator) -> Ids:
     """The code of each item: drawn from softmax(scores), or the best. scores [B, V] -> [B].
 
-    The official package goes on drawing for items that have finished. To stay on its stream, keep their rows, with
-    any finite scores. RequestError if a row has no probabilities.
+    The official package keeps drawing for items that have finished. To stay on its stream, keep their rows, with any
+    finite scores. Raises RequestError if a row has no valid probabilities.
     """
     if not s.do_sample:
         return np.asarray(scores.argmax(axis=-1), dtype=np.int64)  # a tie goes to the lower id, as in torch
@@ -108,22 +108,22 @@ def choose(scores: Array, s: SamplingParameters, generator: Generator) -> Ids:
 
 @np.errstate(over="ignore", divide="ignore", invalid="ignore")
 def penalise_repetition(logits: Array, seen: NDArray[np.bool_], penalty: float) -> Array:
-    """Push down the codes that occurred before. Official: ``RepetitionPenaltyLogitsProcessor``."""
+    """Penalise the codes that occurred before. Official: ``RepetitionPenaltyLogitsProcessor``."""
     if penalty == 1:
         return logits
-    factor = logits.dtype.type(penalty)  # a Python number beyond float32 would widen it in NumPy 1
+    factor = logits.dtype.type(penalty)  # in NumPy 1 a Python number beyond float32 would widen the result
     return np.where(seen, np.where(logits < 0, logits * factor, logits / factor), logits)
 
 
 def drop_end(scores: Array, eos: int) -> Array:
-    """No end of speech yet. Official: ``MinNewTokensLengthLogitsProcessor``."""
+    """Exclude the end of speech in the first steps. Official: ``MinNewTokensLengthLogitsProcessor``."""
     out = scores.copy()
     out[..., eos] = -np.inf
     return out
 
 
 def drop_control_tokens(scores: Array, eos: int) -> Array:
-    """Only audio codes and the end of speech. Official: ``SuppressTokensLogitsProcessor`` over [V - 1024, V)."""
+    """Keep only audio codes and the end of speech. Official: ``SuppressTokensLogitsProcessor`` over [V - 1024, V)."""
     out = scores.copy()
     out[..., max(scores.shape[-1] - CONTROL_TOKENS, 0) :] = -np.inf
     out[..., eos] = scores[..., eos]
@@ -132,12 +132,12 @@ def drop_control_tokens(scores: Array, eos: int) -> Array:
 
 @np.errstate(over="ignore", divide="ignore", invalid="ignore")
 def cool(scores: Array, temperature: float) -> Array:
-    """Official: ``TemperatureLogitsWarper``."""
+    """Divide by the temperature. Official: ``TemperatureLogitsWarper``."""
     return scores / scores.dtype.type(temperature)
 
 
 def keep_top_k(scores: Array, k: int) -> Array:
-    """Keep the k best, and whatever ties with the last of them. Official: ``TopKLogitsWarper``."""
+    """Keep the k best scores, and all that tie with the last of them. Official: ``TopKLogitsWarper``."""
     place = max(scores.shape[-1] - k, 0)
     kth_best = np.partition(scores, place, axis=-1)[..., place, None]  # [..., 1]
     return _drop(scores, scores < kth_best)
@@ -146,7 +146,7 @@ def keep_top_k(scores: Array, k: int) -> Array:
 def keep_top_p(scores: Array, top_p: float) -> Array:
     """Keep the best tokens that hold ``top_p`` of the probability, at least one. Official: ``TopPLogitsWarper``.
 
-    Of equal scores at the border the higher ids stay. (There torch keeps those its unstable sort puts last. float32
+    Of equal scores at the border the higher ids are kept. (torch keeps those that its unstable sort puts last. float32
     logits hardly ever tie; those of a bfloat16 run do.)
     """
     order = scores.argsort(axis=-1, kind="stable")  # [..., V] worst first

@@ -1,7 +1,7 @@
 """The talker: 28 Qwen3 layers that read the prompt and predict code 0 of each frame.
 
-Official: ``Qwen3TTSTalkerForConditionalGeneration`` and ``Qwen3TTSTalkerModel``. Trap: the three rows of its M-RoPE
-positions are always equal, so it is plain rotary embedding for any ``mrope_section``.
+Official: ``Qwen3TTSTalkerForConditionalGeneration`` and ``Qwen3TTSTalkerModel``. Trap: the three rows of the M-RoPE
+positions are always equal, so it is a plain rotary embedding for any ``mrope_section``.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def read(x: Array, w: TalkerWeights, cache: Cache, c: TalkerConfig) -> tuple[Arr
 
 
 def text_projection(w: TalkerWeights, ids: Ints) -> Array:
-    """Text tokens at the talker's width: two linear layers with biases. ids [T] -> [T, H]."""
+    """Project text tokens to the talker's width: two linear layers with biases. ids [T] -> [T, H]."""
     x = record("talker.model.text_embedding", w.text_embedding[ids])  # [T, X]
     x = silu(linear(x, w.text_projection_fc1, w.text_projection_fc1_bias))  # [T, X]
     return record("talker.text_projection", linear(x, w.text_projection_fc2, w.text_projection_fc2_bias))

@@ -1,8 +1,8 @@
 """The decoder of ``decoder.py`` on compiled kernels: the same blocks in the same order.
 
-Activations are rows [T, channels] throughout, channels filled up to whole vectors. A stream passes through in blocks of
-frames, and every layer keeps what it needs of the past (``pipeline.py``); a whole clip is a stream that ends. The wide
-convolutions work by minimal filtering (``toom_cook_jit.py``), unless ``exact``.
+Activations are rows [T, channels] throughout, channels zero-padded. A stream is processed in blocks of frames, and
+every layer keeps the past inputs it needs (``pipeline.py``); a complete clip is a stream that ends. The wide
+convolutions use minimal filtering (``toom_cook_jit.py``), unless ``exact``.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from ...ops import F32, Ints, layer_norm, lookup, rope_angles, rotate
 from .decoder_weights import CompiledDecoderWeights, Layer, Upsample
 from .pipeline import Block, Stream
 
-# Frames that pass together through all up to the first waveform block, through the second, and through the others. At
-# low rates they share a pass over many weights, so they should be many; at high rates their activations should stay in
-# the cache, so they should be few.
+# Frames per block in the layers up to the first waveform block, in the second, and in the others. At low rates frames
+# share a pass over many weights, so a block should be long; at high rates its activations should stay in the cache, so
+# it should be short.
 BLOCK_FRAMES = (64, 8, 2)
 
 
 @dataclass(frozen=True)
 class CompiledCodecDecoder:
-    """The weights as kernels read them, and the threads that use them."""
+    """The packed weights of the decoder and the engine that runs them."""
 
     config: CodecDecoderConfig
     weights: CompiledDecoderWeights
@@ -67,9 +67,9 @@ class CompiledCodecDecoder:
         return tuple(Stream() for _ in BLOCK_FRAMES)
 
     def decode(self, codes: Ints, past: tuple[Stream, ...] | None = None) -> F32:
-        """codes [T, G] -> waveform [T * samples], from -1 to 1: all of a clip, or what follows in the stream ``past``.
+        """codes [T, G] -> waveform [T * samples], -1 to 1: a complete clip, or the next frames of the stream ``past``.
 
-        The samples of a stream are the same to the last bit, in however many calls they are made.
+        The samples of a stream are the same bits for any division into calls.
         """
         x: NDArray[Any] = codes
         works: tuple[Callable[[Any, Block], F32], ...]
@@ -83,11 +83,11 @@ class CompiledCodecDecoder:
 
     @property
     def _samples(self) -> int:
-        """Of a frame."""
+        """Samples per frame."""
         return math.prod((*self.config.upsampling_ratios, *self.config.upsample_rates))
 
     def _behind_block(self, i: int) -> tuple[int, int]:
-        """Rows of a frame behind waveform block i, and values of a row."""
+        """Rows per frame after waveform block i, and values per row."""
         rows = math.prod((*self.config.upsampling_ratios, *self.config.upsample_rates[: i + 1]))
         return rows, len(self.weights.waveform_blocks[i].units[-1].conv2.bias)
 
@@ -116,7 +116,7 @@ class CompiledCodecDecoder:
         return np.clip(mono_conv(block.after_past("last_conv", a, past), w.last_conv), -1, 1)
 
     def _split_rvq(self, codes: Ints, block: Block) -> F32:
-        """The vectors of the frames, and the first convolution: codes [T, G] -> [T, Z]."""
+        """Dequantisation and the first convolution: codes [T, G] -> [T, Z]."""
         w, past = self.weights, self.weights.pre_conv.taps - 1
         x = _rows(past + len(codes), w.rvq_first.output_proj)
         conv(lookup(codes[:, :1], w.rvq_first.codebooks), w.rvq_first.output_proj, x[past:])
@@ -156,9 +156,9 @@ class CompiledCodecDecoder:
         return attention(q, seen[:, 0], seen[:, 1], c.sliding_window).reshape(t, heads * d)
 
     def _waveform_block(self, a: F32, i: int, past: int, frames: int, block: Block) -> F32:
-        """[1 + T, C] -> [past + T * rate, C / 2]; both have been through the SnakeBeta of what reads them.
+        """[1 + T, C] -> [past + T * rate, C / 2]; SnakeBeta of the layer that reads them is already applied to both.
 
-        The first rows are room for the past: the caller's for this block, this block's for the next.
+        The first rows are space for the past: in x for this block, in the result for the next.
         """
         w, name = self.weights.waveform_blocks[i], f"decoder.{i}"
         x, columns = _rows(len(a) - 1, w.conv), len(w.units[0].conv2.bias)
@@ -179,7 +179,7 @@ class CompiledCodecDecoder:
 def _causal(
     x: F32, w: Convolution | MinimalFilter, y: F32, frames: int, dilation: int, then: Activation, activated: F32
 ) -> None:
-    """y = convolution of the rows of so many frames, activated = then(y)."""
+    """y = convolution of the rows of ``frames`` frames, activated = then(y)."""
     if isinstance(w, MinimalFilter):
         minimal_conv(x, w, y, frame=len(y) // frames, dilation=dilation, activation=then, activated=activated)
     else:
@@ -210,12 +210,12 @@ def _upsample(x: F32, w: Upsample, ratio: int, block: Block, name: str) -> F32:
 
 
 def _rows(count: int, w: Convolution | MinimalFilter) -> F32:
-    """Room for ``count`` rows that ``w`` makes."""
+    """A buffer for ``count`` output rows of ``w``."""
     return np.empty((count, len(w.bias)), np.float32)
 
 
 def _behind(past: int, x: F32) -> F32:
-    """x behind room for ``past`` rows."""
+    """x after space for ``past`` rows."""
     y = np.empty((past + len(x), x.shape[1]), np.float32)
     y[past:] = x
     return y

@@ -1,6 +1,6 @@
-"""The weights of the codec decoder, packed for the compiled kernels: what ``decoder.py`` computes with.
+"""The weights of the codec decoder (``decoder.py``), packed for the compiled kernels.
 
-Matrices that read the same input are one matrix, and LayerScale and gamma are multiplied into the weights before them.
+Matrices that read the same input are merged, and LayerScale and gamma are folded into the weights before them.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Layer:
 
 
 def _whole_vectors(matrix: F32) -> F32:
-    """[out, in] with rows of zeros up to whole register tiles."""
+    """[out, in], rows zero-padded to a multiple of the register tile."""
     return np.pad(matrix, ((0, width(len(matrix)) - len(matrix)), (0, 0)))
 
 
@@ -121,7 +121,7 @@ class ResidualUnit:
 
     @property
     def past(self) -> int:
-        """Rows it sees before its own."""
+        """Rows it reads before its own."""
         return (self.conv1.taps - 1) * self.dilation
 
     @classmethod
@@ -139,8 +139,8 @@ class WaveformBlock:
 
     @classmethod
     def pack(cls, w: WaveformBlockWeights, rows: int, rate: int, exact: bool) -> WaveformBlock:
-        """``rows`` of a frame come in, ``rows * rate`` go out."""
-        # A short frame fills no tile: minimal filtering would save little, and its weights take three times the room.
+        """Pack a block with ``rows`` input rows and ``rows * rate`` output rows per frame."""
+        # A short frame fills no tile: minimal filtering would save little, and its weights take three times the space.
         pack = pack_conv if exact or rows < TWO_TAPS.results else pack_minimal
         conv = pack(*transposed_as_conv(w.conv.weight, w.conv.bias, rate))
         units = tuple(ResidualUnit.pack(u, d, exact) for u, d in zip(w.units, DILATIONS, strict=True))
@@ -167,7 +167,7 @@ class CompiledDecoderWeights:
 
     @classmethod
     def pack(cls, w: CodecDecoderWeights, c: CodecDecoderConfig, exact: bool) -> CompiledDecoderWeights:
-        """``exact``: sum up tap by tap everywhere, without minimal filtering."""
+        """``exact``: sum tap by tap everywhere, without minimal filtering."""
         rows = [math.prod((*c.upsampling_ratios, *c.upsample_rates[:i])) for i in range(len(c.upsample_rates))]
         blocks = zip(w.waveform_blocks, rows, c.upsample_rates, strict=True)
         return cls(

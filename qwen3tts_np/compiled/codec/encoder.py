@@ -1,7 +1,7 @@
-"""The encoder of ``encoder.py`` on compiled kernels: the same blocks in the same order, many times as fast.
+"""The encoder of ``encoder.py`` on compiled kernels: the same blocks in the same order, many times faster.
 
-Activations are rows [T, channels] throughout. The clip passes in blocks (``pipeline.py``), which are short where there
-are many rows a second, so that they stay in the cache.
+Activations are rows [T, channels] throughout. The clip is processed in blocks (``pipeline.py``), which are short where
+the row rate is high, so that they stay in the cache.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ...config import CodecEncoderConfig
 from ...ops import F32, Ints, codebook_entries, layer_norm, rope_angles, rotate
 from .pipeline import Block, Stream
 
-# What passes together: 40 ms steps through the convolutions and through the transformer, frames through the quantisers.
+# Block sizes: 40 ms steps in the convolutions and in the transformer, frames in the quantisers.
 SEANET_STEPS, TRANSFORMER_STEPS, QUANTISER_FRAMES = 16, 64, 64
 
 
@@ -44,7 +44,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Layer:
-    """The three input projections are one matrix. LayerScale is multiplied into the weights."""
+    """The three input projections are one matrix. LayerScale is folded into the weights."""
 
     input_layernorm: tuple[F32, F32]
     qkv: Convolution
@@ -79,7 +79,7 @@ class Quantizer:
 
 @dataclass(frozen=True)
 class CompiledCodecEncoder:
-    """The weights as kernels read them, and the threads that use them."""
+    """The packed weights of the encoder and the engine that runs them."""
 
     config: CodecEncoderConfig
     team: Team
@@ -108,7 +108,7 @@ class CompiledCodecEncoder:
         )
 
     def encode(self, wave: F32) -> Ints:
-        """wave float32 [samples], at least one -> codes [ceil(samples / samples a frame), G]."""
+        """wave float32 [samples], at least one -> codes [ceil(samples / samples per frame), G]."""
         hop = math.prod(self.config.upsampling_ratios)
         steps = np.arange(-(-len(wave) // hop))
         x, y = (np.empty((len(steps), len(self.last.bias)), np.float32) for _ in range(2))
@@ -122,7 +122,7 @@ class CompiledCodecEncoder:
         return codes
 
     def _seanet(self, wave: F32, hop: int, steps: Ints, block: Block) -> F32:
-        """The part of the wave [samples] that these steps [T] stand for -> [T, H]."""
+        """The part of the wave [samples] covered by these steps [T] -> [T, H]."""
         now = wave[steps[0] * hop : (steps[-1] + 1) * hop, None]
         x, past = _behind(self.first.taps - 1, now), self.stages[0].narrow.taps - 1
         y, a = _rows(len(now), self.first), _rows(past + len(now), self.first)
@@ -135,7 +135,7 @@ class CompiledCodecEncoder:
         return x
 
     def _empty_caches(self, steps: int) -> list[F32]:
-        """Room for the keys and values of every layer: each [T, 2, K, D]."""
+        """Buffers for the keys and values of every layer: each [T, 2, K, D]."""
         shape = steps, 2, self.config.num_key_value_heads, self.config.head_dim
         return [np.empty(shape, np.float32) for _ in self.layers]
 
@@ -164,20 +164,20 @@ class CompiledCodecEncoder:
         q, k, v = np.split(qkv[:, : (heads + 2 * kv_heads) * d], [heads * d, (heads + kv_heads) * d], axis=1)
         cache[now, 0] = rotate(k.reshape(t, kv_heads, d), *rope)
         cache[now, 1] = v.reshape(t, kv_heads, d)
-        block.after_past(name, cache[now], 0)  # all blocks ahead have been here, so the cache is full up to this one
+        block.after_past(name, cache[now], 0)  # earlier blocks were here: the cache is filled up to this one
         seen = cache[: now.stop]
         q = rotate(q.reshape(t, heads, d), *rope)
         return attention(q, seen[:, 0], seen[:, 1]).reshape(t, heads * d)
 
     def _split_rvq(self, x: F32, frames: Ints, block: Block) -> Ints:
-        """Half the frame rate, then the codes. x [2 T + taps - 2, H] of the whole clip, frames [T] -> codes [T, G]."""
+        """Half the frame rate, then the codes. x [2 T + taps - 2, H] of the clip, frames [T] -> codes [T, G]."""
         first, stride = frames[0] * DOWNSAMPLE_STRIDE, DOWNSAMPLE_STRIDE
         y = _rows(len(frames), self.downsample)
         conv(x[first : first + len(frames) * stride + self.downsample.taps - stride], self.downsample, y, stride=stride)
         return np.concatenate([self._quantise(y, self.semantic), self._quantise(y, self.acoustic)], axis=1)
 
     def _quantise(self, x: F32, w: Quantizer) -> Ints:
-        """Each codebook names its entry nearest to what the ones before it left over. x [T, H] -> codes [T, G']."""
+        """The entry of each codebook nearest to the residual of those before it. x [T, H] -> codes [T, G']."""
         residual, codes = x, []
         if w.input_proj is not None:
             residual = _rows(len(x), w.input_proj)
@@ -190,10 +190,10 @@ class CompiledCodecEncoder:
 
 
 def _seanet_stage(x: F32, a: F32, w: Stage, past: int, block: Block, name: str) -> tuple[F32, F32]:
-    """A residual unit, then a convolution of stride r. x [T, C], a the ELU of it behind room for the past.
+    """A residual unit, then a convolution of stride r. x [T, C], a its ELU after space for the past.
 
-    Returns [ceil(T / r), 2C] and its ELU behind room for ``past`` rows. Only the last block may not be whole strides;
-    zeros fill it up.
+    Returns [ceil(T / r), 2C] and its ELU after space for ``past`` rows. Only the length of the last block may not be a
+    multiple of the stride; it is zero-padded.
     """
     h = _rows(len(x), w.narrow)
     conv(block.after_past(f"{name}.narrow", a, w.narrow.taps - 1), w.narrow, h, activation=ELU)
@@ -208,12 +208,12 @@ def _seanet_stage(x: F32, a: F32, w: Stage, past: int, block: Block, name: str) 
 
 
 def _rows(count: int, w: Convolution) -> F32:
-    """Room for ``count`` rows that ``w`` makes."""
+    """A buffer for ``count`` output rows of ``w``."""
     return np.empty((count, len(w.bias)), np.float32)
 
 
 def _behind(past: int, x: F32) -> F32:
-    """x behind room for ``past`` rows."""
+    """x after space for ``past`` rows."""
     y = np.empty((past + len(x), x.shape[1]), np.float32)
     y[past:] = x
     return y

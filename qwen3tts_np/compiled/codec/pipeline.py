@@ -1,11 +1,11 @@
-"""A signal that passes through causal layers in blocks, by several threads at once, as if it came in one piece.
+"""Causal layers applied to a signal in blocks, by several threads at once, with the result of a single pass.
 
-A causal layer needs of the past only the last rows that came before a block. It keeps them when it has read a block,
-for the next one. So blocks may be as short as one likes (they stay in the cache), and a stream may stop and go on.
+A causal layer needs only the last rows before a block. It keeps those of each block for the next one. So blocks may be
+of any length (short ones stay in the cache), and a stream may stop and continue.
 
-Threads take a block each and follow one another through the layers: no block enters a layer before the one ahead of
-it has. They meet nowhere else, and since every result is the same sum whatever block it falls into, the number of
-threads and the length of the blocks change nothing, not even the last bit.
+Each thread takes a block, and blocks enter every layer in order. There is no other synchronisation, and since every
+result is the same sum whatever block it is in, the number of threads and the length of the blocks do not change a
+single bit.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from ...ops import F32, AnyArray
 
 
 class Stream:
-    """What the layers keep of the past, and how far each has come."""
+    """The past rows kept by the layers, and the progress of each layer."""
 
     def __init__(self) -> None:
-        self._position = 0  # rows that have passed
-        self._blocks = 0  # that have passed
+        self._position = 0  # rows processed
+        self._blocks = 0  # blocks processed
         self._kept: dict[str, F32] = {}
         self._entered: dict[str, int] = {}  # layer -> the block that may enter it
         self._moved = threading.Condition()
@@ -34,10 +34,10 @@ class Stream:
     def run(
         self, team: Team, x: AnyArray, y: AnyArray, block_rows: int, work: Callable[[Any, Block], AnyArray]
     ) -> None:
-        """Fill y with work(x), block by block: about ``block_rows`` rows each, as many at once as there are threads.
+        """Fill y with work(x) in blocks of about ``block_rows`` rows, as many at once as there are threads.
 
         x [T, ...] and y [T, ...] hold the next T rows; ``work`` may return the rows of a block in any shape.
-        RuntimeError if a former run was cut short: what the layers have kept of it is useless.
+        Raises RuntimeError if an earlier run was interrupted: the rows kept by the layers are then inconsistent.
         """
         if self._stopped:
             raise RuntimeError("this stream has failed before; start a new one")
@@ -53,7 +53,7 @@ class Stream:
                 for now, block in ahead[me.index :: me.count]:
                     y[now] = work(x[now], block).reshape(y[now].shape)
             except _Stopped:
-                pass  # whoever stopped it says why
+                pass  # the thread that failed reports why
             except BaseException:
                 self._stop()
                 raise
@@ -80,9 +80,9 @@ class Block:
         self._stream, self._number = stream, number
 
     def after_past(self, layer: str, x: F32, past: int) -> F32:
-        """x, its first ``past`` rows filled with the last that ``layer`` read, zeros at first; keeps the last of x.
+        """x with its first ``past`` rows filled with the last that ``layer`` read, zeros at first; keeps the last of x.
 
-        Call it once in every block for every layer, when all other rows of x are written.
+        Call it once per block and layer, when all other rows of x are written.
         """
         stream = self._stream
         with stream._moved:

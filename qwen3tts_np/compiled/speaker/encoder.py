@@ -1,7 +1,7 @@
 """The network of ``encoder.py`` on compiled kernels: the same blocks in the same order.
 
-Activations are rows [T, channels], channels filled up to whole vectors with zeros. A clip takes milliseconds, so only
-the wide convolutions are worth dividing among threads.
+Activations are rows [T, channels], channels zero-padded. A clip takes milliseconds, so only the wide convolutions are
+worth dividing among threads.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from ...conv import Conv
 from ...ops import F32, Array, linear, sigmoid, softmax
 from ...speaker.encoder import SERes2NetWeights, SpeakerEncoderWeights, paddings, speaker_mel
 
-DIVIDED = 1 << 25  # products; fewer are done sooner than a second thread has begun
+DIVIDED = 1 << 25  # products; fewer are done before a second thread has started
 
 
 @dataclass(frozen=True)
 class SameConv:
-    """A convolution that keeps the length, the ends reflected."""
+    """A convolution that keeps the length, with reflection padding."""
 
     weight: Convolution
     dilation: int
@@ -83,7 +83,7 @@ class Block:
 
 @dataclass(frozen=True)
 class CompiledSpeakerEncoder:
-    """The weights of ``Qwen3TTSSpeakerEncoder``, as kernels read them."""
+    """The weights of ``Qwen3TTSSpeakerEncoder``, packed for the kernels."""
 
     config: SpeakerEncoderConfig
     first: SameConv
@@ -96,7 +96,7 @@ class CompiledSpeakerEncoder:
 
     @classmethod
     def pack(cls, w: SpeakerEncoderWeights, c: SpeakerEncoderConfig, team: Team) -> CompiledSpeakerEncoder:
-        """From the weights in float32."""
+        """Pack float32 weights."""
         frames = w.asp_tdnn.weight[:, : w.asp_tdnn.weight.shape[1] // 3]
         return cls(
             c,
@@ -126,7 +126,7 @@ class CompiledSpeakerEncoder:
     def _attentive_statistics_pooling(self, x: F32) -> F32:
         """Mean and deviation of each channel over the frames it attends to. x [T, 3C] -> [6C].
 
-        Mean and deviation over all frames are the same at every frame, so their part of asp_tdnn is worked out once.
+        Mean and deviation over all frames are the same at every frame, so their part of asp_tdnn is computed once.
         """
         own, tdnn = x.shape[1], self.asp_tdnn
         even = np.full((len(x), 1), 1 / len(x), np.float32)

@@ -1,4 +1,4 @@
-"""What a batch carries from frame to frame, and the arrays that a session works in."""
+"""The state of a batch between frames, and the working buffers of a session."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from .weights import Model
 
 
 class Batch(NamedTuple):
-    """What B items carry from frame to frame."""
+    """The state of B items between frames."""
 
-    logits: F32  # [B, V], rows filled up to whole vectors, flat: of the next code 0
+    logits: F32  # [B, V], rows zero-padded, flat: of the next code 0
     hidden: F32  # [B, width], flat: of the last position read
     seen: NDArray[np.bool_]  # [B, V] codes 0 so far
     finished: NDArray[np.bool_]  # [B]
     length: I64  # [B] positions of the prompt
-    text: F32  # [rows, width], flat: what is added to the frames of the items
+    text: F32  # [rows, width], flat: the text embeddings added to the frames of the items
     text_first: I64  # [B] the row of an item's first frame
-    text_last: I64  # [B] the row of all frames from some on
+    text_last: I64  # [B] the last row, which all further frames reuse
     stream: NDArray[np.uint32]  # [streams, STATE + 1], see ``generator.py``
     stream_of: I64  # [B]
     codes: I64  # [B, G] of this frame
-    going: I64  # [B] the items that go on
-    status: I64  # [2] how many these are; 1 if a choice failed because logits were not finite
+    going: I64  # [B] the items that continue
+    status: I64  # [2] their number; 1 if a choice failed because logits were not finite
 
 
 class Choosing(NamedTuple):
-    """How codes are chosen, and room to do it."""
+    """The sampling rules, and working buffers for them."""
 
     talker: Rule
     subtalker: Rule
@@ -63,7 +63,7 @@ def new_batch(model: Model, lengths: NDArray[np.int64], texts: Sequence[Array], 
 
 
 def new_cache(sizes: Sizes, items: int, room: int, theta: float) -> Cache:
-    """An empty cache of ``room`` positions for each item."""
+    """An empty cache of ``room`` positions per item."""
     shape = items * sizes.layers * sizes.kv_heads * room * 2 * sizes.half
     angles = rope_angles(np.arange(room), sizes.head_dim, theta)  # each [room, D/2]
     cos, sin = (np.pad(a, ((0, 0), (0, sizes.half - a.shape[1]))).reshape(-1) for a in angles)
@@ -71,12 +71,12 @@ def new_cache(sizes: Sizes, items: int, room: int, theta: float) -> Cache:
 
 
 def new_columns(count: int) -> Columns:
-    """Room for passes over so many columns."""
+    """Columns for passes over up to so many columns."""
     return Columns(np.zeros(count, np.int64), np.zeros(count, np.int64))
 
 
 def new_work(model: Model, columns: int, threads: int, text_width: int) -> Work:
-    """Room for passes of either transformer over so many columns, and for text of ``text_width``."""
+    """Buffers for passes of either transformer over up to so many columns, and for text of ``text_width``."""
     both = [model.talker.layers.sizes, model.predictor.layers.sizes]
     width = max(s.width for s in both)
     context = max(s.heads * 2 * s.half for s in both)

@@ -1,4 +1,4 @@
-"""The code predictor completes a frame, compiled: codes 1 to G - 1, one pass each.
+"""The compiled code predictor: completes a frame with codes 1 to G - 1, one pass each.
 
 Twin of ``talker/code_predictor.py``.
 """
@@ -33,7 +33,7 @@ def complete_frame(
     columns: Columns,
     work: Work,
 ) -> None:
-    """Codes 1..G-1. The first pass reads two positions of each item: the talker's hidden state, and code 0."""
+    """Choose codes 1..G-1. The first pass reads two positions per item: the talker's hidden state, and code 0."""
     predictor, groups = model.predictor, batch.codes.shape[1]
     for group in range(1, groups):
         count = 2 * going if group == 1 else going
@@ -55,7 +55,7 @@ def complete_frame(
 def _gather_inputs(
     me: Member, model: Model, batch: Batch, group: int, going: int, columns: Columns, work: Work
 ) -> None:
-    """What the predictor reads to choose code ``group``, in every thread's own ``work.normed`` [columns, width]."""
+    """Write the inputs for code ``group`` to every thread's own ``work.normed`` [columns, width]."""
     width, inputs = model.tables.width, work.normed[me.index]
     for c in range(going):
         item, own = batch.going[c], c
@@ -74,7 +74,7 @@ def _gather_inputs(
 
 @inlined
 def _enter(me: Member, predictor: Predictor, count: int, work: Work) -> None:
-    """Inputs, projected where the predictor is narrower than the talker, to ``work.x``."""
+    """Write the inputs, projected where the predictor is narrower than the talker, to ``work.x``."""
     inputs, width = work.normed[me.index], predictor.layers.sizes.width
     if predictor.projects:
         affine(me, predictor.projection, inputs, count, work.x, levels_of(me, work))
@@ -87,7 +87,7 @@ def _enter(me: Member, predictor: Predictor, count: int, work: Work) -> None:
 
 @inlined
 def _choose_codes(predictor: Predictor, batch: Batch, choosing: Choosing, group: int, work: Work) -> None:
-    """Code ``group`` of every item that goes on. The others keep their place in the draw, as officially."""
+    """Code ``group`` of every item that continues. Finished items still consume draws, as officially."""
     row = -(-predictor.entries // BLOCK) * BLOCK
     column = 0
     for item in range(batch.finished.size):
@@ -102,7 +102,7 @@ def _choose_codes(predictor: Predictor, batch: Batch, choosing: Choosing, group:
 
 @inner
 def chosen(count: int, rule: Rule, stream: NDArray[np.uint32], scratch: Scratch, batch: Batch) -> int:
-    """The code that the scores in ``scratch`` give; ``batch.status`` says if they have no probabilities."""
+    """The code chosen from the scores in ``scratch``; ``batch.status`` is set if they have no probabilities."""
     code = choose(count, rule, stream, scratch)
     if code == NOT_A_NUMBER:
         batch.status[1] = 1

@@ -1,4 +1,4 @@
-"""The embeddings of all code tables, one below the other: each row is the embedding of a code of one codebook."""
+"""The embeddings of all code tables, concatenated: each row is the embedding of a code of one codebook."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .stacks import FLOAT32, in_place, padded
 
 
 class CodeTables(NamedTuple):
-    """The embeddings of all G code tables, one below the other: rows as wide as the talker's, flat."""
+    """The embeddings of all G code tables, concatenated: rows of the talker's width, flat."""
 
     values: NDArray[Any]  # bfloat16 as uint16, or float32
     first: NDArray[np.int64]  # [G] the first row of each table
@@ -30,7 +30,7 @@ class CodeTables(NamedTuple):
 def code_tables(
     talker: TalkerWeights, predictor: CodePredictorWeights, keep_wide: bool, ready: Packed | None
 ) -> CodeTables:
-    """All tables in one: ``ready`` if the checkpoint has it. bfloat16, but if ``keep_wide`` as wide as it is stored."""
+    """All tables in one: ``ready`` if the checkpoint has it. In bfloat16; as stored if wider and ``keep_wide``."""
     embeddings: list[Any] = [talker.codec_embedding, *(part.weight for part in predictor.codec_embedding)]
     tensors: list[StoredTensor] = [embedding.tensor.tensor for embedding in embeddings]
     wide = keep_wide and any(tensor.dtype != "BF16" for tensor in tensors)
@@ -51,7 +51,7 @@ def code_tables(
 
 
 def load_stored(values: NDArray[Any], i: int) -> Any:
-    """16 values from element i, as they are stored: float32, or bfloat16 as uint16."""
+    """16 values from element i, as stored: float32, or bfloat16 as uint16."""
     raise NotImplementedError("compiled code only")
 
 

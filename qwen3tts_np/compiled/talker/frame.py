@@ -1,11 +1,11 @@
-"""One frame, compiled: the body of the loop in ``generate.py``, one call per frame in every thread of a team.
+"""One compiled frame: the body of the loop in ``generate.py``, one call per frame in every thread of a team.
 
 Choose code 0 from the talker's logits, let the code predictor complete the frame, and read the sum of the frame's
 embeddings and the next piece of text, which gives the logits of the next code 0. Items that have ended are left out;
-those that go on are the columns of every pass.
+those that continue are the columns of every pass.
 
-All threads run all of this. What one thread does alone (choices, lists) the first does; what another thread wrote
-is read behind a barrier.
+All threads run all of this. Serial parts (choices, lists) run on the first thread; values written by another thread
+are read after a barrier.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def write_frame(
 ) -> None:
     """Choose codes 0; unless all items have ended or this ``is_last``, complete the frame and read it.
 
-    Afterwards ``batch.codes`` has a frame for each of the first ``batch.status[0]`` items of ``batch.going``.
+    Afterwards ``batch.codes`` holds a frame for each of the first ``batch.status[0]`` items of ``batch.going``.
     """
     if me.index == 0:
         _choose_code0(model.talker, batch, choosing, step)
@@ -54,12 +54,12 @@ def write_frame(
     _embed_frame(me, model.tables, batch, step, going, columns, work)
     barrier(me)
     transform(me, model.talker.layers, columns, going, talker_cache, work)
-    read_logits(me, model.talker, batch, np.int64(0), going, columns, work)  # a plain 0 would be compiled on its own
+    read_logits(me, model.talker, batch, np.int64(0), going, columns, work)  # a plain 0 would be compiled separately
 
 
 @inlined
 def _choose_code0(talker: Talker, batch: Batch, choosing: Choosing, step: int) -> None:
-    """Code 0 of every item, and the list of those that go on."""
+    """Code 0 of every item, and the list of those that continue."""
     vocabulary, row = talker.vocabulary, -(-talker.vocabulary // BLOCK) * BLOCK
     going = 0
     for item in range(batch.finished.size):
@@ -86,7 +86,7 @@ def _choose_code0(talker: Talker, batch: Batch, choosing: Choosing, step: int) -
 def _embed_frame(
     me: Member, tables: CodeTables, batch: Batch, step: int, going: int, columns: Columns, work: Work
 ) -> None:
-    """Talker inputs: the sum of a frame's embeddings and the next piece of text, to ``work.x``: this thread's part."""
+    """Write this thread's part of the talker inputs to ``work.x``: a frame's embeddings plus the next piece of text."""
     width, groups = tables.width, batch.codes.shape[1]
     first, end = share(me, width // LANES)
     for c in range(going):

@@ -1,4 +1,4 @@
-"""PyTorch's random numbers, compiled: the words and times of ``talker/generator.py``, drawn from a copy of its state.
+"""PyTorch's random numbers, compiled: the draws of ``talker/generator.py``, from a copy of its state.
 
 MT19937: Matsumoto and Nishimura, 1998.
 """
@@ -16,19 +16,19 @@ from ...talker.generator import Generator, ItemGenerators, TorchGenerator
 
 U32 = NDArray[np.uint32]
 
-STATE = 624  # words of the twister; a stream [STATE + 1] is these and, behind them, how many of them have been used
+STATE = 624  # words of the twister; a stream [STATE + 1] is these followed by the number of words used
 
 
 @dataclass(frozen=True)
 class Streams:
-    """The random numbers of a batch: states of Mersenne Twisters, and which of them an item draws from."""
+    """The random numbers of a batch: Mersenne Twister states, and the index of the one that each item draws from."""
 
-    states: U32  # [streams, STATE + 1]; move on in place
+    states: U32  # [streams, STATE + 1]; advanced in place
     stream_of: NDArray[np.int64]  # [B]
 
 
 def streams_of(generator: Generator, items: int) -> Streams:
-    """A copy of the state of a generator: one stream for all items, or one each."""
+    """A copy of the state of a generator: one stream for all items, or one per item."""
     if isinstance(generator, ItemGenerators):
         return Streams(np.array([item.state for item in generator.items]), np.arange(items))
     assert isinstance(generator, TorchGenerator)
@@ -37,7 +37,7 @@ def streams_of(generator: Generator, items: int) -> Streams:
 
 @inner
 def skip(stream: U32, words: int) -> None:
-    """Move on by so many words."""
+    """Advance the stream by so many words."""
     used = np.int64(stream[STATE]) + words
     while used > STATE:
         _twist(stream)

@@ -1,4 +1,4 @@
-"""Which row goes where in the matrices of a transformer, as ``transformer_jit.py`` reads them."""
+"""Row order of the matrices of a transformer, as ``transformer_jit.py`` reads them."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _qkv(w: Qwen3Layer, sizes: Sizes, form: Format) -> Matrix:
 
 
 def _split_heads(rows: Rows, sizes: Sizes) -> Rows:
-    """[N * D, ...] -> [N, head, ...]: each half of a head filled up with rows of zeros."""
+    """[N * D, ...] -> [N, head, ...]: each half of a head zero-padded."""
     halves = rows.reshape(-1, 2, sizes.head_dim // 2, rows.shape[1])
     return fill(halves, {2: sizes.half}).reshape(-1, 2 * sizes.half, rows.shape[1])
 
@@ -95,6 +95,6 @@ def _gate_up(w: Qwen3Layer, sizes: Sizes, form: Format) -> Matrix:
 def _together(arrange: Callable[..., Rows], tensors: Sequence[Any], form: Format) -> Matrix:
     """Join the rows of several matrices: weights with weights, or levels with levels and scales with scales."""
     matrices = [take(tensor, form) for tensor in tensors]
-    if len({len(matrix) for matrix in matrices}) > 1:  # only some of them are quantised as they should be
+    if len({len(matrix) for matrix in matrices}) > 1:  # only some of them are quantised
         matrices = [take(tensor, None) for tensor in tensors]
     return tuple(arrange(*parts) for parts in zip(*matrices, strict=True))

@@ -1,8 +1,8 @@
-"""How a code is chosen from logits, compiled: the official logits processors and PyTorch's draws.
+"""Compiled choice of a code from logits: the official logits processors and PyTorch's draws.
 
-The definition is ``talker/sampling.py`` and ``talker/generator.py``: same processors, same order, same words of the
-Mersenne Twister for the same token. What is saved is work that no choice depends on: only tokens that are still in
-need the logarithm of their draw, though the stream moves on by two words for every token.
+Defined by ``talker/sampling.py`` and ``talker/generator.py``: same processors, same order, same words of the Mersenne
+Twister for the same token. Work that no choice depends on is skipped: only the remaining tokens need the logarithm of
+their draw, though the stream advances by two words for every token.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from ...ops import F32, I64
 from ...talker.sampling import SamplingParameters
 from .generator import U32, exponential, skip
 
-NOT_A_NUMBER = -1  # what `choose` gives where the scores have no probabilities
+NOT_A_NUMBER = -1  # returned by `choose` where the scores have no probabilities
 
-_OUT = np.float32(-np.inf)  # the score of a token that is out
+_OUT = np.float32(-np.inf)  # the score of an excluded token
 
 
 class Rule(NamedTuple):
-    """How one code is chosen; ``SamplingParameters`` as compiled functions see it."""
+    """The sampling rule of one code: ``SamplingParameters`` for compiled functions."""
 
-    do_sample: bool  # otherwise the best code, and temperature, top_k, top_p are not looked at
+    do_sample: bool  # otherwise the best code; temperature, top_k and top_p are ignored
     temperature: float
     top_k: int  # 0 keeps all
     top_p: float  # 1 keeps all
@@ -41,15 +41,15 @@ def rule_of(s: SamplingParameters) -> Rule:
 
 
 class Scratch(NamedTuple):
-    """Working space for one choice among V codes."""
+    """Working buffers for one choice among V codes."""
 
     scores: F32  # [V]
-    ids: I64  # [V] the tokens that are in
+    ids: I64  # [V] the remaining tokens
     heap: I64  # [V]
 
 
 def new_scratch(vocabulary: int) -> Scratch:
-    """Working space for choices among at most ``vocabulary`` codes."""
+    """Working buffers for choices among at most ``vocabulary`` codes."""
     return Scratch(np.empty(vocabulary, np.float32), np.empty(vocabulary, np.int64), np.empty(vocabulary, np.int64))
 
 
@@ -60,9 +60,9 @@ def new_scratch(vocabulary: int) -> Scratch:
 def talker_scores(
     logits: F32, at: int, count: int, seen: NDArray[np.bool_], audio: int, eos: int, may_end: bool, rule: Rule, y: F32
 ) -> None:
-    """y[:count] = the scores of the talker, except top-k and top-p, from ``count`` logits from logits[at] on.
+    """y[:count] = the scores of the talker, before top-k and top-p, of the ``count`` logits at logits[at].
 
-    ``seen`` [count]: which codes this item has had. Only ids below ``audio`` and, if it ``may_end``, ``eos`` are in.
+    ``seen`` [count]: codes that this item has had. Only ids below ``audio`` and, if it ``may_end``, ``eos`` are kept.
     """
     penalty = np.float32(rule.repetition_penalty)
     temperature = np.float32(rule.temperature if rule.do_sample else 1.0)
@@ -79,7 +79,7 @@ def talker_scores(
 
 @inner
 def predictor_scores(logits: F32, at: int, count: int, rule: Rule, y: F32) -> None:
-    """y[:count] = the scores of the code predictor, except top-k and top-p."""
+    """y[:count] = the scores of the code predictor, before top-k and top-p."""
     temperature = np.float32(rule.temperature if rule.do_sample else 1.0)
     for i in range(count):
         y[i] = logits[at + i] / temperature
@@ -90,9 +90,9 @@ def predictor_scores(logits: F32, at: int, count: int, rule: Rule, y: F32) -> No
 
 @inner
 def choose(count: int, rule: Rule, stream: U32, scratch: Scratch) -> int:
-    """The code that ``count`` scores in ``scratch`` give: drawn after top-k and top-p, or the best.
+    """The code chosen from ``count`` scores in ``scratch``: drawn after top-k and top-p, or the best.
 
-    Scores are overwritten. ``NOT_A_NUMBER`` where softmax would not give probabilities.
+    Scores are overwritten. Returns ``NOT_A_NUMBER`` where softmax would not give probabilities.
     """
     if not rule.do_sample:
         return _best(scratch.scores, count)
@@ -112,7 +112,7 @@ def choose(count: int, rule: Rule, stream: U32, scratch: Scratch) -> int:
 
 @inner
 def _best(scores: F32, count: int) -> int:
-    """A tie goes to the lower id."""
+    """The id of the best score; of a tie, the lower id."""
     best = 0
     for i in range(1, count):
         if scores[i] > scores[best]:
@@ -122,7 +122,7 @@ def _best(scores: F32, count: int) -> int:
 
 @inner
 def _kth_best(scores: F32, count: int, k: int, heap: I64) -> np.float32:
-    """The heap holds the k best so far, the worst of them on top."""
+    """The k-th best score. The heap holds the k best so far, the worst of them on top."""
     for i in range(k):
         heap[i] = i
     _order(heap, scores, k)
@@ -137,7 +137,7 @@ def _kth_best(scores: F32, count: int, k: int, heap: I64) -> np.float32:
 
 @inner
 def _gather(scores: F32, count: int, bar: np.float32, ids: I64) -> int:
-    """ids = the tokens that reach the bar and are not out, ascending; their number. A tie with the bar stays in."""
+    """Write the ids of tokens that are not excluded and score at least ``bar``, ascending; returns their number."""
     kept = 0
     for i in range(count):
         if scores[i] >= bar and scores[i] > _OUT:
@@ -148,7 +148,7 @@ def _gather(scores: F32, count: int, bar: np.float32, ids: I64) -> int:
 
 @inner
 def _drop_worst(scores: F32, ids: I64, kept: int, drop_mass: np.float32, heap: I64) -> None:
-    """Top-p: put out the worst tokens that together hold at most ``drop_mass``, but never the best."""
+    """Top-p: exclude the worst tokens that together hold at most ``drop_mass``, but never the best."""
     for i in range(kept):
         heap[i] = ids[i]
     _order(heap, scores, kept)
@@ -172,7 +172,7 @@ def _drop_worst(scores: F32, ids: I64, kept: int, drop_mass: np.float32, heap: I
 def _race(scores: F32, ids: I64, kept: int, count: int, stream: U32) -> int:
     """``torch.multinomial``: each token draws a time, and the largest probability / time wins, the lower id in a tie.
 
-    The stream moves on by the words of all ``count`` tokens.
+    The stream advances by the words of all ``count`` tokens.
     """
     peak = _highest(scores, ids, kept)
     weights = 0.0
@@ -201,7 +201,7 @@ def _highest(scores: F32, ids: I64, kept: int) -> np.float32:
 
 @inner
 def skip_choice(count: int, rule: Rule, stream: U32) -> None:
-    """Move on as a choice among ``count`` tokens does."""
+    """Advance the stream as a choice among ``count`` tokens does."""
     if rule.do_sample:
         skip(stream, 2 * count)
 
@@ -217,7 +217,7 @@ def _order(heap: I64, scores: F32, size: int) -> None:
 
 @inner
 def _sink(heap: I64, scores: F32, root: int, size: int) -> None:
-    """Move heap[root] down to where neither child is worse."""
+    """Move heap[root] down until neither child is worse."""
     token = heap[root]
     while True:
         child = 2 * root + 1

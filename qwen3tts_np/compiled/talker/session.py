@@ -1,12 +1,12 @@
-"""A decode session: weights, caches and working space of one batch, from its prompts to its last frame.
+"""A decode session: weights, caches and working buffers of one batch, from its prompts to its last frame.
 
     session = DecodeSession(weights, team, talker_config, limits, streams)
     session.prefill(inputs, texts)
     while (frame := session.frame()) is not None:
         ...
 
-One compiled call writes a frame (``frame.write_frame``); between two of them Python is in charge, so Ctrl-C and
-a reader of the stream wait for one frame at most.
+One compiled call writes a frame (``frame.write_frame``); control returns to Python between frames, so Ctrl-C and a
+reader of the stream wait for one frame at most.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from .sampling import new_scratch, rule_of
 from .talker import project_text, read_prompt
 from .weights import CompiledWeights
 
-PROMPT_COLUMNS = 32  # positions of a prompt read in one pass: enough that arithmetic, not memory, is the limit
-FIRST_FRAMES = 128  # room for so many at first; it grows by half
+PROMPT_COLUMNS = 32  # prompt positions per pass: enough to be bound by arithmetic, not by memory
+FIRST_FRAMES = 128  # initial capacity; it grows by half
 
 
 class DecodeSession:
-    """Writes the codes of one batch. ``max_new_tokens=N``, of all items or of each, is at most N - 1 frames.
+    """Writes the codes of one batch. ``max_new_tokens=N``, for all items or for each, is at most N - 1 frames.
 
-    All widths that come in and go out are those of ``weights``: filled up with zeros to whole vectors.
+    All widths of inputs and results are those of ``weights``, zero padding included.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class DecodeSession:
         )
 
     def project_text(self, ids: Ints) -> Array:
-        """Text tokens at the talker's width: ``text_projection`` of their embeddings. ids [n] -> [n, H]."""
+        """``text_projection`` of the embeddings of text tokens, at the talker's width. ids [n] -> [n, H]."""
         fc1, fc2 = self._weights.text_projection
         embedded = self._weights.text_embedding[ids]  # [n, X]
         x = np.pad(embedded, ((0, 0), (0, fc1.bias.size - embedded.shape[1]))).astype(np.float32, copy=False)
@@ -82,7 +82,8 @@ class DecodeSession:
     def prefill(self, inputs: Sequence[Array], texts: Sequence[Array]) -> None:
         """Read the prompts.
 
-        inputs: the talker inputs [T, H] of each item. texts: what is added to its frames [T', H], the last for ever.
+        inputs: the talker inputs [T, H] of each item. texts: the embeddings added to its frames [T', H], the last one
+        indefinitely.
         """
         lengths = np.array([len(x) for x in inputs])
         longest = int(lengths.max())
@@ -92,20 +93,20 @@ class DecodeSession:
         item = np.repeat(np.arange(len(inputs)), lengths)
         position = np.concatenate([np.arange(length) for length in lengths])
         ends = (position == lengths[item] - 1).astype(np.int64)
-        order = np.argsort(ends, kind="stable")  # the last positions of all prompts come last: one pass of the head
+        order = np.argsort(ends, kind="stable")  # the final positions of all prompts come last: one pass of the head
         for first in range(0, len(order), PROMPT_COLUMNS):
             part = order[first : first + PROMPT_COLUMNS]
             self._read(everything[part], item[part], position[part], ends[part])
 
     def talker_step(self, position: int) -> None:
-        """One pass of the talker over one column at ``position``, as every frame has one: for benchmarks."""
+        """One pass of the talker over one column at ``position``, as in every frame; for benchmarks."""
         self._make_room(int(self._batch.length.max()), position + 1)
         width = self._weights.model.tables.width
         one = np.ones(1, np.int64)
         self._read(self._batch.hidden[None, :width], 0 * one, position * one, one)
 
     def _read(self, inputs: Array, item: Ints, position: Ints, ends: Ints) -> None:
-        """Read some columns of prompts. inputs [columns, width]; ends: see ``talker.read_prompt``."""
+        """Read columns of prompts. inputs [columns, width]; ends: see ``talker.read_prompt``."""
         columns, count = self._columns, len(item)
         self._work.x[: inputs.size] = inputs.reshape(-1)
         columns.item[:count], columns.position[:count] = item, position
@@ -113,10 +114,10 @@ class DecodeSession:
         self._team.run(read_prompt, talker, self._batch, count, ends, self._cache, columns, self._work)
 
     def more_text(self, text: Array) -> None:
-        """Text [n, H] that has come meanwhile, for a batch of one: it goes before the row that stays for ever."""
+        """Add text [n, H] that has arrived since, for a batch of one, before the row that is repeated indefinitely."""
         batch = self._batch
         rows = batch.text.reshape(-1, text.shape[1])
-        first, last = int(batch.text_first[0]) + self._step, int(batch.text_last[0])  # what was read is let go
+        first, last = int(batch.text_first[0]) + self._step, int(batch.text_last[0])  # rows already read are released
         rows = np.concatenate([rows[first:last], text, rows[last:]])
         self._batch = batch._replace(
             text=rows.reshape(-1), text_first=np.array([-self._step]), text_last=np.array([len(rows) - 1])
@@ -125,7 +126,7 @@ class DecodeSession:
     def frame(self) -> Frame | None:
         """Write the next frame; None when all items have ended or the limit is reached.
 
-        RequestError if a choice had no probabilities to choose by.
+        Raises RequestError if a choice had no valid probabilities.
         """
         if self._ended:
             return None
@@ -158,7 +159,7 @@ class DecodeSession:
         return None if self._ended else Frame(going, batch.codes[going])
 
     def _make_room(self, used: int, needed: int) -> None:
-        """A cache of at least ``needed`` positions, of which ``used`` are kept."""
+        """A cache of at least ``needed`` positions, with the first ``used`` kept."""
         sizes, items = self._weights.model.talker.layers.sizes, len(self._batch.length)
         old: Cache | None = getattr(self, "_cache", None)
         if old is not None and old.room >= needed:

@@ -1,8 +1,8 @@
-"""Tensors of a checkpoint become stacks of packed matrices, and vectors filled up to whole registers.
+"""Packing of checkpoint tensors into stacks of matrices and zero-padded vectors.
 
-A packed checkpoint has them as they should be: its arenas are used where they are mapped. Otherwise matrices are packed
-one by one and their pages of the file given back, so loading needs little more memory than the packed weights. A
-checkpoint that is quantised already keeps its levels, where the format asked for has room for them.
+The arenas of a packed checkpoint are used in place, memory-mapped. Otherwise matrices are packed one by one and their
+pages of the file released, so loading needs little more memory than the packed weights. A checkpoint that is already
+quantised keeps its levels, where the requested format has enough bits for them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def heads(tensors: Sequence[Any], rows: int, inputs: int, form: Format, ready: P
 
 
 def affine(weight: Any, bias: Any, form: Format, ready: Packed | None) -> Affine:
-    """A linear layer; where the checkpoint has none, one without rows, for its type."""
+    """A linear layer; where the checkpoint has none, one without rows, to keep the type."""
     if weight is None:
         return Affine(stack([], 0, STEP, form, None), np.zeros(0, np.float32))
     rows, inputs = map(padded, weight.shape)
@@ -43,9 +43,9 @@ def affine(weight: Any, bias: Any, form: Format, ready: Packed | None) -> Affine
 def stack(
     matrices: Sequence[Callable[[], Matrix]], rows: int, inputs: int, form: Format, ready: Packed | None
 ) -> Stack:
-    """Matrices packed one behind the other, each filled up with zeros to [rows, inputs].
+    """Matrices packed consecutively, each zero-padded to [rows, inputs].
 
-    ``ready``: these matrices in an arena of the checkpoint, which is used as it is if it has the format ``form``.
+    ``ready``: these matrices in an arena of the checkpoint, which is used as is if its format is ``form``.
     """
     size = form.count(rows, inputs)
     if ready is not None and ready.format == form:
@@ -67,7 +67,7 @@ def stack(
 
 
 class _Writable:
-    """The memory of an array, for NumPy; it keeps the array."""
+    """The memory of an array, for NumPy; it keeps the array alive."""
 
     def __init__(self, array: NDArray[Any]) -> None:
         self.array = array
@@ -75,17 +75,17 @@ class _Writable:
 
 
 def in_place(array: NDArray[Any]) -> NDArray[Any]:
-    """A mapped array without its read-only mark, not copied. Kernels do not write to weights.
+    """A mapped array without its read-only flag, not copied. Kernels do not write to weights.
 
-    Trap: Numba takes a read-only array for another type, and would compile the frame loop once more for it.
+    Trap: for Numba a read-only array is another type, for which it would compile the frame loop again.
     """
     return np.asarray(_Writable(array))
 
 
 def take(tensor: Any, form: Format | None) -> Matrix:
-    """A matrix out of its file, whose pages go back to the system.
+    """Read a matrix from its file and release the pages.
 
-    Levels and scales, if it is quantised and ``form`` has room for its levels; otherwise its weights.
+    Returns levels and scales if it is quantised and ``form`` has enough bits for its levels; otherwise its weights.
     """
     matrix: Matrix
     if not isinstance(tensor, QuantisedTensor):
@@ -99,16 +99,16 @@ def take(tensor: Any, form: Format | None) -> Matrix:
 
 
 def vectors(tensors: Sequence[Any], halves: int = 1) -> NDArray[np.float32]:
-    """Vectors as float32 [n, size], each half (or whole) of them filled up."""
+    """Vectors as float32 [n, size], each of their ``halves`` parts zero-padded."""
     parts = np.stack([tensor.widen(FLOAT32).reshape(halves, -1) for tensor in tensors])  # [n, halves, values]
     return fill(parts, {2: padded(halves * parts.shape[2]) // halves}).reshape(len(tensors), -1)
 
 
 def padded(count: int) -> int:
-    """``count`` values, filled up to whole registers."""
+    """``count`` rounded up to a multiple of ``STEP``."""
     return -(-count // STEP) * STEP
 
 
 def fill(array: NDArray[Any], sizes: Mapping[int, int]) -> NDArray[Any]:
-    """Zeros behind the end of some axes. sizes: axis -> size."""
+    """Zero-pad some axes at the end. sizes: axis -> size."""
     return np.pad(array, [(0, sizes.get(axis, size) - size) for axis, size in enumerate(array.shape)])

@@ -1,9 +1,9 @@
-"""The talker's passes, compiled: prompts, the logits of the next code 0, the projection of text.
+"""The compiled passes of the talker: prompts, the logits of the next code 0, the projection of text.
 
 Twin of ``talker/talker.py``; the layers of both transformers are ``transformer_jit.py`` of the kernels.
 
-All threads of a team run all of this. What one thread does alone (lists) the first does; what another thread wrote is
-read behind a barrier.
+All threads of a team run all of this. Serial parts (lists) run on the first thread; values written by another thread
+are read after a barrier.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def read_prompt(
 ) -> None:
     """Read ``count`` columns of prompts, whose inputs are in ``work.x``.
 
-    ends[c]: 1 if column c is the last of its prompt, else 0. Such columns come last.
+    ends[c]: 1 if column c is the last of its prompt, else 0. These columns come last.
     """
     transform(me, talker.layers, columns, count, cache, work)
     inside = count
@@ -40,7 +40,7 @@ def read_prompt(
 
 @inner
 def read_logits(me: Member, talker: Talker, batch: Batch, first: int, count: int, columns: Columns, work: Work) -> None:
-    """Hidden states and logits of the items whose columns of ``work.x`` are first, first + 1, ..."""
+    """Store hidden states and logits of the items whose columns of ``work.x`` are first, first + 1, ..."""
     width = talker.layers.sizes.width
     h = work.normed[me.index]
     normalise(work.x[first * width :], count, talker.layers.norm, talker.layers.sizes, h)
@@ -57,9 +57,9 @@ def read_logits(me: Member, talker: Talker, batch: Batch, first: int, count: int
 
 @inlined
 def read_head(me: Member, head: Stack, index: int, h: F32, count: int, entries: int, work: Work) -> int:
-    """Logits [count, entries], rows filled up to whole vectors, to ``work.product``: this thread's part.
+    """Write this thread's part of the logits [count, entries], rows zero-padded, to ``work.product``.
 
-    Gives the length of a row.
+    Returns the length of a row.
     """
     blocks = -(-entries // BLOCK)
     first, end = share(me, blocks)
@@ -69,7 +69,7 @@ def read_head(me: Member, head: Stack, index: int, h: F32, count: int, entries: 
 
 @team_kernel
 def project_text(me: Member, fc1: Affine, fc2: Affine, x: F32, count: int, hidden: F32, y: F32, work: Work) -> None:
-    """``text_projection``: fc2(silu(fc1(x))) of ``count`` columns, all of them flat and filled up to whole vectors."""
+    """``text_projection``: fc2(silu(fc1(x))) of ``count`` columns, all flat and zero-padded."""
     width = fc1.bias.size
     affine(me, fc1, x, count, hidden, levels_of(me, work))
     first, end = share(me, width // BLOCK)

@@ -1,13 +1,13 @@
-"""Talker and code predictor in the form the compiled kernels read: mapped, or packed when a checkpoint is loaded.
+"""Talker and code predictor weights for the compiled kernels: mapped, or packed when a checkpoint is loaded.
 
-float32 and bfloat16 keep every weight of a released checkpoint exactly. int8 and int4 approximate the matrices; what
-stays wider there, and why:
+float32 and bfloat16 keep every weight of a released checkpoint exactly. int8 and int4 approximate the matrices; these
+weights stay wider:
 
 - norms are float32 everywhere: they are few, and they scale everything;
-- the tables of code embeddings are bfloat16, as stored: only G rows are read a frame;
-- with int4 the output heads, ``text_projection`` and ``small_to_mtp_projection`` are int8: an error in a logit goes
-  straight into the choice, an error in an input into all that follows, and together they are 4 % of what a frame reads;
-- the text embedding stays in the file, memory-mapped: only the rows of a prompt are ever read.
+- the tables of code embeddings are bfloat16, as stored: only G rows are read per frame;
+- with int4 the output heads, ``text_projection`` and ``small_to_mtp_projection`` are int8: an error in a logit affects
+  the choice directly, an error in an input everything after it, and together they are 4 % of the bytes read per frame;
+- the text embedding stays in the file, memory-mapped: only the rows of a prompt are read.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from .stacks import FLOAT32, affine, heads
 
 
 class Talker(NamedTuple):
-    """The talker as compiled functions see it."""
+    """The talker's weights, for compiled functions."""
 
     layers: Transformer
     head: Stack
@@ -47,7 +47,7 @@ class Talker(NamedTuple):
 
 
 class Predictor(NamedTuple):
-    """The code predictor as compiled functions see it."""
+    """The code predictor's weights, for compiled functions."""
 
     layers: Transformer
     heads: Stack  # G - 1
@@ -57,7 +57,7 @@ class Predictor(NamedTuple):
 
 
 class Model(NamedTuple):
-    """All that a frame reads."""
+    """All weights that a frame reads."""
 
     talker: Talker
     predictor: Predictor
@@ -66,7 +66,7 @@ class Model(NamedTuple):
 
 @dataclass(frozen=True)
 class CompiledWeights:
-    """Everything that writes codes. Official: ``Qwen3TTSTalkerForConditionalGeneration``."""
+    """The weights of talker and code predictor. Official: ``Qwen3TTSTalkerForConditionalGeneration``."""
 
     format: str
     model: Model
@@ -75,11 +75,11 @@ class CompiledWeights:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all arrays, the mapped text embedding not counted."""
+        """Bytes of all arrays, without the mapped text embedding."""
         return sum(array.nbytes for array in _arrays((self.model, self.text_projection)))
 
     def code_embedding(self, group: int, codes: Ints) -> Array:
-        """Rows of code table ``group`` in float32. codes [...] -> [..., H], filled up to whole vectors."""
+        """Rows of code table ``group`` in float32. codes [...] -> [..., H], zero-padded."""
         tables = self.model.tables
         rows = tables.values.reshape(-1, tables.width)[tables.first[group] + codes]
         return widen_ref(rows) if rows.dtype == np.uint16 else rows
@@ -88,7 +88,7 @@ class CompiledWeights:
 def pack_weights(checkpoint: Checkpoint, c: TalkerConfig, format_name: str) -> CompiledWeights:
     """Pack the talker and the code predictor of a checkpoint that has passed ``checkpoint.keys.check``.
 
-    RequestError unless ``format_name`` is one of ``pack.FORMATS``.
+    Raises RequestError unless ``format_name`` is one of ``pack.FORMATS``.
     """
     if format_name not in FORMATS:
         raise RequestError(f"format {format_name!r} is none of {', '.join(FORMATS)}")
@@ -130,7 +130,7 @@ def pack_weights(checkpoint: Checkpoint, c: TalkerConfig, format_name: str) -> C
 
 
 class _Unread(NamedTuple):
-    """A tensor that ``keys.load`` leaves in its file."""
+    """A tensor that ``keys.load`` does not read."""
 
     tensor: StoredTensor
 
@@ -142,7 +142,7 @@ class _Unread(NamedTuple):
 
 
 class _AsStored(Mapping[str, _Unread]):
-    """A checkpoint of which ``keys.load`` reads nothing: its arrays are the tensors themselves."""
+    """A checkpoint from which ``keys.load`` reads nothing: its arrays are the tensors themselves."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
