@@ -1,5 +1,6 @@
 """Qwen3-TTS on NumPy and Numba: no framework."""
 
+from . import start as start  # first: a signal from here on ends the program without a traceback
 from .errors import CheckpointError, ConfigError, MissingFileError, QwenTTSError, RequestError, RequestTypeError
 from .model import Qwen3TTSModel
 from .request import ClonedVoice, CustomVoice, DesignedVoice, Request

@@ -45,7 +45,7 @@ FLOORS = (
     {"mlp", "conv"},
     {"checkpoint", "trace", "audio", "report"},
     {"config", "ops", "files"},
-    {"errors", "notices"},
+    {"errors", "notices", "start"},
     {KERNELS},
 )
 SEPARATE = {"talker", "codec", "speaker", "text"}

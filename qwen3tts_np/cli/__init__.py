@@ -7,8 +7,6 @@ Exit status: 0 all is well, 1 ``doctor``, ``info``, ``verify``, ``fidelity`` or 
 from __future__ import annotations
 
 import argparse
-import io
-import os
 import signal
 import sys
 import threading
@@ -22,6 +20,7 @@ from qwen3tts_np_kernels.system import reader_is_gone
 
 from .. import __version__
 from ..errors import QwenTTSError
+from ..start import end_at_once
 from . import (
     bench,
     clone,
@@ -44,6 +43,7 @@ from . import (
     warm_up,
 )
 from .options import Formatter
+from .streams import standard_streams
 
 PROGRAM = "qwen3tts-np"
 EXAMPLES = (say.EXAMPLES[0], clone.EXAMPLES[0], voice.CREATE, "qwen3tts-np say --help")
@@ -51,26 +51,33 @@ EXAMPLES = (say.EXAMPLES[0], clone.EXAMPLES[0], voice.CREATE, "qwen3tts-np say -
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return the exit status."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a checkpoint may hold names the terminal cannot show
+    with standard_streams():
+        try:
+            with orderly_end():
+                return _run(sys.argv[1:] if argv is None else argv)
+        except KeyboardInterrupt:
+            return 128 + signal.SIGINT
+
+
+def _run(argv: list[str]) -> int:
     parser = _parser()
-    args = parser.parse_args(with_hyphens(sys.argv[1:] if argv is None else argv))
+    args = parser.parse_args(with_hyphens(argv))
     args.parser = parser
     try:
-        with warnings_of_one_line(args.command), orderly_end():
+        with warnings_of_one_line(args.command):
             status = args.run(args)
-        sys.stdout.flush()  # here, where a reader that has gone is handled
+        sys.stdout.flush()  # here, where what goes wrong with it is handled
     except QwenTTSError as e:
         print(f"{PROGRAM} {args.command}: {e}", file=sys.stderr)
+        return 2
+    except MemoryError as e:
+        advice = "take a smaller model, or smaller weights with --format int4"
+        print(f"{PROGRAM} {args.command}: there is not enough memory: {e}; {advice}", file=sys.stderr)
         return 2
     except OSError as e:
         if not reader_is_gone(e):
             raise
-        # Whoever read our output has seen enough; Python would complain about it once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        return 130
+        return 0  # whoever read our output has seen enough
     return int(status or 0)
 
 
@@ -88,11 +95,12 @@ def orderly_end() -> Iterator[None]:
         signal.signal(number, signal.SIG_DFL)
         raise SystemExit(128 + number)
 
-    before = {number: signal.getsignal(number) for number in system.stop_signals()}
-    replaced = {number: handler for number, handler in before.items() if handler is signal.SIG_DFL}
-    for number in replaced:
-        signal.signal(number, end)
+    wanted = {signal.SIGINT: signal.default_int_handler, **dict.fromkeys(system.stop_signals(), end)}
+    before = {number: signal.getsignal(number) for number in wanted}
+    replaced = {number: handler for number, handler in before.items() if handler in (signal.SIG_DFL, end_at_once)}
     try:
+        for number in replaced:
+            signal.signal(number, wanted[number])
         yield
     finally:
         for number, handler in replaced.items():
@@ -112,14 +120,17 @@ def _with_hyphens(option: str) -> str:
 
 @contextmanager
 def warnings_of_one_line(command: str) -> Iterator[None]:
-    """Python's warnings without the line of source that they show to programmers."""
+    """Warnings of one line, without the source that Python shows to programmers."""
 
     def one_line(message: Warning | str, category: Any, filename: Any, lineno: Any, line: Any = None) -> str:
         return f"{PROGRAM} {command}: warning: {message}\n"
 
     before, warnings.formatwarning = warnings.formatwarning, one_line
     try:
-        yield
+        with warnings.catch_warnings():
+            if any(option.startswith("error") for option in sys.warnoptions):  # PYTHONWARNINGS=error
+                warnings.simplefilter("default")  # they are for programmers' own code; here they are lines
+            yield
     finally:
         warnings.formatwarning = before
 
