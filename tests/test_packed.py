@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +18,20 @@ import pytest
 from qwen3tts_np_kernels.cpu import compiled
 from safetensors import safe_open
 
-from qwen3tts_np import CheckpointError, Qwen3TTSModel
+from qwen3tts_np import CheckpointError, Qwen3TTSModel, Qwen3TTSTokenizer
 from qwen3tts_np.checkpoint.config_file import read_model_config
 from qwen3tts_np.checkpoint.keys import TensorSpec
 from qwen3tts_np.checkpoint.packed import LINE, METADATA_KEY, PackedTensor
 from qwen3tts_np.checkpoint.quantised import QuantisedTensor
 from qwen3tts_np.checkpoint.safetensors import Checkpoint, _map_file
 from qwen3tts_np.checkpoint.writer import write_safetensors
-from qwen3tts_np.compiled.talker.stacks import in_place
+from qwen3tts_np.compiled.codec.packed import METADATA_KEY as DECODER_KEY
+from qwen3tts_np.compiled.codec.packed import NAME, read_packed_decoder, write_packed_decoder
+from qwen3tts_np.compiled.mapped import in_place
 from qwen3tts_np.compiled.talker.weights import CompiledWeights, pack_weights
 from qwen3tts_np.layout import convert as converter
 from qwen3tts_np.layout.convert import convert
+from qwen3tts_np.synthetic import layouts, weights
 
 F32 = np.dtype(np.float32)
 LIKES, FORMATS = ("tiny", "tiny-1.7b"), ("int8", "int4")
@@ -223,3 +228,90 @@ def test_a_damaged_container_is_refused(
     write_safetensors(tmp_path / "model.safetensors", specs, lambda spec: [data[spec.key]], metadata)
     with pytest.raises(CheckpointError, match=sentence):
         Checkpoint.open(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def codec(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ``speech_tokenizer`` whose channels all fill the widest register tile, as the released ones do."""
+    folder = tmp_path_factory.mktemp("codec") / "model"
+    with pytest.MonkeyPatch.context() as patch:
+        plain = layouts.codec_config
+
+        def wide(like: Any) -> dict[str, Any]:
+            config = plain(like)
+            config["decoder_config"] |= {"decoder_dim": 512, "codebook_dim": 64}
+            return config
+
+        patch.setattr(layouts, "codec_config", wide)
+        weights.write_checkpoint(folder, "tiny", "custom_voice")
+    return folder / "speech_tokenizer"
+
+
+@pytest.mark.skipif(not compiled(), reason="kernels are off")
+def test_the_packed_decoder_gives_the_same_samples_where_it_is_mapped(codec: Path) -> None:
+    codes = np.random.default_rng(0).integers(0, 128, (5, 16))
+    plain = Qwen3TTSTokenizer.from_pretrained(codec, threads=1)
+    (expected,), _ = plain.decode({"audio_codes": codes})
+    assert write_packed_decoder(codec)
+    mapped = Qwen3TTSTokenizer.from_pretrained(codec, threads=1)
+    loaded = mapped.compiled_decoder.weights
+    assert loaded.first_conv.weight.base is not None and loaded.first_conv.weight.flags.writeable
+    (found,), _ = mapped.decode({"audio_codes": codes})
+    np.testing.assert_array_equal(found, expected)
+    stream = mapped.stream()
+    np.testing.assert_array_equal(np.concatenate([stream(codes[:2]), stream(codes[2:])]), expected)
+    before, after = _leaves(plain.compiled_decoder.weights), _leaves(loaded)
+    for one, other in zip(before, after, strict=True):
+        assert type(one) is type(other)
+        np.testing.assert_array_equal(one, other)
+
+
+def _leaves(value: Any) -> list[Any]:
+    if is_dataclass(value):
+        return [leaf for f in fields(value) for leaf in _leaves(getattr(value, f.name))]
+    return [leaf for part in value for leaf in _leaves(part)] if isinstance(value, tuple) else [value]
+
+
+def test_a_decoder_of_odd_channels_is_not_packed_ahead(sources: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(sources["tiny"] / "speech_tokenizer", tmp_path / "codec")
+    assert not write_packed_decoder(tmp_path / "codec")
+    assert not (tmp_path / "codec" / NAME).exists()
+
+
+def test_a_packed_decoder_of_other_weights_is_left_alone(codec: Path, tmp_path: Path) -> None:
+    shutil.copytree(codec, tmp_path / "codec")
+    write_packed_decoder(tmp_path / "codec")
+    path = tmp_path / "codec" / "model.safetensors"
+    assert read_packed_decoder(Checkpoint.open(path)) is not None
+    raw = bytearray(path.read_bytes())
+    raw[raw.index(Checkpoint.open(path)["decoder.pre_conv.conv.weight"].data.tobytes()[:64])] ^= 1
+    path.unlink()
+    path.write_bytes(raw)
+    with pytest.warns(UserWarning, match="is not of the weights beside it"):
+        assert read_packed_decoder(Checkpoint.open(path)) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda s: s.update(version=7), "version 7, and this package reads version 1"),
+        (lambda s: s.pop("of"), "damaged"),
+        (lambda s: s["weights"].update({"class": "Nothing"}), "damaged"),
+        (lambda s: s["weights"].pop("pre_conv"), "damaged"),
+        (lambda s: s["weights"]["pre_conv"].update(taps=5), "does not fit its sizes"),
+        (lambda s: s.update(weights=[]), "does not describe a decoder"),
+    ],
+)
+def test_a_damaged_packed_decoder_is_refused(
+    codec: Path, tmp_path: Path, change: Callable[[dict[str, Any]], object], sentence: str
+) -> None:
+    write_packed_decoder(codec)
+    packed = Checkpoint.open(codec / NAME)
+    stated = json.loads(packed.metadata[DECODER_KEY])
+    change(stated)
+    shutil.copy(codec / "model.safetensors", tmp_path)
+    specs = [TensorSpec(name, tensor.shape, "", tensor.dtype) for name, tensor in packed.items()]
+    metadata = {DECODER_KEY: json.dumps(stated)}
+    write_safetensors(tmp_path / NAME, specs, lambda spec: [packed[spec.key].data], metadata)
+    with pytest.raises(CheckpointError, match=sentence):
+        read_packed_decoder(Checkpoint.open(tmp_path))

@@ -13,6 +13,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 from qwen3tts_np_kernels import system
@@ -21,32 +22,16 @@ from qwen3tts_np_kernels.system import reader_is_gone
 from .. import __version__
 from ..errors import QwenTTSError
 from ..start import end_at_once
-from . import (
-    bench,
-    clone,
-    compare_audio,
-    completion,
-    convert,
-    decode,
-    doctor,
-    encode,
-    explain,
-    fidelity,
-    fixtures,
-    info,
-    inspect,
-    say,
-    synth,
-    trace,
-    verify,
-    voice,
-    warm_up,
-)
 from .options import Formatter
 from .streams import standard_streams
 
 PROGRAM = "qwen3tts-np"
-EXAMPLES = (say.EXAMPLES[0], clone.EXAMPLES[0], voice.CREATE, "qwen3tts-np say --help")
+COMMANDS = (
+    *("say", "clone", "voice", "encode", "decode"),
+    *("doctor", "warm-up", "convert", "info", "inspect", "verify", "fidelity", "bench", "synth"),
+    *("explain", "trace", "fixtures", "compare-audio"),
+    "completion",
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -60,8 +45,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> int:
-    parser = _parser()
-    args = parser.parse_args(with_hyphens(argv))
+    words = with_hyphens(argv)
+    parser = _parser(words[0] if words and words[0] in COMMANDS[:-1] else None)
+    args = parser.parse_args(words)
     args.parser = parser
     try:
         with warnings_of_one_line(args.command):
@@ -135,18 +121,22 @@ def warnings_of_one_line(command: str) -> Iterator[None]:
         warnings.formatwarning = before
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(command: str | None = None) -> argparse.ArgumentParser:
+    """The parser of all commands, or of one, without the imports of the others: they take longer than its own."""
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
         formatter_class=Formatter,
         description="Qwen3-TTS on NumPy and Numba, without a framework: text to speech on a CPU.",
-        epilog="\n".join(["examples:", *(f"  {line}" for line in EXAMPLES)]),
+        epilog="" if command else "\n".join(["examples:", *(f"  {line}" for line in _examples())]),
     )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    speech = (say, clone, voice, encode, decode)
-    models = (doctor, warm_up, convert, info, inspect, verify, fidelity, bench, synth)
-    insides = (explain, trace, fixtures, compare_audio)
-    for command in (*speech, *models, *insides, completion):
-        command.add_parser(commands)
+    for name in [command] if command else COMMANDS:
+        import_module(f"{__name__}.{name.replace('-', '_')}").add_parser(commands)
     return parser
+
+
+def _examples() -> tuple[str, ...]:
+    from . import clone, say, voice
+
+    return say.EXAMPLES[0], clone.EXAMPLES[0], voice.CREATE, "qwen3tts-np say --help"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..checkpoint.quantised import BITS
 from ..files.output import check_new_folder
 from ..layout.convert import STORED_FORMATS, convert
 from .options import add_cache_dir, add_json, checkpoint, new_parser
@@ -20,7 +21,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         EXAMPLES,
         help="write a checkpoint in another weight format",
         description="Write a checkpoint whose weights are stored in another format; every command reads the result. "
-        "int8 to int4 quantise the matrices of talker and code predictor in groups of 32 (heads keep 8 bits).",
+        "int8 to int4 quantise the matrices of talker and code predictor in groups of 32 (heads keep 8 bits); beside "
+        "the codec, which stays float32, its decoder is written as the kernels read it (0.5 GB), so that nothing is "
+        "packed when the model is loaded.",
     )
     parser.add_argument("--format", choices=STORED_FORMATS, required=True, help="of the weights")
     parser.add_argument("source", type=Path, metavar="SRC", help="checkpoint directory, or a name to download")
@@ -32,7 +35,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> None:
     check_new_folder(args.target)
-    convert(checkpoint(args, "source"), args.target, args.format)
+    convert(checkpoint(args, "source"), args.target, args.format, _pack_codec if args.format in BITS else None)
     size = (args.target / "model.safetensors").stat().st_size
     found = {"directory": str(args.target), "format": args.format, "model_bytes": size}
     report(args, found, f"{args.target}: {args.format}, model.safetensors {size / 1e6:.1f} MB")
+
+
+def _pack_codec(folder: Path) -> None:
+    from ..compiled.codec.packed import write_packed_decoder  # imports Numba
+
+    write_packed_decoder(folder / "speech_tokenizer")

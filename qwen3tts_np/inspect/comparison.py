@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import correlate
 
 from ..audio.files import AudioLike, read_audio, resample
 from ..errors import RequestError
@@ -129,6 +128,8 @@ def fitted_mels(a: AudioLike, b: AudioLike) -> tuple[Mel, Mel]:
 
 def best_lag(a: NDArray[np.float64], b: NDArray[np.float64]) -> int:
     """By how many samples b comes later than a: where their cross-correlation is greatest in size."""
+    from scipy.signal import correlate  # a second to import: only who compares pays
+
     together = correlate(b, a, mode="full", method="fft")
     # Rounding of the transform must not decide between equals: of those the smallest lag is taken.
     lags = np.arange(-len(a) + 1, len(b))

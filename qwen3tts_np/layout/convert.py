@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,8 +38,8 @@ METADATA_KEY = "qwen3tts_np.format"
 _ROWS = 4096  # rows converted at a time
 
 
-def convert(source: Path, target: Path, model_format: str) -> None:
-    """Write ``source`` as ``target`` in one of ``STORED_FORMATS``.
+def convert(source: Path, target: Path, model_format: str, finish: Callable[[Path], object] | None = None) -> None:
+    """Write ``source`` as ``target`` in one of ``STORED_FORMATS``; ``finish`` adds to it before it gets its name.
 
     CheckpointError if ``source`` is not whole, is quantised already, or ``target`` is there; float16 is refused where
     a weight would overflow.
@@ -64,6 +64,8 @@ def convert(source: Path, target: Path, model_format: str) -> None:
         stored = [part for spec in specs if spec.key not in inside | tables.keys() for part in values.stored(spec)]
         stored += stored_specs(arenas, tables, c.hidden_size)
         write_safetensors(folder / "model.safetensors", stored, values, metadata, LINE if arenas else 8)
+        if finish is not None:
+            finish(folder)
 
 
 def _weights_in(source: Path) -> Any:

@@ -16,7 +16,8 @@ from qwen3tts_np_kernels.simd.ops import load, load_bf16
 from ...checkpoint.tensor import StoredTensor
 from ...talker.code_predictor import CodePredictorWeights
 from ...talker.talker import TalkerWeights
-from .stacks import FLOAT32, in_place, padded
+from ..mapped import in_place
+from .stacks import FLOAT32, padded
 
 
 class CodeTables(NamedTuple):

@@ -20,6 +20,7 @@ from qwen3tts_np_kernels.stack_jit import Affine, Stack, new_stack
 from qwen3tts_np_kernels.transformer_jit import STEP
 
 from ...checkpoint.quantised import QuantisedTensor
+from ..mapped import in_place
 
 FLOAT32 = np.dtype(np.float32)
 
@@ -64,22 +65,6 @@ def stack(
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy works outside the GIL
         list(pool.map(fill_in, range(len(matrices))))
     return new_stack(arena, size, inputs)
-
-
-class _Writable:
-    """The memory of an array, for NumPy; it keeps the array alive."""
-
-    def __init__(self, array: NDArray[Any]) -> None:
-        self.array = array
-        self.__array_interface__ = {**array.__array_interface__, "data": (array.ctypes.data, False)}
-
-
-def in_place(array: NDArray[Any]) -> NDArray[Any]:
-    """A mapped array without its read-only flag, not copied. Kernels do not write to weights.
-
-    Trap: for Numba a read-only array is another type, for which it would compile the frame loop again.
-    """
-    return np.asarray(_Writable(array))
 
 
 def take(tensor: Any, form: Format | None) -> Matrix:

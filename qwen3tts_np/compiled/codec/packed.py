@@ -1,0 +1,157 @@
+"""The packed weights of the codec decoder in a file of their own, which is mapped and used in place.
+
+``speech_tokenizer/decoder.packed.safetensors`` holds every array of :class:`CompiledDecoderWeights`, float32, under the
+path of its field. ``METADATA_KEY`` of its header states the version, the tree of the other fields, and a digest of the
+official weights beside it. With other weights there, the file is left alone and they are packed anew.
+
+Rows of activations are filled up to register tiles, whose width differs from CPU to CPU. Where all channels fill the
+widest, as in the released codec, the order is the same on every CPU; otherwise no such file is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from qwen3tts_np_kernels.activation_jit import Activation
+from qwen3tts_np_kernels.conv_jit import Convolution, DepthwiseConvolution, MonoConvolution
+from qwen3tts_np_kernels.toom_cook_jit import MinimalFilter
+
+from ...checkpoint.config_file import read_codec_config
+from ...checkpoint.keys import TensorSpec, check, load
+from ...checkpoint.packed import LINE
+from ...checkpoint.safetensors import Checkpoint
+from ...checkpoint.writer import write_safetensors
+from ...codec.decoder import CodecDecoderWeights, codec_decoder_sizes
+from ...errors import CheckpointError
+from ...layout.specs import codec_specs
+from ..mapped import in_place
+from .decoder_weights import (
+    CompiledDecoderWeights,
+    Layer,
+    PreTransformer,
+    Quantizer,
+    ResidualUnit,
+    Upsample,
+    WaveformBlock,
+)
+
+NAME = "decoder.packed.safetensors"
+METADATA_KEY = "qwen3tts_np.packed_decoder"
+VERSION = 1
+_WIDEST = 32  # channels of the widest register tile
+_CLASSES: dict[str, Any] = {
+    cls.__name__: cls
+    for cls in (
+        CompiledDecoderWeights, Quantizer, PreTransformer, Layer, Upsample, WaveformBlock, ResidualUnit,
+        Convolution, MinimalFilter, DepthwiseConvolution, MonoConvolution, Activation,
+    )
+}  # fmt: skip
+
+
+def write_packed_decoder(folder: Path) -> bool:
+    """Write the file beside the weights of a ``speech_tokenizer`` directory; whether its order is that of every CPU."""
+    c, checkpoint = read_codec_config(folder), Checkpoint.open(folder)
+    check(checkpoint, codec_specs(c))
+    w = load(CodecDecoderWeights, checkpoint, codec_decoder_sizes(c.decoder_config), "decoder.", np.dtype(np.float32))
+    arrays: dict[str, Any] = {}
+    tree = _tree(CompiledDecoderWeights.pack(w, c.decoder_config, exact=False), "", arrays)
+    if any(outputs % _WIDEST for outputs in _outputs(tree)):
+        return False
+    stated = {"version": VERSION, "of": _digest(checkpoint), "weights": tree}
+    specs = [TensorSpec(name, array.shape, "", "F32") for name, array in arrays.items()]
+    metadata = {METADATA_KEY: json.dumps(stated, separators=(",", ":"))}
+    write_safetensors(folder / NAME, specs, lambda spec: [arrays[spec.key]], metadata, LINE)
+    return True
+
+
+def read_packed_decoder(checkpoint: Checkpoint) -> CompiledDecoderWeights | None:
+    """The weights in the file beside ``checkpoint``, mapped; None where there is none, or it is of other weights.
+
+    CheckpointError where it is damaged, or was written in another version.
+    """
+    path = checkpoint.path.with_name(NAME)
+    if not path.exists():
+        return None
+    packed = Checkpoint.open(path)
+    try:
+        stated = json.loads(packed.metadata[METADATA_KEY])
+        version, of = stated["version"], stated["of"]
+        if version != VERSION:
+            raise CheckpointError(
+                f"{path}: written in version {version!r}, and this package reads version {VERSION}; "
+                "remove the file, or convert the original checkpoint again"
+            )
+        if of != _digest(checkpoint):
+            warnings.warn(f"{path} is not of the weights beside it, which are packed anew", stacklevel=2)
+            return None
+        weights = _built(stated["weights"], packed)
+    except (ValueError, TypeError, KeyError) as e:
+        raise CheckpointError(f"{path}: {METADATA_KEY} in the header is damaged ({type(e).__name__}: {e})") from None
+    if not isinstance(weights, CompiledDecoderWeights):
+        raise CheckpointError(f"{path}: {METADATA_KEY} in the header does not describe a decoder")
+    return weights
+
+
+def _tree(value: Any, name: str, arrays: dict[str, Any]) -> Any:
+    """``value`` for JSON, its arrays put aside: an array is its name, a tuple a list, an object says its class."""
+    if isinstance(value, np.ndarray):
+        arrays[name] = value
+        return name
+    if type(value).__name__ in _CLASSES:
+        names = getattr(value, "_fields", None) or [f.name for f in fields(value)]
+        inside = {field: _tree(getattr(value, field), f"{name}.{field}".strip("."), arrays) for field in names}
+        return {"class": type(value).__name__, **inside}
+    if isinstance(value, tuple):
+        return [_tree(part, f"{name}.{i}", arrays) for i, part in enumerate(value)]
+    return value
+
+
+def _built(tree: Any, packed: Checkpoint) -> Any:
+    """The inverse of :func:`_tree`; ValueError for a convolution whose array is of another size than it says."""
+    if isinstance(tree, str):
+        tensor = packed[tree]
+        if tensor.dtype != "F32":
+            raise ValueError(f"{tree} is {tensor.dtype}")
+        return in_place(tensor.data)
+    if isinstance(tree, list):
+        return tuple(_built(part, packed) for part in tree)
+    if not isinstance(tree, dict):
+        return tree
+    cls = _CLASSES[tree["class"]]
+    value = cls(**{field: _built(part, packed) for field, part in tree.items() if field != "class"})
+    if isinstance(value, Convolution | MinimalFilter):
+        products = (
+            value.taps if isinstance(value, Convolution) else value.weight.size // (value.inputs * len(value.bias))
+        )
+        if value.weight.size != products * value.inputs * len(value.bias) or not 0 < value.outputs <= len(value.bias):
+            raise ValueError(f"{tree['weight']} does not fit its sizes")
+    return value
+
+
+def _outputs(tree: Any) -> Iterator[int]:
+    """The channels that each convolution writes."""
+    if isinstance(tree, dict):
+        if "outputs" in tree:
+            yield tree["outputs"]
+        tree = list(tree.values())
+    if isinstance(tree, list):
+        for part in tree:
+            yield from _outputs(part)
+
+
+def _digest(checkpoint: Checkpoint) -> str:
+    """Of names, shapes, and both ends of every tensor of the decoder: all that can be read in a moment."""
+    found = hashlib.sha256()
+    for name, tensor in checkpoint.items():
+        if name.startswith("decoder."):
+            ends = tensor.data.reshape(-1)
+            found.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+            found.update(ends[:16].tobytes() + ends[-16:].tobytes())
+    return found.hexdigest()
