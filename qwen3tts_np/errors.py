@@ -5,9 +5,17 @@ Each is also the built-in error that the official package, or Python's habit, ha
 calls catches them as well.
 """
 
+from .shown import printable
+
 
 class QwenTTSError(Exception):
-    """Base of every error raised for bad input; the command line prints it and exits with 2."""
+    """Base of every error raised for bad input; the command line prints it and exits with 2.
+
+    One line that is safe to print: what a file or a server says may hold control characters.
+    """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class ConfigError(QwenTTSError, ValueError):
@@ -32,3 +40,11 @@ class MissingFileError(RequestError, CheckpointError, FileNotFoundError):
 
 class OutputError(RequestError, CheckpointError):
     """A file or folder cannot be written. Writers of checkpoints announce a CheckpointError, others a RequestError."""
+
+
+class InputError(ConfigError, CheckpointError, RequestError):
+    """A file that the user names cannot be read; its cause is the error of the system, if that refused it."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name} cannot be read: {reason}")
+        self.reason = reason

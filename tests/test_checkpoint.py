@@ -368,7 +368,7 @@ def test_any_header_values(tmp_path_factory, header, data_bytes):
 def test_nothing_there(tmp_path):
     with pytest.raises(CheckpointError, match=r"holds neither model\.safetensors nor model\.safetensors\.index\.json"):
         Checkpoint.open(tmp_path)
-    with pytest.raises(CheckpointError, match=r"gone\.safetensors: No such file"):
+    with pytest.raises(CheckpointError, match=r"gone\.safetensors cannot be read: No such file"):
         Checkpoint.open(tmp_path / "gone.safetensors")
     (tmp_path / "model.safetensors").mkdir()
     with pytest.raises(CheckpointError, match=r"model\.safetensors"):

@@ -151,7 +151,7 @@ def test_clones_with_a_file_next_to_the_request(base: Path, tmp_path: Path) -> N
         ({"method": "sing", "arguments": {}}, "method 'sing' is not one of"),
         ({"method": "decode"}, "'arguments' must be an object"),
         ({"method": "generate_custom_voice", "arguments": {"text": ["a", "b"]}}, "has one item, this one has 2"),
-        ({"method": "decode", "arguments": {"audio_codes": {"codes": "gone.npy"}}}, "cannot be read as codes"),
+        ({"method": "decode", "arguments": {"audio_codes": {"codes": "gone.npy"}}}, "gone.npy cannot be read"),
     ],
 )
 def test_what_is_no_request_is_refused(content: dict[str, Any], message: str, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 cli -> verify -> parity -> inspect -> speech -> model -> streaming -> speech_tokenizer -> compiled -> generate ->
 voice -> synthetic -> layout -> talker | codec | speaker | text -> mlp | conv -> checkpoint, ... ->
-config, ops, files -> errors -> kernels -> NumPy
+config, ops, files -> errors -> shown -> kernels -> NumPy
 
 Key tables are beside the blocks that use them, so ``layout``, which lists every tensor of a checkpoint, is above the
 blocks, and what makes a checkpoint from that list (``synthetic``) is above ``layout``.
@@ -46,6 +46,7 @@ FLOORS = (
     {"checkpoint", "trace", "audio", "report"},
     {"config", "ops", "files"},
     {"errors", "notices", "start"},
+    {"shown"},
     {KERNELS},
 )
 SEPARATE = {"talker", "codec", "speaker", "text"}

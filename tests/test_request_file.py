@@ -85,7 +85,7 @@ WRONG: list[tuple[Any, str]] = [
     ({"text": ["y" * 100_000] * 2}, "this one has 2 in text"),
     ({"language": {"z": "z" * 100_000}}, "..., expected text"),
     ({"codes": 5}, "codes is 5, expected text"),
-    ({"codes": "gone.npy"}, "gone.npy cannot be read as codes"),
+    ({"codes": "gone.npy"}, "gone.npy cannot be read"),
     ({"call": 5}, "'call' is 5, expected an object"),
     ({"call": {"method": "sing", "arguments": {}}}, "method 'sing' is not one of generate_custom_voice, "),
     ({"method": ["decode"], "arguments": {}}, "method ['decode'] is not one of"),

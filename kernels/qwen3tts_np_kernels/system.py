@@ -12,13 +12,14 @@ import importlib
 import mmap
 import os
 import platform
+import select
 import signal
 import stat
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, Literal, NamedTuple
+from typing import IO, Any, BinaryIO, Literal, NamedTuple
 
 Advice = Literal["dontneed", "willneed", "sequential", "random"]
 RENAMES_OPEN_FILES = sys.platform != "win32"
@@ -181,6 +182,24 @@ def reader_is_gone(error: OSError) -> bool:
 
 
 # --- files ----------------------------------------------------------------------------------------
+
+
+def open_without_waiting(path: str | os.PathLike[str]) -> BinaryIO:
+    """``open(path, "rb")`` that returns at once for a FIFO that nobody has opened for writing, where there are such."""
+    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))
+
+
+def wait_to_read(file: IO[Any], seconds: float) -> bool:
+    """Wait until something can be read from a pipe, or its writers have gone; False if neither happens in time.
+
+    Trap: a FIFO that nobody has written to yet reads as if it had ended; poll knows the difference. Where there is no
+    poll, the answer is True.
+    """
+    if not hasattr(select, "poll"):
+        return True
+    poll = select.poll()
+    poll.register(file, select.POLLIN | select.POLLHUP)
+    return bool(poll.poll(seconds * 1000))
 
 
 def lock(file: IO[Any]) -> bool:

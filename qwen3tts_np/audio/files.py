@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import base64
 import errno
-import io
 import os
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from http.client import HTTPException
 from numbers import Real
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,9 +20,13 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from ..errors import MissingFileError, RequestError, RequestTypeError
+from ..errors import InputError, MissingFileError, RequestError, RequestTypeError
+from ..files.input import read_bytes
 from ..files.output import output_file
 from ..ops import Pcm, Wave, as_array
+from ..shown import shortened
+from .decode import decode
+from .url import is_url, read_url, without_password
 
 # A path, URL or base64 text; a file's content, or the open file; an array or tensor, with its rate or without.
 AudioLike = str | os.PathLike[str] | bytes | BinaryIO | NDArray[Any] | tuple[NDArray[Any], int]
@@ -33,7 +34,6 @@ AudioLike = str | os.PathLike[str] | bytes | BinaryIO | NDArray[Any] | tuple[NDA
 WRITTEN_AT_ONCE = 1 << 16  # samples; trap: libsndfile's Vorbis encoder crashes where it is given some minutes
 MIN_RATE, MAX_RATE = 1_000, 1_000_000  # Hz
 SYSTEM_ERROR = 2  # of libsndfile, SF_ERR_SYSTEM
-URL_TIMEOUT = 60  # seconds
 BASE64_LENGTH = 256  # characters; a longer text that names no file is taken for base64
 FULL_SCALE = 2**15  # of 16-bit samples
 INTEGER_SCALE = {"int16": (0, FULL_SCALE), "int32": (0, 2**31), "uint8": (2**7, 2**7)}  # type -> (zero, full scale)
@@ -56,8 +56,9 @@ def read_audio(source: AudioLike, rate: int | None = None) -> tuple[Wave, int]:
         source, rate = array, source[1]
     source = as_array(source)
     if isinstance(source, str | os.PathLike):
-        what = f"audio {_shown(os.fspath(source))}"
-        samples, rate = _decode(_file_bytes(os.fspath(source), what), what)
+        name = os.fspath(source)
+        what = f"audio {repr(without_password(name)) if is_url(name) else shortened(name)}"
+        samples, rate = decode(_file_bytes(name, what), what)
     elif isinstance(source, np.ndarray):
         what = f"the audio array {list(source.shape)}"
         if rate is None:
@@ -68,7 +69,7 @@ def read_audio(source: AudioLike, rate: int | None = None) -> tuple[Wave, int]:
         if not isinstance(data, bytes | bytearray | memoryview):
             found = "a file opened as text" if isinstance(data, str) else type(data).__name__
             raise RequestTypeError(f"audio is {found}, expected a path, a URL, base64, a binary file or an array")
-        samples, rate = _decode(bytes(data), what)
+        samples, rate = decode(bytes(data), what)
     return _as_wave(samples, what), check_rate(rate)
 
 
@@ -184,29 +185,21 @@ def check_rate(rate: Any) -> int:
 
 def _file_bytes(source: str, what: str) -> bytes:
     """The audio file behind a path, a URL or base64 text."""
+    if is_url(source):
+        return read_url(source)
     try:
-        if source.startswith(("http://", "https://")):
-            with urllib.request.urlopen(source, timeout=URL_TIMEOUT) as response:
-                return bytes(response.read())
         if source.startswith("data:"):
             return base64.b64decode(source.partition(",")[2])
         # Bare base64 is full of slashes. The official package takes it for a path, and fails.
         if len(source) > BASE64_LENGTH and not os.path.isfile(source):
             return base64.b64decode(source)
-        return Path(source).read_bytes()
-    except FileNotFoundError as e:
-        raise MissingFileError(f"{what} cannot be read: {e.strerror}") from None
-    except (OSError, HTTPException, ValueError) as e:  # ValueError: not base64, a null byte, a malformed URL
-        reason = getattr(e, "reason", None) or getattr(e, "strerror", None) or e
-        raise RequestError(f"{what} cannot be read: {reason}") from None
-
-
-def _decode(data: bytes, what: str) -> tuple[Wave, int]:
-    """The samples [T] or [T, channels] of an audio file, and its rate."""
+    except ValueError as e:
+        raise RequestError(f"{what} cannot be read: {e}") from None
     try:
-        return soundfile.read(io.BytesIO(data), dtype="float32")
-    except soundfile.LibsndfileError as e:
-        raise RequestError(f"{what} cannot be read: libsndfile says {e.error_string!r}") from None
+        return read_bytes(source)
+    except InputError as e:
+        kind = MissingFileError if isinstance(e.__cause__, FileNotFoundError) else RequestError
+        raise kind(f"{what} cannot be read: {e.reason}") from None
 
 
 def _as_floats(array: NDArray[Any], what: str) -> NDArray[np.floating[Any]]:
@@ -231,7 +224,3 @@ def _as_wave(samples: NDArray[np.floating[Any]], what: str) -> Wave:
     if not np.isfinite(wave).all():
         raise RequestError(f"{what} holds values that are not finite")
     return wave
-
-
-def _shown(text: str) -> str:
-    return repr(text) if len(text) <= 100 else f"{text[:60]!r}... ({len(text)} characters)"

@@ -7,19 +7,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError
+from ..errors import ConfigError, InputError
+from ..files.input import read_text
+
+MOST_JSON = 32 << 20  # bytes; the largest file of a released checkpoint, vocab.json, has 3 MB
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in ``path``. ConfigError if the file is missing, unreadable or holds anything else."""
     try:
-        raw = parse_json(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise ConfigError(f"{path} not found; is {path.parent} a Qwen3-TTS checkpoint directory?") from None
-    except OSError as e:
-        raise ConfigError(f"{path} cannot be read ({e.strerror})") from None
-    except UnicodeDecodeError as e:
-        raise ConfigError(f"{path}: byte {e.start} is not UTF-8") from None
+        raw = parse_json(read_text(path, MOST_JSON))
+    except InputError as e:
+        if isinstance(e.__cause__, FileNotFoundError | NotADirectoryError):
+            raise ConfigError(f"{path} not found; is {path.parent} a Qwen3-TTS checkpoint directory?") from None
+        raise
     except json.JSONDecodeError as e:
         raise ConfigError(f"{path}:{e.lineno}: not valid JSON ({e.msg})") from None
     except ValueError as e:

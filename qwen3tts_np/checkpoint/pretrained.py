@@ -39,14 +39,14 @@ def directory(
     ``revision`` and ``token`` are for models that are none of the published ones: these have theirs.
     """
     folder = Path(path)
-    if folder.is_dir():
+    if os.path.isdir(folder):
         return folder
     if wanted := repository(folder.as_posix()):
         return snapshot(wanted, cache_dir, local_files_only=local_files_only)
     if folder.name.startswith("Qwen3-TTS") and (len(folder.parts) == 1 or folder.parts[0] == OWNER):
         known = ", ".join(published_names())
         raise MissingFileError(f"{folder} is neither a directory nor a published model; those are {known}")
-    if _NAME.fullmatch(folder.as_posix()) and not folder.exists() and not Path(folder.parts[0]).exists():
+    if _NAME.fullmatch(folder.as_posix()) and not os.path.exists(folder) and not os.path.exists(folder.parts[0]):
         return other_snapshot(folder.as_posix(), revision, cache_dir, local_files_only=local_files_only, token=token)
     raise MissingFileError(
         f"{folder} is not a directory; give the folder that holds a checkpoint's config.json, or a name such as "

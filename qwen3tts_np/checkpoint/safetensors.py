@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import mmap
+import os
 import reprlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,7 @@ from qwen3tts_np_kernels.pack import Packed
 from qwen3tts_np_kernels.system import return_free_memory
 
 from ..errors import CheckpointError, ConfigError
+from ..files.input import open_input
 from .json_file import parse_json, read_json
 from .packed import unfold
 from .quantised import fold
@@ -51,7 +53,7 @@ class Checkpoint(Mapping[str, StoredTensor]):
 
         Raises ``CheckpointError`` where a file is missing, truncated, or its header does not describe it.
         """
-        if not path.is_dir():
+        if not os.path.isdir(path):
             return cls._folded(path, *_map_file(path))
         single, index = path / "model.safetensors", path / "model.safetensors.index.json"
         if single.exists():
@@ -82,14 +84,11 @@ class Checkpoint(Mapping[str, StoredTensor]):
 
 
 def _map_file(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            if size < 8:
-                raise CheckpointError(f"{path}: {size} bytes, too short for a safetensors file")
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except OSError as e:
-        raise CheckpointError(f"{path}: {e.strerror}") from None
+    with open_input(path) as file:
+        size = file.seek(0, 2)
+        if size < 8:
+            raise CheckpointError(f"{path}: {size} bytes, too short for a safetensors file")
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     if mapped[: len(_LFS_POINTER)] == _LFS_POINTER:
         raise CheckpointError(f"{path} is a pointer of Git LFS, not the weights; run 'git lfs pull' in that folder")
     length = int.from_bytes(mapped[:8], "little")

@@ -5,10 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import numpy as np
-
-from ..errors import RequestError
 from ..files.apart import check_outputs
+from ..files.arrays import read_codes
 from ..speech_tokenizer import Qwen3TTSTokenizer
 from .options import add_checkpoint, add_json, add_threads, new_parser
 from .output import PIPE, add_output, check_output, report, save
@@ -37,12 +35,7 @@ def run(args: argparse.Namespace) -> None:
     check_output(args)
     target = None if args.output == PIPE else args.output
     check_outputs({"--output": target}, {"MODEL": args.model, "CODES": args.codes})
-    try:
-        codes = np.load(args.codes, allow_pickle=False)
-    except OSError as e:
-        raise RequestError(f"{args.codes}: {e.strerror or e}") from None
-    except ValueError:
-        raise RequestError(f"{args.codes} is not a .npy array") from None
+    codes = read_codes(args.codes)
     tokenizer = Qwen3TTSTokenizer.from_pretrained(args.model, threads=args.threads, cache_dir=args.cache_dir)
     (wave,), rate = tokenizer.decode(codes, continuous=args.continuous)
     save(args, wave, rate)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..compiled.engine import WEIGHT_FORMATS
 from ..errors import RequestError
-from ..inspect.request_file import read_codes
+from ..files.arrays import read_codes
 from ..parity.fidelity import Fidelity, fidelity
 from .options import add_checkpoint, checkpoint, new_parser
 

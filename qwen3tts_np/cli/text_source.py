@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from ..errors import RequestError
+from ..files.input import read_bytes
 
 
 def add_text(parser: argparse.ArgumentParser) -> None:
@@ -22,10 +23,7 @@ def read_text(args: argparse.Namespace) -> str:
     if args.file is not None and args.text is not None:
         raise RequestError("give a text or --file, not both")
     if args.file is not None:
-        try:
-            return _decoded(args.file.read_bytes(), str(args.file))
-        except OSError as e:
-            raise RequestError(f"{args.file} cannot be read: {e.strerror}") from None
+        return _decoded(read_bytes(args.file), str(args.file))
     if args.text not in (None, "-"):
         return str(args.text)
     if args.text is None and sys.stdin.isatty():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -185,7 +186,7 @@ def show(args: argparse.Namespace) -> None:
 
 
 def list_voices(args: argparse.Namespace) -> int:
-    if not args.directory.is_dir():
+    if not os.path.isdir(args.directory):
         raise RequestError(f"{args.directory} is not a directory")
     found, problems = [], []
     for path in sorted(args.directory.glob("*.safetensors")):

@@ -45,7 +45,7 @@ def _is_read(output: Path, value: Any) -> bool:
         return False
     try:
         source = Path(value)
-        if not source.is_dir():
+        if not os.path.isdir(source):
             return source.exists() and os.path.samefile(source, output)
     except (OSError, ValueError):  # no name of a file: base64, a text
         return False

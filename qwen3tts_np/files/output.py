@@ -30,6 +30,8 @@ from numpy.typing import NDArray
 from qwen3tts_np_kernels import system
 
 from ..errors import OutputError
+from ..shown import shortened
+from .name import fault_of_name
 
 PathLike = str | os.PathLike[str]
 
@@ -205,15 +207,8 @@ def _check_place(path: PathLike) -> None:
 
 
 def _check_name(path: PathLike) -> None:
-    text = os.fspath(path)
-    try:
-        encoded = os.fsencode(text)
-    except UnicodeEncodeError:
-        raise OutputError(f"{text!r} cannot be the name of a file: it holds half a surrogate pair") from None
-    if b"\0" in encoded:
-        raise OutputError(f"{text!r} cannot be the name of a file: it holds a null byte")
-    if not text:
-        raise OutputError(f"{text!r} names no file")
+    if fault := fault_of_name(path):
+        raise OutputError(f"{shortened(os.fspath(path))} cannot be the name of a file: {fault}")
 
 
 # --- one holder -----------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ class Golden:
 
     def __init__(self, path: Path) -> None:
         """``path``: a folder with ``case.json`` and ``expected.safetensors``, or a safetensors file."""
-        folder = path.is_dir()
+        folder = os.path.isdir(path)
         self._tensors: dict[str, Any] | None = read_json(path / "case.json").get("tensors", {}) if folder else None
         self._stored = Checkpoint.open(path / "expected.safetensors" if folder else path)
 

@@ -24,7 +24,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
@@ -32,7 +31,7 @@ from safetensors.numpy import load_file
 from ..audio.files import read_audio
 from ..checkpoint.json_file import read_json
 from ..errors import RequestError
-from ..ops import Ints
+from ..files.arrays import read_codes
 from .request import METHODS, SPEECH, WrittenRequest, is_reference, only
 
 NOT_IN_A_FILE = ("self", "seed", "return_codes", "progress")  # arguments of a call that a request does not have
@@ -73,7 +72,7 @@ def read_request(path: Path, codes: Path | None = None) -> WrittenRequest:
 
     RequestError, in a sentence that names the file, the field, its value and the rule, for one that is no request.
     """
-    file = path / "case.json" if path.is_dir() else path
+    file = path / "case.json" if os.path.isdir(path) else path
     content = read_json(file)
     call = content.get("call", content)
     if not isinstance(call, dict):
@@ -100,14 +99,6 @@ def read_request(path: Path, codes: Path | None = None) -> WrittenRequest:
         str(content.get("about", "")),
         recorded if isinstance(recorded, dict) else None,
     )
-
-
-def read_codes(path: Path) -> Ints:
-    """Codes [frames, G] as ``qwen3tts-np encode`` writes them."""
-    try:
-        return np.asarray(np.load(path))
-    except (OSError, ValueError) as e:
-        raise RequestError(f"{path} cannot be read as codes (.npy [frames, codes]): {e}") from None
 
 
 def shown(value: Any) -> str:
@@ -206,7 +197,7 @@ class _Inputs:
 
 def _stored_arrays(path: Path) -> Mapping[str, NDArray[Any]]:
     """The tensors beside a golden case; none where there is no such file."""
-    if not path.exists():
+    if not os.path.exists(path):
         return {}
     try:
         return load_file(path)

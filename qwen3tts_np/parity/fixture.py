@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +19,14 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
+from ..checkpoint.json_file import read_json
 from ..checkpoint.safetensors import Checkpoint
 from ..errors import QwenTTSError, RequestError
+from ..files.arrays import read_array
+from ..files.input import read_bytes
 from ..files.output import output_folder
 from ..ops import AnyArray
+from ..shown import shortened
 
 Json = dict[str, Any]
 TENSOR_FORMATS = ("safetensors", "npy", "raw")
@@ -74,16 +79,16 @@ def write_fixture(
 def read_fixture(path: Path) -> Fixture:
     """Read whatever ``path`` is. RequestError if it is nothing of the kind."""
     try:
-        if (path / MANIFEST).is_file():
+        if os.path.isfile(path / MANIFEST):
             return _read_case(path)
-        if path.suffix == ".safetensors" and path.is_file():
+        if path.suffix == ".safetensors" and os.path.isfile(path):
             return Fixture(path, _read_safetensors(path))
         arrays = sorted(path.glob("*.npy"))
         if arrays:
-            return Fixture(path, {p.name.removesuffix(".npy"): np.load(p) for p in arrays})
+            return Fixture(path, {p.name.removesuffix(".npy"): read_array(p) for p in arrays})
     except QwenTTSError:
         raise
-    except (OSError, ValueError, KeyError) as e:
+    except (OSError, ValueError, KeyError, TypeError) as e:  # of NumPy, for a type or shape that is none
         raise RequestError(f"{path} cannot be read as a fixture: {e}") from None
     raise RequestError(
         f"{path} is not a fixture: give a folder with {MANIFEST}, a folder of .npy files or .safetensors"
@@ -91,12 +96,12 @@ def read_fixture(path: Path) -> Fixture:
 
 
 def _read_case(path: Path) -> Fixture:
-    manifest: Json = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    table: dict[str, Json] = manifest["tensors"]
+    manifest: Json = read_json(path / MANIFEST)
+    table = _table(path, manifest)
     storage = manifest.get("storage", "safetensors")
     stored: Mapping[str, AnyArray]
     if storage == "npy":
-        stored = {name: np.load(path / "expected" / f"{name}.npy") for name in table}
+        stored = {name: read_array(path / "expected" / f"{name}.npy") for name in table}
     elif storage == "raw":
         stored = _read_raw(path / "expected.bin", table)
     else:
@@ -104,6 +109,20 @@ def _read_case(path: Path) -> Fixture:
     inputs = path / "inputs.safetensors"
     tensors = {name: _resolved(name, entry, stored) for name, entry in table.items()}
     return Fixture(path, tensors, manifest, _read_safetensors(inputs) if inputs.exists() else {})
+
+
+def _table(path: Path, manifest: Json) -> dict[str, Json]:
+    """The tensors of a manifest. RequestError where its form is another."""
+    table = manifest.get("tensors")
+    if not isinstance(table, dict):
+        raise RequestError(f"{path / MANIFEST}: tensors is {shortened(table)}, expected an object")
+    for name, entry in table.items():
+        shape = entry.get("shape") if isinstance(entry, dict) else None
+        if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape):
+            raise RequestError(f"{path / MANIFEST}: {name} is {shortened(entry)}, expected an object with a shape")
+        if not isinstance(entry.get("same_as", name), str):
+            raise RequestError(f"{path / MANIFEST}: same_as of {name} is {shortened(entry['same_as'])}, no name")
+    return table
 
 
 def _resolved(name: str, entry: Json, stored: Mapping[str, AnyArray]) -> AnyArray:
@@ -135,7 +154,7 @@ def _write_raw(path: Path, manifest: Json, tensors: Mapping[str, AnyArray]) -> N
 
 
 def _read_raw(path: Path, table: Mapping[str, Json]) -> dict[str, AnyArray]:
-    data = path.read_bytes()
+    data = read_bytes(path)
     found = {}
     for name, entry in table.items():
         count = math.prod(entry["shape"])

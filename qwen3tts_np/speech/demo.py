@@ -5,6 +5,7 @@ It is made by ``golden/demo_voice``, whose README says how, what it can do and h
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -32,7 +33,7 @@ def vocabulary() -> frozenset[str]:
 def is_meant(only: str | Path) -> bool:
     """Whether the only argument of ``say`` is a text for the demo voice, and not a model whose text comes by a pipe."""
     name = Path(only).as_posix()
-    return not (Path(only).is_dir() or repository(name) or "/" in name or name.startswith("Qwen3-TTS"))
+    return not (os.path.isdir(only) or repository(name) or "/" in name or name.startswith("Qwen3-TTS"))
 
 
 def real_models() -> str:

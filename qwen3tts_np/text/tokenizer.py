@@ -20,8 +20,10 @@ from typing import Any, Literal
 import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
 
-from ..checkpoint.json_file import read_json
+from ..checkpoint.json_file import MOST_JSON, read_json
 from ..errors import CheckpointError, ConfigError, RequestError
+from ..files.input import read_text
+from ..shown import shortened
 
 Pattern = Literal["native", "mistral"]
 Pretokenizer = Literal["native", "official-local", "mistral"]
@@ -73,7 +75,7 @@ class Tokenizer:
         try:
             backend = tokenizers.Tokenizer(models.BPE(vocab=vocab, merges=merges))
         except Exception as e:  # the package raises nothing more exact; it names the symbol that vocab.json lacks
-            raise CheckpointError(f"{directory}: merges.txt does not fit vocab.json ({e})") from None
+            raise CheckpointError(f"{directory}: merges.txt does not fit vocab.json ({shortened(str(e))})") from None
         backend.normalizer = normalizers.NFC()
         backend.pre_tokenizer = pre_tokenizers.Sequence(
             [
@@ -168,7 +170,9 @@ def _read_vocab(path: Path) -> dict[str, int]:
     vocab = _read_object(path)
     for token, i in vocab.items():
         if type(i) is not int or not 0 <= i < 2**31:
-            raise CheckpointError(f"{path}: the id of {token!r} is {i!r}, not a non-negative integer")
+            raise CheckpointError(f"{path}: the id of {shortened(token)} is {shortened(i)}, not a non-negative integer")
+    if set(vocab.values()) != set(range(len(vocab))):  # added tokens are numbered on from the last
+        raise CheckpointError(f"{path}: its {len(vocab)} tokens must have the ids 0 to {len(vocab) - 1}, each once")
     missing = sorted(set(pre_tokenizers.ByteLevel.alphabet()) - vocab.keys())
     if missing:  # BPE would drop such bytes from the text without a word
         raise CheckpointError(f"{path}: {len(missing)} of the 256 byte symbols are missing, one is {missing[0]!r}")
@@ -176,12 +180,7 @@ def _read_vocab(path: Path) -> dict[str, int]:
 
 
 def _read_merges(path: Path) -> list[tuple[str, str]]:
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except OSError as e:
-        raise CheckpointError(f"{path} cannot be read ({e.strerror})") from None
-    except UnicodeDecodeError as e:
-        raise CheckpointError(f"{path}: byte {e.start} is not UTF-8") from None
+    lines = read_text(path, MOST_JSON).split("\n")
     if lines[0].startswith("#version:"):
         lines[0] = ""
     merges: dict[tuple[str, str], None] = {}  # of two equal rules the first counts

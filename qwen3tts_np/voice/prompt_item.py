@@ -73,7 +73,7 @@ class VoiceClonePromptItem:
     def load(cls, path: str | os.PathLike[str]) -> VoiceClonePromptItem:
         """Read what :meth:`save` wrote. CheckpointError for a file that is damaged, or no voice."""
         file = Path(path)
-        if file.is_dir():
+        if os.path.isdir(file):
             raise CheckpointError(f"{file} is a directory; give the file of a voice")
         stored = Checkpoint.open(file)
         metadata = dict(stored.metadata)

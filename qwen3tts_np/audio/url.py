@@ -1,0 +1,156 @@
+"""The bytes behind an http(s) URL, from a server that is not trusted.
+
+Whatever it does, reading ends: after 60 s for everything together, a limit in bytes, a few redirects to http(s) alone.
+"""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+from ..errors import RequestError
+
+SCHEMES = ("http", "https")
+SECONDS = 60  # for name, connection, redirects and content together
+MOST = 64 << 20  # bytes: an hour of MP3, six minutes of CD sound
+MOST_REDIRECTS = 5
+BLOCK = 1 << 16  # bytes
+LONGEST = 100  # characters of a URL, or of what a server says, in a sentence
+
+
+def is_url(source: str) -> bool:
+    return source.lower().startswith(("http://", "https://"))
+
+
+def read_url(url: str) -> bytes:
+    """What the server sends for ``url``. RequestError, in a sentence without user name and password, if it does not."""
+    what, until = f"audio {without_password(url)!r}", time.monotonic() + SECONDS
+    _check(url)
+    try:
+        with _connections_that_end() as connections, _opener(connections).open(url, timeout=SECONDS) as response:
+            return _content(response, until)
+    except RequestError:  # a ValueError too
+        raise
+    except urllib.error.HTTPError as e:
+        reason = f"the server answers {e.code} {str(e.reason)[:LONGEST]!r}"
+    except urllib.error.URLError as e:
+        reason = str(getattr(e.reason, "strerror", None) or e.reason)
+    except (OSError, http.client.HTTPException, ValueError) as e:  # ValueError: a host or a length that is none
+        reason = getattr(e, "strerror", None) or f"{type(e).__name__} of the connection"
+    if time.monotonic() >= until:
+        reason = f"it took more than {SECONDS} s"
+    raise RequestError(f"{what} cannot be read: {reason[: 2 * LONGEST]}") from None
+
+
+def without_password(url: str) -> str:
+    """``url`` for a sentence: without user name, password, query and fragment, and cut where it is long."""
+    scheme, _, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    shown = f"{scheme}://{host.rpartition('@')[2]}{slash}{path}".partition("?")[0].partition("#")[0]
+    return shown if len(shown) <= LONGEST else f"{shown[:LONGEST]}..."
+
+
+def _check(url: str) -> None:
+    """RequestError unless it is http(s), without a password, which the standard library would take for a port."""
+    try:
+        parts = urlsplit(url)
+    except ValueError as e:
+        raise RequestError(f"audio {without_password(url)!r} cannot be read: {e}") from None
+    if parts.scheme.lower() not in SCHEMES:
+        raise RequestError(f"audio is read from http and https, not from {parts.scheme[:LONGEST]!r}")
+    if "@" in parts.netloc:
+        raise RequestError(f"audio {without_password(url)!r} has a user name or password in its URL; download it first")
+
+
+def _content(response: Any, until: float) -> bytes:
+    claimed = response.length  # of Content-Length; None without one
+    if claimed is not None and claimed > MOST:
+        raise RequestError(f"the server announces {claimed} bytes of audio; the most that is read is {MOST}")
+    content = bytearray()
+    block = b"more"
+    while block:
+        block = response.read1(BLOCK)
+        content += block
+        if time.monotonic() >= until:  # also where it was shut for that, which looks like an end
+            raise TimeoutError
+        if len(content) > MOST:
+            raise RequestError(f"the server sends more than {MOST} bytes of audio, the most that is read")
+    if claimed is not None and len(content) < claimed:
+        raise ConnectionError(0, f"the server sent {len(content)} of {claimed} bytes")
+    return bytes(content)
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    max_redirections = MOST_REDIRECTS
+    max_repeats = MOST_REDIRECTS
+
+    def http_error_302(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> Any:
+        if location := headers.get("location"):
+            _check(urljoin(req.full_url, location))
+        return super().http_error_302(req, fp, code, msg, headers)
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
+
+
+def _opener(connections: list[Any]) -> urllib.request.OpenerDirector:
+    """http and https, with the proxies of the environment, and nothing else: no files, no ftp, no data."""
+
+    class Http(http.client.HTTPConnection):
+        def connect(self) -> None:
+            super().connect()
+            connections.append(self.sock)
+
+    class Https(http.client.HTTPSConnection):
+        def connect(self) -> None:
+            super().connect()
+            connections.append(self.sock)
+
+    class HttpHandler(urllib.request.HTTPHandler):
+        def http_open(self, req: Any) -> Any:
+            return self.do_open(Http, req)
+
+    class HttpsHandler(urllib.request.HTTPSHandler):
+        def https_open(self, req: Any) -> Any:
+            return self.do_open(Https, req, context=ssl.create_default_context())
+
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler(),
+        urllib.request.UnknownHandler(),
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.HTTPErrorProcessor(),
+        HttpHandler(),
+        HttpsHandler(),
+        _Redirects(),
+    ):
+        opener.add_handler(handler)
+    return opener
+
+
+@contextmanager
+def _connections_that_end() -> Iterator[list[Any]]:
+    """A list whose connections are shut after SECONDS. Trap: the timeout of a socket counts from byte to byte, so a
+    server that sends its headers one byte a second would be read for hours."""
+    connections: list[Any] = []
+
+    def shut() -> None:
+        for connection in connections:
+            with suppress(OSError):  # it has ended by itself
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)  # beneath TLS, whose own waits for the other side
+
+    timer = threading.Timer(SECONDS, shut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield connections
+    finally:
+        timer.cancel()

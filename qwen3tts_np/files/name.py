@@ -1,0 +1,16 @@
+"""What cannot be the name of a file, whether it is read or written."""
+
+from __future__ import annotations
+
+import os
+
+
+def fault_of_name(path: str | os.PathLike[str]) -> str | None:
+    """Why ``path`` cannot be the name of a file, None where it can."""
+    try:
+        encoded = os.fsencode(path)
+    except UnicodeEncodeError:
+        return "it holds half a surrogate pair"
+    if b"\0" in encoded:
+        return "it holds a null byte"
+    return None if encoded else "it names no file"

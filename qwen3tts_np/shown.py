@@ -1,0 +1,27 @@
+"""Foreign text in sentences and on terminals: names, transcripts and values that somebody else wrote."""
+
+from __future__ import annotations
+
+import re
+
+LONGEST = 100  # characters of a value in a sentence
+# Control characters, line separators, marks that turn the direction of writing, halves of surrogate pairs.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    r"""``text`` with whatever could move a cursor, begin a line or name a colour as its escape: ``\x1b``, ``\n``."""
+    return _UNSAFE.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+def shortened(value: object) -> str:
+    """``repr(value)``, or its beginning and its length where it is long."""
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 512:
+        return f"{'-' if value < 0 else ''}a whole number of {value.bit_length()} bits"
+    if isinstance(value, str | bytes) and len(value) > LONGEST:
+        return f"{value[: LONGEST // 2]!r}... ({len(value)} {'characters' if isinstance(value, str) else 'bytes'})"
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no numbers of more than some thousand digits
+        text = f"{type(value).__name__} of very large numbers"
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]}... ({len(text)} characters)"
