@@ -24,7 +24,7 @@ import tiny_world
 
 from qwen3tts_np import Qwen3TTSModel, VoiceClonePromptItem, cli
 from qwen3tts_np.audio.files import pcm16
-from qwen3tts_np.cli.output import wav_header
+from qwen3tts_np.cli.output import PIPE, UNKNOWN, open_sink, wav_header
 from qwen3tts_np.speech import delivery
 from qwen3tts_np.speech.edges import trimmed
 from qwen3tts_np.speech.plan import PAUSES, seed_of
@@ -287,6 +287,11 @@ def test_a_long_stream_goes_piece_by_piece_with_pauses(run, custom, capsys):
     [
         (["-o", "-", "--json"], "-o - and --json both want standard output; give one of them"),
         (["-o", "a.xyz"], "a.xyz: the suffix '.xyz' names no audio format; use .wav, .flac, .ogg or .mp3"),
+        (["-o", "a.raw"], "a.raw cannot be written: .raw is no format for speech; use .wav, .flac or .ogg"),
+        (["--voice", "a", "--instruct", "Sad"],
+         "--instruct does not go with --voice: a base model speaks as its voice does"),
+        (["--voice", "a", "--speaker", "ryan"],
+         "--speaker does not go with --voice: a base model speaks as its voice does"),
         (["-o", "no/a.wav"], "no/a.wav cannot be written: no is no directory"),
         (["--raw"], "--raw is for --stream -o -: a file has a header"),
         (["--stream", "--vtt", "a"], "--stream and --vtt do not go together: a stream keeps no pieces and no times"),
@@ -301,6 +306,23 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(run, arguments, sentence, 
     assert run("say", "Hello.", *arguments) == 2
     assert capsys.readouterr() == ("", f"qwen3tts-np say: {sentence}\n")
     assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize(("mode", "patched"), [("w", True), ("a", False)])
+def test_a_stream_into_a_file_has_its_lengths_and_a_file_that_grows_has_not(tmp_path, monkeypatch, mode, patched):
+    """Appended to what is there, the header cannot be reached: what is written goes to the end."""
+    path = tmp_path / "a.wav"
+    path.write_bytes(b"before")
+    samples = np.arange(-50, 50, dtype=np.int16)
+    with path.open(mode) as file:
+        monkeypatch.setattr(sys, "stdout", file)
+        with open_sink(SimpleNamespace(output=PIPE, raw=False), RATE) as sink:
+            sink.write(samples)
+            sink.write(samples)
+    content = path.read_bytes().removeprefix(b"before")
+    np.testing.assert_array_equal(np.frombuffer(content[44:], "<i2"), np.tile(samples, 2))
+    lengths = int.from_bytes(content[4:8], "little"), int.from_bytes(content[40:44], "little")
+    assert lengths == ((36 + 400, 400) if patched else (UNKNOWN, UNKNOWN))
 
 
 def test_audio_does_not_go_to_a_terminal(run, monkeypatch, capsys):

@@ -254,3 +254,15 @@ def keep_permissions(old: Path, new: Path) -> None:
         with suppress(PermissionError):  # only root can change the owner
             os.chown(new, found.st_uid, found.st_gid)
     new.chmod(stat.S_IMODE(found.st_mode))  # after chown, which clears the setuid bits
+
+
+# --- standard output ------------------------------------------------------------------------------
+
+
+def appends(descriptor: int) -> bool:
+    """Whether a file was opened to append, so that what is written anywhere goes to its end; True if unknown."""
+    try:
+        fcntl = importlib.import_module("fcntl")
+    except ImportError:
+        return True
+    return bool(fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_APPEND)

@@ -164,9 +164,16 @@ def _reason_of_the_disk(content: BinaryIO) -> str | None:
     return None
 
 
+SAME_FORMAT = {"OGA": "OGG", "AIF": "AIFF", "AIFC": "AIFF"}  # other suffixes -> libsndfile's name
+# The others of libsndfile have no header (RAW), a file beside the file (SD2), or a rate of their own (WVE, XI).
+SPEECH_FORMATS = frozenset("WAV FLAC OGG MP3 AIFF AU CAF W64 RF64 WAVEX NIST".split())
+
+
 def format_of(path: Path) -> str:
     """The audio format that the suffix of ``path`` names, as libsndfile calls it; RequestError if it names none."""
-    audio_format = path.suffix[1:].upper()
+    audio_format = SAME_FORMAT.get(path.suffix[1:].upper(), path.suffix[1:].upper())
+    if audio_format in soundfile.available_formats() and audio_format not in SPEECH_FORMATS:
+        raise RequestError(f"{path} cannot be written: {path.suffix} is no format for speech; use .wav, .flac or .ogg")
     if audio_format not in soundfile.available_formats():
         if audio_format == "MP3":
             version = soundfile.__libsndfile_version__

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
+import stat
 import struct
 import sys
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import soundfile
+from qwen3tts_np_kernels.system import appends
 
 from ..audio.files import format_of, open_audio, pcm16, write_audio
 from ..errors import RequestError
@@ -75,7 +78,11 @@ class Sink(Protocol):
 def open_sink(args: argparse.Namespace, rate: int) -> Iterator[Sink]:
     """``args.output``, for speech that is written while it is made."""
     if args.output == PIPE:
-        yield _Pipe(rate, args.raw)
+        pipe = _Pipe(rate, args.raw)
+        try:
+            yield pipe
+        finally:
+            pipe.finish()
     else:
         with open_audio(args.output, rate) as file:
             yield file
@@ -85,11 +92,33 @@ class _Pipe:
     """Standard output as 16-bit mono, with a WAV header unless it is to be raw."""
 
     def __init__(self, rate: int, raw: bool) -> None:
+        self._start = None if raw else _position()
+        self._bytes = 0
         if not raw:
             _to_pipe(wav_header(rate))
 
     def write(self, samples: Pcm) -> None:
-        _to_pipe(samples.astype("<i2").tobytes())
+        content = samples.astype("<i2").tobytes()
+        _to_pipe(content)
+        self._bytes += len(content)
+
+    def finish(self) -> None:
+        """Write the two lengths into the header, where standard output is a file."""
+        if self._start is None or 36 + self._bytes > UNKNOWN:
+            return
+        for offset, length in ((4, 36 + self._bytes), (40, self._bytes)):
+            sys.stdout.buffer.seek(self._start + offset)
+            _to_pipe(struct.pack("<I", length))
+        sys.stdout.buffer.seek(0, io.SEEK_END)
+
+
+def _position() -> int | None:
+    """Where in a file standard output is; None where it is no file, or one that is only appended to."""
+    try:
+        regular = stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode)
+        return None if not regular or appends(sys.stdout.fileno()) else sys.stdout.buffer.tell()
+    except OSError:  # a stream of another kind, in Python's memory
+        return None
 
 
 def wav_header(rate: int) -> bytes:

@@ -51,6 +51,7 @@ def run(args: argparse.Namespace) -> None:
         text = demo.readable(text)
         args.language = "english" if args.language == "auto" else args.language
         print(f"qwen3tts-np say: {demo.notice()}", file=sys.stderr)
+    _check_voice(args)
     voice = VoiceClonePromptItem.load(args.voice) if args.voice else None
     model = _load_demo(args) if of_demo else load_model(args)
     speak(model, text, args, _voice(model, args, voice))
@@ -64,6 +65,13 @@ def _load_demo(args: argparse.Namespace) -> Qwen3TTSModel:
         weights_format=args.format,
         backend="reference" if args.format == "auto" else "auto",
     )
+
+
+def _check_voice(args: argparse.Namespace) -> None:
+    """RequestError for options that no model follows beside a saved voice; called before the model is loaded."""
+    for option in ("speaker", "instruct"):
+        if args.voice and getattr(args, option):
+            raise RequestError(f"--{option} does not go with --voice: a base model speaks as its voice does")
 
 
 def _voice(model: Qwen3TTSModel, args: argparse.Namespace, voice: VoiceClonePromptItem | None) -> dict[str, Any]:

@@ -23,6 +23,8 @@ from ..checkpoint.writer import write_safetensors
 from ..errors import CheckpointError, RequestError, RequestTypeError
 from ..notices import notify
 from ..ops import Array, Ints, as_array
+from .file_kind import TORCH, kind_of
+from .torch_file import read_torch_items
 
 FORMAT, VERSION = "qwen3tts-np voice", "1"
 SIZES = {"0b6": "0.6B", "1b7": "1.7B"}
@@ -71,10 +73,15 @@ class VoiceClonePromptItem:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> VoiceClonePromptItem:
-        """Read what :meth:`save` wrote. CheckpointError for a file that is damaged, or no voice."""
+        """Read what :meth:`save` wrote, or the official demo (.pt). CheckpointError for a file that is damaged, or no
+        voice."""
         file = Path(path)
-        if os.path.isdir(file):
-            raise CheckpointError(f"{file} is a directory; give the file of a voice")
+        kind = kind_of(file)
+        if kind == TORCH:
+            (item,) = _items_of_torch(file, most=1)
+            return item
+        if kind is not None:
+            raise CheckpointError(f"{file} is {kind}")
         stored = Checkpoint.open(file)
         metadata = dict(stored.metadata)
         if not is_voice(metadata):
@@ -146,6 +153,8 @@ def voice_prompt_items(prompt: Any) -> list[VoiceClonePromptItem]:
     if isinstance(prompt, VoiceClonePromptItem):
         return [prompt]
     if isinstance(prompt, str | os.PathLike):
+        if kind_of(Path(prompt)) == TORCH:
+            return _items_of_torch(Path(prompt))
         return [VoiceClonePromptItem.load(prompt)]
     if isinstance(prompt, Mapping):
         return _items_of_dict(prompt)
@@ -159,6 +168,7 @@ def voice_prompt_items(prompt: Any) -> list[VoiceClonePromptItem]:
 
 
 _ITEM = (VoiceClonePromptItem, str, os.PathLike)
+_FIELDS = ("ref_code", "ref_spk_embedding", "x_vector_only_mode", "icl_mode", "ref_text")
 _CURE = "; make the voice again from its clip, with this model"
 
 
@@ -184,6 +194,16 @@ def _items_of_dict(prompt: Mapping[str, Any]) -> list[VoiceClonePromptItem]:
         )
         for i, embedding in enumerate(embeddings)
     ]
+
+
+def _items_of_torch(file: Path, most: int | None = None) -> list[VoiceClonePromptItem]:
+    found = read_torch_items(file)
+    if most is not None and len(found) > most:
+        raise CheckpointError(f"{file} holds {len(found)} voices; load it in Python, and save() each on its own")
+    try:
+        return _items_of_dict({name: [item.get(name) for item in found] for name in _FIELDS})
+    except (TypeError, ValueError) as e:
+        raise CheckpointError(f"{file} is not a complete voice: {e}") from None
 
 
 def _of(item: VoiceClonePromptItem) -> str:
