@@ -24,6 +24,7 @@ import tiny_world
 
 from qwen3tts_np import Qwen3TTSModel, VoiceClonePromptItem, cli
 from qwen3tts_np.audio.files import pcm16
+from qwen3tts_np.cli import clone, say
 from qwen3tts_np.cli.output import PIPE, UNKNOWN, open_sink, wav_header
 from qwen3tts_np.speech import delivery
 from qwen3tts_np.speech.edges import trimmed
@@ -55,8 +56,8 @@ def base(synthetic: Callable[..., Path]) -> Qwen3TTSModel:
 @pytest.fixture
 def run(custom, base, tmp_path, monkeypatch) -> Callable[..., int]:
     """``run("say", ...)`` in an empty folder with a custom-voice model, ``run("clone", ...)`` with a base model."""
-    monkeypatch.setattr(cli.say, "load_model", lambda args: base if args.voice else custom)
-    monkeypatch.setattr(cli.clone, "load_model", lambda args: base)
+    monkeypatch.setattr(say, "load_model", lambda args: base if args.voice else custom)
+    monkeypatch.setattr(clone, "load_model", lambda args: base)
     monkeypatch.chdir(tmp_path)
     return lambda command, *arguments: cli.main([command, "DIR", *map(str, arguments)])
 
@@ -142,7 +143,7 @@ def test_an_underscore_in_a_text_is_no_option():
 def endless(synthetic, monkeypatch) -> Qwen3TTSModel:
     model = Qwen3TTSModel.from_pretrained(synthetic("tiny", "custom_voice"), backend="reference", threads=1)
     model.frame_loop.weights.talker.codec_head[model.config.talker_config.codec_eos_token_id] = 0
-    monkeypatch.setattr(cli.say, "load_model", lambda args: model)
+    monkeypatch.setattr(say, "load_model", lambda args: model)
     return model
 
 
@@ -378,7 +379,7 @@ def test_clone_needs_one_voice(run, arguments, sentence, capsys):
 
 def test_clone_needs_a_base_model(run, custom, monkeypatch, capsys):
     VoiceClonePromptItem(None, np.zeros(64, np.float32), True, False).save("v.safetensors")
-    monkeypatch.setattr(cli.clone, "load_model", lambda args: custom)
+    monkeypatch.setattr(clone, "load_model", lambda args: custom)
     assert run("clone", "Hello.", "--voice", "v.safetensors") == 2
     assert capsys.readouterr().err == "qwen3tts-np clone: clone needs a base model; this is a custom_voice model\n"
 
@@ -415,7 +416,7 @@ def test_every_frame_is_told_by_both_backends(synthetic, custom):
 
 def test_a_long_text_on_the_compiled_kernels(run, synthetic, monkeypatch, capsys):
     compiled = Qwen3TTSModel.from_pretrained(synthetic("tiny", "custom_voice"), threads=2)
-    monkeypatch.setattr(cli.say, "load_model", lambda args: compiled)
+    monkeypatch.setattr(say, "load_model", lambda args: compiled)
     options = ["--seed", 1, "--work", "w", "--max-new-tokens", 6]
     for reused in (0, 2):
         assert run("say", LONG, *options, "-o", f"{reused}.wav", "--json") == 0
