@@ -1,20 +1,29 @@
-"""What happens around the program: streams that fail, signals in every phase, memory that is short."""
+"""What happens around the program: streams and disks that fail, signals in every phase, memory that is short."""
 
 from __future__ import annotations
 
+import errno
+import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from qwen3tts_np import cli, start
+from qwen3tts_np.audio.files import write_audio
 from qwen3tts_np.cli.streams import standard_streams
 from qwen3tts_np.errors import OutputError
+from qwen3tts_np.files import output
+from qwen3tts_np.files.output import output_folder, write_bytes
+from qwen3tts_np.layout.convert import convert
 
 ROOT = Path(__file__).parents[1]
 FULL = Path("/dev/full")
@@ -162,3 +171,126 @@ def test_no_memory_is_one_sentence(monkeypatch, capsys):
     monkeypatch.setattr(cli.info, "run", run)
     assert cli.main(["info", "m"]) == 2
     assert capsys.readouterr().err.startswith("qwen3tts-np info: there is not enough memory: Unable to allocate 8.00")
+
+
+# --- the gate of everything that is written -------------------------------------------------------
+
+
+class Node(io.FileIO):
+    """A file of the gate, whose every write is a step of its own, as are its fsync and its rename."""
+
+    steps: Callable[[], None]
+
+    def write(self, data: Any, /) -> int:
+        Node.steps()
+        written = super().write(data[: max(1, len(data) // 2)])
+        Node.steps()
+        return written
+
+
+def write_anew(kind: str, target: Path) -> None:
+    if kind == "file":
+        write_bytes(target, b"new" * 100)
+    elif kind == "audio":
+        write_audio(target, np.full(200, 0.5, np.float32), 24000)
+    else:
+        with output_folder(target) as partial:
+            (partial / "part").write_bytes(b"new")
+
+
+def fails_at(step: int, fail: Callable[[], None], kind: str, target: Path) -> None:
+    """Write ``target``; ``fail`` is called instead of the ``step``-th step, and at those that follow."""
+    count = 0
+
+    def steps() -> None:
+        nonlocal count
+        count += 1
+        if count >= step:
+            fail()
+
+    def first(call: Callable[..., Any]) -> Callable[..., Any]:
+        def after_a_step(*args: Any) -> Any:
+            steps()
+            return call(*args)
+
+        return after_a_step
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Node, "steps", staticmethod(steps), raising=False)
+        patch.setattr(output, "_new_file", lambda partial: io.BufferedWriter(Node(partial, "xb"), 64))
+        for name in ("fsync", "replace"):
+            patch.setattr(os, name, first(getattr(os, name)))
+        write_anew(kind, target)
+
+
+def content(target: Path) -> bytes | None:
+    """Of a file, or of the one file in a folder; None where nothing is."""
+    file = target / "part" if target.is_dir() else target
+    return file.read_bytes() if file.exists() else None
+
+
+@pytest.fixture(params=["file", "audio", "folder"])
+def written(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path, bytes | None, bytes | None]:
+    """A kind, its path, what was there before, and what is there when all goes well."""
+    target = tmp_path / "x" / ("t.wav" if request.param == "audio" else "t")
+    target.parent.mkdir()
+    write_anew(request.param, target)
+    new = content(target)
+    old = None if request.param == "folder" else b"old"
+    if old is None:
+        shutil.rmtree(target)
+    else:
+        target.write_bytes(old)
+    return request.param, target, old, new
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_process_that_is_killed_at_every_step_leaves_the_old_or_the_new(written):
+    kind, target, old, new = written
+    for step in range(1, 100):
+        child = os.fork()
+        if not child:
+            fails_at(step, lambda: os.kill(os.getpid(), signal.SIGKILL), kind, target)
+            os._exit(0)
+        if not os.waitpid(child, 0)[1]:
+            break
+        assert content(target) == old
+    assert content(target) == new
+    assert step > 2
+    if kind == "folder":
+        shutil.rmtree(target)
+    write_anew(kind, target)  # the next that writes there removes what the others have left
+    assert os.listdir(target.parent) == [target.name]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS], ids=errno.errorcode.get)
+def test_a_disk_that_fails_at_every_step_leaves_the_old_or_the_new(written, number):
+    kind, target, old, new = written
+
+    def fail() -> None:
+        raise OSError(number, os.strerror(number))
+
+    for step in range(1, 100):
+        said = ""
+        try:
+            fails_at(step, fail, kind, target)
+        except OutputError as e:
+            said = str(e)
+        if not said:
+            break
+        assert said == f"{target} cannot be written: {os.strerror(number)}"
+        assert os.listdir(target.parent) == ([] if old is None else [target.name])
+        assert content(target) == old
+    assert content(target) == new
+    assert step > 2
+
+
+def test_converting_on_a_full_disk_is_one_sentence(synthetic, tmp_path, monkeypatch):
+    def copy(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shutil, "copy2", copy)
+    with pytest.raises(OutputError, match=r"^\S+ cannot be copied: No space left on device$"):
+        convert(synthetic("tiny", "base"), tmp_path / "c", "int8")
+    assert os.listdir(tmp_path) == []

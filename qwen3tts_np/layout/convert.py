@@ -53,7 +53,7 @@ def convert(source: Path, target: Path, model_format: str, finish: Callable[[Pat
     if any(isinstance(tensor, QuantisedTensor) for tensor in checkpoint.values()):
         raise CheckpointError(f"{source} is quantised already; convert from the original checkpoint")
     with output_folder(target) as folder:
-        shutil.copytree(source, folder, dirs_exist_ok=True, ignore=_weights_in(source))
+        shutil.copytree(source, folder, dirs_exist_ok=True, ignore=_weights_in(source), copy_function=_copy)
         metadata = {**checkpoint.metadata, METADATA_KEY: model_format}
         arenas = arenas_of(c, model_format)
         tables = code_tables_of(c, checkpoint) if arenas else {}
@@ -66,6 +66,14 @@ def convert(source: Path, target: Path, model_format: str, finish: Callable[[Pat
         write_safetensors(folder / "model.safetensors", stored, values, metadata, LINE if arenas else 8)
         if finish is not None:
             finish(folder)
+
+
+def _copy(source: str, target: str) -> None:
+    """Copy one file. Trap: copytree goes on after an OSError, and ends with a list of all of them."""
+    try:
+        shutil.copy2(source, target)
+    except OSError as e:
+        raise OutputError(f"{source} cannot be copied: {e.strerror or e}") from None
 
 
 def _weights_in(source: Path) -> Any:
