@@ -37,7 +37,7 @@ from .official_calls import IGNORED, OfficialCalls
 from .official_view import NetworkView
 from .ops import Ints, Wave
 from .request import (
-    MODEL_TYPES,
+    MODEL_TYPE_OF,
     ClonedVoice,
     CustomVoice,
     Request,
@@ -301,9 +301,9 @@ class Qwen3TTSModel(OfficialCalls):
 
     def _checked(self, voice: Voice) -> Voice:
         """``voice``; RequestError if this model cannot speak with it."""
-        if type(voice) not in MODEL_TYPES:
+        if type(voice) not in MODEL_TYPE_OF:
             raise RequestError(f"voice is {type(voice).__name__}; give a CustomVoice, a DesignedVoice or a ClonedVoice")
-        self._require(MODEL_TYPES[type(voice)], type(voice).__name__)
+        self._require(MODEL_TYPE_OF[type(voice)], type(voice).__name__)
         if isinstance(voice, ClonedVoice):
             c = self.config.talker_config
             codebook_size = self.speech_tokenizer.config.decoder_config.codebook_size

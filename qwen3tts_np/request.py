@@ -50,7 +50,7 @@ class ClonedVoice:
 
 
 Voice = CustomVoice | DesignedVoice | ClonedVoice
-MODEL_TYPES: dict[type, str] = {CustomVoice: "custom_voice", DesignedVoice: "voice_design", ClonedVoice: "base"}
+MODEL_TYPE_OF: dict[type, str] = {CustomVoice: "custom_voice", DesignedVoice: "voice_design", ClonedVoice: "base"}
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from qwen3tts_np.talker.code_predictor import predict_frame
 from qwen3tts_np.talker.layer import decoder_layer
 from qwen3tts_np.talker.sampling import SamplingParameters, talker_scores
 from qwen3tts_np.talker.talker import new_cache, read, transformer
-from qwen3tts_np.text import Tokenizer
 from qwen3tts_np.text.templates import instruct_ids, reference_ids, text_ids
+from qwen3tts_np.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,6 @@ from qwen3tts_np.talker.code_predictor import _last_logits
 from qwen3tts_np.talker.talker import read
 
 GREEDY = {"do_sample": False, "subtalker_dosample": False}
-Exported = Callable[..., Fixture]
 
 
 def request_file(folder: Path, method: str, arguments: dict[str, Any], **more: Any) -> Path:

@@ -17,7 +17,7 @@ from qwen3tts_np.checkpoint.config_file import read_codec_config, read_model_con
 from qwen3tts_np.inspect.architecture import WHENS, Block
 from qwen3tts_np.inspect.inspection import inspect_checkpoint, share_of_reads
 from qwen3tts_np.inspect.readme import inspect_released
-from qwen3tts_np.inspect.receptive import decoder_fields, encoder_fields, frames_heard
+from qwen3tts_np.inspect.receptive import decoder_fields, encoder_fields, frames_of_a_sample
 from qwen3tts_np.layout.specs import codec_specs, model_specs
 from qwen3tts_np.report.values import si
 from qwen3tts_np.speaker.encoder import speaker_embedding
@@ -232,7 +232,7 @@ def test_decoder_fields_are_what_a_change_of_one_frame_changes(base):
         assert steps[0] == at * a_frame, f.layer.name
         missing = f.steps - (steps[-1] - steps[0] + 1)
         assert 0 <= missing <= f.rate / 1000, f.layer.name  # the last ms may change by less than float64 shows
-    assert frames_heard(codec) == -(-fields[-1].steps // 1920)
+    assert frames_of_a_sample(codec) == -(-fields[-1].steps // 1920)
 
 
 def test_encoder_fields_are_what_a_change_of_one_sample_changes(base):

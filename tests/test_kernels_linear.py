@@ -35,7 +35,6 @@ UNIT = 2.0**-24  # a float32 operation rounds by at most this part of its result
 needs_compiler = pytest.mark.skipif(not compiled(), reason="called from compiled code only")
 names = st.sampled_from(get_args(FormatName))
 sizes = st.integers(1, 100)
-INTEGERS = [name for name, form in FORMATS.items() if form.bits]
 FLOATS = [name for name, form in FORMATS.items() if not form.bits]
 
 

@@ -42,7 +42,7 @@ def model(synthetic: Callable[..., Path]) -> Qwen3TTSModel:
 
 
 @pytest.fixture
-def heard(monkeypatch: pytest.MonkeyPatch) -> Codes:
+def spoken_codes(monkeypatch: pytest.MonkeyPatch) -> Codes:
     """The codes [frames, G] of every piece that is spoken, in turn."""
     found: Codes = []
     frames = Qwen3TTSModel.frames
@@ -82,7 +82,7 @@ def wrapped(pieces: list[str]) -> str:
 def test_a_piece_has_the_same_codes_and_samples_on_every_path(
     say: Callable[..., bytes],
     model: Qwen3TTSModel,
-    heard: Codes,
+    spoken_codes: Codes,
     monkeypatch: pytest.MonkeyPatch,
     capsysbinary: Any,
     choice: str,
@@ -92,9 +92,9 @@ def test_a_piece_has_the_same_codes_and_samples_on_every_path(
     text = "\n\n".join(texts)
 
     def of(path: Callable[[], bytes | None]) -> tuple[Codes, bytes | None]:
-        heard.clear()
+        spoken_codes.clear()
         samples = path()
-        return list(heard), samples
+        return list(spoken_codes), samples
 
     def piped(*arguments: str) -> bytes:
         capsysbinary.readouterr()

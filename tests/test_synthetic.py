@@ -29,7 +29,7 @@ from qwen3tts_np.synthetic import layouts
 from qwen3tts_np.synthetic import weights as synthetic
 from qwen3tts_np.synthetic.layouts import LIKES, RELEASED_TEXT, TYPES
 from qwen3tts_np.synthetic.weights import RULES, SyntheticValues, rule_for, stream_key, uniforms, write_checkpoint
-from qwen3tts_np.text import Tokenizer
+from qwen3tts_np.text.tokenizer import Tokenizer
 
 README = Path(__file__).parents[1] / "golden" / "README.md"
 TINY = [(like, kind) for like in ("tiny", "tiny-1.7b") for kind in TYPES]

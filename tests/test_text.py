@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from qwen3tts_np.errors import CheckpointError, ConfigError, QwenTTSError, RequestError
 from qwen3tts_np.synthetic import text as synthetic_text
 from qwen3tts_np.synthetic.text import write_tokenizer_files
-from qwen3tts_np.text import Tokenizer, instruct_ids, reference_ids, text_ids
-from qwen3tts_np.text.tokenizer import PATTERNS, official_local
+from qwen3tts_np.text.templates import instruct_ids, reference_ids, text_ids
+from qwen3tts_np.text.tokenizer import PATTERNS, Tokenizer, official_local
 
 CASE = Path(__file__).parents[1] / "golden" / "cases" / "text"
 SMALL = CASE / "tokenizer"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from qwen3tts_np.text import Tokenizer
+from qwen3tts_np.text.tokenizer import Tokenizer
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

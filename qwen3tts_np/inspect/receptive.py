@@ -104,7 +104,7 @@ def encoder_fields(codec: CodecConfig) -> list[Field]:
     return found
 
 
-def frames_heard(codec: CodecConfig, attention: bool = True) -> int:
+def frames_of_a_sample(codec: CodecConfig, attention: bool = True) -> int:
     """The number of frames of codes that a sample of the decoder's output depends on, at most."""
     layers = [f for f in decoder_fields(codec) if f.steps]
     steps = layers[-1].steps or 0

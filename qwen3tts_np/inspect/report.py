@@ -10,7 +10,7 @@ from ..report.values import listed, si
 from .architecture import Block, Cost
 from .diagram import draw
 from .inspection import Inspection, share_of_reads
-from .receptive import Field, frames_heard
+from .receptive import Field, frames_of_a_sample
 
 NEVER = "-"
 
@@ -135,8 +135,8 @@ def decoder_table(i: Inspection) -> Table:
     assert i.codec is not None
     note = (
         "reach: steps of the layer's output that one frame of codes can change, the first at its own time. So a sample "
-        f"depends on at most {frames_heard(i.codec)} frames of codes; by convolutions alone it would be "
-        f"{frames_heard(i.codec, attention=False)}."
+        f"depends on at most {frames_of_a_sample(i.codec)} frames of codes; by convolutions alone it would be "
+        f"{frames_of_a_sample(i.codec, attention=False)}."
     )
     return _fields("Codec decoder: how far a frame of codes is heard", i.decoder_fields, ["reach", "s"], note)
 

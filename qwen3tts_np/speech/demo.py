@@ -36,7 +36,7 @@ def is_meant(only: str | Path) -> bool:
     return not (os.path.isdir(only) or repository(name) or "/" in name or name.startswith("Qwen3-TTS"))
 
 
-def real_models() -> str:
+def download_hint() -> str:
     """How to get a model that says anything, in half a sentence."""
     name = next(name for name in published_names() if name.endswith("CustomVoice"))
     return f'a real model says anything: qwen3tts-np say {name} "..." downloads one'
@@ -44,7 +44,7 @@ def real_models() -> str:
 
 def notice() -> str:
     """What a user is told who hears the demo voice."""
-    return f"this is the demo voice, which knows {len(vocabulary())} English words; {real_models()}"
+    return f"this is the demo voice, which knows {len(vocabulary())} English words; {download_hint()}"
 
 
 def readable(text: str) -> str:
@@ -92,4 +92,4 @@ def _refusal(unknown: list[str]) -> str:
     more = f" and {len(unknown) - NAMED} more" if len(unknown) > NAMED else ""
     known = sorted(vocabulary())
     some = ", ".join(known[:: max(1, len(known) // NAMED)][:NAMED])
-    return f"the demo voice does not know {shown}{more}; it knows {len(known)} words such as {some}; {real_models()}"
+    return f"the demo voice does not know {shown}{more}; it knows {len(known)} words such as {some}; {download_hint()}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Generator, Iterator
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 from ..audio.files import pcm16
 from ..model import Qwen3TTSModel
 from ..ops import Pcm
-from ..talker.generator import check_seed
+from ..talker.generator import check_seed, fresh_seed
 from ..text.pace import milliseconds
 from ..text.sentences import LONGEST, TARGET
 from .delivery import Delivery, warn_of_designed_voices
@@ -103,7 +102,7 @@ def stream(
     not stop has been heard by then, so it is cut and not spoken again. RequestError for whatever the model or the text
     cannot do, before the first packet is asked for.
     """
-    drawn = secrets.randbits(32) if seed is None else check_seed(seed)
+    drawn = fresh_seed() if seed is None else check_seed(seed)
     parts = plan(text, str(speech.get("language") or "auto"), target, longest)
     delivery = Delivery.of(model, speech, runaway_guard)
     takes = [Take(part, delivery, drawn, alone=len(parts) == 1) for part in parts]

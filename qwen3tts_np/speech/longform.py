@@ -8,7 +8,6 @@ pieces are kept (``store.py``), so a run that was killed goes on where it was, w
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 from ..errors import RequestError
 from ..files.output import write_text
 from ..model import Qwen3TTSModel
-from ..talker.generator import check_seed
+from ..talker.generator import check_seed, fresh_seed
 from ..text.pace import milliseconds
 from ..text.sentences import LONGEST, TARGET
 from .delivery import Delivery, warn_of_designed_voices
@@ -108,7 +107,7 @@ def narrate(
     resumable = work is not None or len(parts) > 1 or base_model is not None  # one piece has nothing to go on from
     store = Store(folder) if resumable else None
     if seed is None:
-        seed = secrets.randbits(32) if store is None else store.seed(_job(delivery, parts, base_model))
+        seed = fresh_seed() if store is None else store.seed(_job(delivery, parts, base_model))
     takes = [Take(part, delivery, seed, alone=len(parts) == 1) for part in parts]
     with open_track(target_file, delivery.sample_rate) as track:
         if base_model is not None:

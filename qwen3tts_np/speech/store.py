@@ -9,7 +9,6 @@ import hashlib
 import io
 import json
 import re
-import secrets
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -26,6 +25,7 @@ from ..errors import RequestError
 from ..files.output import write_bytes, write_text
 from ..model import Qwen3TTSModel
 from ..ops import Pcm
+from ..talker.generator import fresh_seed
 
 SAMPLED_ROWS = 4096  # of a table, in a fingerprint: all of a code table
 MARK = "qwen3tts-np-pieces.txt"  # says that a folder was made here, and so may go
@@ -128,7 +128,7 @@ class Store:
         try:
             return int(path.read_bytes())
         except FileNotFoundError:
-            drawn = secrets.randbits(32)
+            drawn = fresh_seed()
             self._first = (path.name, b"%d" % drawn)
             return drawn
         except (OSError, ValueError):

@@ -16,7 +16,7 @@ from .spoken import Spoken, warn_of_runaway
 from .store import Recording, hash_of
 
 ATTEMPTS = 3  # the first, and two with other seeds, for a piece that does not stop
-FORMAT = 2  # part of every key; other numbers mean pieces that are made in another way
+KEY_VERSION = 2  # part of every key; other numbers mean pieces that are made in another way
 
 Writing = Callable[[list[str], int], None]  # called after every frame: the texts being spoken, the frames so far
 
@@ -58,7 +58,7 @@ class Take:
         """A hash of all that makes the piece what it is; seeds are no part of it where nothing is drawn."""
         seeds = () if self.delivery.greedy else tuple(map(self.seed_of, range(self.attempts)))
         request = replace(self.request(), seed=0)
-        return hash_of(FORMAT, self.delivery.fingerprint, request, seeds, self.attempts, self.alone)
+        return hash_of(KEY_VERSION, self.delivery.fingerprint, request, seeds, self.attempts, self.alone)
 
     def report(self, frames: int, attempts: int, start: float, end: float) -> Spoken:
         """What is said of the piece where it is heard from ``start`` to ``end``, in seconds; a runaway is warned of."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..errors import QwenTTSError
 from ..layout.description import REQUIRED, Description
-from ..text import Tokenizer
+from ..text.tokenizer import Tokenizer
 
 TEXT_TOKENS = {
     "im_start_token_id": "<|im_start|>",
