@@ -1,1 +1,1 @@
-"""The way out to the disk: whatever this package writes is complete under its name, or not there."""
+"""Output to disk: every file or folder that this package writes is complete under its name, or absent."""

@@ -1,4 +1,4 @@
-"""Outputs of a command that would overwrite what it reads, or one another, are refused before the work."""
+"""Rejects outputs of a command that would overwrite its inputs or each other, before the work starts."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ READ = (".json", ".safetensors", ".txt", ".npy", ".npz", ".bin", ".csv", ".seed"
 
 
 def check_outputs(outputs: Mapping[str, PathLike | None], inputs: Mapping[str, Any]) -> None:
-    """OutputError unless every output can be written, is no input, and no output twice.
+    """Raises OutputError unless every output can be written, is not an input, and is not another output.
 
-    Both map what the user calls it (an option, say) to a path; None is not given. An input that is no path (a URL, an
-    array) is passed over. Of an input that is a folder, the files in it that a model is made of are protected.
+    Both map a name for the user (such as an option) to a path; None means not given. An input that is not a path (a
+    URL, an array) is skipped. Of an input folder, the files of a model in it are protected.
     """
     given = {name: Path(path) for name, path in outputs.items() if path is not None}
     for path in given.values():
@@ -36,7 +36,7 @@ def check_outputs(outputs: Mapping[str, PathLike | None], inputs: Mapping[str, A
 def _same(a: Path, b: Path) -> bool:
     try:
         return os.path.samefile(a, b)
-    except OSError:  # one is not there yet
+    except OSError:  # one does not exist yet
         return os.path.normcase(os.path.realpath(a)) == os.path.normcase(os.path.realpath(b))
 
 
@@ -47,7 +47,7 @@ def _is_read(output: Path, value: Any) -> bool:
         source = Path(value)
         if not os.path.isdir(source):
             return source.exists() and os.path.samefile(source, output)
-    except (OSError, ValueError):  # no name of a file: base64, a text
+    except (OSError, ValueError):  # not a file name: base64, a text
         return False
     inside = Path(os.path.realpath(output)).is_relative_to(os.path.realpath(source))
     return inside and output.suffix.lower() in READ

@@ -1,11 +1,11 @@
-"""Files and folders that this package writes: complete under their names, or not there.
+"""Atomic output of files and folders: complete under their names, or absent.
 
-A regular file grows under a private name beside its place and is renamed when it is complete; a symbolic link stays and
-the file behind it is replaced; permissions and owner stay as they were. A FIFO or a device gets the bytes as a pipe
-does, and is there afterwards as before.
+A regular file is written under a private name in the same folder and renamed when complete; a symbolic link is kept and
+its target replaced; permissions and owner are preserved. A FIFO or a device is written to directly and stays in place.
 
-The private name is ``.NAME.PID-RANDOM.partial``, and it is locked while it is written. So two programs do not write one
-file at once, and what a killed program has left is recognised and removed by the next that writes the same file.
+The private name is ``.NAME.PID-RANDOM.partial``, and it is locked while it is written. So two programs never write the
+same file at once, and the leftovers of a killed program are recognised and removed by the next one that writes the
+same file.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from .name import fault_of_name
 
 PathLike = str | os.PathLike[str]
 
-LONGEST = 200  # bytes of a name that are part of the private one, which the file system may limit to 255
-PATIENCE = 6  # attempts at a file that somebody else is writing
-PAUSE = 0.1  # seconds between two, on the average
-YOUNG = 10  # seconds; an unlocked partial file of a running process may be one that it is just about to lock
+LONGEST = 200  # bytes of the name kept in the private one, which the file system may limit to 255
+PATIENCE = 6  # attempts at a file that another process is writing
+PAUSE = 0.1  # seconds between two attempts, on average
+YOUNG = 10  # seconds; an unlocked partial file of a running process may be about to be locked
 LOCK = ".lock"  # in a folder that is not complete
 PRIVATE = re.compile(r"\.(?P<name>.+)\.(?P<process>\d+)-[0-9a-f]{8}\.partial", re.DOTALL)
 
@@ -48,10 +48,10 @@ PRIVATE = re.compile(r"\.(?P<name>.+)\.(?P<process>\d+)-[0-9a-f]{8}\.partial", r
 
 @contextmanager
 def output_file(path: PathLike) -> Iterator[BinaryIO]:
-    """A binary file to write to, which becomes ``path`` when the block ends well and vanishes when it does not.
+    """A binary file to write to, which becomes ``path`` if the block succeeds and is removed if it fails.
 
-    OutputError if the name, the permissions or the disk do not allow it, or another process is writing ``path``. In a
-    folder of :func:`output_folder`, which is private itself, a file is written as it is, and errors are the folder's.
+    Raises OutputError if the name, the permissions or the disk do not allow it, or another process is writing ``path``.
+    In a folder of :func:`output_folder`, itself private, a file is written directly, and errors are the folder's.
     """
     if any(PRIVATE.fullmatch(parent.name) for parent in Path(path).parents):
         with open(path, "wb") as inside:
@@ -82,29 +82,29 @@ def output_file(path: PathLike) -> Iterator[BinaryIO]:
 
 
 def write_bytes(path: PathLike, content: bytes) -> None:
-    """Write a whole file; errors as in :func:`output_file`."""
+    """Write a complete file; errors as in :func:`output_file`."""
     with output_file(path) as file:
         file.write(content)
 
 
 def npy_of(array: NDArray[Any]) -> bytes:
-    """``array`` as a .npy file. Trap: ``numpy.save`` writes past Python's file object, which no FIFO takes."""
+    """``array`` as a .npy file. Trap: ``numpy.save`` bypasses Python's file object, which fails for a FIFO."""
     content = io.BytesIO()
     np.save(content, array)
     return content.getvalue()
 
 
 def write_text(path: PathLike, text: str) -> None:
-    """Write a whole file as UTF-8; what that cannot hold (half a surrogate pair) is escaped."""
+    """Write a complete file as UTF-8; a lone surrogate is escaped."""
     write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
 
 
 @contextmanager
 def output_folder(path: PathLike) -> Iterator[Path]:
-    """A folder to fill in, which becomes ``path`` when the block ends well and vanishes when it does not.
+    """A folder to fill, which becomes ``path`` if the block succeeds and is removed if it fails.
 
-    Files in it may be written in any way. OutputError if ``path`` is there and not an empty folder, if the disk
-    refuses, or if another process is writing ``path``.
+    Files in it may be written in any way. Raises OutputError if ``path`` exists and is not an empty folder, if the disk
+    fails, or if another process is writing ``path``.
     """
     with _in_one_sentence(path):
         check_new_folder(path)
@@ -125,7 +125,7 @@ def output_folder(path: PathLike) -> Iterator[Path]:
 
 
 def _without_making(path: str, flags: int) -> int:
-    """Open what is there, and make no file where a node has just gone."""
+    """Open an existing node; do not create a file if it has just been removed."""
     return os.open(path, flags & ~(os.O_CREAT | os.O_TRUNC))
 
 
@@ -138,7 +138,7 @@ def _sync(folder: Path) -> None:
 
 @contextmanager
 def _in_one_sentence(path: PathLike) -> Iterator[None]:
-    """What the system says of ``path``. A reader that has gone is the caller's to judge."""
+    """The system's error for ``path`` in one sentence. A closed pipe is left to the caller."""
     try:
         yield
     except BrokenPipeError:
@@ -155,7 +155,7 @@ def _refused(path: PathLike, reason: str) -> OutputError:
 
 
 def check_writable(path: PathLike) -> None:
-    """OutputError unless a file can be written at ``path``, as far as that can be known beforehand."""
+    """Raises OutputError unless a file can be written at ``path``, as far as that is known beforehand."""
     with _in_one_sentence(path):
         _check_place(path)
         target = Path(os.path.realpath(path))
@@ -172,7 +172,7 @@ def check_writable(path: PathLike) -> None:
 
 
 def check_new_folder(path: PathLike) -> None:
-    """OutputError unless ``path`` may become a folder of ours: it is not there, or an empty folder."""
+    """Raises OutputError unless ``path`` does not exist or is an empty folder."""
     with _in_one_sentence(path):
         _check_name(path)
         if os.path.lexists(path) and (not os.path.isdir(path) or any(os.scandir(path))):
@@ -180,7 +180,7 @@ def check_new_folder(path: PathLike) -> None:
 
 
 def is_special(path: PathLike) -> bool:
-    """Whether ``path`` is there and is neither a file nor a folder: a FIFO, a device or a socket, or a link to one."""
+    """Whether ``path`` exists and is neither a file nor a folder: a FIFO, a device, a socket, or a link to one."""
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
@@ -189,7 +189,7 @@ def is_special(path: PathLike) -> bool:
 
 
 def _check_place(path: PathLike) -> None:
-    """OutputError if what is at ``path``, or the name itself, forbids writing. OSError as the system has it."""
+    """Raises OutputError if the node at ``path``, or the name itself, forbids writing; OSError from the system."""
     _check_name(path)
     try:
         found = os.stat(path)
@@ -215,7 +215,7 @@ def _check_name(path: PathLike) -> None:
 
 
 def _claim(path: PathLike, target: Path, make: Callable[[Path], BinaryIO]) -> tuple[Path, BinaryIO]:
-    """A new private file or folder beside ``target``, which ``make`` makes, and the open file that locks it."""
+    """A new private file or folder beside ``target``, created by ``make``, and the open file that locks it."""
     holder = 0
     for _ in range(PATIENCE):
         partial = _private_name(target)
@@ -226,12 +226,12 @@ def _claim(path: PathLike, target: Path, make: Callable[[Path], BinaryIO]) -> tu
         if not holder:
             return partial, lock
         _drop(partial, lock)
-        time.sleep(random.uniform(0, 2 * PAUSE))  # two that began together do not meet again
+        time.sleep(random.uniform(0, 2 * PAUSE))  # so that two concurrent attempts diverge
     raise _busy(path, holder)
 
 
 def _new_file(partial: Path) -> BinaryIO:
-    """Trap: "wb" would follow a link that somebody has planted there."""
+    """Create and open a file. Trap: "wb" would follow a link planted there."""
     return partial.open("xb")
 
 
@@ -241,7 +241,7 @@ def _new_folder(partial: Path) -> BinaryIO:
 
 
 def _other_holder(target: Path, own: Path | None = None) -> int:
-    """The process that is writing ``target``, 0 if there is none. What dead ones have left is removed."""
+    """The process that is writing ``target``, 0 if there is none. Leftovers of dead processes are removed."""
     found = 0
     for partial, process in _partials(target):
         if partial == own or not partial.exists():
@@ -264,7 +264,7 @@ def _partials(target: Path) -> Iterator[tuple[Path, int]]:
 
 
 def _is_locked(partial: Path, process: int) -> bool:
-    """Whether the process that made it is still at work."""
+    """Whether the process that created it is still writing."""
     try:
         with (partial / LOCK if partial.is_dir() else partial).open("r+b") as file:
             return not system.lock(file)
@@ -279,7 +279,7 @@ def _private_name(target: Path) -> Path:
 
 
 def _short(name: str) -> str:
-    """``name``, or the beginning of a long one and a hash that tells it from others."""
+    """``name``, or the start of a long one with a hash that makes it unique."""
     encoded = os.fsencode(name)
     if len(encoded) <= LONGEST:
         return name
@@ -287,7 +287,7 @@ def _short(name: str) -> str:
 
 
 def _drop(partial: Path, file: IO[bytes] | None = None) -> None:
-    """Remove what is not complete, if it is still there; on a disk that refuses even that, it stays."""
+    """Remove an incomplete output, if it still exists; if the disk refuses, it stays."""
     with suppress(OSError):
         if file is not None:
             file.close()  # may want to write what it holds

@@ -1,8 +1,8 @@
-"""The tree of blocks of a checkpoint under the official names, with what each holds and what each costs.
+"""The tree of blocks of a checkpoint under the official names, with the size and cost of each.
 
-The tree is the key tables', cut at the dots of the keys. Blocks that are alike but for their number become one entry:
-``layers.0-27``. FLOPs are those of matrix products and convolutions, two for a multiplication and an addition; norms,
-activations and the products inside attention are left out (``caches.py`` has those).
+The tree follows the dots in the keys of the key tables. Blocks that differ only in their number become one entry:
+``layers.0-27``. FLOPs are those of matrix products and convolutions, two per multiply-add; norms, activations and the
+products inside attention are not included (``caches.py`` has those).
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from ..checkpoint.tensor import DTYPES
 from .components import Component, Use
 
 WHENS = ("frame", "text", "reference")
-SECOND = ("code predictor", "codec encoder")  # where a table serves two networks, theirs is the second official class
+SECOND = ("code predictor", "codec encoder")  # where a table serves two networks, these use the second official class
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one frame (of speech, or of a reference clip) or one text token."""
+    """Cost of one frame (of speech, or of a reference clip) or of one text token."""
 
     bytes_read: float = 0.0
     flops: float = 0.0
@@ -35,10 +35,10 @@ class Cost:
 
 @dataclass(frozen=True)
 class Block:
-    """One block, or ``count`` blocks that are alike; sums are over all of them."""
+    """One block, or ``count`` identical blocks; sums are over all of them."""
 
     name: str  # below its parent: "self_attn", "layers.0-27", "q_proj.weight"
-    path: str  # the whole official name, with the prefix of its file
+    path: str  # the full official name, with the prefix of its file
     official: str  # class of the official package; "" where the tables name none
     count: int
     shape: tuple[int, ...] | None  # of one tensor; None for a block of several
@@ -47,12 +47,12 @@ class Block:
     parameters: int
     bytes: int
     cost: Mapping[str, Cost]  # by WHENS
-    place: int  # of the first tensor in the key table
+    place: int  # index of the first tensor in the key table
     children: tuple[Block, ...] = ()
 
     @property
     def tensor(self) -> Block | None:
-        """The one that gives its shape to a module of its own tensors only: the largest of them."""
+        """The largest tensor of a module that has only its own tensors; it gives the module its shape."""
         if self.shape is not None:
             return self
         own = all(child.shape is not None for child in self.children)
@@ -60,7 +60,7 @@ class Block:
 
 
 def tree(component: Component, checkpoint: Checkpoint | None = None) -> Block:
-    """The blocks of one network. Bytes and types are those in ``checkpoint``, or the released ones where it is None."""
+    """The blocks of one network. Bytes and types are those of ``checkpoint``, or the released ones if it is None."""
     c = component
     table = specs(c.cls, c.sizes, c.prefix, c.dtype)
     leaves = {spec.key: _leaf(spec, c.use(spec.key), checkpoint, place) for place, spec in enumerate(table)}
@@ -86,7 +86,7 @@ def _leaf(spec: TensorSpec, use: Use, checkpoint: Checkpoint | None, place: int)
 
 
 def _node(name: str, path: str, leaves: Mapping[str, Block], classes: Mapping[str, str]) -> Block:
-    """The block at ``path``, made of the tensors whose keys begin with it."""
+    """The block at ``path``, from the tensors whose keys start with it."""
     if path in leaves:
         return leaves[path]
     inside = [key for key in leaves if key.startswith(f"{path}.")]
@@ -95,7 +95,7 @@ def _node(name: str, path: str, leaves: Mapping[str, Block], classes: Mapping[st
     official = classes.get(path, "")
     for step in steps:
         child = _node(step, f"{path}.{step}", leaves, classes)
-        # "layers" alone says nothing: its numbered entries stand in its place.
+        # "layers" alone has no meaning: it is replaced by its numbered entries.
         listed = bool(child.children) and _is_list(child)
         children += child.children if listed else [child]
         official = official or (child.official if listed else "")
@@ -112,7 +112,7 @@ def _named_below(block: Block, path: str) -> Block:
 
 
 def _merged(children: list[Block]) -> list[Block]:
-    """Runs of numbered blocks that differ in nothing but their number, as one."""
+    """Merge runs of numbered blocks that differ only in their number."""
     merged: list[Block] = []
     for _, run in groupby(children, key=_likeness):
         alike = list(run)

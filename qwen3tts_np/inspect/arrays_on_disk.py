@@ -1,4 +1,4 @@
-"""Arrays that go to disk as they come, and lie in one safetensors file at the end."""
+"""Writes arrays to disk as they arrive, and finally into one safetensors file."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _NAMES = {dtype: name for name, dtype in DTYPES.items() if name != "BF16"}
 
 
 class ArraysOnDisk:
-    """Collects named arrays in ``path``; at most ``buffer`` bytes of them wait in memory.
+    """Collects named arrays in ``path``; at most ``buffer`` bytes are buffered in memory.
 
-    Used as a context: the file is there, and readable by any safetensors library, when the block ends well.
+    A context manager: if the block succeeds, the file is complete and readable by any safetensors library.
     """
 
     def __init__(self, path: Path, buffer: int = 1 << 20) -> None:
@@ -42,7 +42,7 @@ class ArraysOnDisk:
 
     @property
     def waiting(self) -> int:
-        """Bytes in memory."""
+        """Buffered bytes."""
         return self._bytes
 
     def add(self, name: str, array: NDArray[Any]) -> None:
@@ -61,7 +61,7 @@ class ArraysOnDisk:
         self._waiting, self._bytes = [], 0
 
     def _finish(self) -> None:
-        """The format wants its table of contents first, so the data is copied behind it, piece by piece."""
+        """Write the header, which the format requires first, and copy the data after it in chunks."""
         self._file.seek(0)
         with output_file(self._path) as complete:
             complete.write(header(self._specs))

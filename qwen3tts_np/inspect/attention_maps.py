@@ -1,4 +1,4 @@
-"""Where chosen heads of the talker look: attention maps, from the queries and keys that a trace kept on disk."""
+"""Attention maps of selected heads of the talker, from the queries and keys that a trace stored on disk."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..ops import softmax
 
 @dataclass(frozen=True)
 class Head:
-    """A query head of a layer of the talker."""
+    """A query head of a talker layer."""
 
     layer: int
     head: int
@@ -28,7 +28,7 @@ class Head:
 
 
 def heads_of(text: str | None, c: TalkerConfig) -> list[Head]:
-    """``"0:0,14:3"`` -> heads; None: head 0 of the first, the middle and the last layer. RequestError for others."""
+    """``"0:0,14:3"`` -> heads; None: head 0 of the first, middle and last layer. Raises RequestError otherwise."""
     if text is None:
         layers = dict.fromkeys((0, c.num_hidden_layers // 2, c.num_hidden_layers - 1))
         return [Head(layer, 0) for layer in layers]
@@ -45,15 +45,15 @@ def heads_of(text: str | None, c: TalkerConfig) -> list[Head]:
 
 
 def patterns(heads: list[Head]) -> tuple[str, ...]:
-    """The activations that the maps are made of."""
+    """The activations needed for the maps."""
     layers = dict.fromkeys(head.layer for head in heads)
     return tuple(f"talker.model.layers.{layer}.self_attn.{part}_rot" for layer in layers for part in "qk")
 
 
 def write_map(path: Path, arrays: Checkpoint, head: Head, c: TalkerConfig) -> NDArray[np.float32]:
-    """The map [S, S] of one head as a .npy file, row = the position that looks; mapped from the file.
+    """Write the map [S, S] of one head as a .npy file, rows are query positions; returns it memory-mapped.
 
-    Row by row, so that only one row and the keys of this head [S, D] are in memory.
+    Computed row by row, so that only one row and the keys of this head [S, D] are in memory.
     """
     name = f"talker.model.layers.{head.layer}.self_attn"
     queries = _whole(arrays, f"{name}.q_rot", head.head)
@@ -69,7 +69,7 @@ def write_map(path: Path, arrays: Checkpoint, head: Head, c: TalkerConfig) -> ND
 
 
 def _whole(arrays: Checkpoint, name: str, head: int) -> NDArray[np.float64]:
-    """One head of all calls of an activation [T, heads, D], one after the other: [S, D]."""
+    """One head of all calls of an activation [T, heads, D], concatenated: [S, D]."""
     calls: list[NDArray[np.float64]] = []
     while f"{name}@{len(calls)}" in arrays:
         calls.append(arrays[f"{name}@{len(calls)}"].data[:, head].astype(np.float64))

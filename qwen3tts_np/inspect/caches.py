@@ -1,7 +1,7 @@
-"""What attention costs and remembers: the part of a frame's work that grows with what has been read.
+"""Cost of attention and size of its caches: the part of a frame's work that grows with the sequence length.
 
-A query position multiplies with every key it sees and adds up as many values: 4 N D FLOPs a position seen. Keys and
-values are float32, two of K D numbers a layer and position.
+A query is multiplied with every key it attends to, and as many values are summed: 4 N D FLOPs per position. Keys and
+values are float32, 2 K D numbers per layer and position.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ BYTES = 4  # of a float32
 
 @dataclass(frozen=True)
 class AttentionCost:
-    """The attention of one network, for one frame."""
+    """Cost of the attention of one network, per frame."""
 
     component: str
     layers: int
     heads: tuple[int, int, int]  # query heads, key/value heads, width of a head
     sees: str
-    flops: float  # a frame
-    bytes_read: float  # keys and values, a frame
-    bytes_a_second: float  # by which the cache grows while speech is made; 0 where it does not
+    flops: float  # per frame
+    bytes_read: float  # of keys and values, per frame
+    bytes_a_second: float  # growth of the cache per second of speech; 0 if it does not grow
     bytes_held: float  # in the cache, at the given length
 
 
 def attention_costs(
     config: ModelConfig | None, codec: CodecConfig | None, positions: int, frame_rate: float
 ) -> Iterator[AttentionCost]:
-    """``positions``: those the talker, or the codec encoder, has read; ``frame_rate`` in Hz."""
+    """``positions``: read so far by the talker, or by the codec encoder; ``frame_rate`` in Hz."""
     if config is not None:
         talker = config.talker_config
         yield _cost("talker", talker, "all before it", positions, positions, frame_rate)
@@ -49,7 +49,7 @@ def attention_costs(
 
 
 def _cost(name: str, c: TransformerConfig, sees: str, seen: int, held: int, growth: float) -> AttentionCost:
-    """``seen``: query-key pairs of a frame; ``held``: positions in the cache; ``growth``: positions a second."""
+    """``seen``: query-key pairs per frame; ``held``: positions in the cache; ``growth``: positions per second."""
     position = 2 * c.num_hidden_layers * c.num_key_value_heads * c.head_dim * BYTES
     return AttentionCost(
         component=name,

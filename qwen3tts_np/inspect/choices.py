@@ -1,4 +1,4 @@
-"""How sure the model was of each code: entropy and best candidates, from the logits that a trace kept on disk."""
+"""Entropy and best candidates of each code, from the logits that a trace stored on disk."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Choice:
 
 
 def choices(arrays: Checkpoint, codes: Ints, top: int) -> Iterator[Choice]:
-    """Frame by frame, code by code. codes [frames, G]; the talker chooses once more than there are frames."""
+    """The choices frame by frame, code by code. codes [frames, G]; the talker makes one choice more than frames."""
     for frame in range(len(codes) + 1):
         for codebook in range(codes.shape[1]):
             name = f"talker.code_predictor.lm_head.{codebook - 1}" if codebook else "talker.codec_head"
@@ -60,13 +60,13 @@ def _choice(frame: int, codebook: int, logits: NDArray[np.float64], code: int | 
 
 
 def entropy_bits(p: NDArray[Any]) -> float:
-    """Of a distribution, or of counts, in bits."""
+    """Entropy of a distribution, or of counts, in bits."""
     positive = p[p > 0] / p.sum()
     return float(-(positive * np.log2(positive)).sum()) + 0.0
 
 
 def write_choices(path: Path, found: Iterator[Choice], shape: tuple[int, int]) -> NDArray[np.float32]:
-    """Write them as a table, one line a code; the entropies [frames + 1, G], NaN where nothing was chosen."""
+    """Write them as a table, one line per code; returns the entropies [frames + 1, G], NaN where nothing was chosen."""
     entropies = np.full(shape, np.nan, np.float32)
     with path.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)

@@ -1,6 +1,6 @@
-"""A trace that never grows: statistics of every activation go to a table on disk, chosen activations to a file.
+"""A trace of constant memory: statistics of every activation go to a table on disk, selected activations to a file.
 
-What stays in memory is one running total for each name, however long the speech.
+Only one running total per name is kept in memory, however long the speech.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 from .arrays_on_disk import ArraysOnDisk
 from .golden import Difference, Golden
 
-PART = 1 << 20  # values that are looked at together
+PART = 1 << 20  # values processed at a time
 COLUMNS = ("name", "call", "shape", "mean", "std", "min", "max", "rms", "seconds", "error", "relative_error", "atol")
 
 
 @dataclass
 class Total:
-    """Over all calls of one name."""
+    """Statistics over all calls of one name."""
 
     calls: int = 0
     values: int = 0
@@ -53,11 +53,11 @@ class Total:
 
 @dataclass
 class StreamedTrace:
-    """A collector for ``trace.collect_into``; used as a context, in ``folder``.
+    """A collector for ``trace.collect_into``; a context manager that writes into ``folder``.
 
-    ``keep``: shell patterns of the names whose values are kept, in ``activations.safetensors``. ``buffer``: bytes of
-    them that may wait in memory. ``clock``: what time is read from. The seconds of an activation are those since the
-    one before it; what the trace itself takes is left out.
+    ``keep``: shell patterns of the names whose values are stored, in ``activations.safetensors``. ``buffer``: bytes of
+    them buffered in memory. ``clock``: the source of time. The seconds of an activation are those since the previous
+    one, without the time taken by the trace itself.
     """
 
     folder: Path
@@ -120,7 +120,7 @@ class StreamedTrace:
 
 
 def _statistics(array: NDArray[Any]) -> Total:
-    """Of one call. The sums are float64, part by part: a whole float64 copy of a waveform block would be large."""
+    """Statistics of one call. Sums are float64, chunk by chunk: a float64 copy of a waveform block would be large."""
     row = Total(calls=1, values=array.size)
     for part in np.array_split(np.atleast_1d(array), -(-array.size // PART) or 1):
         if part.size:
@@ -132,7 +132,7 @@ def _statistics(array: NDArray[Any]) -> Total:
 
 
 def seconds_by_block(totals: dict[str, Total]) -> dict[str, float]:
-    """Time by block: attention, feed-forward and the rest of all layers of a network together, the longest first."""
+    """Time by block: attention, feed-forward and the rest, over all layers of a network, the longest first."""
     found: dict[str, float] = {}
     for name, total in totals.items():
         block = block_of(name)

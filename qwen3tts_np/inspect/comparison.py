@@ -1,8 +1,8 @@
-"""Two sounds compared without ears: length, level, lag, what is left when they are laid over each other, mel distance.
+"""Objective comparison of two sounds: length, level, lag, difference after alignment, mel distance.
 
-Both are brought to mono, the comparison runs at 24 kHz. B is laid over A where their cross-correlation is strongest and
-scaled by the factor that fits best; the signal-to-noise ratio is that of A against what then still differs. Levels are
-in dB relative to full scale.
+Both are converted to mono and compared at 24 kHz. B is aligned to A at the peak of their cross-correlation and scaled
+by the best-fitting gain; the signal-to-noise ratio is that of A against the remaining difference. Levels are in dB
+relative to full scale.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ DECIBELS = 20 / math.log(10)  # in one unit of a natural logarithm
 
 @dataclass(frozen=True)
 class Sound:
-    """One of the two, as it came."""
+    """One of the two sounds, as read."""
 
     name: str
     rate: int  # Hz
@@ -40,7 +40,7 @@ class Sound:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A and B; positive numbers mean that B has more, or comes later."""
+    """The comparison of A and B; positive numbers mean that B is greater or later."""
 
     a: Sound
     b: Sound
@@ -49,16 +49,16 @@ class Comparison:
     louder_db: float  # by root mean square, over everything
     lag_samples: int  # at 24 kHz
     lag_seconds: float
-    overlap_seconds: float  # what there is of both once they are laid over each other
-    correlation: float  # there, from -1 to 1
-    gain_db: float  # of B, where it fits A best
+    overlap_seconds: float  # common to both after alignment
+    correlation: float  # of the overlap, from -1 to 1
+    gain_db: float  # of B, for the best fit to A
     inverted: bool
-    snr_db: float  # of A against A - B as they are, once laid over each other; inf where nothing differs
-    snr_fitted_db: float  # the same with the gain taken out
-    mel_db: float  # mean |difference| of the log-mel spectrograms, gain taken out
+    snr_db: float  # of A against A - B, aligned but not scaled; inf if nothing differs
+    snr_fitted_db: float  # the same with the gain removed
+    mel_db: float  # mean |difference| of the log-mel spectrograms, gain removed
     spectral_convergence: float  # |mel A - mel B| / |mel A|, Frobenius norms of the linear mel spectrograms
     dtw_mel_db: float | None  # the mel distance along the best warping of time
-    dtw_stretch_seconds: float | None  # how far that path leaves the straight line, at most
+    dtw_stretch_seconds: float | None  # maximum deviation of that path from the straight line
 
     def verdict(self) -> str:
         """One sentence."""
@@ -82,7 +82,7 @@ class Comparison:
 
 
 def compare_audio(a: AudioLike, b: AudioLike, names: tuple[str, str] = ("A", "B"), dtw: bool = False) -> Comparison:
-    """Compare two sounds, by the fields of :class:`Comparison`. RequestError for what is too short, or no sound."""
+    """Compare two sounds. Raises RequestError for one that is too short or not a sound."""
     (wave_a, rate_a), (wave_b, rate_b) = read_audio(a), read_audio(b)
     sounds = (_sound(names[0], wave_a, rate_a), _sound(names[1], wave_b, rate_b))
     x, y = (resample(w, rate, SAMPLE_RATE).astype(np.float64) for w, rate in ((wave_a, rate_a), (wave_b, rate_b)))
@@ -119,7 +119,7 @@ def compare_audio(a: AudioLike, b: AudioLike, names: tuple[str, str] = ("A", "B"
 
 
 def fitted_mels(a: AudioLike, b: AudioLike) -> tuple[Mel, Mel]:
-    """The log-mel spectrograms of both, laid over each other and B scaled, in dB; for pictures."""
+    """The log-mel spectrograms of both in dB, aligned and B scaled; for plots."""
     x, y = (resample(*read_audio(sound), SAMPLE_RATE).astype(np.float64) for sound in (a, b))
     over_a, over_b = laid_over(x, y, best_lag(x, y))
     gain = fitted_gain(over_a, over_b)
@@ -127,11 +127,11 @@ def fitted_mels(a: AudioLike, b: AudioLike) -> tuple[Mel, Mel]:
 
 
 def best_lag(a: NDArray[np.float64], b: NDArray[np.float64]) -> int:
-    """By how many samples b comes later than a: where their cross-correlation is greatest in size."""
+    """The number of samples by which b is later than a: the lag of the greatest absolute cross-correlation."""
     from scipy.signal import correlate  # a second to import: only who compares pays
 
     together = correlate(b, a, mode="full", method="fft")
-    # Rounding of the transform must not decide between equals: of those the smallest lag is taken.
+    # Rounding of the transform must not decide between equal peaks: the smallest lag is taken.
     lags = np.arange(-len(a) + 1, len(b))
     size = np.abs(together)
     best = lags[size >= size.max() * (1 - 1e-9)]
@@ -141,20 +141,20 @@ def best_lag(a: NDArray[np.float64], b: NDArray[np.float64]) -> int:
 def laid_over(
     a: NDArray[np.float64], b: NDArray[np.float64], lag: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """What there is of both when b is moved ``lag`` samples forward; both of one length."""
+    """The overlap of both when b is shifted by ``lag`` samples; both of the same length."""
     a, b = a[max(-lag, 0) :], b[max(lag, 0) :]
     common = min(len(a), len(b))
     return a[:common], b[:common]
 
 
 def fitted_gain(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """The g for which b / g fits a best: it makes what is left of b / g - a independent of a."""
+    """The g for which b / g fits a best: the residual b / g - a is orthogonal to a."""
     power = float(a @ a)
     return float(a @ b) / power if power else 0.0
 
 
 def snr(signal: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    """dB of ``signal`` above its difference from ``other``; inf where there is none."""
+    """Level of ``signal`` relative to its difference from ``other``, in dB; inf if they are equal."""
     noise = float(np.sum((signal - other) ** 2))
     power = float(np.sum(signal**2))
     if noise == 0:
@@ -163,7 +163,7 @@ def snr(signal: NDArray[np.float64], other: NDArray[np.float64]) -> float:
 
 
 def log_mels(wave: NDArray[np.float64]) -> Mel:
-    """The speaker encoder's log-mel spectrogram in dB, [T, MELS]; nothing of a wave that is too short for one."""
+    """The speaker encoder's log-mel spectrogram in dB, [T, MELS]; empty for a wave that is too short."""
     if len(wave) <= PAD:
         return np.zeros((0, MELS))
     return log_mel(wave) * DECIBELS
@@ -177,14 +177,14 @@ def spectral_convergence(a: Mel, b: Mel) -> float:
 
 
 def warp_mels(a: Mel, b: Mel) -> tuple[float, int]:
-    """Dynamic time warping of mel frames: (mean |difference| in dB along the best path, its greatest detour in frames).
+    """Dynamic time warping of mel frames: (mean |difference| in dB along the best path, its maximum detour in frames).
 
-    A step goes on by one frame in a, in b or in both; the detour is measured from the straight line end to end.
+    A step advances by one frame in a, in b or in both; the detour is measured from the straight line between the ends.
     """
     steps = np.array([np.abs(b - frame).mean(axis=1) for frame in a])  # [Ta, Tb] dB
     total = np.full((len(a) + 1, len(b) + 1), np.inf)
     total[0, 0] = 0
-    for diagonal in range(len(a) + len(b) - 1):  # each depends on the two before it only
+    for diagonal in range(len(a) + len(b) - 1):  # each depends only on the two before it
         i = np.arange(max(0, diagonal - len(b) + 1), min(len(a), diagonal + 1))
         j = diagonal - i
         before = np.minimum(np.minimum(total[i, j], total[i, j + 1]), total[i + 1, j])

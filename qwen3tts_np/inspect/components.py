@@ -1,9 +1,9 @@
-"""The five networks of a checkpoint: which key table each has, and how often a request uses each tensor of it.
+"""The five networks of a checkpoint: the key table of each, and how often a request uses each of its tensors.
 
-A frame is 80 ms of speech. "Read" counts how often a tensor has to come out of memory to make one frame when frames
-are made one by one; "positions" counts the vectors it is multiplied with in that time. They differ where several
-vectors go through at once: the code predictor reads its layers 15 times a frame for 16 positions, and the last
-convolution of the codec decoder is read once for 1920 samples.
+A frame is 80 ms of speech. "Reads" counts how often a tensor is read from memory per frame when frames are generated
+one by one; "positions" counts the vectors it is multiplied with. They differ where several vectors are processed at
+once: the code predictor reads its layers 15 times per frame for 16 positions, and the last convolution of the codec
+decoder is read once for 1920 samples.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ When = Literal["frame", "text", "reference", "never"]
 
 @dataclass(frozen=True)
 class Use:
-    """How a tensor is used.
+    """The use of a tensor.
 
-    ``when``: for every frame of speech, for every text token, for every frame of a reference clip, or not at all
-    (stored, and read by training only). ``reads`` and ``positions`` are per such frame or token.
+    ``when``: per frame of speech, per text token, per frame of a reference clip, or never (stored, and used in training
+    only). ``reads`` and ``positions`` are per such frame or token.
     """
 
     when: When
     reads: float = 1
     positions: float = 1
-    lookup: bool = False  # a table: one row a position, no arithmetic
+    lookup: bool = False  # a table: one row per position, no arithmetic
 
 
 @dataclass(frozen=True)
@@ -104,10 +104,10 @@ def _code_predictor(groups: int) -> Callable[[str], Use]:
 
 
 def _speaker_encoder(mel_frames: float) -> Callable[[str], Use]:
-    """``mel_frames``: in one frame of the codec."""
+    """``mel_frames``: per frame of the codec."""
 
     def use(key: str) -> Use:
-        pooled = ".se_block." in key or key.startswith("speaker_encoder.fc.")  # what is left of the clip is one vector
+        pooled = ".se_block." in key or key.startswith("speaker_encoder.fc.")  # pooled: one vector per clip
         return Use("reference", positions=0 if pooled else mel_frames)
 
     return use
@@ -131,7 +131,7 @@ def _codec_decoder(c: CodecDecoderConfig) -> Callable[[str], Use]:
 
 
 def _waveform_positions(c: CodecDecoderConfig, at: int, rest: list[str]) -> int:
-    """Steps a frame at entry ``at`` of ``decoder.decoder``; a transposed convolution counts its input steps."""
+    """Steps per frame at entry ``at`` of ``decoder.decoder``; of a transposed convolution, its input steps."""
     blocks = min(at, len(c.upsample_rates)) if at else 0
     upsampled = bool(at) and not (at <= len(c.upsample_rates) and rest[:2] in (["block", "0"], ["block", "1"]))
     done = c.upsample_rates[: blocks if upsampled else max(blocks - 1, 0)]
@@ -139,9 +139,9 @@ def _waveform_positions(c: CodecDecoderConfig, at: int, rest: list[str]) -> int:
 
 
 def _codec_encoder(c: CodecEncoderConfig, used: int) -> Callable[[str], Use]:
-    """``used``: how many quantisers of the file a frame keeps the codes of."""
+    """``used``: the number of quantisers of the file whose codes are kept."""
     strides = tuple(reversed(c.upsampling_ratios))
-    steps = c.downsample_stride  # a frame, between SEANet and the last convolution
+    steps = c.downsample_stride  # per frame, between SEANet and the last convolution
     samples = math.prod(strides) * steps
 
     def use(key: str) -> Use:

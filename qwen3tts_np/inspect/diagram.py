@@ -1,7 +1,7 @@
-"""The architecture as one SVG picture, drawn from the trees of blocks, which are the key tables'.
+"""The architecture as one SVG picture, drawn from the trees of blocks of the key tables.
 
-One lane a network, one box a block in the order of its key table, and a bar in each box for its share of the bytes
-that a frame of speech reads. What is not in the tables and is said here: how the lanes are joined.
+One lane per network, one box per block in the order of its key table, and a bar in each box for its share of the bytes
+read per frame of speech. Only the connections between the lanes are defined here.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ TITLES = {
 }
 
 
-# Blocks that do not follow the one above them: they read the same input, and this becomes of the two outputs.
+# Blocks that do not follow the one above them: they read the same input; the label says how the outputs are combined.
 BESIDE = {"codec_embedding": "+", "rvq_rest": "+", "acoustic_residual_vector_quantizer": "and"}
-DETAILED = ("talker", "code predictor")  # the lanes under which one of the layers is spelled out
+DETAILED = ("talker", "code predictor")  # the lanes under which one of the layers is shown in detail
 LINE = 15  # pixels from line to line there
 
 
@@ -67,7 +67,7 @@ class Lane:
 
 
 def draw(i: Inspection) -> Markup:
-    """The picture, an element of a page and a file of its own."""
+    """The picture, valid as an element of a page and as a separate file."""
     lanes = list(_lanes(i))
     width = lanes[-1].x + BOX + 24
     height = max(lane.foot for lane in lanes) + 96
@@ -94,7 +94,7 @@ def _lanes(i: Inspection) -> Iterator[Lane]:
         if x > 24:
             x += BETWEEN.get(TITLES[path][0], 28)
         elif path == "talker":
-            x += 40  # the way back needs room on the left
+            x += 40  # space for the way back on the left
         yield Lane(found[path], shown_blocks(found[path]), x)
         x += BOX
 
@@ -105,7 +105,7 @@ def shown_blocks(block: Block) -> list[Block]:
 
 
 def _boxes(block: Block) -> Iterator[Block]:
-    """The blocks below one that say something on their own: with a class, repeated, or with tensors of their own."""
+    """The blocks below one that are shown: with a class, repeated, or with tensors of their own."""
     for child in block.children:
         container = child.shape is None and not child.official and child.count == 1
         if container and all(grandchild.shape is None for grandchild in child.children):
@@ -144,7 +144,7 @@ def _draw_lane(lane: Lane, i: Inspection) -> Iterator[Markup]:
 
 
 def _draw_detail(lane: Lane) -> Iterator[Markup]:
-    """What is in one of the repeated layers, a line a module."""
+    """The contents of one of the repeated layers, one line per module."""
     if not lane.detail:
         return
     y = lane.bottom + 56
@@ -219,7 +219,7 @@ def _legend(i: Inspection) -> str:
 
 
 def _text(x: float, y: float, text: str, size: int, color: str, bold: bool = False, room: float = 0) -> Markup:
-    """``room``: squeeze the text into so many pixels where it would be wider."""
+    """``room``: compress the text to this many pixels if it would be wider."""
     wide = room and len(text) * size * (0.66 if bold else 0.61) > room
     return svg.text(
         x,

@@ -1,4 +1,4 @@
-"""The prompt of one request, position by position: what is summed there, and why.
+"""The prompt of one request, position by position: the parts summed at each, and their purpose.
 
 Every row is a talker input. Its text part is a token of the text vocabulary (``text_projection(text_embedding[id])``);
 its codec part, where there is one, an id of the codec vocabulary, a frame of a reference, or an x-vector.
@@ -52,9 +52,9 @@ class Row:
 @dataclass(frozen=True)
 class Explanation:
     mode: str
-    streaming: bool  # the text is beside the frames, not before them
+    streaming: bool  # the text runs in parallel with the frames, not before them
     prefill: list[Row]
-    frames: list[Row]  # read with the first frames; the last row stands for all after it
+    frames: list[Row]  # read with the first frames; the last row represents all later ones
 
     def tables(self) -> Iterator[Table]:
         note = "text stands for text_projection(text_embedding[text id])."
@@ -64,7 +64,7 @@ class Explanation:
 
 
 def explain(model: Qwen3TTSModel, request: WrittenRequest) -> Explanation:
-    """Lay out the prompt. RequestError for a request that the model cannot meet."""
+    """Lay out the prompt. Raises RequestError for a request that the model does not support."""
     prompt = prepare(model, request).prompt
     said = len(text_ids(model.text_tokenizer, request.argument("text")).text)
     words = iter(_word_kinds(prompt, said, model.config))
@@ -86,9 +86,9 @@ def as_json(e: Explanation) -> dict[str, Any]:
 
 
 def _word_kinds(prompt: Prompt, said: int, config: ModelConfig) -> list[str]:
-    """What each text token behind the codec prefix is, up to the first that every later frame repeats.
+    """The kind of each text token after the codec prefix, up to the first that every later frame repeats.
 
-    ``said`` tokens are the text; in context the reference's words come before it.
+    ``said`` tokens are the text; in in-context mode the reference's transcript precedes it.
     """
     begin = next(t for t, p in enumerate(prompt.prefill) if p.why == "pad") + 1
     tokens = [*(p.text for p in prompt.prefill[begin:]), *prompt.trailing]
@@ -124,7 +124,7 @@ class _Names:
         return Row(t, "frame", token, self._token(token), None, codec, f"text + {self._groups} embeddings", why)
 
     def _codec(self, p: Position) -> tuple[str, str, str]:
-        """(what stands there, what is added to the text, why)."""
+        """(contents of the position, codec part added to the text, purpose)."""
         if p.frame is not None:
             n, self._frames = self._frames, self._frames + 1
             more = "..." if len(p.frame) > SHOWN_CODES else ""

@@ -1,4 +1,4 @@
-"""What a trace can be held against: a golden case, or the activations of another trace."""
+"""References for comparing a trace: a golden case, or the activations of another trace."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from ..checkpoint.safetensors import Checkpoint
 
 @dataclass(frozen=True)
 class Difference:
-    """Of one activation from its golden."""
+    """Difference of one activation from its golden."""
 
     error: float  # greatest |difference|; inf where the shapes differ
     relative: float  # root mean square of the difference over that of the golden
-    atol: float | None  # that the golden allows, if it says
+    atol: float | None  # tolerance of the golden, if it has one
 
     @property
     def severity(self) -> float:
-        """The error in tolerances, or as it is where there are none; above 1 it lies outside a tolerance."""
+        """The error in units of the tolerance, or absolute if there is none; above 1 it is outside the tolerance."""
         if self.atol is None or self.error == 0:
             return self.error
         return self.error / self.atol if self.atol else np.inf
@@ -35,7 +35,7 @@ class Difference:
 
 
 class Golden:
-    """Tensors by ``name@n``; each is read when it is asked for."""
+    """Tensors by ``name@n``, each read on demand."""
 
     def __init__(self, path: Path) -> None:
         """``path``: a folder with ``case.json`` and ``expected.safetensors``, or a safetensors file."""
@@ -44,7 +44,7 @@ class Golden:
         self._stored = Checkpoint.open(path / "expected.safetensors" if folder else path)
 
     def compare(self, name: str, array: NDArray[Any]) -> Difference | None:
-        """``array`` against the golden of that name; None where there is none."""
+        """Compare ``array`` with the golden of that name; None if there is none."""
         found = self._read(name)
         if found is None:
             return None
@@ -57,7 +57,7 @@ class Golden:
         return Difference(float(error.max(initial=0.0)), relative, atol)
 
     def _read(self, name: str) -> tuple[NDArray[Any], float | None] | None:
-        """Where a case stores a content once under several names, the others say ``same_as``, perhaps transposed."""
+        """Read a tensor. Content with several names is stored once; the others refer to it by ``same_as``."""
         if self._tensors is None:
             return (self._stored[name].data, None) if name in self._stored else None
         entry = self._tensors.get(name)

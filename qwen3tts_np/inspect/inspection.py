@@ -1,4 +1,4 @@
-"""Everything ``qwen3tts-np inspect`` knows of a checkpoint, as data."""
+"""Everything that ``qwen3tts-np inspect`` reports about a checkpoint, as data."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from .components import Component, components
 from .receptive import Field, decoder_fields, encoder_fields
 
 _T = TypeVar("_T")
-SPEECH_FRAME_RATE = 12.5  # Hz, where no codec is there to say
+SPEECH_FRAME_RATE = 12.5  # Hz, for a checkpoint without a codec
 
 
 @dataclass(frozen=True)
 class KeyCheck:
-    """One file held against its key table."""
+    """One file checked against its key table."""
 
     file: str
     tensors: int  # in the table
-    problems: list[str] | None  # None: the file is not there, and sizes are those of the table
+    problems: list[str] | None  # None: the file is missing, and sizes are those of the table
 
 
 @dataclass(frozen=True)
@@ -42,20 +42,20 @@ class Inspection:
     config: ModelConfig | None
     codec: CodecConfig | None
     checks: list[KeyCheck]
-    problems: list[str]  # that concern no single file
-    blocks: list[Block]  # one tree a network
-    context: float  # seconds of speech that attention is counted for
+    problems: list[str]  # that do not concern a single file
+    blocks: list[Block]  # one tree per network
+    context: float  # seconds of speech for the cost of attention
     attention: list[AttentionCost]
     decoder_fields: list[Field]
     encoder_fields: list[Field]
 
     @property
     def frame_rate(self) -> float:
-        """Frames of codes a second."""
+        """Frames of codes per second."""
         return frame_rate(self.codec)
 
     def total(self, when: str) -> Cost:
-        """Of all networks: of a frame, or of a text token."""
+        """Total of all networks, per frame or per text token."""
         return sum((block.cost[when] for block in self.blocks if when in block.cost), Cost())
 
     def ok(self) -> bool:
@@ -67,10 +67,10 @@ def frame_rate(codec: CodecConfig | None) -> float:
 
 
 def inspect_checkpoint(directory: Path, context: float) -> Inspection:
-    """Look at ``directory``; of weights only the headers are read, and they may be missing.
+    """Inspect ``directory``; of the weights only the headers are read, and they may be missing.
 
-    ``context``: seconds of speech in front of the frame whose attention is counted. ConfigError where no config.json
-    can be read.
+    ``context``: seconds of speech before the frame whose attention is counted. Raises ConfigError if no config.json can
+    be read.
     """
     if read_json(directory / "config.json").get("model_type") == CodecConfig.FIXED["model_type"]:
         config, codec_dir = None, directory
@@ -124,7 +124,7 @@ def inspect_configs(
 def _check(
     root: Path, folder: Path, wanted: Iterable[TensorSpec], checks: list[KeyCheck], found: list[str]
 ) -> Checkpoint | None:
-    """Hold the file in ``folder`` against its table; the file, if it is one."""
+    """Check the file in ``folder`` against its table; also returns the opened file, if there is one."""
     table = list(wanted)
     inside = "" if folder == root else f"{folder.name}/"
     if not any(folder.glob("*.safetensors*")):
@@ -145,7 +145,7 @@ def _attempt(read: Callable[[], _T], found: list[str]) -> _T | None:
 
 
 def as_json(i: Inspection) -> dict[str, Any]:
-    """For programs; per second of speech as well as per frame."""
+    """As JSON, per second of speech as well as per frame."""
     per_frame = {when: i.total(when) for when in WHENS}
     return {
         "directory": i.directory,
@@ -167,7 +167,7 @@ def as_json(i: Inspection) -> dict[str, Any]:
 
 
 def share_of_reads(block: Block, i: Inspection) -> float:
-    """Of the bytes of weights that a frame of speech reads, from 0 to 1."""
+    """Share of the weight bytes read per frame of speech, from 0 to 1."""
     return block.cost.get("frame", Cost()).bytes_read / (i.total("frame").bytes_read or 1)
 
 

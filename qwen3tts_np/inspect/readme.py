@@ -1,7 +1,7 @@
-"""The generated parts of the model's README: ``python -m qwen3tts_np.inspect.readme`` writes them anew.
+"""The generated parts of the model's README: ``python -m qwen3tts_np.inspect.readme`` regenerates them.
 
 They describe the released base models, from the key tables and the released configurations; no checkpoint is needed.
-A part lies between ``<!-- begin NAME -->`` and ``<!-- end NAME -->``, and the diagram in a file beside it.
+A part is between ``<!-- begin NAME -->`` and ``<!-- end NAME -->``; the diagram is in a file beside it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def diagram() -> str:
 
 
 def rewritten(text: str) -> str:
-    """A README with its generated parts anew. ConfigError for a part without its marks."""
+    """A README with its generated parts replaced. Raises ConfigError for a part without its marks."""
     for name, part in generated().items():
         begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
         if text.count(begin) != 1 or text.count(end) != 1:
@@ -61,7 +61,7 @@ def rewritten(text: str) -> str:
 
 
 def stale(folder: Path = FOLDER) -> list[str]:
-    """Which files in ``folder`` are not what the tables of today would make of them."""
+    """The files in ``folder`` that differ from what the current tables generate."""
     readme, picture = folder / README, folder / DIAGRAM
     text = readme.read_text(encoding="utf-8")
     current = picture.read_text(encoding="utf-8") if picture.exists() else ""
@@ -84,7 +84,7 @@ def _configs(like: Like) -> tuple[ModelConfig, CodecConfig]:
 
 
 def _sizes(small: Inspection, large: Inspection) -> Table:
-    """Parameters of every block, and how often a frame reads it."""
+    """Parameters of every block, and how often it is read per frame."""
     rows = []
     for block in large.blocks:
         twin = next(b for b in small.blocks if b.path == block.path)
@@ -132,7 +132,7 @@ def _share(block: Block | None, i: Inspection) -> str:
 
 
 def _widths(small: Inspection, large: Inspection) -> Table:
-    """What the configurations say of the transformers."""
+    """The transformers, from the configurations."""
     assert small.config is not None and large.config is not None and small.codec is not None
     all_of = {
         "talker 0.6B": small.config.talker_config,
@@ -154,7 +154,7 @@ def _widths(small: Inspection, large: Inspection) -> Table:
 
 
 def _fields(i: Inspection) -> Iterator[Table]:
-    """The receptive fields where a stage ends."""
+    """The receptive fields at the end of each stage."""
     short = dataclasses.replace(
         i, decoder_fields=list(_ends(i.decoder_fields)), encoder_fields=list(_ends(i.encoder_fields))
     )
@@ -173,7 +173,7 @@ def _ends(fields: list[Field]) -> Iterator[Field]:
 
 
 def main() -> None:
-    """Write README and diagram anew."""
+    """Regenerate README and diagram."""
     readme = FOLDER / README
     write_text(readme, rewritten(readme.read_text(encoding="utf-8")))
     write_text(FOLDER / DIAGRAM, diagram())

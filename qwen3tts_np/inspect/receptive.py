@@ -1,8 +1,8 @@
-"""How far the codec hears: receptive fields, from the kernels, strides, dilations and windows of its layers.
+"""Receptive fields of the codec, from the kernel sizes, strides, dilations and windows of its layers.
 
-Both halves are causal, so each field has one end at "now". In the decoder it is counted forwards: how many steps of a
-layer's output one frame of codes can change. In the encoder backwards: how many samples one step of a layer's output
-depends on. Kernels come from the key tables, the rest from the configuration.
+Both halves are causal, so each field ends at the current position. In the decoder it is counted forwards: the steps of
+a layer's output that one frame of codes can change. In the encoder backwards: the samples that one step of a layer's
+output depends on. Kernel sizes come from the key tables, the rest from the configuration.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ Kind = Literal["convolution", "transposed", "attention"]
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer that mixes steps of time."""
+    """A layer that mixes time steps."""
 
-    name: str  # of the activation it makes, as in ``trace.py``
+    name: str  # of its activation, as in ``trace.py``
     kind: Kind
-    taps: int  # of attention: the window, itself included; 0 where it sees everything
+    taps: int  # of attention: the window, the position itself included; 0 if unlimited
     stride: int = 1
     dilation: int = 1
 
@@ -36,8 +36,8 @@ class Field:
     """The receptive field at a layer's output."""
 
     layer: Layer
-    rate: float  # steps a second at the layer's output
-    steps: int | None  # decoder: of the layer's output, encoder: samples; None where there is no end
+    rate: float  # steps per second at the layer's output
+    steps: int | None  # decoder: of the layer's output, encoder: samples; None if unbounded
     seconds: float | None
 
 
@@ -78,7 +78,7 @@ def encoder_layers(c: CodecEncoderConfig) -> Iterator[Layer]:
 
 
 def decoder_fields(codec: CodecConfig) -> list[Field]:
-    """What one frame of codes reaches: steps of each layer's output, the first of them at its own time."""
+    """The steps of each layer's output that one frame of codes affects, the first of them at its own time."""
     rate, steps, found = codec.output_sample_rate / codec.decode_upsample_rate, 1, []
     for layer in decoder_layers(codec.decoder_config):
         if layer.kind == "transposed":
@@ -90,7 +90,7 @@ def decoder_fields(codec: CodecConfig) -> list[Field]:
 
 
 def encoder_fields(codec: CodecConfig) -> list[Field]:
-    """What one step of each layer's output depends on: samples, the last of them at the end of the step."""
+    """The samples that one step of each layer's output depends on, the last of them at the end of the step."""
     sample_rate, stride, found = float(codec.input_sample_rate), 1, []
     samples: int | None = 1
     for layer in encoder_layers(codec.encoder_config):

@@ -16,19 +16,19 @@ NEVER = "-"
 
 
 def to_text(i: Inspection, depth: int) -> str:
-    """``depth``: how many levels of the tree are shown below each network."""
+    """As text. ``depth``: levels of the tree shown below each network."""
     head = [i.directory, *checks(i)]
     return "\n\n".join(["\n".join(head), *(as_text(table) for table in tables(i, depth))])
 
 
 def to_html(i: Inspection) -> str:
-    """One self-contained page: the diagram, every table, the whole tree."""
+    """One self-contained page: the diagram, every table, the complete tree."""
     found = map(paragraph, checks(i))
     return page(f"{i.directory}: architecture", *found, draw(i), *map(as_html, tables(i, depth=99)))
 
 
 def checks(i: Inspection) -> Iterator[str]:
-    """What the key tables say of the files, a line each."""
+    """The result of the key table checks, one line per file."""
     for check in i.checks:
         if check.problems is None:
             yield f"{check.file}: not there; sizes are those of the key table ({check.tensors} tensors)"
@@ -51,7 +51,7 @@ def tables(i: Inspection, depth: int) -> Iterator[Table]:
 
 
 def totals(i: Inspection) -> Table:
-    """What each network costs."""
+    """The cost of each network."""
     rows = [_total_row(block.path, block, i) for block in i.blocks]
     if len(rows) > 1:
         cost = i.total("frame")

@@ -1,4 +1,4 @@
-"""A request as a file or a command line has it, and what the frame loop of a model is given for it."""
+"""A request as written in a file or on a command line, and its conversion for the frame loop of a model."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ METHODS = (*SPEECH.values(), "encode", "decode", "speaker_embedding")
 
 @dataclass(frozen=True)
 class WrittenRequest:
-    """One call, as a file has it. ``inputs`` holds the arrays that ``arguments`` name."""
+    """One call, as written in a file. ``inputs`` holds the arrays named by ``arguments``."""
 
     arguments: dict[str, Any]
-    method: str | None = None  # one of METHODS; None: the generate_* that the model is made for
+    method: str | None = None  # one of METHODS; None: the generate_* of the model's type
     seed: int | None = None
     inputs: Mapping[str, NDArray[Any]] = field(default_factory=dict)
-    codes: Ints | None = None  # [frames, G] to be followed
+    codes: Ints | None = None  # [frames, G] to follow (teacher forcing)
     about: str = ""
     checkpoint: dict[str, Any] | None = None  # what a golden case was recorded with
     last: int | None = None  # the token after the followed codes, where it is not the end of speech
@@ -42,12 +42,12 @@ class WrittenRequest:
         return {"method": self.method, "arguments": self.arguments, "seed": self.seed}
 
     def updated(self, arguments: dict[str, Any], seed: int | None) -> WrittenRequest:
-        """With what is not None in ``arguments`` in place of what was there."""
+        """A copy with the ``arguments`` that are not None replaced."""
         given = {name: value for name, value in arguments.items() if value is not None}
         return replace(self, arguments=self.arguments | given, seed=self.seed if seed is None else seed)
 
     def for_model(self, model: Qwen3TTSModel) -> WrittenRequest:
-        """With its method. RequestError if that is a generate_* of another kind of model."""
+        """A copy with its method set. Raises RequestError if that is a generate_* of another type of model."""
         made_for = model.config.tts_model_type
         method = self.method or SPEECH[made_for]
         for kind, name in SPEECH.items():
@@ -56,11 +56,11 @@ class WrittenRequest:
         return replace(self, method=method)
 
     def argument(self, name: str) -> Any:
-        """The value of an argument, arrays in their places; None if it is not given. A list of one is its value."""
+        """The value of an argument, with arrays filled in; None if not given. A list of one is its value."""
         return only(self._filled(self.arguments.get(name)))
 
     def filled(self) -> dict[str, Any]:
-        """The keyword arguments, with arrays in their places: a clip is (samples, rate in Hz)."""
+        """The keyword arguments, with arrays filled in: a clip is (samples, rate in Hz)."""
         return {name: self._filled(value) for name, value in self.arguments.items()}
 
     def _filled(self, value: Any) -> Any:
@@ -76,7 +76,7 @@ class WrittenRequest:
 
 
 def prepare(model: Qwen3TTSModel, written: WrittenRequest) -> Request:
-    """What the frame loop of ``model`` is given. RequestError for what the model cannot do."""
+    """The input of the frame loop of ``model``. Raises RequestError for a request it does not support."""
     written = written.for_model(model)
     if written.method not in SPEECH.values():
         raise RequestError(f"method {written.method!r} does not speak; those that do are {', '.join(SPEECH.values())}")
@@ -90,7 +90,7 @@ def prepare(model: Qwen3TTSModel, written: WrittenRequest) -> Request:
 
 
 def _voice(model: Qwen3TTSModel, written: WrittenRequest) -> Voice:
-    """Who speaks: a clip without its words gives its speaker embedding alone."""
+    """The voice: a clip without a transcript gives only its speaker embedding."""
     if written.method == SPEECH["custom_voice"]:
         speaker = written.argument("speaker")
         first = next(iter(model.get_supported_speakers()), "")

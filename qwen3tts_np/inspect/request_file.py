@@ -6,14 +6,14 @@
 
 This is the written form: the ``call`` of a golden case, and a complete case.json, or its folder, is a request too.
 Methods are the ``generate_*`` calls of ``Qwen3TTSModel``, ``encode`` and ``decode`` of the codec, and
-``speaker_embedding``; without one it is the ``generate_*`` that the model is made for. The short form is understood as
-well: the arguments side by side, with "mode" custom_voice, voice_design or voice_clone in place of the method.
+``speaker_embedding``; without one it is the ``generate_*`` of the model's type. A short form is accepted as well: the
+arguments at the top level, with "mode" custom_voice, voice_design or voice_clone in place of the method.
 
     {"mode": "custom_voice", "text": "Hello.", "speaker": "vivian", "language": "english", "seed": 1}
 
-Among the arguments ``{"audio": "clip.wav"}`` stands for a clip and ``{"codes": "codes.npy"}`` for codes [frames, G],
-both by a path next to the request or, as in golden cases, by the name of a tensor of ``inputs.safetensors``; "codes"
-beside the arguments names codes that the model is made to follow. ``voice_clone_prompt`` is the file of a saved voice.
+Among the arguments ``{"audio": "clip.wav"}`` is a clip and ``{"codes": "codes.npy"}`` are codes [frames, G], both by a
+path relative to the request or, as in golden cases, by the name of a tensor of ``inputs.safetensors``; "codes" beside
+the arguments names codes that the model is forced to follow. ``voice_clone_prompt`` is the file of a saved voice.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ SEED: Rule = (
 def read_request(path: Path, codes: Path | None = None) -> WrittenRequest:
     """Read a request file, or the case.json of a golden case by its folder; ``codes`` is a file of codes to follow.
 
-    RequestError, in a sentence that names the file, the field, its value and the rule, for one that is no request.
+    Raises RequestError, naming the file, the field, its value and the rule, if it is not a valid request.
     """
     file = path / "case.json" if os.path.isdir(path) else path
     content = read_json(file)
@@ -102,7 +102,7 @@ def read_request(path: Path, codes: Path | None = None) -> WrittenRequest:
 
 
 def shown(value: Any) -> str:
-    """A wrong value for a sentence: its beginning, if it is long."""
+    """A wrong value for an error message, truncated if it is long."""
     text = repr(value)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
@@ -118,7 +118,7 @@ def _written_form(file: Path, short: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check(file: Path, method: str | None, arguments: dict[str, Any]) -> None:
-    """RequestError unless the method takes arguments of these names and types."""
+    """Raises RequestError unless the method takes arguments of these names and types."""
     rules = CODEC_RULES.get(method or "", SPEECH_RULES)
     if reserved := [name for name in arguments if name in NOT_IN_A_FILE]:
         raise RequestError(f"{file}: {', '.join(reserved)} has no place among the arguments of a request")
@@ -183,7 +183,7 @@ class _Inputs:
         return {"codes": name}
 
     def _voice(self, value: Any) -> Any:
-        """A saved voice by its path; the official object of lists as it is."""
+        """A saved voice by its path; the official object of lists unchanged."""
         if isinstance(value, str):
             return str(self._folder / value) if os.path.exists(self._folder / value) else value
         if isinstance(value, dict):
@@ -196,7 +196,7 @@ class _Inputs:
 
 
 def _stored_arrays(path: Path) -> Mapping[str, NDArray[Any]]:
-    """The tensors beside a golden case; none where there is no such file."""
+    """The tensors beside a golden case; empty if there is no such file."""
     if not os.path.exists(path):
         return {}
     try:

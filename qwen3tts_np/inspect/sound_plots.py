@@ -1,4 +1,4 @@
-"""Spectrograms, of one sound and of two beside each other."""
+"""Spectrograms of one sound, and of two side by side."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TICKS = (0, 500, 1000, 2000, 4000, 8000, 12000)  # Hz
 
 
 def spectrogram(axes: Any, mel_db: Array, title: str, low: float, high: float, label: str, cmap: str = GREYS) -> None:
-    """mel_db [T, MELS] in dB."""
+    """Plot a spectrogram. mel_db [T, MELS] in dB."""
     seconds = max(len(mel_db) * HOP / SAMPLE_RATE, 1e-3)
     image = axes.imshow(
         mel_db.T, origin="lower", aspect="auto", cmap=cmap, vmin=low, vmax=high, extent=(0, seconds, 0, MELS)
@@ -29,7 +29,7 @@ def spectrogram(axes: Any, mel_db: Array, title: str, low: float, high: float, l
 
 
 def plot_sounds(path: Path, mel_a: Array, mel_b: Array, names: Sequence[str]) -> None:
-    """Two mel spectrograms [T, MELS] in dB, laid over each other, and |A - B|."""
+    """Plot two aligned mel spectrograms [T, MELS] in dB, and |A - B|."""
     peak = max(float(mel.max(initial=-RANGE)) for mel in (mel_a, mel_b))
     with figure(path, f"A: {names[0]}\nB: {names[1]}", 3, (9, 9)) as axes:
         spectrogram(axes[0], mel_a, "A", peak - RANGE, peak, "level (dB)")

@@ -1,4 +1,4 @@
-"""The pictures of a trace."""
+"""The plots of a trace."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One request from inside: everything that ``qwen3tts-np trace`` writes, in the order in which it is computed."""
+"""Traces one request: everything that ``qwen3tts-np trace`` writes, in the order of execution."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RESIDUAL = "talker.model"  # the residual stream whose growth is shown
 
 @dataclass(frozen=True)
 class Options:
-    """``keep``: patterns of activations whose values are kept; ``top``: candidates listed for each code."""
+    """Options of a trace. ``keep``: patterns of activations to store; ``top``: candidates listed per code."""
 
     heads: tuple[Head, ...] = ()
     keep: tuple[str, ...] = ()
@@ -39,7 +39,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Traced:
-    """The result of the run; everything else is in the folder."""
+    """The result of the run; everything else is written to the folder."""
 
     wave: NDArray[np.float32]
     rate: int
@@ -53,7 +53,7 @@ class Traced:
 
 
 def trace_request(model: Qwen3TTSModel, request: WrittenRequest, folder: Path, options: Options) -> Traced:
-    """Run the request and write into ``folder``, which exists. The model must be on the reference backend."""
+    """Run the request and write into ``folder``, which must exist. The model must use the reference backend."""
     kept = (*KEEP, *patterns(list(options.heads)), *options.keep)
     start = time.perf_counter()
     with StreamedTrace(folder, kept, options.golden, options.buffer) as stream, collect_into(stream):
@@ -86,7 +86,7 @@ def trace_request(model: Qwen3TTSModel, request: WrittenRequest, folder: Path, o
 
 
 def growth(totals: dict[str, Total]) -> dict[str, float]:
-    """Root mean square of the talker's residual stream: its input, then after each layer."""
+    """Root mean square of the talker's residual stream: at its input, then after each layer."""
     names = [f"{RESIDUAL}.inputs_embeds"]
     while f"{RESIDUAL}.layers.{len(names) - 1}" in totals:
         names.append(f"{RESIDUAL}.layers.{len(names) - 1}")
@@ -94,7 +94,7 @@ def growth(totals: dict[str, Total]) -> dict[str, float]:
 
 
 def summary(t: Traced) -> dict[str, Any]:
-    """For programs. NaN, which JSON has not, becomes null."""
+    """The summary as JSON. NaN, which JSON lacks, becomes null."""
     rms = growth(t.totals)
     return {
         "frames": len(t.codes),

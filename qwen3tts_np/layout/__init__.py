@@ -1,1 +1,1 @@
-"""The official layout of a checkpoint: every tensor that it must hold, what a directory is, other weight formats."""
+"""The official layout of a checkpoint: its tensors, the description of a directory, other weight formats."""

@@ -1,9 +1,9 @@
-"""A checkpoint directory rewritten in another weight format. The codec stays as it is.
+"""Converts a checkpoint directory to another weight format. The codec is unchanged.
 
-float32, bfloat16 and float16 convert every tensor of ``model.safetensors``; int8 to int4 quantise the matrices that
-``checkpoint/quantised.py`` names and keep the rest. int8 and int4 are packed as kernels read them
-(``checkpoint/packed.py``); int6 and int5, which kernels compute as int8, are stored as small as they are. The codec is
-float32 in every format: its later codebooks diverge in less.
+float32, bfloat16 and float16 convert every tensor of ``model.safetensors``; int8 to int4 quantise the matrices listed
+in ``checkpoint/quantised.py`` and keep the rest. int8 and int4 are packed in the layout of the kernels
+(``checkpoint/packed.py``); int6 and int5, which kernels compute as int8, are stored at their own size. The codec is
+float32 in every format: at lower precision its later codebooks diverge.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ _ROWS = 4096  # rows converted at a time
 def convert(source: Path, target: Path, model_format: str, finish: Callable[[Path], object] | None = None) -> None:
     """Write ``source`` as ``target`` in one of ``STORED_FORMATS``; ``finish`` adds to it before it gets its name.
 
-    CheckpointError if ``source`` is not whole, is quantised already, or ``target`` is there; float16 is refused where
-    a weight would overflow.
+    Raises CheckpointError if ``source`` is incomplete or already quantised, if ``target`` exists, or if a weight would
+    overflow in float16.
     """
     if Path(os.path.realpath(target)).is_relative_to(os.path.realpath(source)):
         raise OutputError(f"{target} cannot be written: it is inside {source}, which is read")
@@ -77,7 +77,7 @@ def _copy(source: str, target: str) -> None:
 
 
 def _weights_in(source: Path) -> Any:
-    """Skip the weights of the model, single or sharded, and nothing of the codec."""
+    """Names to skip: the weights of the model, single or sharded, but nothing of the codec."""
 
     def ignored(folder: str, names: list[str]) -> list[str]:
         return [n for n in names if Path(folder) == source and n.endswith((".safetensors", ".safetensors.index.json"))]
@@ -86,7 +86,7 @@ def _weights_in(source: Path) -> Any:
 
 
 class _Values:
-    """What goes into the new file: which tensors, and the values of each."""
+    """The contents of the new file: its tensors and their values."""
 
     def __init__(
         self, checkpoint: Checkpoint, model_format: str, arenas: Sequence[Arena], tables: Mapping[str, int]
@@ -97,9 +97,9 @@ class _Values:
         self._last: tuple[str, NDArray[np.int8], NDArray[np.float16]] | None = None
 
     def stored(self, spec: TensorSpec) -> list[TensorSpec]:
-        """The tensors that stand for ``spec`` in the new file."""
+        """The tensors that represent ``spec`` in the new file."""
         small = stored_format(spec.key, self._format)
-        if small is None or spec.shape[1] % 8:  # a row must end on a whole byte
+        if small is None or spec.shape[1] % 8:  # a row must end at a byte boundary
             return [replace(spec, dtype=FLOATS.get(self._format, self._checkpoint[spec.key].dtype))]
         rows, inputs = spec.shape
         name = f"{spec.key}.{small}"
@@ -135,7 +135,7 @@ class _Values:
             yield from (self._checkpoint[name].data for name in self._tables)
 
     def _quantised(self, name: str) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
-        """Levels and scales of a matrix; the file asks for one right after the other."""
+        """Levels and scales of a matrix; the writer requests them consecutively."""
         if self._last is None or self._last[0] != name:
             key, _, small = name.rpartition(".")
             tensor = self._checkpoint[key]

@@ -1,4 +1,4 @@
-"""The facts about a checkpoint directory: what it holds and what is wrong with it, without reading a single weight."""
+"""Description of a checkpoint directory: its contents and problems, without reading any weights."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ CODEC_BLOCKS = {
     "encoder transformer": ("encoder.encoder_transformer.",),
     "encoder codebooks": ("encoder.quantizer.",),
 }
-# Every other file is asked for by a reader here, which says so when it is missing.
+# Every other file is read by a reader here, which reports it as missing.
 REQUIRED = ("vocab.json", "merges.txt", "tokenizer_config.json")
 REQUIRED_OFFICIALLY = ("generation_config.json", f"{CODEC_DIR}/preprocessor_config.json")
 
@@ -52,7 +52,7 @@ class WeightsSummary:
     """One safetensors file, or one set of shards."""
 
     file: str  # relative to the directory; of shards their index
-    data_bytes: int  # without the header
+    data_bytes: int  # excluding the header
     tensors: int
     parameters: int
     dtypes: dict[str, int]  # stored type -> tensors
@@ -77,7 +77,7 @@ class Description:
 
 
 def describe(directory: Path) -> Description:
-    """Look at everything in ``directory``. ``ConfigError`` only where there is no config.json to begin with."""
+    """Describe ``directory``. Raises ``ConfigError`` only if there is no config.json at all."""
     found: list[str] = []
     config, generation, codec = None, None, None
     weights: list[WeightsSummary | None] = []
@@ -112,7 +112,7 @@ def describe(directory: Path) -> Description:
 
 
 def mismatches(config: ModelConfig, codec: CodecConfig) -> list[str]:
-    """Where the talker writes codes that the codec cannot read."""
+    """Mismatches by which the talker would write codes that the codec cannot read."""
     talker, decoder = config.talker_config, codec.decoder_config
     pairs = {
         "codes a frame": (talker.num_code_groups, decoder.num_quantizers),
@@ -126,7 +126,7 @@ def mismatches(config: ModelConfig, codec: CodecConfig) -> list[str]:
 
 
 def unpublished_files(description: Description) -> list[str]:
-    """Which files are not, byte for byte, those of the published model of this layout. Reads every one of them."""
+    """The files that differ from those of the published model of this layout. Reads every one of them."""
     if description.released is None:
         return ["this is not the layout of a published model, so there is nothing to verify it against"]
     root, wrong = Path(description.directory), []

@@ -1,1 +1,1 @@
-"""The parity kit: exact tensors for other implementations, and the first place where theirs differ."""
+"""The parity kit: exact tensors for other implementations, and the first tensor where theirs differ."""

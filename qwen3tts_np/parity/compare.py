@@ -1,4 +1,4 @@
-"""``fixtures compare``: their tensors beside ours in the order of execution, and the first that is off."""
+"""``fixtures compare``: their tensors against ours in the order of execution, and the first that differs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .measure import Error, measure, outside, require_numbers, same_shape
 
 @dataclass(frozen=True)
 class Row:
-    """One tensor of ours and what became of it there."""
+    """One tensor of ours and the result for its counterpart."""
 
     name: str
     shape: tuple[int, ...]
@@ -38,7 +38,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All rows in the order of execution, and what the first wrong one looks like."""
+    """All rows in the order of execution, and a diagnosis of the first wrong one."""
 
     ours: str
     theirs: str
@@ -48,7 +48,7 @@ class Comparison:
 
     @property
     def first(self) -> Row | None:
-        """The first tensor that is off; what comes after it may only follow from it."""
+        """The first tensor that differs; later differences may follow from it."""
         return next((row for row in self.rows if row.wrong), None)
 
     @property
@@ -76,9 +76,9 @@ def compare(
     weights: Weights | None = None,
     times: float = 1.0,
 ) -> Comparison:
-    """Hold ``theirs`` against ``ours``. ``names``: their names to ours; ``times``: on every tolerance.
+    """Compare ``theirs`` with ``ours``. ``names``: their names to ours; ``times``: factor on every tolerance.
 
-    ``weights`` let more causes be told apart. RequestError if they have no tensor in common.
+    With ``weights`` more causes can be distinguished. Raises RequestError if they have no tensor in common.
     """
     found = renamed(theirs, names or {}, ours.tensors)
     rows = [_row(name, ours, found.get(name), times) for name in ours.tensors if ours.checked(name)]
@@ -114,5 +114,5 @@ def _row(name: str, ours: Fixture, theirs: AnyArray | None, times: float) -> Row
 
 
 def weights_of(folder: Path) -> Weights:
-    """The parameters of a checkpoint directory, read as they are asked for."""
+    """The parameters of a checkpoint directory, read on demand."""
     return Weights(Checkpoint.open(folder), Checkpoint.open(folder / "speech_tokenizer"))

@@ -1,9 +1,9 @@
-"""What a wrong tensor looks like.
+"""Diagnosis of a wrong tensor.
 
-A cause is a small function ``(ours, theirs, context) -> Finding | None`` with a name and one sentence. It makes what a
-known mistake would make of our tensors and holds that against theirs; nothing is guessed. A finding counts if it
-explains the difference: what is left of it is a twentieth at most, or within the tolerance. The one that leaves least
-comes first; of those that leave next to nothing, the first in the table, where the specific stand before the general.
+A cause is a small function ``(ours, theirs, context) -> Finding | None`` with a name and one sentence. It applies a
+known mistake to our tensors and compares the result with theirs; nothing is guessed. A finding counts if it explains
+the difference: at most a twentieth of it remains, or it is within the tolerance. Findings are sorted by the remainder;
+of those with a negligible one, the first in the table wins, where the specific come before the general.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NEIGHBOURS = 24  # tensors before the wrong one that may have been its inputs
 
 @dataclass(frozen=True)
 class Finding:
-    """A cause, in one sentence, and how much of the difference it leaves (0: nothing, 1: everything)."""
+    """A cause, in one sentence, and the share of the difference that it leaves (0: none, 1: all)."""
 
     cause: str
     message: str
@@ -33,7 +33,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Context:
-    """Where the wrong tensor stands, and what else is known."""
+    """The position of the wrong tensor, and everything else that is known."""
 
     name: str  # module@call
     tensors: Mapping[str, AnyArray]  # all of ours, in the order of execution
@@ -69,11 +69,11 @@ class Context:
             yield name, self.tensors[name]
 
     def weight(self, part: str = "weight") -> AnyArray | None:
-        """A parameter of this module, if a checkpoint is at hand."""
+        """A parameter of this module, if a checkpoint is available."""
         return self.weights.of(self.module, part) if self.weights else None
 
     def codebooks(self) -> list[AnyArray]:
-        """The entries [C, E] of the codebooks of the codec's decoder, if a checkpoint is at hand."""
+        """The entries [C, E] of the codebooks of the codec's decoder, if a checkpoint is available."""
         return self.weights.codebooks() if self.weights else []
 
 
@@ -98,7 +98,7 @@ class Weights:
         return None
 
     def like(self, module: str, shape: tuple[int, ...]) -> Iterator[tuple[str, AnyArray]]:
-        """Other matrices of this shape in the same part of the model: what may have been taken by mistake."""
+        """Other matrices of this shape in the same part of the model, which may have been used by mistake."""
         file, top = self.model, ".".join(module.split(".")[:2])
         if module.startswith("speech_tokenizer."):
             file, top = self.codec, module.split(".")[1]
@@ -138,10 +138,10 @@ def finding(
 
 
 def _rms(x: AnyArray) -> float:
-    """Of finite and infinite values alike: one that should be finite and is not is a great error."""
+    """RMS over finite and infinite values: a value that should be finite but is not is a large error."""
     return float(np.sqrt(np.mean(np.nan_to_num(x, posinf=1e6, neginf=-1e6) ** 2))) if x.size else 0.0
 
 
 def best(found: Iterator[Finding | None]) -> Finding | None:
-    """The finding that leaves least."""
+    """The finding with the smallest remainder."""
     return min((f for f in found if f), key=lambda f: f.left, default=None)

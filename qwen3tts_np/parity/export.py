@@ -1,7 +1,7 @@
-"""``fixtures export``: one request as tensors that another implementation can be held against.
+"""``fixtures export``: one request as tensors for checking another implementation.
 
-The request runs twice, in float32 and, with the codes of the first run forced on it, in float64. The difference is what
-float32 costs here, and the tolerance of every tensor is a few times that (``TOLERANCE``), as in golden/.
+The request runs twice, in float32 and, forced to the codes of the first run, in float64. The difference is the float32
+error, and the tolerance of every tensor is a few times that (``TOLERANCE``), as in golden/.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .steps import Step, cut
 
 FACTOR = 4  # another order of summation may err some times more than NumPy's
 FLOOR = 8 * 2.0**-23  # of the largest value: eight units in the last place of float32
-WITHOUT_FLOAT64 = 2e-5  # of the largest value, where no float64 run says better
+WITHOUT_FLOAT64 = 2e-5  # of the largest value, without a float64 run
 TOLERANCE = {
     "rule": "|difference| <= atol for every value of a tensor; integers are equal",
     "why": f"The request ran in float32 and in float64, with the same codes. error is the greatest |float32 - float64| "
@@ -129,7 +129,7 @@ def _tolerances(
 def _in_float64(
     path: Path, request: WrittenRequest, patterns: tuple[str, ...], single: Mapping[str, AnyArray]
 ) -> dict[str, AnyArray]:
-    """The same request in float64, following the codes of the float32 run. RequestError where it takes others."""
+    """The same request in float64, forced to the codes of the float32 run. Raises RequestError where they differ."""
     follows = request.method in (*SPEECH.values(), "encode")
     model = Qwen3TTSModel.from_pretrained(path, dtype="float64")
     if follows:

@@ -1,12 +1,12 @@
-"""What a weight format costs: the same codes read by float32 weights and by quantised ones.
+"""Fidelity of a weight format: the same codes read by float32 weights and by quantised ones.
 
-Both models are fed one sequence of codes (teacher forcing), so every frame is judged by itself and not by where earlier
-differences have led. The quantised one runs on the NumPy path with the numbers of the compiled kernels: its matrices
-are what ``checkpoint/quantised.py`` stores, and what they are multiplied with is quantised in groups of 32 as well.
+Both models are fed the same codes (teacher forcing), so every frame is judged on its own, without the effect of earlier
+differences. The quantised model runs on the NumPy path with the numbers of the compiled kernels: its matrices are those
+stored by ``checkpoint/quantised.py``, and their inputs are quantised in groups of 32 as well.
 
-Measured: how often the best code stays the best one (top-1); by how much the distribution a code is drawn from moves
-(Kullback-Leibler divergence of the quantised from the float32 one, nats, temperature 1); how far the hidden state after
-every layer is off (RMS of the difference / RMS).
+Measured: how often the best code stays the best (top-1); how far the distribution of a code shifts (Kullback-Leibler
+divergence of the quantised from the float32 one, nats, temperature 1); the relative error of the hidden state after
+every layer (RMS of the difference / RMS).
 
 The limits are in ``LIMITS``: about twice what the synthetic checkpoints need. The full-size one needs most, since the
 error grows with depth: int8 is 1.0 % off after the talker's first layer, 4.4 % after its 28th and 5.7 % after the code
@@ -62,7 +62,7 @@ WATCHED = (
 
 @dataclass(frozen=True)
 class Limit:
-    """What a format may cost."""
+    """Limits of a format."""
 
     top1: float  # at least, of all codes together
     divergence: float  # mean, nats, of talker and code predictor each
@@ -92,23 +92,23 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Fidelity:
-    """One format against float32."""
+    """One format compared with float32."""
 
     format: str
     frames: int
     talker: Agreement
     code_predictor: Agreement
-    hidden: dict[str, float]  # layer -> relative error of what it gives, over all positions
+    hidden: dict[str, float]  # layer -> relative error of its output, over all positions
 
     @property
     def top1(self) -> float:
-        """Of all codes of a frame together: of the talker's alone there are few."""
+        """Over all codes of a frame together: those of the talker alone are few."""
         agreements = (self.talker, self.code_predictor)
         return sum(a.top1 * a.codes for a in agreements) / sum(a.codes for a in agreements)
 
     @property
     def problems(self) -> list[str]:
-        """What is beyond ``LIMITS``; [] if all is well."""
+        """The values beyond ``LIMITS``; [] if there are none."""
         limit, found = LIMITS[self.format], []
         if self.top1 < limit.top1:
             found.append(f"the best code is the same in {self.top1:.1%}, limit {limit.top1:.0%}")
@@ -127,10 +127,10 @@ class Fidelity:
 def fidelity(
     path: Path, formats: Sequence[str], codes: Ints | None = None, frames: int = 24, seed: int = 0
 ) -> list[Fidelity]:
-    """Measure each of ``formats`` on the checkpoint ``path``, one after the other.
+    """Measure each of ``formats`` on the checkpoint ``path``, in sequence.
 
-    ``codes`` [frames, G] are read if given, else what float32 weights say to a text of our own, from ``seed`` on.
-    RequestError for a checkpoint that is quantised already.
+    ``codes`` [frames, G] are read if given, otherwise those that float32 weights generate for a built-in text, from
+    ``seed`` on. Raises RequestError for a checkpoint that is already quantised.
     """
     for name in formats:
         if name not in WEIGHT_FORMATS:
@@ -147,7 +147,7 @@ def fidelity(
     if not len(codes):
         raise RequestError("there are no codes to read: give a file with at least one frame")
     exact = _read(model.frame_loop, c, request, codes)
-    del model  # its float32 weights: the next model needs the room
+    del model  # its float32 weights: the next model needs the memory
     engine, found = Engine.choose("reference", np.dtype(np.float32)), []
     for name in formats:
         loop = FrameLoop(engine, c, InFormat(checkpoint, name))
@@ -156,7 +156,7 @@ def fidelity(
 
 
 def _own_codes(model: Qwen3TTSModel, request: Request) -> Ints:
-    """The codes of the first of a few seeds that fills the frames asked for, or the longest."""
+    """The codes of the first of a few seeds that gives the requested number of frames, or the longest."""
     groups = model.config.talker_config.num_code_groups
     longest: Ints = np.zeros((0, groups), np.int64)
     for attempt in range(SEEDS):
@@ -207,11 +207,11 @@ def _hidden_errors(exact: Mapping[str, Array], rough: Mapping[str, Array]) -> It
         yield layer, (off / sum(float(np.sum(exact[n].astype(np.float64) ** 2)) for n in names)) ** 0.5
 
 
-# --- what is said ---
+# --- the built-in text ---
 
 
 def _any_voice(model: Qwen3TTSModel) -> Voice:
-    """A voice that the model has, or one made of a tone."""
+    """A voice of the model, or one made from a tone."""
     kind = model.config.tts_model_type
     if kind == "custom_voice":
         return CustomVoice(model.get_supported_speakers()[0])
@@ -219,7 +219,7 @@ def _any_voice(model: Qwen3TTSModel) -> Voice:
 
 
 def _tone(model: Qwen3TTSModel) -> VoiceClonePromptItem:
-    """A voice made of two seconds of a hum with overtones: like a vowel, for models that have no voice of their own."""
+    """A voice made from two seconds of a vowel-like hum with overtones, for models without a voice of their own."""
     c = model.config.speaker_encoder_config
     assert c is not None and model.speaker_encoder is not None
     t = np.arange(2 * c.sample_rate) / c.sample_rate

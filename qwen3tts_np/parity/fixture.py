@@ -1,9 +1,9 @@
-"""A fixture on disk: tensors in the order of execution, what each should be, and what went in.
+"""A fixture on disk: expected tensors in the order of execution, and their inputs.
 
 A folder as in ``golden/cases`` (golden/README.md, "Format of a case"): ``case.json`` and ``expected.safetensors``, and
-``inputs.safetensors`` where there are inputs. Two further ways to store the same: a folder of ``.npy`` files, and one
-raw little-endian file whose offsets case.json states, for readers without any library. What another implementation
-hands back may be any of these, or a bare ``.safetensors`` file or folder of ``.npy`` files.
+``inputs.safetensors`` where there are inputs. Two other storage formats: a folder of ``.npy`` files, and one raw
+little-endian file with offsets in case.json, for readers without any library. The results of another implementation
+may be in any of these, or in a bare ``.safetensors`` file or folder of ``.npy`` files.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Fixture:
         return None if value is None else float(value)
 
     def checked(self, name: str) -> bool:
-        """Whether the tensor is there to be compared; ranks are there to be read."""
+        """Whether the tensor is compared; ranks are informative only."""
         return bool(self.manifest.get("tensors", {}).get(name, {}).get("check", True))
 
 
@@ -77,7 +77,7 @@ def write_fixture(
 
 
 def read_fixture(path: Path) -> Fixture:
-    """Read whatever ``path`` is. RequestError if it is nothing of the kind."""
+    """Read a fixture in any of these formats. Raises RequestError if ``path`` is none of them."""
     try:
         if os.path.isfile(path / MANIFEST):
             return _read_case(path)
@@ -133,7 +133,7 @@ def _resolved(name: str, entry: Json, stored: Mapping[str, AnyArray]) -> AnyArra
 
 
 def _read_safetensors(path: Path) -> dict[str, AnyArray]:
-    """bfloat16 comes as float32, which holds it exactly."""
+    """Read tensors; bfloat16 is widened to float32, exactly."""
     found = Checkpoint.open(path)
     single = np.dtype(np.float32)
     return {n: t.widen(single) if t.dtype == "BF16" else np.array(t.data) for n, t in found.items()}
@@ -182,8 +182,8 @@ def dump(manifest: Json) -> str:
 def renamed(theirs: Fixture, names: Mapping[str, str], ours: Iterable[str]) -> dict[str, AnyArray]:
     """Their tensors under our names.
 
-    ``names`` maps their name to ours, ``*`` in both for what stands in its place; a name that is not mentioned keeps,
-    and one without ``@n`` is the first call.
+    ``names`` maps their names to ours, with ``*`` as a wildcard in both; a name without an entry is kept, and one
+    without ``@n`` is the first call.
     """
     known = set(ours)
     found = {}

@@ -1,6 +1,6 @@
-"""Teacher forcing: the model is fed given codes instead of its own, so that a late error does not hide an early one.
+"""Teacher forcing: the model is fed given codes instead of its own, so that an early error does not spread.
 
-No model code changes: a generator whose draws are the given codes makes the model write them, one after the other.
+No model code changes: a generator whose draws are the given codes makes the model write them in order.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ RESIDUALS = (f"{ENCODER}.quantizer.*.residual", f"{ENCODER}.downsample")  # and 
 
 
 class GivenCodes:
-    """A ``Generator`` that draws the codes [frames, G] it was given, then ``last``."""
+    """A ``Generator`` that draws the given codes [frames, G], then ``last``."""
 
     def __init__(self, codes: Ints, last: int) -> None:
         self._tokens = iter([*np.asarray(codes).ravel().tolist(), last])
@@ -40,7 +40,7 @@ class GivenCodes:
 
 @dataclass(frozen=True)
 class ForcedLoop:
-    """A frame loop that writes the codes [frames, G] it was given."""
+    """A frame loop that writes the given codes [frames, G]."""
 
     loop: FrameWriter
     codes: Ints
@@ -59,7 +59,7 @@ class ForcedLoop:
 def forced(model: Qwen3TTSModel, codes: Ints, last: int | None = None) -> Qwen3TTSModel:
     """``model``, whose calls write ``codes`` [frames, G] whatever their text, then ``last``: the end of speech if None.
 
-    RequestError if it has no such codes.
+    Raises RequestError if it has no such codes.
     """
     c = model.config.talker_config
     check_codes(codes, c.num_code_groups, c.code_predictor_config.vocab_size)
@@ -68,7 +68,7 @@ def forced(model: Qwen3TTSModel, codes: Ints, last: int | None = None) -> Qwen3T
 
 
 def check_codes(codes: Ints, groups: int, size: int) -> None:
-    """RequestError unless they are integers [frames, groups] from 0 to size - 1."""
+    """Raises RequestError unless they are integers [frames, groups] from 0 to size - 1."""
     if codes.ndim != 2 or codes.shape[1] != groups or codes.dtype.kind not in "iu":
         raise RequestError(
             f"the given codes are {codes.dtype} {list(codes.shape)}, expected integers [frames, {groups}]"
@@ -78,7 +78,7 @@ def check_codes(codes: Ints, groups: int, size: int) -> None:
 
 
 def _drawn(s: SamplingParameters) -> SamplingParameters:
-    """The same scores, from which a code is drawn: the best one is not asked of a generator."""
+    """The same parameters with sampling on: greedy decoding does not call a generator."""
     return s if s.do_sample else SamplingParameters(True, 1.0, 0, 1.0, s.repetition_penalty)
 
 

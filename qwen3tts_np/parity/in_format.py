@@ -1,4 +1,4 @@
-"""A checkpoint as it would be in another weight format, for the NumPy path, with the numbers of the kernels."""
+"""A checkpoint as it would be in another weight format, for the NumPy path, with the arithmetic of the kernels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..ops import Array
 
 
 class IntegerMatrix(np.ndarray[Any, np.dtype[Any]]):
-    """A matrix of whole numbers times scales, as the kernels multiply by it: the other side is quantised first."""
+    """A matrix of integers times scales, multiplied as in the kernels: the other operand is quantised first."""
 
     def __rmatmul__(self, x: Any) -> Any:
         """x @ self: x [T, inputs] in groups of 32, as in ``qwen3tts_np_kernels.pack.linear_ref``."""
@@ -35,7 +35,7 @@ class _Integers(StoredTensor):
 
 
 class InFormat(Checkpoint):
-    """A checkpoint whose tensors are what ``convert`` would write, worked out as they are asked for."""
+    """A checkpoint whose tensors are those that ``convert`` would write, computed on demand."""
 
     def __init__(self, source: Checkpoint, model_format: str) -> None:
         super().__init__(source.path, dict(source), source.metadata)

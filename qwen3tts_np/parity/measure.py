@@ -1,4 +1,4 @@
-"""How far one tensor is from another."""
+"""Error measures between two tensors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..ops import AnyArray
 
 @dataclass(frozen=True)
 class Error:
-    """The difference of two tensors of one shape, ``ours`` being what it should be."""
+    """The difference of two tensors of the same shape; ``ours`` is the reference."""
 
     greatest: float  # |difference|
     at: tuple[int, ...]  # where
@@ -44,7 +44,7 @@ def difference(a: AnyArray, b: AnyArray) -> AnyArray:
 
 
 def measure(theirs: AnyArray, ours: AnyArray) -> Error:
-    """Both of one shape, not empty."""
+    """Measure the error. Both of the same shape, not empty."""
     error = difference(theirs, ours)
     at = np.unravel_index(int(np.abs(error).argmax()), error.shape)
     finite = np.isfinite(ours) & np.isfinite(theirs)
@@ -66,7 +66,7 @@ def measure(theirs: AnyArray, ours: AnyArray) -> Error:
 
 
 def _dot(a: AnyArray, b: AnyArray) -> float:
-    """Not BLAS, which wakes its threads for a thousand small tensors."""
+    """A dot product without BLAS, which would wake its threads for a thousand small tensors."""
     return float(np.einsum("i,i", a, b))
 
 
@@ -76,7 +76,7 @@ def outside(theirs: AnyArray, ours: AnyArray, atol: float) -> bool:
 
 
 def require_numbers(name: str, tensor: AnyArray) -> AnyArray:
-    """``tensor`` if it holds numbers, else RequestError."""
+    """``tensor`` if it holds numbers; otherwise raises RequestError."""
     if tensor.dtype.kind not in "fiub":
         raise RequestError(f"{name} is {tensor.dtype}, expected numbers")
     return tensor

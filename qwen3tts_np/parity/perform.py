@@ -23,7 +23,7 @@ _QUANTISER = f"{ENCODER}.quantizer."
 
 
 def perform(model: Qwen3TTSModel, request: WrittenRequest, patterns: tuple[str, ...] = ()) -> dict[str, AnyArray]:
-    """Everything the request makes, in the order of execution: ids, activations that fit ``patterns``, results, ranks.
+    """All values of a request in the order of execution: ids, activations matching ``patterns``, results, ranks.
 
     Without patterns every activation is kept.
     """
@@ -61,7 +61,7 @@ def _speak(model: Qwen3TTSModel, request: WrittenRequest, activations: Mapping[s
 
 
 def _ids(model: Qwen3TTSModel, request: WrittenRequest) -> dict[str, AnyArray]:
-    """The token ids that every activation starts from."""
+    """The token ids that the activations are computed from."""
     texts = text_ids(model.text_tokenizer, request.argument("text"))
     found = {"input_ids.0": np.array([*texts.role, *texts.text, *texts.tail])}
     instruct = instruct_ids(model.text_tokenizer, request.argument("instruct") or "")

@@ -12,13 +12,13 @@ from .compare import Row
 
 WIDTH, HEIGHT = 960, 320
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 28, 44
-LOWEST, HIGHEST = -9.0, 2.0  # powers of ten that are drawn; equal tensors lie on the lowest
+LOWEST, HIGHEST = -9.0, 2.0  # powers of ten drawn; equal tensors are at the lowest
 COLOURS = {"equal": "#7a9e7e", "close": "#2f6f4f", "differs": "#c0392b", "shape": "#8e44ad"}
 PARTS = ("talker.code_predictor", "talker", "speaker_encoder", "speech_tokenizer.encoder", "speech_tokenizer.decoder")
 
 
 def part_of(name: str) -> str:
-    """Which part of the model a tensor belongs to; "results" for what is no activation."""
+    """The part of the model that a tensor belongs to; "results" if it is not an activation."""
     return next((part for part in PARTS if name.startswith(part)), "results")
 
 
@@ -52,7 +52,7 @@ def _grid() -> Iterable[Markup]:
 
 
 def _parts(compared: Sequence[Row]) -> Iterable[Markup]:
-    """Where each part of the model begins; the label only where there is room for it."""
+    """Marks for the start of each part of the model, labelled where space permits."""
     at, free = 0, 0.0
     for part, rows in groupby(compared, key=lambda row: part_of(row.name)):
         x = _x(at, compared)
@@ -71,7 +71,7 @@ def _point(i: int, row: Row, compared: Sequence[Row]) -> Markup:
 
 
 def _first(compared: Sequence[Row]) -> Iterable[Markup]:
-    """A line through the first tensor that is off, with its name beside it."""
+    """A line through the first tensor that differs, with its name beside it."""
     at = next((i for i, row in enumerate(compared) if row.wrong), None)
     if at is not None:
         x = _x(at, compared)

@@ -1,4 +1,4 @@
-"""A comparison for people and for programs: text, JSON, Markdown, one HTML file."""
+"""Reports of a comparison: text, JSON, Markdown, one HTML file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PARTS = ("part", "tensors", "off", "worst RMS", "worst relative")
 
 
 def verdict(c: Comparison) -> str:
-    """One line."""
+    """The verdict in one line."""
     first, wrong = c.first, sum(row.wrong for row in c.rows)
     if first is None:
         return f"{len(c.compared)} tensors compared, all within their tolerances"
@@ -28,7 +28,7 @@ def verdict(c: Comparison) -> str:
 
 
 def as_text(c: Comparison) -> str:
-    """What the command prints."""
+    """The output of the command."""
     return "\n".join([verdict(c), *_about_first(c), *_about_names(c)])
 
 
@@ -38,7 +38,7 @@ def as_json(c: Comparison) -> str:
 
 
 def as_markdown(c: Comparison) -> str:
-    """Verdict, what it looks like, a summary of every part, and the tensors around the first wrong one."""
+    """Verdict, diagnosis, a summary of every part, and the tensors around the first wrong one."""
     lines = [f"# {c.theirs} against {c.ours}", "", verdict(c) + ".", ""]
     lines += [f"- {line.strip()}" for line in (*_about_first(c), *_about_names(c))] + [""]
     lines += [tables.as_markdown(Table("", PARTS, "lrrrr", list(_parts(c))))]

@@ -1,7 +1,7 @@
-"""Single steps without control flow, for converters: everything that goes in and comes out is a named tensor.
+"""Single steps without control flow, for converters: every input and output is a named tensor.
 
-A step is cut out of the trace of a whole request. What earlier steps left behind is an input (``past_*``) and what this
-one leaves is an output (``present_*``), so one call of a converted graph can be tested alone:
+A step is cut out of the trace of a complete request. The state left by earlier steps is an input (``past_*``) and the
+state left by this one is an output (``present_*``), so one call of a converted graph can be tested alone:
 
 - talker: one input row [1, H] at ``position``, keys and values of all positions before it;
 - code predictor: one embedding [1, TH] at ``position`` of its frame, keys and values of the frame so far;
@@ -58,7 +58,7 @@ class _Whole:
 def cut(
     step: Step, model: Qwen3TTSModel, tensors: Mapping[str, AnyArray], entries: Mapping[str, Json]
 ) -> tuple[Tensors, Tensors, dict[str, Json], Json]:
-    """(inputs, outputs, entries of the manifest, what the step is). RequestError if the request has no such step."""
+    """(inputs, outputs, manifest entries, description of the step). Raises RequestError if there is no such step."""
     whole = _Whole(model, tensors)
     if step.of == "codec":
         inputs, outputs, sources = _codec(step, whole)
@@ -124,7 +124,7 @@ def _matching(tensors: Mapping[str, AnyArray], pattern: str, call: int) -> Itera
 
 
 def _codec(step: Step, whole: _Whole) -> tuple[Tensors, Tensors, dict[str, str]]:
-    """One chunk of the codec decoder. A causal decoder makes of frames t0 to t1 the same as of the whole clip."""
+    """One chunk of the codec decoder. A causal decoder gives the same result for it as within the complete clip."""
     start, stop = step.frame, step.frame + step.frames
     length = whole[f"{DECODER}.quantizer@0"].shape[1]
     codes = whole["codes.0"]
@@ -155,7 +155,7 @@ def _codec(step: Step, whole: _Whole) -> tuple[Tensors, Tensors, dict[str, str]]
 
 
 def _codec_state(model: Qwen3TTSModel, window: int) -> Iterator[tuple[str, str, int]]:
-    """(name, tensor of which the past is kept, how much of it) of everything in the decoder that looks back."""
+    """(name, tensor whose past is kept, its length) for everything in the decoder that has a past."""
     d = model.speech_tokenizer.decoder
     w = d.weights
     yield "pre_conv", "quantizer", w.pre_conv.weight.shape[2] - 1
@@ -184,7 +184,7 @@ def _before(value: AnyArray, at: int, keep: int, axis: int) -> AnyArray:
 
 
 def _mask(start: int, stop: int, window: int) -> AnyArray:
-    """[frames, window + frames] 1 where a frame of the chunk sees one of the past window or of the chunk."""
+    """[frames, window + frames]: 1 where a frame of the chunk attends to one of the past window or of the chunk."""
     seen = np.arange(start - window, stop)
     age = np.arange(start, stop)[:, None] - seen
     return ((age >= 0) & (age <= window) & (seen >= 0)).astype(np.int32)

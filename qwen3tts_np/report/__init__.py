@@ -1,1 +1,1 @@
-"""How anything is reported: one maker of tables, of HTML pages, of SVG pictures and of plots with matplotlib."""
+"""Reporting: tables, HTML pages, SVG pictures, and plots with matplotlib."""

@@ -1,4 +1,4 @@
-"""Pages that need no other file: the style is in them, and no script."""
+"""Self-contained HTML pages: inline style, no script."""
 
 from __future__ import annotations
 

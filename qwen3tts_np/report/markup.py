@@ -1,4 +1,4 @@
-"""Elements of HTML and SVG: the one place where text and attributes are escaped."""
+"""HTML and SVG elements: the only place where text and attributes are escaped."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from html import escape
 
 
 class Markup(str):
-    """Text that is markup already. Every other string is escaped by the element that takes it in."""
+    """Text that already is markup. Every other string is escaped by the element that contains it."""
 
     __slots__ = ()
 
@@ -24,7 +24,7 @@ def element(tag: str, *content: str, **attributes: str | float | None) -> Markup
 
 
 def lines(parts: Iterable[str]) -> Markup:
-    """One part below the other."""
+    """The parts, one per line."""
     return Markup("\n".join(map(_escaped, parts)))
 
 

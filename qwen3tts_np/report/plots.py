@@ -1,6 +1,6 @@
-"""Pictures with matplotlib, which is the extra ``plot``: titles, axes with units, and legible in grey.
+"""Plots with matplotlib (extra ``plot``): titles, axes with units, legible in greyscale.
 
-Every function draws one figure and writes it to a file, whose suffix (.png or .svg) says how.
+Every function draws one figure and writes it to a file in the format of its suffix (.png or .svg).
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from ..files.output import output_file
 from ..ops import Array
 
 HOW = "plots need matplotlib, which is not installed: pip install 'qwen3tts-np[plot]'"
-GREYS = "Greys"  # of the images: a map whose lightness says everything
-STYLES = ("-", "--", ":", "-.")  # of lines, which colour alone must not tell apart
+GREYS = "Greys"  # of the images: a map by lightness alone
+STYLES = ("-", "--", ":", "-.")  # of lines, which colour alone must not distinguish
 
 
 def have_matplotlib() -> bool:
@@ -27,7 +27,7 @@ def have_matplotlib() -> bool:
 
 
 def require_matplotlib() -> None:
-    """RequestError with what to install."""
+    """Raises RequestError with the command to install matplotlib."""
     if not have_matplotlib():
         raise RequestError(HOW)
 
@@ -66,7 +66,7 @@ def image(axes: Any, values: Array, title: str, xlabel: str, ylabel: str, label:
 
 
 def lines(axes: Any, series: dict[str, Array], title: str, xlabel: str, ylabel: str, log: bool = False) -> None:
-    """Named rows over their index, told apart by dashes and shade."""
+    """Named rows over their index, distinguished by dashes and shade."""
     for n, (name, values) in enumerate(series.items()):
         shade = str(0.55 * (n // len(STYLES)) / max(1, len(series) // len(STYLES)))
         marker = "o" if len(values) < 40 else None
@@ -81,7 +81,7 @@ def lines(axes: Any, series: dict[str, Array], title: str, xlabel: str, ylabel: 
 
 
 def bars(axes: Any, values: dict[str, float], title: str, xlabel: str) -> None:
-    """One horizontal bar a name, the first on top."""
+    """One horizontal bar per name, the first on top."""
     axes.barh(list(values), list(values.values()), color="0.4")
     axes.invert_yaxis()
     axes.tick_params(axis="y", labelsize=8)

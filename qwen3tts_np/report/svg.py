@@ -8,13 +8,13 @@ XMLNS = "http://www.w3.org/2000/svg"
 
 
 def document(width: float, height: float, /, *parts: str, **attributes: str | float | None) -> Markup:
-    """The ``<svg>`` element with one part a line; it is an element of a page and a file of its own."""
+    """The ``<svg>`` element, one part per line; valid as an element of a page and as a separate file."""
     box = f"0 0 {width:g} {height:g}"
     return Markup(element("svg", lines(["", *parts, ""]), xmlns=XMLNS, viewBox=box, **attributes) + "\n")
 
 
 def title(content: str) -> Markup:
-    """What a reader of the picture hears, and what is shown under the pointer."""
+    """The title for screen readers, and the tooltip."""
     return element("title", content)
 
 

@@ -1,4 +1,4 @@
-"""Tables as rows of text, and how they look in the terminal, in Markdown and in HTML."""
+"""Tables of text, and their rendering in the terminal, in Markdown and in HTML."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Table:
 
 
 def as_text(table: Table) -> str:
-    """For a terminal, the columns as wide as they need to be."""
+    """For a terminal, with columns as wide as needed."""
     cells = [table.headers, *table.rows]
     widths = [max(_width(row[i]) for row in cells) for i in range(len(table.headers))]
 
@@ -39,7 +39,7 @@ def as_text(table: Table) -> str:
 
 
 def as_markdown(table: Table) -> str:
-    """Without the title, which is a heading of the document."""
+    """In Markdown, without the title, which is a heading of the document."""
     marks = {"l": "---", "r": "--:"}
     rows = [table.headers, [marks[a] for a in table.align], *table.rows]
     text = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)

@@ -1,4 +1,4 @@
-"""Values as reports show them."""
+"""Formatting of values in reports."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def listed(problems: Sequence[str]) -> list[str]:
 
 
 def finite(value: Any) -> Any:
-    """``value`` for JSON, which has neither infinity nor NaN: null stands for them."""
+    """``value`` for JSON, which has neither infinity nor NaN: they become null."""
     if isinstance(value, dict):
         return {name: finite(member) for name, member in value.items()}
     if isinstance(value, list | tuple):

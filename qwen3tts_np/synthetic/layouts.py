@@ -1,7 +1,7 @@
 """The configuration files of the five released models, and of tiny ones with the same parts.
 
-The released numbers and ids are written out once; the tiny layouts are the released ones with smaller sizes, every
-id of the codec vocabulary moved down with the size of the codebook. Keys that no class reads are left out.
+The released numbers and ids are defined once; the tiny layouts are the released ones with smaller sizes, and every id
+of the codec vocabulary shifted down with the size of the codebook. Keys that no class reads are omitted.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ RELEASED_TEXT = TextVocabulary(
     text_vocab_size=151936,
 )
 
-USER_ID = 872  # of the token "user" in the released vocabulary; config.json does not state it
+USER_ID = 872  # of the token "user" in the released vocabulary; not in config.json
 
 CODEBOOK_SIZE = 2048  # released; the ids below follow the 2048 codes of code 0
 CONTROL_IDS = {
@@ -56,23 +56,23 @@ SPEAKER_DIALECTS = {name: f"{voice.dialect.lower()}_dialect" for name, voice in 
 CONTROL_ROWS = 1024  # of the codec vocabulary, after the codes
 
 # What differs between the sizes. Tiny widths are unequal wherever the released ones may be, so that no two axes
-# can be taken for each other, and multiples of 32, so that they can be quantised in groups.
+# can be confused, and multiples of 32, so that they can be quantised in groups.
 SIZES: dict[Like, Json] = {
     "0.6b": {"tts_model_size": "0b6", "hidden_size": 1024, "intermediate_size": 3072},
     "1.7b": {"tts_model_size": "1b7", "hidden_size": 2048, "intermediate_size": 6144},
     "tiny": {"tts_model_size": "0b6", "hidden_size": 64, "intermediate_size": 160},
     "tiny-1.7b": {"tts_model_size": "1b7", "hidden_size": 96, "intermediate_size": 160},
 }
-TINY_CODEBOOK_SIZE = 128  # the official encoder demands a power of two
+TINY_CODEBOOK_SIZE = 128  # the official encoder requires a power of two
 
 
 def is_tiny(like: Like) -> bool:
-    """Whether ``like`` is a size of our own, not a released one."""
+    """Whether ``like`` is a tiny size, not a released one."""
     return like.startswith("tiny")
 
 
 def model_config(like: Like, model_type: ModelType, text: TextVocabulary) -> Json:
-    """``config.json``. ``text`` says what the tokenizer files beside it hold (released: ``RELEASED_TEXT``)."""
+    """``config.json``. ``text`` describes the tokenizer files beside it (released: ``RELEASED_TEXT``)."""
     config: Json = {
         "architectures": ["Qwen3TTSForConditionalGeneration"],
         "assistant_token_id": text.assistant_token_id,
@@ -98,7 +98,7 @@ def _talker(like: Like, model_type: ModelType, text: TextVocabulary) -> Json:
     custom = model_type == "custom_voice"
     attention = _heads(16, 8, 128)
     sizes: Json = {"text_hidden_size": 2048, "num_hidden_layers": 28, **attention}
-    sections = [24, 20, 20]  # head_dim / 2 rotary pairs, shared out to three equal rows of positions
+    sections = [24, 20, 20]  # head_dim / 2 rotary pairs, divided among three equal rows of positions
     if is_tiny(like):
         sizes = {"text_hidden_size": 32, "num_hidden_layers": 3, **_heads(4, 2, 32)}
         sections = [6, 5, 5]
@@ -314,7 +314,7 @@ def codec_preprocessor_config() -> Json:
 
 
 def modelscope_configuration() -> Json:
-    """``speech_tokenizer/configuration.json``, which nothing here reads."""
+    """``speech_tokenizer/configuration.json``, which is not read here."""
     return {"framework": "pytorch", "task": "feature-extraction", "allow_remote": True}
 
 

@@ -1,10 +1,10 @@
 """The tokenizer files of a synthetic checkpoint: a small vocabulary in the official layout.
 
-The same three files as a released checkpoint, with about 1,500 tokens in place of 151,676: 256 byte symbols, the
-merges of a byte-pair encoding trained on the words below until each of them is one token, and the 33 added tokens
-with their ids moved down. It keeps what the real vocabulary makes hard: ``assistant``, ``user`` and runs of line ends
-are one token each (the prompt templates are cut by position), merges begin with ``#``, and some words are one
-token under one pre-tokeniser regex and several under the other.
+The same three files as a released checkpoint, with about 1,500 tokens instead of 151,676: 256 byte symbols, the merges
+of a byte-pair encoding trained on the words below until each of them is one token, and the 33 added tokens with their
+ids shifted down. It keeps the difficulties of the real vocabulary: ``assistant``, ``user`` and runs of line ends are
+one token each (the prompt templates are cut by position), merges begin with ``#``, and some words are one token under
+one pre-tokeniser regex and several under the other.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
-# Tokens as they stand, in the ten languages of the model and a few more.
+# Tokens without a leading space, in the ten languages of the model and a few more.
 WORDS = """
 assistant user system Hello The This It We speech voice test iPhone JavaScript camelCase getHTTPResponse eBook 's 't
 're 've 'm 'll 'd 'sok ## ### #### #include #define #if #endif #! #: // /* */ -- --- ... :// == => () [] {} !! ?! ," ."
@@ -91,7 +91,7 @@ ADDED_TOKENS = [
 
 @dataclass(frozen=True)
 class TextVocabulary:
-    """What ``config.json`` has to say about the tokenizer files beside it, under its own names."""
+    """The entries of ``config.json`` about the tokenizer files beside it, under its own names."""
 
     assistant_token_id: int
     im_start_token_id: int
@@ -159,7 +159,7 @@ def _symbols(text: str) -> list[str]:
 
 @cache
 def _byte_symbols() -> dict[int, str]:
-    """Byte -> symbol, in the order of the ids: printable bytes stand for themselves, the rest follow from U+0100."""
+    """Byte -> symbol, in the order of the ids: printable bytes map to themselves, the rest follow from U+0100."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
     return {byte: chr(byte) for byte in printable} | {byte: chr(0x100 + i) for i, byte in enumerate(others)}

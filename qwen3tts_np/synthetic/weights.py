@@ -1,8 +1,8 @@
-"""Checkpoints with random weights, for tests and for ports: the official layout, nothing of the official values.
+"""Checkpoints with random weights, for tests and for ports: the official layout without the official values.
 
-``golden/README.md`` states the rule in words, so that a program in another language can make the same file. It is
-made of integer arithmetic, products, one square root and one sum that is exact: nothing that two machines with IEEE
-arithmetic could round differently, whether or not they fuse a product with a sum.
+``golden/README.md`` states the rule in words, so that a program in another language can generate the same file. It uses
+only integer arithmetic, products, one square root and one exact sum: nothing that two machines with IEEE arithmetic
+could round differently, whether or not they fuse multiply-adds.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from .text import TextVocabulary, write_tokenizer_files
 
 Float64s = NDArray[np.float64]
 
-CHUNK = 1 << 16  # values drawn at a time; a multiple of the four that one word gives
+CHUNK = 1 << 16  # values drawn at a time; a multiple of the four per word
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,13 @@ class Rule:
 
     pattern: str  # of the tensor's name; * stands for anything
     gain: float
-    # What the gain is: the amplitude itself, or the std of the output when that of the input is 1.
+    # Meaning of the gain: the amplitude itself, or the std of the output for an input of std 1.
     of: Literal["value", "output"] = "output"
     centre: float = 0.0
 
 
-# The first pattern that fits a name counts. Read from the bottom: a weight keeps the scale of its input unless
-# a line above says otherwise.
+# The first matching pattern counts. By default (last lines) a weight keeps the scale of its input; lines above it are
+# exceptions.
 RULES = (
     Rule("talker.model.text_embedding.weight", 1.0, "value"),
     Rule("talker.text_projection.linear_fc1.weight", 2.0),
@@ -82,13 +82,13 @@ RULES = (
     Rule("*bias", 0.1, "value"),
     Rule("*", 1.0),
 )
-EOS_GAIN = 1.6  # on the row of codec_head that ends the speech: now and then it is the largest logit
+EOS_GAIN = 1.6  # on the row of codec_head that ends the speech: occasionally it is the largest logit
 UNUSED_ROWS = (64, 5)  # rows 5, 69, 133, ... of every codebook have cluster_usage 0
 USAGE_FLOOR = 1e-5  # a codebook entry is its sum divided by max(usage, floor), in both codecs
 
 
 def stream_key(name: str, seed: int) -> int:
-    """Where the stream of a tensor starts: the 64-bit FNV-1a hash of ``"{seed} {name}"``."""
+    """The start of a tensor's stream: the 64-bit FNV-1a hash of ``"{seed} {name}"``."""
     key = 0xCBF29CE484222325
     for byte in f"{seed} {name}".encode():
         key = (key ^ byte) * 0x100000001B3 % 2**64
@@ -129,7 +129,7 @@ def amplitude(rule: Rule, spec: TensorSpec) -> float:
 
 @dataclass(frozen=True)
 class SyntheticValues:
-    """The values of every tensor for one seed: call it with a tensor to get them as stored, a chunk at a time."""
+    """The values of every tensor for one seed: call it with a tensor to get them as stored, chunk by chunk."""
 
     seed: int
     eos_row: int  # codec_eos_token_id
@@ -167,7 +167,7 @@ class SyntheticValues:
         return usage
 
     def _sums(self, spec: TensorSpec) -> Float64s:
-        """Sums that give entries of one scale, used or not."""
+        """Sums that give entries of the same scale, used or not."""
         name = spec.key.rpartition(".")[0] + ".cluster_usage"
         usage = self._usage(TensorSpec(name, spec.shape[:1], "C", "F32")).astype(np.float32)
         return self._whole(spec) * np.maximum(usage, np.float32(USAGE_FLOOR))[:, None]  # [C, E]
@@ -178,7 +178,7 @@ class SyntheticValues:
         return head
 
     def _paired(self, spec: TensorSpec) -> Float64s:
-        """Odd mel bins take away what even ones add: the loudness that all clips share would drown the voices."""
+        """Odd mel bins cancel even ones: the loudness that all clips share would otherwise mask the voices."""
         weight = self._whole(spec)  # [out, mel, kernel]
         weight[:, 1::2] = -weight[:, 0::2]
         return weight
@@ -233,8 +233,8 @@ def _write_text(root: Path, like: Like, tokenizer: Path | None) -> TextVocabular
 def _spread_ids(root: Path) -> None:
     """Move the tokens of the small vocabulary that the prompts need to their released ids.
 
-    The ids between get entries that no merge leads to: readers that number the added tokens after ``vocab.json``,
-    as the official one does, then find them where they belong.
+    The ids between get entries that no merge produces: so readers that number the added tokens after ``vocab.json``, as
+    the official one does, give them the right ids.
     """
     vocab: dict[str, int] = json.loads((root / "vocab.json").read_text(encoding="utf-8"))
     size = RELEASED_TEXT.im_start_token_id - 1  # <|endoftext|> is the first after the vocabulary

@@ -1,6 +1,6 @@
-"""A text without what nobody sees: one form for the line ends, blanks and invisible characters of files and e-books.
+"""Text cleaning: normalises line ends and spaces and removes invisible characters, for text from files and e-books.
 
-Python's ``generate_*`` calls do not use it: they read a text as it is given, as the official package does.
+Python's ``generate_*`` calls do not use it: they read a text unchanged, as the official package does.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from ..errors import RequestError
 from .tokenizer import require_text
 
 _LINE_END = re.compile("\r\n|[\r\v\f\x1c-\x1e\x85\u2028]")
-_BROKEN_WORD = re.compile("\u00ad[ \t]*\n[ \t]*")  # a soft hyphen at the end of a line joins what it has parted
+_BROKEN_WORD = re.compile("\u00ad[ \t]*\n[ \t]*")  # a soft hyphen at the end of a line joins the parts of a word
 # Soft hyphen, zero-width space, word joiner, byte-order mark, marks of direction, invisible operators, tags.
 _INVISIBLE = re.compile(
     "[\u00ad\u034f\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
@@ -24,8 +24,8 @@ _BLANK = re.compile(r"[^\S\n]")  # no-break spaces and tabs too
 def clean(text: str) -> str:
     """``text`` with line ends as ``\\n``, blanks as spaces, and without invisible and control characters.
 
-    A zero-width joiner stays where it joins something: in emoji, and in scripts such as Arabic and Devanagari.
-    RequestError for a text that is not a proper string, and for NUL characters, which are UTF-16 read as UTF-8.
+    A zero-width joiner is kept where it joins something: in emoji, and in scripts such as Arabic and Devanagari. Raises
+    RequestError for a text that is not a proper string, and for NUL characters, a sign of UTF-16 read as UTF-8.
     """
     require_text(text, "text")
     if "\0" in text:
@@ -40,5 +40,5 @@ def clean(text: str) -> str:
 
 
 def _joins(before: str) -> bool:
-    """Whether a joiner behind this character changes what is written: not in the scripts of the model's languages."""
+    """Whether a joiner after this character changes the text: not in the scripts of the model's languages."""
     return bool(before) and ("\u0600" <= before <= "\u109f" or unicodedata.category(before) in ("So", "Sk", "Mn"))

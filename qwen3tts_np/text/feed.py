@@ -1,15 +1,15 @@
-"""Text that arrives piece by piece, as tokens that nothing still to come can change.
+"""Incremental tokenization: the tokens of a text arriving in pieces that later text cannot change.
 
-Byte-level BPE merges inside the words that the regex cuts, never across. So a word is settled when the regex could not
-cut it otherwise whatever follows, and that is so when
+Byte-level BPE merges within the words cut by the regex, never across them. So a word is settled when no continuation
+of the text could make the regex cut it differently, that is, when
 
-- another word follows it, so that the regex has seen what ended it;
-- it ends before the blanks at the end of the text, which may belong to the next word or to a line end still to come;
-- it ends before the letters at the end, among which the "mistral" regex may still move its cut;
-- what follows it is no mark, nor a character unknown here, that NFC could join with its last letter;
-- what follows it is not the beginning of an added token, such as ``<|im_``.
+- another word follows it, so the regex has seen what ends it;
+- it ends before the trailing spaces, which may belong to the next word or to a line end still to come;
+- it ends before the trailing letters, among which the "mistral" regex may still move its cut;
+- the next character is not a mark (or a character unknown here) that NFC could combine with its last letter;
+- the following text is not the start of an added token, such as ``<|im_``.
 
-Nothing in the regex looks back, so behind a settled word the text may be cut and tokenized on its own.
+The regex has no look-behind, so after a settled word the text can be cut and tokenized separately.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from .tokenizer import Tokenizer, require_text
 
 
 class TextFeed:
-    """The ids of the text template, piece by piece: all calls together give those of the complete text."""
+    """The ids of the text template, piece by piece: concatenated over all calls, those of the complete text."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._pending, self._tail = TEXT_TEMPLATE.split("{text}")
 
     def feed(self, text: str) -> list[int]:
-        """The ids that ``text`` settles. RequestError if it is not a proper string."""
+        """The ids settled by ``text``. Raises RequestError if it is not a proper string."""
         require_text(text, "text")
         words = self._tokenizer.words(self._pending + text)
         self._pending += text
@@ -38,7 +38,7 @@ class TextFeed:
         return [token for start, ids in words if start < end for token in ids]
 
     def finish(self) -> list[int]:
-        """All other ids, the template's tail included."""
+        """All remaining ids, including the tail of the template."""
         return self._tokenizer.encode(self._pending + self._tail)
 
 
@@ -49,7 +49,7 @@ class TextSource:
         self._waiting: list[int] = []
 
     def add(self, ids: Sequence[int]) -> None:
-        """The text goes on with these."""
+        """Append these ids."""
         self._waiting += ids
 
     def more(self) -> list[int]:
@@ -59,7 +59,7 @@ class TextSource:
 
 
 def settled(text: str, added: tuple[str, ...], starts: list[int]) -> int:
-    """The last of ``starts``, where words of ``text`` begin, before which all is settled; 0 if nothing is."""
+    """The last of ``starts`` (of words in ``text``) before which everything is settled; 0 if nothing is."""
     blanks = len(text.rstrip())
     letters = len(text)
     while letters and _letter_or_mark(text[letters - 1]):
@@ -79,6 +79,6 @@ def _letter_or_mark(character: str) -> bool:
 
 
 def _joins(character: str) -> bool:
-    """Whether NFC may join it with the character before it. Letters do so too, but no regex cuts between such."""
+    """Whether NFC may combine it with the preceding character. Some letters combine too, but no regex cuts there."""
     category = unicodedata.category(character)
     return category[0] == "M" or category == "Cn"

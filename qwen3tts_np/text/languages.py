@@ -1,7 +1,7 @@
-"""What the sentence splitter must know of a language: its abbreviations, and its commonest words.
+"""Language data of the sentence splitter: abbreviations and the most common words.
 
-The commonest words serve twice: they tell which language a text is in, and a capitalised one after an abbreviation
-says that a sentence begins there ("at 5 p.m. The train", but "at 5 p.m. Eastern").
+The common words have two uses: they identify the language of a text, and a capitalised one after an abbreviation
+indicates the start of a sentence ("at 5 p.m. The train", but "at 5 p.m. Eastern").
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from dataclasses import dataclass
 
 from .pace import is_han, is_hangul, is_kana
 
-SAMPLE = 10_000  # characters of a text that are looked at to tell its language
+SAMPLE = 10_000  # characters of a text used to identify its language
 
 
 @dataclass(frozen=True)
 class Habits:
-    """Abbreviations are in lower case, without their last dot and without spaces (``z.b`` for "z. B.")."""
+    """Data of one language. Abbreviations are lower case, without the last dot and spaces (``z.b`` for "z. B.")."""
 
-    titles: frozenset[str]  # always followed by what they belong to
+    titles: frozenset[str]  # always followed by a name
     numbered: frozenset[str]  # abbreviations where a number follows, perhaps words elsewhere
-    others: frozenset[str]  # may stand at the end of a sentence
-    common: frozenset[str]  # the commonest words
+    others: frozenset[str]  # may end a sentence
+    common: frozenset[str]  # the most common words
     ordinals: bool = False  # "3." means "third"
 
 
@@ -130,7 +130,7 @@ CODES = {
     "ru": "russian",
     "es": "spanish",
 }
-_ASIAN = ("chinese", "japanese", "korean")  # what is abbreviated there is mostly English
+_ASIAN = ("chinese", "japanese", "korean")  # abbreviations there are mostly English
 
 
 def language_name(language: str) -> str:
@@ -140,7 +140,7 @@ def language_name(language: str) -> str:
 
 
 def habits_of(language: str, text: str) -> Habits:
-    """The habits of a language that the model knows, or for any other name ("auto") of the one ``text`` is in."""
+    """The data of a language of the model, or for any other name ("auto") of the detected language of ``text``."""
     name = language_name(language)
     if name not in (*HABITS, *_ASIAN):
         name = guess(text[:SAMPLE])
@@ -148,7 +148,7 @@ def habits_of(language: str, text: str) -> Habits:
 
 
 def guess(text: str) -> str:
-    """The one of the ten languages that ``text`` is likely in; "english" if nothing speaks for any."""
+    """The most likely of the ten languages of ``text``; "english" without any evidence."""
     scripts = {
         "latin": len(re.findall("[A-Za-z\u00c0-\u024f]", text)) // 3,  # a third of a Chinese character's time, each
         "chinese": sum(map(is_han, text)),
@@ -165,5 +165,5 @@ def guess(text: str) -> str:
 
 
 def is_common(word: str, habits: Habits) -> bool:
-    """Whether ``word``, in lower case and perhaps with the apostrophe that follows it, is one of the commonest."""
+    """Whether ``word``, in lower case, possibly with a trailing apostrophe, is one of the most common words."""
     return word in habits.common or word.rstrip("'") in habits.common

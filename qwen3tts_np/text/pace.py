@@ -1,7 +1,7 @@
-"""How long a text is when it is spoken, by a table: what it usually takes, and what no speech of it could.
+"""Duration of a text when spoken, estimated from a table: the usual duration, and an upper bound.
 
 The unit is the character, by script: a Latin letter takes a third of the time of a Chinese character. The figures are
-those of calm reading (English 150 words a minute, Chinese 4.5 characters a second, Japanese 7.5 kana), rounded.
+those of calm reading (English 150 words per minute, Chinese 4.5 characters per second, Japanese 7.5 kana), rounded.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ SYMBOL = 300  # so are "%" and "€"
 PUNCTUATION = 120  # a pause
 SILENT = 0  # spaces, and marks that modify the letter before them
 
-# No speech is three times slower than usual with two seconds to spare; one that is has not stopped where it should.
+# Three times the usual duration plus two seconds is never reached by correct speech; longer speech failed to stop.
 SLOWEST, SPARE = 3, 2000
-# ms, what a reader usually takes for a character that may have to be read on its own: "B, B, C", "double u", "dot".
+# ms, the usual duration of a character that is read on its own: "B, B, C", "double u", "dot".
 SPELT, SPELT_LONG = 250, 750
 LONG_LETTERS = frozenset("wyWY")  # three syllables: "double u", "ypsilon", "i griega"
 SPELT_DIGIT = 700  # "777,777" is twenty syllables in English and more in Russian; digits one by one take less
-LONGEST_WORD = 40  # letters; more are no word
+LONGEST_WORD = 40  # letters; anything longer is not a word
 
 
 def milliseconds(text: str) -> int:
-    """The usual length of ``text`` when spoken, in ms. It is additive: that of a whole is the sum of its parts'."""
+    """The usual duration of ``text`` when spoken, in ms. It is additive over the parts of a text."""
     return sum(map(_milliseconds, text))
 
 
 def most_milliseconds(text: str) -> int:
-    """A length in ms that no speech of ``text`` reaches, however slow and however much of it is spelt out.
+    """Upper bound in ms for speech of ``text``, however slow and however much of it is spelt out.
 
     ``2000 + 3 * (the longest usual reading)``. For ordinary words and for Chinese, Japanese and Korean characters that
     reading is :func:`milliseconds`. What may be read character by character counts so: single letters, capitals, words
@@ -64,7 +64,7 @@ _ABBREVIATION = 4  # letters at most
 
 
 def _longest_reading(run: str) -> int:
-    """The usual length in ms of the longest way to read ``run``, which has neither blanks nor Chinese characters."""
+    """The usual duration in ms of the longest reading of ``run``, which has neither blanks nor Chinese characters."""
     found = _WORD.search(run)
     if found is None:
         return sum(map(_at_an_edge, run))
@@ -72,7 +72,7 @@ def _longest_reading(run: str) -> int:
     short = 1 < len(word) <= _ABBREVIATION
     if any(c.isalnum() for c in edges) or (short and run[found.end() :].startswith(".")):
         return sum(map(_spelt, run))
-    if short and not _has_vowel(word):  # "kg", "Mr", "bzw": a longer word is meant
+    if short and not _has_vowel(word):  # "kg", "Mr", "bzw": abbreviations of a longer word
         return SPELT_LONG * len(word) + sum(map(_at_an_edge, edges))
     if not all(map(_is_ordinary, re.split("[‑-]", word))):
         return sum(map(_spelt, run))
@@ -80,7 +80,7 @@ def _longest_reading(run: str) -> int:
 
 
 def _is_ordinary(word: str) -> bool:
-    """Whether ``word`` is read as one, not letter by letter."""
+    """Whether ``word`` is read as a word, not letter by letter."""
     return _has_vowel(word) and 1 < len(word) <= LONGEST_WORD and word[1:] == word[1:].lower()
 
 

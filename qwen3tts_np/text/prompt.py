@@ -1,8 +1,8 @@
-"""The prompt as a table: what is summed at each position of the talker's input, before any weight is used.
+"""The prompt as a table: the parts summed at each position of the talker's input, before any weight is used.
 
 A talker input is the sum of a text part (a token of the text vocabulary, through ``text_projection``) and a codec
-part (an id of the codec vocabulary, a reference frame, or the speaker's x-vector), which instruction and role lack.
-A finished prompt is the prefill table and the text that trails behind it, one token per frame.
+part (an id of the codec vocabulary, a reference frame, or the speaker's x-vector); instruction and role have no codec
+part. A finished prompt is the prefill table and the trailing text, one token per frame.
 
 Official: ``Qwen3TTSForConditionalGeneration.generate`` and ``generate_icl_prompt``.
 """
@@ -31,9 +31,9 @@ class Position:
 
 @dataclass(frozen=True)
 class Prompt:
-    """What the talker reads: ``prefill`` at once, then ``trailing`` text ids, one added to each frame's input.
+    """The input of the talker: ``prefill`` at once, then ``trailing`` text ids, one added to each frame's input.
 
-    When ``trailing`` has run out the frames go on with ``tts_pad``.
+    When ``trailing`` is used up, ``tts_pad`` is added instead.
     """
 
     prefill: tuple[Position, ...]
@@ -42,7 +42,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Conditioning:
-    """The voice as the prompt has it: what is at the speaker's position, and what in-context cloning continues."""
+    """The voice in the prompt: the speaker's position, and the reference that in-context cloning continues."""
 
     speaker: str | None = None  # a name of the model's table
     x_vector: bool = False  # the prompt carries a speaker embedding
@@ -55,9 +55,9 @@ def build_prompt(
 ) -> Prompt:
     """Lay out one request.
 
-    ``language`` is "auto", a name of the model's table, in any case, or its code (en, zh-CN);
-    ``streaming`` feeds the text one token per
-    frame instead of all before the first frame. RequestError for a language or speaker the model does not have.
+    ``language`` is "auto", a name of the model's table in any case, or its code (en, zh-CN); ``streaming`` feeds the
+    text one token per frame instead of all of it before the first frame. Raises RequestError for an unknown language or
+    speaker.
     """
     c = config.talker_config
     head = [Position("instruction", t) for t in instruct]
@@ -76,7 +76,7 @@ def build_prompt(
 
 
 def language_id(c: TalkerConfig, language: str, speaker: str | None) -> int | None:
-    """The language tag, or None for "auto". A dialect speaker has its dialect unless another language is given."""
+    """The language tag, or None for "auto". A dialect speaker uses its dialect unless another language is given."""
     if not isinstance(language, str):
         raise RequestTypeError(f"language is {type(language).__name__}; give a name, a code such as en-US, or 'auto'")
     name = language.strip().lower()
@@ -87,13 +87,13 @@ def language_id(c: TalkerConfig, language: str, speaker: str | None) -> int | No
         return c.codec_language_id[dialect]
     if name == "auto":
         return None
-    if name not in c.codec_language_id or "dialect" in name:  # dialects are reached through their speakers
+    if name not in c.codec_language_id or "dialect" in name:  # dialects are selected through their speakers
         raise RequestError(f"language {language!r} is not in this model; it has {', '.join(supported_languages(c))}")
     return c.codec_language_id[name]
 
 
 def supported_languages(c: TalkerConfig) -> list[str]:
-    """The languages a caller may ask for, sorted."""
+    """The languages that a caller may select, sorted."""
     return sorted(["auto", *(name for name in c.codec_language_id if "dialect" not in name)])
 
 
@@ -128,7 +128,7 @@ def _whole_text(ids: list[int], c: TalkerConfig) -> list[Position]:
 def _in_context(
     config: ModelConfig, text: TextIds, voice: Conditioning, streaming: bool
 ) -> tuple[list[Position], list[int]]:
-    """Reference and target text, and the reference's frames: one after the other, or side by side when streaming."""
+    """Reference and target text, and the reference's frames: in sequence, or in parallel when streaming."""
     c, pad = config.talker_config, config.tts_pad_token_id
     assert voice.reference_codes is not None
     words = [*voice.reference_text, *text.text, config.tts_eos_token_id]

@@ -1,13 +1,13 @@
-"""A long text becomes pieces the model can speak one by one: sentences, or a few short ones, or parts of a long one.
+"""Splits a long text into pieces for the model: sentences, groups of short ones, or parts of a long one.
 
-A missed end of a sentence costs nothing, since sentences are joined up to a target length anyway; a false one is heard
-as a break in the middle of a sentence. So where the rules are in doubt they do not split. Three steps:
+A missed sentence end costs nothing, since sentences are joined up to a target length anyway; a false one is audible as
+a break within a sentence. So in doubt the rules do not split. Three steps:
 
-1. blocks: paragraphs, and lines that stand for themselves (headings, verse, list items);
-2. in each, the ends of sentences: what a full stop is not (in ``3.5``, ``Dr. Ha``, ``z. B.``, ``J. R.``, ``a.com``),
-   and which closing quotes and brackets still belong to it;
-3. pieces: sentences joined up to a target length, and those that are too long cut where it is heard least: at the ends
-   of the sentences quoted in them, at clauses, between words, between characters.
+1. blocks: paragraphs, and independent lines (headings, verse, list items);
+2. sentence ends in each block: full stops with another meaning (``3.5``, ``Dr. Ha``, ``z. B.``, ``J. R.``, ``a.com``)
+   are skipped, closing quotes and brackets are included;
+3. pieces: sentences joined up to a target length; those that are too long are cut where it is least audible: at the
+   ends of sentences quoted in them, at clauses, between words, between characters.
 
 Lengths are in milliseconds of speech (``pace.py``), so they mean the same in every script.
 """
@@ -28,12 +28,12 @@ from .pace import is_han, is_kana, milliseconds
 from .tokenizer import require_text
 
 TARGET, LONGEST = 12.0, 18.0  # seconds; some 180 and 270 letters of English, 55 and 80 characters of Chinese
-SHORT = 2_000  # ms; what is shorter sounds lost on its own and joins its neighbour
+SHORT = 2_000  # ms; shorter sentences sound isolated and join a neighbour
 FULL_LINE = 50  # columns; a shorter line without a stop was ended on purpose
 
 
 class Break(IntEnum):
-    """What ends a piece, from the slightest to the strongest."""
+    """Kinds of breaks that end a piece, from weakest to strongest."""
 
     WORD = 0
     CLAUSE = 1
@@ -52,21 +52,21 @@ class Piece:
 
     @property
     def spoken(self) -> str:
-        """The text on one line; a line end between Chinese or Japanese characters is no space."""
+        """The text on one line; a line end between Chinese or Japanese characters does not become a space."""
         return re.sub(r"\s+", lambda gap: "" if _joins_han(self.text, *gap.span()) else " ", self.text)
 
     @property
     def has_words(self) -> bool:
-        """Whether there is anything to say; "* * *" and "---" are pauses."""
+        """Whether there is anything to speak; "* * *" and "---" are pauses."""
         return any(c.isalnum() for c in self.text)
 
 
 def split(text: str, language: str = "auto", target: float = TARGET, longest: float = LONGEST) -> list[Piece]:
     """Cut ``text`` into pieces of about ``target`` and at most ``longest`` seconds of speech.
 
-    A piece never crosses the end of a paragraph. Only a character that is longer than ``longest`` with all that is
-    joined to it makes a longer piece. White space alone has no pieces. ``language`` is one of the ten that the model
-    was trained on; any other name, as "auto", leaves it to the text. RequestError unless 1 <= target <= longest.
+    A piece never crosses the end of a paragraph. Only a single character (with all combining characters) longer than
+    ``longest`` makes a longer piece. White space alone has no pieces. ``language`` is one of the ten that the model was
+    trained on; with any other name, such as "auto", it is detected. Raises RequestError unless 1 <= target <= longest.
     """
     require_text(text, "text")
     if not 1 <= target <= longest:
@@ -82,7 +82,7 @@ def split(text: str, language: str = "auto", target: float = TARGET, longest: fl
 
 @dataclass(frozen=True)
 class _Part:
-    """text[start:end], without white space at its edges, and what ends it."""
+    """text[start:end], without white space at its edges, and the break that ends it."""
 
     start: int
     end: int
@@ -99,11 +99,11 @@ _STOPPED = re.compile(r"[.!?…。！？｡．‼⁇⁈⁉][\"'”’»«“)\]}
 
 
 def _blocks(text: str) -> Iterator[_Part]:
-    """Paragraphs, and lines that stand for themselves.
+    """Paragraphs, and independent lines.
 
-    A blank line ends a paragraph. A single line end is the wrapping of a long line where all lines of the paragraph are
-    as full as they could be. Otherwise it ends a paragraph where no blank lines are used and the line ends with a stop;
-    or a sentence, where a bullet follows or the line ends early without a stop (headings, verse).
+    A blank line ends a paragraph. A single line end is line wrapping if all lines of the paragraph are as full as they
+    could be. Otherwise it ends a paragraph if no blank lines are used and the line ends with a stop; or a sentence, if
+    a bullet follows or the line ends early without a stop (headings, verse).
     """
     lines = [m.span() for m in _LINE.finditer(text)]
     groups = _groups(text, lines)
@@ -129,7 +129,7 @@ def _groups(text: str, lines: list[tuple[int, int]]) -> list[list[tuple[int, int
 
 
 def _is_wrapped(text: str, lines: list[tuple[int, int]]) -> bool:
-    """Whether an editor has wrapped one line into these: the next word never had room, and not all end with a stop."""
+    """Whether these lines are one wrapped line: the next word never fitted, and not all lines end with a stop."""
     width = max(_columns(text[slice(*line)]) for line in lines)
     full = all(_columns(text[slice(*a)]) + _columns(_first_unit(text, *b)) > width for a, b in pairwise(lines))
     listed = any(_BULLET.match(text, *line) for line in lines[1:])
@@ -137,7 +137,7 @@ def _is_wrapped(text: str, lines: list[tuple[int, int]]) -> bool:
 
 
 def _first_unit(text: str, start: int, end: int) -> str:
-    """What could have stood on the line before: a space and a word, or a few Chinese or Japanese characters."""
+    """The text that might fit on the line before: a space and a word, or a few Chinese or Japanese characters."""
     found = _UNBROKEN.match(text, start, end)
     assert found is not None
     return text[start : start + 2] if _is_asian(text[start]) else " " + found.group()
@@ -184,25 +184,25 @@ def _is_asian(c: str) -> bool:
 
 _STOP = re.compile(r"\.(?:[ \u00a0]\.)+|[.!?…。！？｡．‼⁇⁈⁉]+")
 _FULL_WIDTH = frozenset("。！？｡．")
-# A quote that could as well open is taken to close where no word follows it. French puts a space before its own.
+# An ambiguous quote is taken as closing where no word follows it. French puts a space before closing quotes.
 _CLOSERS = re.compile(r"(?:[”’)\]}）】」』〕》〉｝］]|[\"'“«»‹›＂](?!\w)|[ \u00a0\u202f]{1,2}[»›](?!\w))*")
 _BEFORE_WORD = re.compile(r"[\s\"'“”‘’„‚«»‹›‘(\[{（【「『〔《〈¿¡—–―\-*•_]*")
 _BRACKETS = frozenset("([{（【〔")
 # The word before a full stop, with what is abbreviated in front of it: "Dr", "p.m", "z. B", "EE. UU".
-_A = r"[A-Za-z\u00aa-\u024f\u0400-\u04ff]"  # nothing is abbreviated so in other scripts
+_A = r"[A-Za-z\u00aa-\u024f\u0400-\u04ff]"  # other scripts do not abbreviate this way
 _WORD = re.compile(rf"(?:(?<![\w.]){_A}{{1,2}}\.[ \u00a0\u202f]?)*(?:{_A}{{1,9}}\.)*(?:{_A}|[\d’'\-])+$")
 _NEXT_WORD = re.compile(r"\w+['’]?")
 _INITIAL = re.compile(r"[^\W\d_]\.")
 _ROMAN = re.compile(r"[IVXLC]+")
-_LOOK_BACK = 40  # characters, more than any abbreviation has
+_LOOK_BACK = 40  # characters, longer than any abbreviation
 _TAG = re.compile(
-    r"(?:と|って|っ|など|なんて|の|は|が|を|に|も|で|や|だ)"  # what was quoted goes on as a part of the sentence
+    r"(?:と|って|っ|など|なんて|の|は|が|を|に|も|で|や|だ)"  # the sentence continues after the quotation
     r"|[^，。！？；\s]{0,6}(?:说|說|道|问|問|答|喊|叫|想)"  # who said it
 )
 
 
 def sentence_ends(text: str, start: int, end: int, habits: Habits) -> Iterator[int]:
-    """Where the sentences of text[start:end] end, closing quotes and brackets included; the last end is not told."""
+    """Ends of the sentences in text[start:end], closing quotes and brackets included, without the last one."""
     sentence = start
     for stop in _STOP.finditer(text, start, end):
         closed = _CLOSERS.match(text, stop.end(), end)
@@ -214,7 +214,7 @@ def sentence_ends(text: str, start: int, end: int, habits: Habits) -> Iterator[i
 
 
 def _ends_sentence(text: str, start: int, stop: re.Match[str], position: int, end: int, habits: Habits) -> bool:
-    """Whether the sentence that begins at ``start`` ends with ``stop``, and what follows at ``position`` is another."""
+    """Whether the sentence starting at ``start`` ends with ``stop`` and another one starts at ``position``."""
     run, before, after = stop.group(), text[stop.start() - 1 : stop.start()], text[position]
     word = _BEFORE_WORD.match(text, position, end)
     assert word is not None
@@ -224,7 +224,7 @@ def _ends_sentence(text: str, start: int, stop: re.Match[str], position: int, en
         return False
     if before in _BRACKETS:  # (?)
         return False
-    if set(run) <= set(". \u00a0…") and run != ".":  # an ellipsis is rather a pause
+    if set(run) <= set(". \u00a0…") and run != ".":  # an ellipsis counts as a pause
         return after.isspace() and first.isupper()
     if asian:
         return position == stop.end() or not _TAG.match(text, position, end)
@@ -236,7 +236,7 @@ def _ends_sentence(text: str, start: int, stop: re.Match[str], position: int, en
 
 
 def _is_abbreviation(text: str, start: int, dot: int, following: int, end: int, habits: Habits) -> bool:
-    """Whether the full stop at ``dot`` only marks the word before it as shortened, or as an ordinal number."""
+    """Whether the full stop at ``dot`` only marks an abbreviation or an ordinal number."""
     found = _WORD.search(text, max(start, dot - _LOOK_BACK), dot)
     if found is None:
         return False
@@ -261,7 +261,7 @@ def _is_abbreviation(text: str, start: int, dot: int, following: int, end: int, 
 
 
 def _begins_sentence(text: str, position: int, end: int, habits: Habits) -> bool:
-    """Whether a capitalised common word stands at ``position``: "He", not "Henry", and not the initial of "A. Bell"."""
+    """Whether a capitalised common word is at ``position``: "He", not "Henry", and not the initial of "A. Bell"."""
     word = _NEXT_WORD.match(text, position, end)
     if word is None or not word.group()[0].isupper() or _INITIAL.match(text, position, end):
         return False
@@ -277,7 +277,7 @@ _OPENING = frozenset("".join(_PAIRS.values()))
 
 
 def _inside_quotation(text: str, start: int, end: int) -> list[bool]:
-    """For each character whether it stands between two quotes or brackets; the second one does not."""
+    """For each character, whether it is inside quotes or brackets; the closing one is not."""
     change = [0] * (end - start + 1)
     opened: list[int] = []
     count = dict.fromkeys(_OPENING, 0)
@@ -313,14 +313,14 @@ _Cutter = Callable[[_Part], list[int]]
 
 
 class _Source:
-    """A text, what is known of its language, and how long its pieces should and may be in ms."""
+    """A text, the data of its language, and the target and maximum length of its pieces in ms."""
 
     def __init__(self, text: str, habits: Habits, target: int, longest: int) -> None:
         self._text, self._habits, self._target, self._longest = text, habits, target, longest
         self._until = [0, *accumulate(map(milliseconds, text))]
 
     def cut_block(self, block: _Part) -> list[_Part]:
-        """The pieces of a block; the last one ends as the block does."""
+        """The pieces of a block; the last one has the break of the block."""
         inside = _inside_quotation(self._text, block.start, block.end)
         stops = list(sentence_ends(self._text, block.start, block.end, self._habits))
         outer = [stop for stop in stops if not inside[stop - 1 - block.start]]
@@ -338,7 +338,7 @@ class _Source:
         return self._pack([part for sentence in sentences for part in self._shorten(sentence, cutters)], block)
 
     def _shorten(self, part: _Part, cutters: list[tuple[_Cutter, Break]]) -> list[_Part]:
-        """``part`` in pieces that are short enough, cut by the first of ``cutters`` that can."""
+        """``part`` in short enough pieces, cut by the first of ``cutters`` that is able to."""
         if self._length(part) <= self._longest or not cutters:
             return [part]
         (cutter, kind), *others = cutters
@@ -346,7 +346,7 @@ class _Source:
         return self._pack([short for p in parts for short in self._shorten(p, others)], part)
 
     def _pack(self, parts: list[_Part], whole: _Part) -> list[_Part]:
-        """Neighbours joined, so that ``whole`` falls into pieces of about the same length, near the target."""
+        """Neighbours joined so that ``whole`` is divided into pieces of similar length, near the target."""
         length = self._length(whole)
         share = length / max(1, round(length / self._target))
 
@@ -358,7 +358,7 @@ class _Source:
         return self._join(even, lambda a, b: min(self._length(a), self._length(b)) < SHORT)
 
     def _join(self, parts: list[_Part], belong_together: Callable[[_Part, _Part], bool]) -> list[_Part]:
-        """Neighbours joined where they belong together, and where that is not too long."""
+        """Neighbours joined where they belong together and the result is not too long."""
         joined: list[_Part] = []
         previous: _Part | None = None
         for part in parts:
@@ -388,7 +388,7 @@ class _Source:
         return [m.end() for m in _CLAUSE.finditer(self._text, part.start, part.end)]
 
     def _words(self, part: _Part) -> list[int]:
-        """White space, and any place between two Chinese or Japanese characters that may begin a line."""
+        """Positions of white space, and between Chinese or Japanese characters where a line may break."""
         spaces = [m.start() for m in _GAP.finditer(self._text, part.start, part.end)]
         between = [i for i in range(part.start + 1, part.end) if self._may_begin(i) and self._is_between_han(i)]
         return sorted({*spaces, *between})
@@ -400,7 +400,7 @@ class _Source:
         return all(is_han(c) or is_kana(c) for c in self._text[i - 1 : i + 1])
 
     def _may_begin(self, i: int) -> bool:
-        """Whether the character at i can begin a piece: not if it is joined to the one before."""
+        """Whether the character at i can start a piece: not if it combines with the one before."""
         c = self._text[i]
         joined = (
             c in _CANNOT_BEGIN

@@ -1,12 +1,12 @@
 """Byte-level BPE as Qwen trained it: NFC, a regex that cuts the text into words, merges inside each word.
 
-The three files are read as the official package reads them (``Qwen2Tokenizer`` converted to its fast twin by
-transformers) and handed to the ``tokenizers`` package, which holds the loops. Traps:
+The three files are read as the official package reads them (``Qwen2Tokenizer``, converted to its fast version by
+transformers) and passed to the ``tokenizers`` package, which does the work. Traps:
 
 - 96 of the real merges begin with ``#``. Only a first line ``#version:`` is a header, and the real file has none.
-- Added tokens are found in the raw text, before NFC: a user who types ``<|im_end|>`` gets the special token.
-- NFC is that of the ``tokenizers`` package. Its Unicode tables are older than Python's, so the order of combining
-  marks that entered Unicode lately is left as it was typed.
+- Added tokens are matched in the raw text, before NFC: a user who types ``<|im_end|>`` gets the special token.
+- NFC is that of the ``tokenizers`` package. Its Unicode tables are older than Python's, so combining marks added to
+  Unicode recently are not reordered.
 - The official package cuts the text of a LOCAL checkpoint with another regex, see :func:`official_local`.
 """
 
@@ -42,15 +42,15 @@ PATTERNS: dict[Pattern, str] = {
 class Tokenizer:
     """Text to token ids and back.
 
-    ``pretokenizer`` tells which regex is in effect: ``"native"`` (Qwen's, the one the model was trained with) or
-    ``"mistral"``. ``vocab_size`` is one more than the highest id, so the text embedding needs at least that many rows.
+    ``pretokenizer`` is the regex in effect: ``"native"`` (Qwen's, the one the model was trained with) or ``"mistral"``.
+    ``vocab_size`` is one more than the highest id, so the text embedding needs at least that many rows.
     """
 
     def __init__(
         self, backend: tokenizers.Tokenizer, pretokenizer: Pattern, vocab_size: int, added: tuple[str, ...]
     ) -> None:
         self._backend = backend
-        self.added = added  # the literals that become one token wherever they stand
+        self.added = added  # the literals that become one token wherever they occur
         self.pretokenizer: Pattern = pretokenizer
         self.vocab_size = vocab_size
 
@@ -58,8 +58,8 @@ class Tokenizer:
     def from_directory(cls, path: str | Path, pretokenizer: Pretokenizer = "native") -> Tokenizer:
         """Read ``vocab.json``, ``merges.txt`` and ``tokenizer_config.json``.
 
-        ``"official-local"`` takes the regex that the official package takes for this directory; ``"mistral"``
-        takes Mistral's whatever the directory says.
+        ``"official-local"`` uses the regex that the official package uses for this directory; ``"mistral"`` always uses
+        Mistral's.
 
         Raises CheckpointError if a file is missing, malformed or does not fit the others, ConfigError if
         ``"official-local"`` cannot read ``config.json``, RequestError for another ``pretokenizer``.
@@ -74,7 +74,7 @@ class Tokenizer:
 
         try:
             backend = tokenizers.Tokenizer(models.BPE(vocab=vocab, merges=merges))
-        except Exception as e:  # the package raises nothing more exact; it names the symbol that vocab.json lacks
+        except Exception as e:  # the package raises nothing more specific; it names the missing symbol
             raise CheckpointError(f"{directory}: merges.txt does not fit vocab.json ({shortened(str(e))})") from None
         backend.normalizer = normalizers.NFC()
         backend.pre_tokenizer = pre_tokenizers.Sequence(
@@ -98,7 +98,7 @@ class Tokenizer:
         return ids
 
     def words(self, text: str) -> list[tuple[int, list[int]]]:
-        """The same ids word by word: where a piece of the regex, or an added token, begins in ``text``, and its ids."""
+        """The same ids word by word: the start in ``text`` of each regex piece or added token, and its ids."""
         require_text(text, "text")
         encoding = self._backend.encode(text, add_special_tokens=False)
         words: dict[int | None, tuple[list[int], list[int]]] = {}
@@ -109,7 +109,7 @@ class Tokenizer:
         return [(min(starts), ids) for starts, ids in words.values()]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The NFC text that ``ids`` stand for, added tokens included; bytes that are no UTF-8 become U+FFFD.
+        """The NFC text of ``ids``, added tokens included; bytes that are not UTF-8 become U+FFFD.
 
         Raises RequestError for an id without a token (the padding rows of the text embedding have none).
         """
@@ -136,7 +136,7 @@ def official_local(directory: Path, vocab_size: int) -> Pattern:
     """The regex that the official package uses for a local checkpoint directory.
 
     transformers 4.57.3 takes a local tokenizer of more than 100,000 entries for a faulty Mistral one unless
-    ``config.json`` clears it, and the official package asks for the repair (``fix_mistral_regex=True``). So every
+    ``config.json`` rules that out, and the official package requests the fix (``fix_mistral_regex=True``). So every
     released checkpoint is read with Mistral's regex from disk, and with Qwen's by its hub name.
 
     Raises ConfigError if ``config.json`` is malformed. Source: ``PreTrainedTokenizerBase._patch_mistral_regex``.
@@ -174,7 +174,7 @@ def _read_vocab(path: Path) -> dict[str, int]:
     if set(vocab.values()) != set(range(len(vocab))):  # added tokens are numbered on from the last
         raise CheckpointError(f"{path}: its {len(vocab)} tokens must have the ids 0 to {len(vocab) - 1}, each once")
     missing = sorted(set(pre_tokenizers.ByteLevel.alphabet()) - vocab.keys())
-    if missing:  # BPE would drop such bytes from the text without a word
+    if missing:  # BPE would silently drop such bytes from the text
         raise CheckpointError(f"{path}: {len(missing)} of the 256 byte symbols are missing, one is {missing[0]!r}")
     return vocab
 
@@ -183,7 +183,7 @@ def _read_merges(path: Path) -> list[tuple[str, str]]:
     lines = read_text(path, MOST_JSON).split("\n")
     if lines[0].startswith("#version:"):
         lines[0] = ""
-    merges: dict[tuple[str, str], None] = {}  # of two equal rules the first counts
+    merges: dict[tuple[str, str], None] = {}  # of duplicate rules the first counts
     for number, line in enumerate(lines, start=1):
         parts = line.split()
         if len(parts) == 2:
@@ -194,7 +194,7 @@ def _read_merges(path: Path) -> list[tuple[str, str]]:
 
 
 def _add_tokens(backend: tokenizers.Tokenizer, path: Path) -> list[int]:
-    """Add ``added_tokens_decoder`` in the order of its ids, which must come out as the file has them; returns them."""
+    """Add ``added_tokens_decoder`` in the order of its ids, which must match those in the file; returns them."""
     table: Any = _read_object(path).get("added_tokens_decoder")
     try:
         added = {int(i): AddedToken(**fields) for i, fields in sorted(table.items(), key=lambda item: int(item[0]))}

@@ -1,4 +1,4 @@
-"""All sections of ``verify``, one after the other: files, key tables, statistics and the official package."""
+"""All sections of ``verify`` in order: files, key tables, statistics and the official package."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .tokenizer import tokenizer_problems
 def check_health(folder: Path, python: str | None, fine_tuned: bool) -> Report:
     """Check the checkpoint in ``folder``. ``python``: the interpreter that has the official package, to compare with.
 
-    ``fine_tuned``: do not compare files with the published ones. RequestError where ``python`` is no program.
+    ``fine_tuned``: do not compare files with the published ones. Raises RequestError if ``python`` is not a program.
     """
     if python is not None and shutil.which(python) is None:
         raise RequestError(f"--official {python}: there is no such program; {SETUP}")
@@ -41,5 +41,5 @@ def _official(folder: Path, found: Description, python: str, loads: bool) -> Sec
         return Section(title, SKIPPED, "it does not read quantised weights")
     try:
         return official_section(folder, found.config, python)
-    except QwenTTSError as e:  # of weights that are damaged, both sides may refuse to speak
+    except QwenTTSError as e:  # with damaged weights either side may fail
         return judged(title, "", [str(e)])

@@ -1,7 +1,7 @@
-"""A live comparison with the official package on one's own checkpoint: codes, activations and audio.
+"""A live comparison with the official package on a given checkpoint: codes, activations and audio.
 
-Codes and audio come from the path a user takes (compiled, where it is); activations from the NumPy path, which is
-given the official codes, so that a code chosen otherwise does not hide what follows.
+Codes and audio come from the default path (compiled, where available); activations from the NumPy path, which is forced
+to the official codes, so that a differing code does not affect later activations.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ TRACED_FRAMES = 2
 SEED = 0
 RATE = 24000  # Hz of the reference clip
 ACTIVATIONS = ("talker.", "speaker_encoder.", "speech_tokenizer.")
-# Here the prompt is looked up in one piece, there piece by piece; the talker's input is compared instead.
+# We look up the prompt at once, the official package in parts; the talker's input is compared instead.
 PIECES = ("talker.model.text_embedding", "talker.text_projection")
 # The worst of the 4,600 tensors of a full-size 0.6B run differ by 1.1e-5, which is what two float32 runs may
 # (golden/ladder); nine times that is no rounding.
 LARGEST_ERROR = 1e-4
 LEAST_DECIBELS = 80.0  # of the signal over the difference; float32 leaves about 100
-TIE = 1e-3  # logits: a lead smaller than this is one that float32 may turn; its error is below 1e-4
+TIE = 1e-3  # logits: a smaller lead may be reversed by float32 rounding; its error is below 1e-4
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class Compared:
 
 
 def official_section(directory: Path, config: ModelConfig, python: str) -> Section:
-    """Ask the official package, then ourselves. RequestError where the package cannot be asked."""
+    """Run the official package, then our model. Raises RequestError if the package cannot be run."""
     with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the reference clip is no good voice, and needs not be one
+        warnings.simplefilter("ignore")  # the reference clip is not a good voice, and does not need to be
         answers = ask(python, directory, "float32", runs(config), Path(scratch))
         lines = list(compare(Qwen3TTSModel.from_pretrained(directory), config, answers))
     problems = [f"{line.what}: {line.problem}" for line in lines if line.problem]
@@ -87,7 +87,7 @@ def request(config: ModelConfig) -> tuple[str, dict[str, Any]]:
 
 
 def clip() -> NDArray[np.float32]:
-    """A second and a quarter of something like a voice, in 16 bits; not a whole number of frames."""
+    """1.25 seconds of a voice-like signal, in 16 bits; not an integer number of frames."""
     t = np.arange(30_000) / RATE
     turns = np.cumsum(140 + 40 * np.sin(2 * np.pi * 0.9 * t)) / RATE  # of a gliding pitch
     voice = np.sum([np.sin(2 * np.pi * k * turns) / k for k in range(1, 25)], axis=0)
@@ -112,7 +112,7 @@ def compare(model: Qwen3TTSModel, config: ModelConfig, answers: Answers) -> Iter
 
 
 def prepared(model: Qwen3TTSModel, run: Run) -> Request:
-    """What our model reads for a run."""
+    """The input of our model for a run."""
     return prepare(model, WrittenRequest(dict(run.arguments), run.method, run.seed))
 
 
@@ -133,7 +133,7 @@ def compared_codes(model: Qwen3TTSModel, run: Run, ours: Ints, theirs: Ints) -> 
 
 
 def lead_of_choice(model: Qwen3TTSModel, run: Run, codes: Ints, group: int) -> float:
-    """How far the last frame's official code of ``group`` lies behind our best one, in logits."""
+    """The gap in logits between our best code and the official code of ``group`` in the last frame."""
     head = "talker.codec_head" if group == 0 else f"talker.code_predictor.lm_head.{group - 1}"
     with trace(head) as t:
         forced(model, codes).generate([prepared(model, run)])
@@ -150,7 +150,7 @@ def compared_audio(what: str, ours: Array, theirs: Array) -> Compared:
 
 
 def compared_activations(ours: Mapping[str, Array], theirs: Mapping[str, Array]) -> Iterator[Compared]:
-    """A line a part of the model: how many tensors, the worst of them, and the first that is off."""
+    """One line per part of the model: the number of tensors, the worst, and the first that differs."""
     shared = [name for name in ours if name in theirs and not name.startswith(PIECES)]
     for part in ("speaker_encoder", "speech_tokenizer.encoder", "talker", "speech_tokenizer.decoder"):
         errors = {name: relative_error(ours[name], theirs[name]) for name in shared if name.startswith(f"{part}.")}

@@ -1,6 +1,6 @@
-"""The official package, asked from outside: another interpreter runs ``golden/probe.py``, files carry the answer.
+"""Runs the official package in another interpreter (``golden/probe.py``) and exchanges files with it.
 
-PyTorch is imported there and never here. The probe is part of the source tree, not of the installed package.
+PyTorch is imported only there. The probe is part of the source tree, not of the installed package.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ class Run:
     method: str
     arguments: Mapping[str, Any]  # a clip is (samples, rate in Hz)
     seed: int | None = None
-    activations: Sequence[str] = ()  # beginnings of names
+    activations: Sequence[str] = ()  # name prefixes
     codes: Sequence[Sequence[int]] | None = None  # forced, [frames][G]
 
 
 @dataclass(frozen=True)
 class Answers:
-    """``runs[name]`` holds the tensors of a run; ``versions`` says which packages made them."""
+    """``runs[name]`` holds the tensors of a run; ``versions`` are those of the packages that computed them."""
 
     runs: dict[str, dict[str, NDArray[Any]]]
     versions: dict[str, str]
 
 
 def ask(python: str, checkpoint: Path, dtype: str, runs: Sequence[Run], folder: Path) -> Answers:
-    """Send ``runs`` to the official package in ``dtype``; ``folder`` takes the files, which stay mapped.
+    """Run ``runs`` with the official package in ``dtype``; the files are in ``folder`` and stay mapped.
 
-    RequestError if the probe is not there or ``python`` cannot run it.
+    Raises RequestError if the probe is missing or ``python`` cannot run it.
     """
     if not PROBE.is_file():
         raise RequestError(f"--official needs {PROBE}, which is in the source tree only: run this from a checkout")

@@ -1,7 +1,7 @@
-"""Everything that can be said about a checkpoint with real weights, as sections of one report.
+"""The checks of a checkpoint with real weights, as sections of one report.
 
-Files against the published ones, tensors against the key tables, numbers against what weights look like and, where
-the official package is at hand, codes, activations and audio against it. A section never stops another one.
+Files are compared with the published ones, tensors with the key tables, values with the usual range of weights and,
+where the official package is available, codes, activations and audio with it. A section never stops another one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ OK, WRONG, SKIPPED = "ok", "wrong", "skipped"
 
 @dataclass(frozen=True)
 class Section:
-    """One kind of check: a verdict, a sentence, what is wrong, and a table."""
+    """One kind of check: a verdict, a sentence, the problems, and a table."""
 
     title: str
     status: str  # OK, WRONG or SKIPPED
@@ -33,7 +33,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Report:
-    """What ``verify`` found out about a directory."""
+    """The result of ``verify`` for a directory."""
 
     directory: str
     released: str | None  # the published model of this layout
@@ -45,7 +45,7 @@ class Report:
 
 
 def judged(title: str, summary: str, problems: Iterable[str], **table: Any) -> Section:
-    """A section that is OK if nothing is wrong."""
+    """A section that is OK if there are no problems."""
     found = list(problems)
     return Section(title, WRONG if found else OK, f"problems: {len(found)}" if found else summary, found, **table)
 
@@ -67,7 +67,7 @@ def keys_section(found: Description, tokenizer_problems: list[str]) -> Section:
 
 
 def statistics_section(found: Description) -> Section:
-    """Every value of every tensor, looked at once."""
+    """Every value of every tensor, read once."""
     root = Path(found.directory)
     statistics: dict[str, RowStatistics] = {}
     problems: list[str] = []

@@ -1,7 +1,8 @@
-"""Whether the numbers of a checkpoint can be weights: nothing that is not finite, blank, constant or out of scale.
+"""Checks that the values of a checkpoint are plausible weights: no non-finite, blank, constant or out-of-scale values.
 
-A download that lost a block, a disk that turned a bit, a conversion that overflowed: the key table is right then, the
-model loads, and speaks noise. The limits are far outside anything that training makes, so that a finding is damage.
+After a lost block of a download, a flipped bit on disk or an overflow in a conversion, the key table is still right and
+the model loads, but it produces noise. The limits are far outside anything that training produces, so a finding is
+damage.
 """
 
 from __future__ import annotations
@@ -17,18 +18,18 @@ from ..layout.description import CODEC_BLOCKS, MODEL_BLOCKS
 from ..ops import Array
 
 LARGEST = 1e4  # of a weight
-LARGEST_SUM = 1e9  # of what codebooks add up while they are trained
+LARGEST_SUM = 1e9  # of the sums that codebooks accumulate in training
 SMALLEST_RMS = 1e-8
 OUTLIER = 1000  # times the RMS of the other values of its matrix
-BLANK_RUN = 8  # rows of zeros one after the other, in a matrix that is multiplied
-CHUNK = 1 << 22  # values looked at at a time
+BLANK_RUN = 8  # consecutive rows of zeros, in a matrix that is multiplied
+CHUNK = 1 << 22  # values processed at a time
 COUNTED = (".cluster_usage", ".embedding_sum", ".embed_sum")
 CONSTANT = (".initialized",)  # a flag
 
 
 @dataclass(frozen=True)
 class RowStatistics:
-    """Of every row of a tensor (of a vector: the one row), float64 [rows]."""
+    """Statistics of every row of a tensor (a vector has one row), float64 [rows]."""
 
     lowest: Array
     highest: Array
@@ -41,13 +42,13 @@ class RowStatistics:
 
     @property
     def peak(self) -> float:
-        """The greatest magnitude; NaN if there is a NaN."""
+        """The largest magnitude; NaN if there is a NaN."""
         return float(np.maximum(np.abs(self.lowest), np.abs(self.highest)).max())
 
 
 @dataclass(frozen=True)
 class BlockSummary:
-    """What a block's tensors look like: the range of their RMS values, the largest value, rows of nothing but zeros."""
+    """Summary of a block's tensors: the range of their RMS values, the largest value, rows of zeros only."""
 
     block: str
     tensors: int
@@ -58,7 +59,7 @@ class BlockSummary:
 
 
 def row_statistics(stored: StoredTensor) -> RowStatistics:
-    """Read the tensor once, some rows at a time."""
+    """Read the tensor once, in chunks of rows."""
     rows = stored.shape[0] if len(stored.shape) > 1 else 1
     length = stored.size // rows
     parts = []
@@ -76,13 +77,13 @@ def row_statistics(stored: StoredTensor) -> RowStatistics:
 
 
 def problems_of(name: str, s: RowStatistics) -> list[str]:
-    """What is wrong with a tensor, a sentence each; [] if nothing is."""
+    """The problems of a tensor, one sentence each; [] if there are none."""
     finite = np.isfinite(s.lowest) & np.isfinite(s.highest)
     if not finite.all():
         first = int(np.argmin(finite))
         return [f"{name}: NaN or infinity in {np.sum(~finite)} of {finite.size} rows, the first in row {first}"]
     if s.peak == 0:
-        return [] if name.endswith(".bias") else [f"{name}: all values are 0"]  # a bias may stay where it began
+        return [] if name.endswith(".bias") else [f"{name}: all values are 0"]  # a bias may keep its initial value
     return [f"{name}: {what}" for what in _out_of_scale(name, s)]
 
 
@@ -116,7 +117,7 @@ def _longest_blank(blank: Array) -> int:
 
 
 def row_problems(config: ModelConfig, tables: Mapping[str, RowStatistics]) -> list[str]:
-    """Rows of the embedding tables that a prompt looks up and that are blank: languages, speakers, marks."""
+    """Blank rows of the embedding tables that a prompt looks up: languages, speakers, marks."""
     c = config.talker_config
     marks = ("codec_pad_id", "codec_bos_id", "codec_think_id", "codec_nothink_id", "codec_think_bos_id")
     codec = {name: getattr(c, name) for name in marks}
@@ -132,7 +133,7 @@ def row_problems(config: ModelConfig, tables: Mapping[str, RowStatistics]) -> li
 
 
 def summaries(statistics: Mapping[str, RowStatistics]) -> list[BlockSummary]:
-    """One line a block, in the order of ``info``."""
+    """One line per block, in the order of ``info``."""
     found = []
     for block, prefixes in {**MODEL_BLOCKS, **CODEC_BLOCKS}.items():
         of_block = [s for name, s in statistics.items() if name.startswith(prefixes)]

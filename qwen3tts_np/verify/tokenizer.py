@@ -1,4 +1,4 @@
-"""Whether the tokenizer files fit each other and config.json."""
+"""Checks that the tokenizer files are consistent with each other and with config.json."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TEXT_TOKENS = {
 
 
 def tokenizer_problems(directory: Path, found: Description) -> list[str]:
-    """What is wrong with the tokenizer files of ``directory``; missing ones are among ``found.problems`` already."""
+    """The problems of the tokenizer files of ``directory``; missing files are already in ``found.problems``."""
     if found.config is None or not set(REQUIRED) <= found.files.keys():
         return []
     try:

@@ -1,4 +1,4 @@
-"""Compiling ahead: whatever a model of any size needs, so that the first real call does not wait for the compiler."""
+"""Compilation ahead of time of all kernels, so that the first real call does not wait for the compiler."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import numpy as np
 from ..model import Qwen3TTSModel
 from ..synthetic.weights import write_checkpoint
 
-FRAMES = 4  # spoken in each way: enough for every kernel to be called
+FRAMES = 4  # generated in each mode: enough for every kernel to be called
 
 
 def compile_kernels(formats: Sequence[str], threads: int | None = None) -> Iterator[str]:
-    """Clone, speak and stream with a tiny model in each weight format; yields the formats as they are done.
+    """Clone, speak and stream with a tiny model in each weight format; yields each format when done.
 
-    Kernels are compiled for types, not for sizes, so those of the tiny model serve every other.
+    Kernels are compiled for types, not for sizes, so those of the tiny model serve every other model.
     """
     clip = np.random.default_rng(0).uniform(-0.3, 0.3, 4 * 24000).astype(np.float32), 24000
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the clip is noise, and no voice
+        warnings.simplefilter("ignore")  # the clip is noise, not a voice
         write_checkpoint(Path(folder) / "tiny", "tiny", "base")
         for name in formats:
             model = Qwen3TTSModel.from_pretrained(Path(folder) / "tiny", weights_format=name, threads=threads)

@@ -1,4 +1,4 @@
-"""The known mistakes, in a table: the specific before the general (``diagnosis.py`` says how one is chosen)."""
+"""The table of known mistakes, the specific before the general (``diagnosis.py`` defines how one is chosen)."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ CAUSES: tuple[Cause, ...] = (
     own_factors,
     channel_offset,
 )
-# Where the difference lies, for one that no cause explains.
+# The location of the difference, for one that no cause explains.
 PLACES: tuple[Cause, ...] = (edges, some_positions)
 
 
 def diagnose(ours: AnyArray, theirs: AnyArray, context: Context) -> list[Finding]:
-    """Everything that explains the difference, the likeliest first; else where it lies; [] where nothing is known."""
+    """All causes that explain the difference, the likeliest first; otherwise its location; [] if nothing is known."""
     with np.errstate(all="ignore"):
         found = [f for cause in CAUSES if (f := cause(ours, theirs, context))]
     if not found:
         return [f for place in PLACES if (f := place(ours, theirs, context))][:1]
-    # What leaves next to nothing is equally good; the sort keeps the order of the table.
+    # All findings with a negligible remainder rank equally; the sort keeps the order of the table.
     return sorted(found, key=lambda f: max(f.left, EXPLAINED / 5))

@@ -1,4 +1,4 @@
-"""Attention, and how it goes wrong."""
+"""Typical mistakes in attention."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _mixed(q: AnyArray, k: AnyArray, v: AnyArray, visible: AnyArray) -> AnyArray
 
 
 def _cache(q: AnyArray, ours: AnyArray, context: Context) -> tuple[AnyArray, AnyArray, int | None] | None:
-    """(keys, values, window) that make our tensor: of this call, and of as many before it as it takes."""
+    """(keys, values, window) that reproduce our tensor: of this call and as many earlier calls as needed."""
     keys: list[AnyArray] = []
     values: list[AnyArray] = []
     for call in range(context.call, -1, -1):

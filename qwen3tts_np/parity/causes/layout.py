@@ -1,4 +1,4 @@
-"""The right values in the wrong places."""
+"""The right values at the wrong positions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..diagnosis import Context, Finding, best, finding
 from ..measure import difference
 
 SHIFTS = 64  # positions tried in either direction
-SLICES = 4096  # along an axis that are told apart
+SLICES = 4096  # along an axis that are distinguished
 
 
 def transposed(ours: AnyArray, theirs: AnyArray, context: Context) -> Finding | None:

@@ -1,4 +1,4 @@
-"""Another of our tensors in the place of this one, or in the sum or the product that makes it."""
+"""Mistakes that use another of our tensors: instead of this one, or in the sum or product that gives it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ...ops import AnyArray, linear
 from ..diagnosis import Context, Finding, best, finding
 from ..measure import difference, outside
 
-INPUTS = 60  # tensors before this one among which an input or a term of a sum is sought
+INPUTS = 60  # tensors before this one that are searched for an input or a term of a sum
 LOOKED_UP = ("embedding", "text_projection")  # and those that are summed long after they were made
 
 
@@ -151,7 +151,7 @@ def _matrix(context: Context) -> AnyArray | None:
 
 
 def _input_of(ours: AnyArray, weight: AnyArray, context: Context) -> AnyArray | None:
-    """What our tensor was made of: rows [n, in] of a tensor before it."""
+    """The input of our tensor: rows [n, in] of a tensor before it."""
     b = context.weight("bias")
     for _, near in context.before(INPUTS):
         for x in (near, near.T) if near.ndim == 2 else (near,):

@@ -1,4 +1,4 @@
-"""RMSNorm and LayerNorm, and how they go wrong. The input is sought among our tensors, the weight is worked out."""
+"""Typical mistakes in RMSNorm and LayerNorm. The input is searched among our tensors, the weight is solved for."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _rotated(x: AnyArray, context: Context) -> AnyArray | None:
 
 
 def _input(ours: AnyArray, context: Context) -> tuple[AnyArray, AnyArray, AnyArray | None, float] | None:
-    """(input, weight, bias, epsilon) that make our tensor, if a neighbour is the input."""
+    """(input, weight, bias, epsilon) that reproduce our tensor, if a neighbour is the input."""
     for _, near in context.before():
         if near.size != ours.size or near.dtype.kind != "f":
             continue

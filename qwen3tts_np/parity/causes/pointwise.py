@@ -1,4 +1,4 @@
-"""Non-linearities, and how they go wrong."""
+"""Typical mistakes in non-linearities."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def activations(ours: AnyArray, theirs: AnyArray, context: Context) -> Finding |
 
 
 def _made_by(ours: AnyArray, context: Context) -> tuple[str, AnyArray] | None:
-    """(function, input) that make our tensor of a tensor just before it."""
+    """(function, input) that reproduce our tensor from a tensor just before it."""
     for _, x in context.before(4):
         if x.shape == ours.shape and x.dtype.kind == "f":
             for name, f in FUNCTIONS.items():

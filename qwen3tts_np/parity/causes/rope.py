@@ -1,4 +1,4 @@
-"""Rotary embedding, and how it goes wrong."""
+"""Typical mistakes in rotary embedding."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ OFFSETS = 64  # positions off, in either direction
 
 @dataclass(frozen=True)
 class Angles:
-    """Which rotation made one of our tensors of another."""
+    """The rotation that maps one of our tensors to another."""
 
     positions: AnyArray  # [T]
     theta: float
 
     def turn(self, x: AnyArray, sign: int = 1) -> AnyArray:
-        """The pairs (j, j + D/2) of every head [T, heads, D] turned."""
+        """Rotate the pairs (j, j + D/2) of every head [T, heads, D]."""
         cos, sin = rope_angles(self.positions, x.shape[-1], self.theta)
         return rotate(x, cos, sign * sin)
 
     def turn_neighbours(self, x: AnyArray) -> AnyArray:
-        """The pairs (2j, 2j + 1) turned: the interleaved convention."""
+        """Rotate the pairs (2j, 2j + 1): the interleaved convention."""
         d = x.shape[-1]
         apart = np.concatenate([x[..., 0::2], x[..., 1::2]], axis=-1)
         turned = self.turn(apart)
@@ -72,7 +72,7 @@ def rope_variants(ours: AnyArray, theirs: AnyArray, context: Context) -> Finding
 
 
 def _input(ours: AnyArray, context: Context) -> AnyArray | None:
-    """What is turned: the normed heads, or where there is no norm the projection."""
+    """The input of the rotation: the normalised heads, or without a norm the projection."""
     leaf = context.leaf[0]
     x = context.sibling(f"{leaf}_norm")
     x = context.sibling(f"{leaf}_proj") if x is None else x
@@ -80,7 +80,7 @@ def _input(ours: AnyArray, context: Context) -> AnyArray | None:
 
 
 def angles_of(x: AnyArray, turned: AnyArray, context: Context) -> Angles | None:
-    """The rotation that makes ``turned`` of ``x``, both [T, heads, D]."""
+    """The rotation from ``x`` to ``turned``, both [T, heads, D]."""
     before = [context.sibling(context.leaf, call) for call in range(context.call)]
     longest = sum(len(b) for b in before if b is not None)
     for theta in THETAS:

@@ -1,4 +1,4 @@
-"""The logits processors, and how they go wrong: ``talker.scores``, -inf for what is out."""
+"""Typical mistakes in the logits processors: ``talker.scores``, -inf for an excluded token."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PENALTIES = (1.05, 1.1, 1.2, 1.3)
 
 
 def suppressed(ours: AnyArray, theirs: AnyArray, context: Context) -> Finding | None:
-    """More or fewer tokens are out."""
+    """More or fewer tokens are excluded."""
     if not _scores(context) or ours.shape != theirs.shape:
         return None
     out, out_there = (np.flatnonzero(~np.isfinite(x.ravel())) for x in (ours, theirs))
