@@ -1,4 +1,4 @@
-"""How fast this machine streams memory: the roof under every decode step, measured in the same run."""
+"""Memory bandwidth of this machine: the upper bound of every decode step, measured in the same run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _STEP = 256  # bytes: four vectors
 
 @kernel
 def _read(me: Member, data: NDArray[np.int32], sums: NDArray[np.int32]) -> None:
-    """Add everything up, each thread its part, so that nothing can be left unread."""
+    """Sum everything, each thread its part, so that no read can be optimised away."""
     first, end = share(me, data.size * 4 // _STEP)
     a, b, c, d = zeros_int(), zeros_int(), zeros_int(), zeros_int()
     for i in range(first, end):
@@ -33,11 +33,11 @@ class Stream:
         self._team = team
         self._data = np.arange(BYTES // 4, dtype=np.int32)
         self._sums = np.zeros(team.size, np.int32)
-        self.best = 0.0  # bytes a second, of all runs so far
+        self.best = 0.0  # bytes per second, over all runs so far
         self.run()
 
     def run(self) -> float:
-        """Bytes a second of one pass."""
+        """Bytes per second of one pass."""
         start = time.perf_counter()
         self._team.run(_read, self._data, self._sums)
         rate = BYTES / (time.perf_counter() - start)

@@ -1,4 +1,4 @@
-"""The codec and the speaker encoder, timed from outside."""
+"""Timing of the codec and the speaker encoder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from qwen3tts_np.compiled.speaker.encoder import CompiledSpeakerEncoder
 
 
 def codec_runs(model: Qwen3TTSModel, threads: int, seconds: float) -> dict[str, Callable[[], Any]]:
-    """What there is to time with so much audio, by name."""
+    """The runs to time with this much audio, by name."""
     tokenizer, team, wave = model.speech_tokenizer, Team(threads), noise(seconds)
     c, groups = tokenizer.config, tokenizer.config.encoder_valid_num_quantizers
     minimal = CompiledCodecDecoder.load(tokenizer.checkpoint, c.decoder_config, team)
@@ -37,7 +37,7 @@ def codec_runs(model: Qwen3TTSModel, threads: int, seconds: float) -> dict[str, 
 
 
 def _beside_kernels(run: Callable[[], Any]) -> Callable[[], Any]:
-    """As the model does it: a BLAS that waits for work would take a core from the team."""
+    """Limit BLAS as the model does: idle BLAS threads would take a core from the team."""
 
     def limited() -> Any:
         with limited_blas(1):
@@ -52,7 +52,7 @@ def random_codes(model: Qwen3TTSModel, seconds: float) -> np.ndarray[Any, np.dty
 
 
 def decode_error(model: Qwen3TTSModel, threads: int) -> float:
-    """The greatest difference of a waveform from -1 to 1 between the decoder and one that sums up tap by tap."""
+    """The largest difference of a waveform in -1 to 1 between the decoder and one that sums tap by tap."""
     checkpoint, c = model.speech_tokenizer.checkpoint, model.speech_tokenizer.config.decoder_config
     codes, team = random_codes(model, 2), Team(threads)
     waves = [CompiledCodecDecoder.load(checkpoint, c, team, exact).decode(codes) for exact in (False, True)]

@@ -1,4 +1,4 @@
-"""The decode loop of one model in one format, timed from outside: frames, steps of the talker, prompts."""
+"""Timing of the decode loop of one model in one format: frames, steps of the talker, prompts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from qwen3tts_np.compiled.talker.generator import streams_of
 from qwen3tts_np.compiled.talker.session import DecodeSession
 from qwen3tts_np.talker.generator import make_generator
 
-POSITION = 200  # of a talker step that is timed alone
+POSITION = 200  # of a talker step timed separately
 
 
 class Speaker:
@@ -29,7 +29,7 @@ class Speaker:
         self._voice = any_voice(model)
 
     def session(self, items: int = 1, text: str = TEXT) -> tuple[DecodeSession, float]:
-        """A session behind its prompt, and the seconds a position of the prompt took."""
+        """A session after its prompt, and the seconds per position of the prompt."""
         request = self.model.prepare(text, self._voice, language="english", streaming=False, max_new_tokens=200)
         limits, generator = request.limits, make_generator(self._seed, items)
         self._seed += 1
@@ -43,7 +43,7 @@ class Speaker:
         return session, (time.perf_counter() - start) / sum(map(len, inputs))
 
     def frames(self, count: int, items: int = 1) -> tuple[float, float]:
-        """Seconds and CPU seconds a frame of ``items`` items; a run that ends is followed by one of the next seed."""
+        """Seconds and CPU seconds per frame of ``items`` items; a run that ends is followed by the next seed."""
         times: list[tuple[float, float]] = []
         session, _ = self.session(items)
         while len(times) < count:
@@ -58,7 +58,7 @@ class Speaker:
         return statistics.median(seconds), statistics.median(cpu_seconds)
 
     def talker_steps(self, count: int) -> float:
-        """Seconds a step of the talker alone, at ``POSITION``."""
+        """Seconds per step of the talker alone, at ``POSITION``."""
         session, _ = self.session()
         times = []
         for _ in range(count):
@@ -69,20 +69,20 @@ class Speaker:
 
     @property
     def cache_bytes(self) -> int:
-        """What a step of ``talker_steps`` reads of keys and values."""
+        """Bytes of keys and values read per step of ``talker_steps``."""
         sizes = self.weights.model.talker.layers.sizes
         return sizes.layers * sizes.kv_heads * (POSITION + 1) * 2 * (2 * sizes.half) * 4
 
     @property
     def talker_bytes(self) -> int:
-        """What one talker step reads of the weights."""
+        """Bytes of weights read per talker step."""
         talker = self.weights.model.talker
         stacks = (talker.layers.qkv, talker.layers.o_proj, talker.layers.gate_up, talker.layers.down_proj, talker.head)
         return sum(array.nbytes for stack in stacks for array in stack if isinstance(array, np.ndarray))
 
     @property
     def predictor_bytes(self) -> int:
-        """What the code predictor reads in a frame: its layers once for each of its codes, each head once."""
+        """Bytes read by the code predictor per frame: its layers once per code, each head once."""
         predictor = self.weights.model.predictor
         layers = predictor.layers
         stacks = (layers.qkv, layers.o_proj, layers.gate_up, layers.down_proj)

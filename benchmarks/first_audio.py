@@ -3,8 +3,8 @@
     python benchmarks/first_audio.py                             synthetic 0.6B, four formats, packets of 1 and 4 frames
     python benchmarks/first_audio.py --model DIR --formats int4
 
-Prompt, first frames and codec are all in it; the model is loaded and has spoken before. ``packet`` is the time between
-two packets later on: below the packet's length in seconds, playback never runs dry. Round by round, medians over the
+Includes prompt, first frames and codec; the model is loaded and warmed up. ``packet`` is the time between two later
+packets: if it is below the packet's length in seconds, playback never underruns. Measured in rounds, medians over the
 rounds. Writes first_audio.json and first_audio.md to --out.
 """
 
@@ -58,14 +58,14 @@ def main() -> None:
 
 
 def measure(path: Path, weights_format: str, args: argparse.Namespace) -> list[dict[str, Any]]:
-    """One format: a row for each packet size and layout of the prompt."""
+    """One format: a row per packet size and layout of the prompt."""
     model = Qwen3TTSModel.from_pretrained(path, weights_format=weights_format, threads=args.threads)
     cases = [(packet, streaming) for packet in args.packets for streaming in (False, True)]
     times: dict[tuple[int, bool], list[tuple[float, float]]] = {case: [] for case in cases}
     for round_ in range(args.rounds + 1):
         for case in cases:
             sample = first_audio(model, args.text, *case, seed=round_)
-            if round_:  # the one before the first compiles, and fills the caches
+            if round_:  # the warm-up round compiles, and fills the caches
                 times[case].append(sample)
     rows = []
     for (packet, streaming), samples in times.items():

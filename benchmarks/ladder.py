@@ -1,12 +1,12 @@
-"""The precision ladder: how far from float64 every kind of arithmetic is, layer by layer, for the same codes.
+"""The precision ladder: the error of each arithmetic relative to float64, layer by layer, for the same codes.
 
     python benchmarks/ladder.py --official .venv-official/bin/python       both sizes -> golden/ladder/
     python benchmarks/ladder.py --official ... --like tiny                 half a minute; 0.6b takes three, and 9 GB
 
-One request is read with given codes (teacher forcing), so that no late error hides behind another choice: by the
+One request is read with given codes (teacher forcing), so that different choices do not affect later errors: by the
 official package in float64, float32 and bfloat16, and by ours in float64, float32 and with bfloat16, int8 and int4
-weights. The error of a point is the relative RMS error against our float64: rms(x - x64) / rms(x64), over all
-positions of the prompt, or over all calls of the frames. Writes LIKE.json and LIKE.svg, and README.md over both.
+weights. The error of a point is the relative RMS error against our float64: rms(x - x64) / rms(x64), over all positions
+of the prompt, or over all calls of the frames. Writes LIKE.json and LIKE.svg, and README.md for both sizes.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def climb(like: Like, python: str, scratch: Path) -> dict[str, Any]:
-    """Everything that LIKE.json says."""
+    """The contents of LIKE.json."""
     checkpoint = scratch / "checkpoint"
     write_checkpoint(checkpoint, like, "custom_voice")
     request, codes = recorded_request(like)
@@ -77,7 +77,7 @@ def climb(like: Like, python: str, scratch: Path) -> dict[str, Any]:
 
 
 def recorded_request(like: Like) -> tuple[dict[str, Any], Array]:
-    """The request and the first two frames of codes that a golden run of this size has."""
+    """The request and the first two frames of codes of a golden run of this size."""
     if like == "tiny":
         call = json.loads((GOLDEN / "cases/activations_custom_voice/case.json").read_text(encoding="utf-8"))["call"]
         codes = Checkpoint.open(GOLDEN / "cases/activations_custom_voice/expected.safetensors")["codes.0"].data
@@ -111,7 +111,7 @@ def own_points(checkpoint: Path, request: Mapping[str, Any], codes: Array, dtype
 
 
 def points(activations: Mapping[str, Array]) -> Points:
-    """The residual stream after every layer and what comes of it: the prompt, the frames after it, the predictor."""
+    """The residual stream after every layer, and the outputs: of the prompt, the frames after it, the predictor."""
     steps = sum(name.startswith("talker.codec_head@") for name in activations)
 
     def calls(path: str, first: int, last: int) -> Array:
@@ -146,7 +146,7 @@ def depth(model: str, head: str, activations: Mapping[str, Any]) -> Iterator[tup
 
 
 def differences(found: Points, exact: Points) -> dict[str, float]:
-    """Errors along the depth; for the choices the part of them that float64 would make otherwise."""
+    """Errors along the depth; for the choices the share that float64 would make differently."""
     errors = {name: relative_rms(found[name], wanted) for name, wanted in exact.items() if name != CHOICES}
     return errors | {CHOICES: float(np.mean(found[CHOICES] != exact[CHOICES]))}
 

@@ -12,7 +12,7 @@ from qwen3tts_np.report.tables import Table, as_markdown
 
 Json = dict[str, Any]
 
-# rung -> how its line is drawn: grey level, dashes, marker. Nothing depends on colour.
+# rung -> line style: grey level, dashes, marker. Nothing depends on colour.
 LINES = {
     "official float64": ("#000", "1 4", "+"),
     "float32": ("#000", "", "o"),
@@ -29,7 +29,7 @@ STAGES = {
 }
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM, GAP = 900, 420, 70, 40, 60, 26
 LEGEND = 150
-LOWEST, HIGHEST = -9, 0  # powers of ten; what is smaller lies on the axis
+LOWEST, HIGHEST = -9, 0  # powers of ten; smaller values are drawn on the axis
 
 
 def table(sizes: Mapping[str, Json]) -> str:
@@ -54,7 +54,7 @@ def _row(point: str, errors: Sequence[float]) -> list[str]:
 
 
 def plot(content: Json) -> str:
-    """One panel a stage, depth from left to right, the error on a logarithmic axis."""
+    """One panel per stage, depth from left to right, the error on a logarithmic axis."""
     about = svg.title(content["about"])
     style = {"font_family": "sans-serif", "font_size": "11", "fill": "#000"}
     return svg.document(WIDTH, HEIGHT, about, svg.background("#fff"), *_drawing(content), **style)
@@ -102,12 +102,12 @@ def _panel(left: float, right: float, title: str, points: list[str], first: bool
 
 
 def _turned(x: float, y: float, text: str, anchor: str) -> Markup:
-    """Text that is read from below."""
+    """Text rotated by 90 degrees."""
     return element("text", text, transform=f"translate({x:.1f} {y:.1f}) rotate(-90)", text_anchor=anchor)
 
 
 def _line(rung: str, values: list[tuple[float, float]]) -> Iterator[Markup]:
-    """Points of no error at all are below every axis: the line begins after them."""
+    """A line. Points without any error are below the axis: the line starts after them."""
     spots = [(x, _height(value)) for x, value in values if value > 0]
     if spots:
         yield _stroke(rung, spots)

@@ -1,4 +1,4 @@
-"""What all benchmarks share: the machine, the model, and one thing to say with it."""
+"""Shared by all benchmarks: the machine, the model, and a request."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _cpu() -> str:
 
 
 def synthetic_model(like: Any, folder: Path) -> Path:
-    """A base checkpoint of this size, which has all parts: its speech is noise, and takes as long as any."""
+    """A base checkpoint of this size, which has all parts: its speech is noise, but takes as long as real speech."""
     write_checkpoint(folder / "model", like, "base")
     return folder / "model"
 
@@ -41,7 +41,7 @@ def noise(seconds: float) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 
 def any_voice(model: Qwen3TTSModel) -> Voice:
-    """A voice that this model can speak with."""
+    """A voice that this model supports."""
     if model.config.tts_model_type == "base":
         (item,) = model.create_voice_clone_prompt((noise(4), 24000), x_vector_only_mode=True)
         return ClonedVoice(item)

@@ -1,4 +1,4 @@
-"""The official package in a process and environment of its own, asked for one measurement at a time."""
+"""The official package in a separate process and environment, which takes one measurement at a time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Official:
-    """The official package in its own process and environment."""
+    """The official package in a separate process and environment."""
 
     def __init__(self, python: str, model: Path, threads: int) -> None:
         script = Path(__file__).with_name("official_worker.py")

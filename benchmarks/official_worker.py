@@ -1,4 +1,4 @@
-"""The official package as a worker for speed.py: reads one JSON request a line, answers with seconds.
+"""The official package as a worker for speed.py: reads one JSON request per line, answers with seconds.
 
 Runs in the environment of golden/setup_official.sh; the only file here that imports PyTorch.
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
 ANSWERS = os.fdopen(os.dup(1), "w")
-os.dup2(2, 1)  # the package prints, even while it is imported; only answers go to the pipe
+os.dup2(2, 1)  # the package prints, even during import; only answers go to the pipe
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
@@ -28,7 +28,7 @@ class Worker:
         self.voice: Any = None
 
     def decode_frames(self, frames: int, text: str) -> float:
-        """Seconds for ``frames`` more frames: a long run less a short one, so that the prompt does not count."""
+        """Seconds for ``frames`` more frames: a long run minus a short one, so that the prompt does not count."""
         return self._speak(frames + 3, text) - self._speak(3, text)
 
     def _speak(self, tokens: int, text: str) -> float:
@@ -38,7 +38,7 @@ class Worker:
         try:
             torch.manual_seed(0)
             start = time.perf_counter()
-            # No end of speech: the frames asked for are the frames timed.
+            # No end of speech: exactly the requested frames are timed.
             self.model.model.config.talker_config.codec_eos_token_id = 10**9
             self._generate(text, max_new_tokens=tokens)
             return ends[0] - start

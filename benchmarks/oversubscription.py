@@ -1,10 +1,10 @@
-"""What becomes of the frame loop when there are more threads than cores.
+"""Throughput of the frame loop with more threads than cores.
 
-    python benchmarks/oversubscription.py [MODEL]     prints one JSON object: frames a second, and their ratios
+    python benchmarks/oversubscription.py [MODEL]     prints one JSON object: frames per second, and their ratios
 
-Processes of their own speak with MODEL, by default the demo voice, for some seconds, all at once. Kinds of run take
-turns, so that a change of the machine's load strikes all of them; of each the median counts. ``busy``: other programs
-keep every core busy meanwhile.
+Separate processes speak with MODEL, by default the demo voice, for some seconds, concurrently. The kinds of run
+alternate, so that a change of the machine's load affects all of them; the median of each is reported. ``busy``: other
+programs keep every core busy meanwhile.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ RATIOS = (
 
 
 def frames_a_second(model: Path, processes: int, threads: int, busy: bool) -> float:
-    """The sum over all processes, which start to count together."""
+    """Frames per second, summed over all processes, which start counting together."""
     command = [sys.executable, __file__, str(model), str(threads)]
     speakers = [
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(processes)
@@ -60,7 +60,7 @@ def frames_a_second(model: Path, processes: int, threads: int, busy: bool) -> fl
 
 
 def speak(path: str, threads: int) -> None:
-    """One process: frames a second of the frame loop."""
+    """One process: frames per second of the frame loop."""
     from machine import TEXT, any_voice
 
     from qwen3tts_np import Qwen3TTSModel

@@ -47,7 +47,7 @@ def _decode(report: Report) -> Table:
 
 
 def _batches(report: Report) -> Table:
-    """Frames a second of a batch against one item, and what else needs all threads."""
+    """Frames per second of a batch against one item, and the other measurements with all threads."""
     codec = report["codec"].get("1", {}).get("decode CPU")
     alone = {row["format"]: row["frame_cpu_ms"] for row in report["rows"] if row["threads"] == 1}
     headers = "format", "batch of 2", "4", "8", "prompt", "load", "text to samples", "CPU ms a frame, one thread"
@@ -87,7 +87,7 @@ def _startup(report: Report) -> Iterator[Table]:
 
 
 def plot(report: Report, path: Path) -> None:
-    """Milliseconds a frame, bar by bar, against real time; nothing without matplotlib."""
+    """Bar chart of milliseconds per frame, with the real-time limit; skipped without matplotlib."""
     try:
         import matplotlib as mpl
     except ImportError:

@@ -1,11 +1,11 @@
-"""Speed of a full-size model, in ratios taken in one run.
+"""Speed of a full-size model, as ratios measured in one run.
 
     python benchmarks/speed.py                                     synthetic 0.6B, every format, 1 and 2 threads
     python benchmarks/speed.py --official .venv-official/bin/python   the official package too, in turn with ours
     python benchmarks/speed.py --like 1.7b --formats bfloat16 int4
 
-Everything is measured round by round, one after the other, so that a busy machine slows all of it alike; what is
-reported is the median over the rounds. Writes speed.json, speed.md and, with the plot extra, speed.png to --out.
+All measurements are interleaved in rounds, so that a busy machine slows all of them equally; medians over the rounds
+are reported. Writes speed.json, speed.md and, with the plot extra, speed.png to --out.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def measure(path: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """All rounds; the report."""
+    """Run all rounds; returns the report."""
     most = max(args.threads)
     models: dict[str, Qwen3TTSModel] = {}
     load_seconds: dict[str, float] = {}
@@ -112,7 +112,7 @@ def measure(path: Path, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def model_run(model: Qwen3TTSModel) -> Callable[[int], Any]:
-    """Text to samples, so many frames."""
+    """Text to samples, for a number of frames."""
     voice = any_voice(model)
 
     def run(frames: int) -> Any:

@@ -1,4 +1,4 @@
-"""What a fresh process costs: import, load, the first sound, the second, and the most memory it ever held.
+"""Startup cost of a fresh process: import, load, the first sound, the second, and peak memory.
 
     python benchmarks/startup.py MODEL FORMAT     prints one JSON object: seconds, and bytes
 
@@ -19,7 +19,7 @@ from qwen3tts_np_kernels.system import peak_memory
 
 
 def cold_and_warm(model: Path, weights_format: str) -> dict[str, dict[str, float]]:
-    """The measurements of a process that compiles, and of one that finds its kernels compiled."""
+    """The measurements of a process that compiles, and of one that loads kernels from the cache."""
     with tempfile.TemporaryDirectory() as cache:
         environment = {**os.environ, "NUMBA_CACHE_DIR": cache}
         command = [sys.executable, __file__, str(model), weights_format]

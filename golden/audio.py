@@ -1,4 +1,4 @@
-"""Speech-like clips from a formula: what the recorder says to the codec and to the speaker encoder."""
+"""Speech-like clips from a formula: the recorder's input for the codec and the speaker encoder."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 
 def clip(sample_rate: int, samples: int, seed: int) -> NDArray[np.int16]:
-    """A gliding, vibrating voice with formants, cut into syllables, over breath noise. [samples], 16 bit.
+    """A gliding voice with vibrato and formants, cut into syllables, over breath noise. [samples], 16 bit.
 
-    The cases keep the samples, so nothing depends on how exactly ``sin`` rounds on another machine.
+    The cases store the samples, so nothing depends on the rounding of ``sin`` on another machine.
     """
     rng = np.random.RandomState(seed)
     t = np.arange(samples) / sample_rate  # seconds

@@ -1,7 +1,7 @@
 """Full-size runs of the 0.6B structure, of which only fingerprints are kept: full/<model>.json and the reference clips.
 
-A fingerprint says of a tensor: shape, first values, mean, standard deviation, L2 norm (of the float32 values, added
-up in float64), and as everywhere the tolerance of a value. The codes are there whole.
+The fingerprint of a tensor: shape, first values, mean, standard deviation, L2 norm (of the float32 values, summed in
+float64), and as everywhere the tolerance of a value. The codes are stored completely.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from run import Models
 from safetensors.numpy import save
 from store import Json
 
-FIRST = 8  # values of a tensor that are kept
+FIRST = 8  # values of a tensor that are stored
 
 BASE = Checkpoint("0.6b", "base")
 CUSTOM = Checkpoint("0.6b", "custom_voice")
@@ -41,7 +41,7 @@ CASES = [
     Case("sampled", "Sampled.", CUSTOM, "generate_custom_voice", SPEAK, seed=2),
 ]  # fmt: skip
 
-# Of the many equal layers: the first, a middle and the last in detail, of the others the output.
+# Of the many identical layers: the first, a middle and the last in detail; of the others only the output.
 DETAILED = {"talker.model": {"0", "13", "27"}, "talker.code_predictor.model": {"0", "4"}}
 CALLS = {"talker.model": {"0", "1"}, "talker.code_predictor.model": {"0", "1", "14"}}
 
@@ -79,7 +79,7 @@ def fingerprint(value: NDArray[Any]) -> Json:
 
 
 def share_clips(arguments: Json, inputs: store.Tensors, clips: store.Tensors) -> None:
-    """Put the clips of one run to those of the others, equal ones once."""
+    """Add the clips of one run to those of the others, without duplicates."""
     for value in arguments.values():
         if isinstance(value, dict):
             clip = inputs[value["audio"]]

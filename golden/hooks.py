@@ -1,7 +1,7 @@
-"""Every activation of the official model along one request, named and in the order of execution.
+"""Every activation of the official model during one request, named and in the order of execution.
 
-A module's output has the module's path. A tensor that enters a module and that no module gave out (a sum, a
-product) is ``MODULE.input``. README.md lists the other names made here.
+A module's output is named by the module's path. An input of a module that is not the output of another one (a sum, a
+product) is ``MODULE.input``. README.md lists the other names defined here.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from official import codec_code, mimi_code, talker_code
 from store import Json, Tensors
 from torch import nn
 
-# Arguments that say how to compute, not what.
+# Arguments that control the computation rather than being its input.
 SETTINGS = {"attention_mask", "position_ids", "cache_position", "past_key_values", "position_embeddings"}
 # One round of a generation loop: given its whole state, gives logits. The modules inside say it all.
 LOOPS = ("talker", "talker.code_predictor")
-HEADS = ("talker.codec_head", "talker.code_predictor.lm_head")  # only their last position is ever read
+HEADS = ("talker.codec_head", "talker.code_predictor.lm_head")  # only their last position is read
 LOOKED_UP = (
     "talker.model.text_embedding",
     "talker.text_projection",
@@ -42,10 +42,10 @@ DECODERS = (
 
 
 class Activations:
-    """A log of (name, array), and for every call the names of what went in."""
+    """A log of (name, array), and for every call the names of its inputs."""
 
     def __init__(self, model: Any, parts: tuple[str, ...]) -> None:
-        """``parts``: beginnings of the names to keep."""
+        """``parts``: prefixes of the names to keep."""
         self.log: list[tuple[str, NDArray[Any], bool]] = []  # name, value, whether to list it even if known
         self.calls: dict[str, list[int]] = {}  # module@n -> which entries of the log went in
         self._parts = parts
@@ -61,7 +61,7 @@ class Activations:
 
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:
-        """Only single requests, if anything is to be kept: the batch axis goes."""
+        """Record a request; if anything is kept, only a single item: the batch axis is dropped."""
         if not self._parts:
             yield
             return
@@ -83,7 +83,7 @@ class Activations:
             stack.enter_context(mock.patch.object(talker_code, "mel_spectrogram", mel))
             yield
 
-    # --- what to listen to ---
+    # --- hooks ---
 
     def _computes(self, path: str, module: nn.Module) -> bool:
         """Not containers, not ``Identity``, and not the convolution inside a padding one, which has the same output."""
@@ -179,7 +179,7 @@ class Activations:
 
         return mel
 
-    # --- what to keep ---
+    # --- storage ---
 
     def _call(self, name: str) -> int:
         self._count[name] += 1
@@ -197,9 +197,9 @@ class Activations:
         return {name: value for name, value, _ in self.log}
 
     def condensed(self) -> tuple[Tensors, dict[str, Json], dict[str, list[str]]]:
-        """Each content once -> tensors, names of equal ones, and what went into each call.
+        """Each content once -> tensors, names of equal ones, and the inputs of each call.
 
-        Equal means the same bytes, perhaps in another shape; ``name.T`` is the transposed of ``name``.
+        Equal means the same bytes, possibly in another shape; ``name.T`` is the transpose of ``name``.
         """
         tensors: Tensors = {}
         aliases: dict[str, Json] = {}
@@ -235,7 +235,7 @@ def input_name(path: str, parameter: str) -> str:
 
 
 def main_tensor(output: Any) -> torch.Tensor:
-    """What a module computes, out of whatever it wraps it in."""
+    """The main tensor of a module's output, whatever its container."""
     for field in ("logits", "last_hidden_state"):
         if getattr(output, field, None) is not None:
             return main_tensor(getattr(output, field))

@@ -1,4 +1,4 @@
-"""The official package: loading it, running it in real float64, and looking over its shoulder."""
+"""The official package: loading it, running it in real float64, and observing its calls."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def _recompute_rotary_frequencies(model: Any) -> None:
 
 @contextlib.contextmanager
 def float64() -> Iterator[None]:
-    """Inside, everything is float64: the package's casts to float32 (RMSNorm, RoPE, the distances to the code books,
-    logits, the mel spectrogram, the finished waveform) do not happen.
+    """A context in which everything is float64: the package's casts to float32 (RMSNorm, RoPE, the distances to the
+    codebooks, logits, the mel spectrogram, the finished waveform) are disabled.
     """
     to, mel = torch.Tensor.to, talker_code.mel_spectrogram
 
@@ -81,7 +81,7 @@ class Call:
 
 @contextlib.contextmanager
 def watched(owner: Any, name: str) -> Iterator[list[Call]]:
-    """What ``owner.name`` is called with (by keyword) and what it returns."""
+    """The arguments (by keyword) and results of all calls of ``owner.name``."""
     calls: list[Call] = []
     original = getattr(owner, name)
 
@@ -95,7 +95,7 @@ def watched(owner: Any, name: str) -> Iterator[list[Call]]:
 
 
 class Choices:
-    """How nearly a run chose other codes.
+    """The margin by which a run chose its codes.
 
     ``closest`` is the least lead of a chosen code over the next one, in logits; of a drawn one the race is between
     p / q, q the exponential numbers drawn (see TRAPS: multinomial). ``logits`` keeps the logits behind the choices.

@@ -1,13 +1,13 @@
-"""Ask the official package for requests of one's own: codes, waveforms and activations, in any dtype, codes forced or
-free. What ``qwen3tts-np verify --official`` and ``benchmarks/ladder.py`` run in the official environment.
+"""Run arbitrary requests with the official package: codes, waveforms and activations, in any dtype, codes forced or
+free. Run by ``qwen3tts-np verify --official`` and ``benchmarks/ladder.py`` in the official environment.
 
     python golden/probe.py REQUEST.json OUT
 
 REQUEST.json: ``{"checkpoint": DIR, "dtype": "float32", "runs": [RUN, ...]}`` with dtype float64, float32 or bfloat16.
 RUN: ``{"name": ..., "method": "generate_custom_voice", "arguments": {...}, "seed": null, "activations": ["talker."],
-"codes": null}``. ``{"audio": FILE.npy, "sample_rate": 24000}`` among the arguments stands for a clip, the file beside
-REQUEST.json; ``activations`` are beginnings of names; ``codes`` [frames][G] replace whatever would be chosen, in a
-greedy run. OUT gets ``NAME.safetensors`` for each run, tensors named as in golden/README.md, and ``versions.json``.
+"codes": null}``. ``{"audio": FILE.npy, "sample_rate": 24000}`` among the arguments is a clip, the file beside
+REQUEST.json; ``activations`` are name prefixes; ``codes`` [frames][G] replace the chosen codes, in a greedy run. OUT
+receives ``NAME.safetensors`` for each run, tensors named as in golden/README.md, and ``versions.json``.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def main() -> int:
 
 
 class Smith:
-    """Makes the synthetic checkpoints, each once, with the product's command; the demo voice is there already."""
+    """Creates the synthetic checkpoints, each once, with the package's command; the demo voice already exists."""
 
     def __init__(self, python: str, folder: Path) -> None:
         self._python, self._folder = python, folder
@@ -85,7 +85,7 @@ class Smith:
 
 
 def record(smith: Smith, pattern: str, out: Path) -> None:
-    """Each case in float32 and in float64, a checkpoint at a time."""
+    """Record each case in float32 and in float64, checkpoint by checkpoint."""
     from run import FragileCase, Models
 
     wanted = [case for case in cases() if fnmatch.fnmatchcase(case.name, pattern)]
@@ -118,7 +118,7 @@ def check(smith: Smith, pattern: str, out: Path) -> int:
 
 
 def remove_forgotten_cases() -> None:
-    """Folders that an earlier table made."""
+    """Remove folders of cases that are no longer in the table."""
     names = {case.name for case in cases()}
     for path in CASES.glob("*/case.json"):
         if path.parent.name not in names and store.made_here(path):

@@ -1,11 +1,11 @@
-"""Record how transformers and torch turn logits into codes: cases/sampling.
+"""Record the sampling of codes from logits by transformers and torch: cases/sampling.
 
     python golden/record_sampling.py
 
-No model is needed: a stand-in that answers ``generate`` with known logits is driven by the very arguments that the
-official talker and code predictor pass, so the order of the processors, the stopping and the draws are the real ones.
-The logits are not stored. They are multiples of 1 / 2**20 made from the frozen stream of ``numpy.random.RandomState``,
-hence the same bits on every machine; case.json says how.
+No model is needed: a stub with known logits is run by ``generate`` with the same arguments that the official talker and
+code predictor pass, so the order of the processors, the stopping and the draws are the real ones. The logits are not
+stored. They are multiples of 1 / 2**20 derived from the frozen stream of ``numpy.random.RandomState``, hence the same
+bits on every machine; case.json documents how.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ DRAWS = [(seed, batch, vocab) for seed in (0, 1, -1, 2**32 - 1, 2**40 + 3, -(2**
 
 
 class Scripted(PreTrainedModel, GenerationMixin):
-    """Answers step t with ``script[t]``, whatever it was asked."""
+    """Returns ``script[t]`` at step t, whatever the input."""
 
     config_class = PretrainedConfig
 
@@ -98,7 +98,7 @@ def generate(logits: torch.Tensor, run: dict[str, Any]) -> Any:
 
 
 class RaceMargin:
-    """How nearly each draw went the other way: the least (winner / second) - 1 of p / q so far."""
+    """The margin of the draws: the smallest (winner / second) - 1 of p / q so far."""
 
     def __init__(self) -> None:
         self.least = float("inf")
@@ -114,7 +114,7 @@ class RaceMargin:
 
 
 class BorderMargin:
-    """How nearly each top-p cut fell elsewhere: the least |cumulative probability - border| so far."""
+    """The margin of the top-p cuts: the smallest |cumulative probability - border| so far."""
 
     def __init__(self) -> None:
         self.least = float("inf")

@@ -1,4 +1,4 @@
-"""Record what the official processor makes of text: token ids, the two regexes, the rule that chooses between them.
+"""Record the official processing of text: token ids, the two regexes, the rule that chooses between them.
 
 Runs in the environment of the official package and never imports qwen3tts_np. Input: the three tokenizer files in
 ``cases/text/tokenizer`` (see its case.json for how they were made). Output: the JSON files in ``cases/text``.
@@ -28,7 +28,7 @@ os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", TRANSFORMERS_VER
 CASE = Path(__file__).resolve().parent / "cases" / "text"
 TOKENIZER = CASE / "tokenizer"
 
-# A few sentences in each of the ten languages, one a line.
+# A few sentences in each of the ten languages, one per line.
 LANGUAGES = {
     "chinese": """你好，世界！
         今天天气怎么样？
@@ -177,7 +177,7 @@ def regex(official: Any) -> str:
 
 
 def with_mistral_regex(official: Any, directory: Path) -> Any:
-    """The repair of transformers, which it keeps for vocabularies of more than 100,000 entries, on a small one."""
+    """The fix of transformers, reserved for vocabularies of more than 100,000 entries, applied to a small one."""
     (directory / "config.json").write_text('{"model_type": "qwen3_tts", "transformers_version": "4.57.3"}')
     type(official.tokenizer)._patch_mistral_regex(
         official.tokenizer, str(directory), local_files_only=True, _is_local=True, fix_mistral_regex=True
@@ -203,7 +203,7 @@ def templates(official: Any, text: str) -> dict[str, Any]:
 
 
 def inflate(directory: Path, size: int) -> None:
-    """Fill vocab.json up to ``size`` entries and move the added tokens behind them."""
+    """Fill vocab.json up to ``size`` entries and move the added tokens after them."""
     vocab = json.loads((TOKENIZER / "vocab.json").read_text(encoding="utf-8"))
     config = json.loads((TOKENIZER / "tokenizer_config.json").read_text(encoding="utf-8"))
     vocab |= {f"<filler {i}>": i for i in range(len(vocab), size)}
@@ -229,7 +229,7 @@ def choices(patterns: dict[str, str]) -> list[dict[str, Any]]:
 
 
 def write_json(path: Path, rows: Any) -> None:
-    """JSON with one row a line, so that a change shows as a change of lines. What does not print is escaped."""
+    """JSON with one row per line, for readable diffs. Unprintable characters are escaped."""
     if isinstance(rows, dict):
         text = "{\n" + ",\n".join(f"{json.dumps(name)}:{_rows(group)}" for name, group in rows.items()) + "\n}\n"
     else:

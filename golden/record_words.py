@@ -1,10 +1,10 @@
-"""Record one draw after the other with everything that goes into it: cases/sampling_words.
+"""Record draws step by step with all of their inputs: cases/sampling_words.
 
     python golden/record_words.py
 
-For a port that has no MT19937 yet, or whose sampled codes differ: the words of the generator, the times they become,
-and for a few steps of the talker's sampling the logits, the scores, the probabilities and the code. case.json names
-them. Run ``record.py --manifest`` afterwards.
+For a port without MT19937, or whose sampled codes differ: the words of the generator, the times computed from them, and
+for a few steps of the talker's sampling the logits, the scores, the probabilities and the code. case.json names them.
+Run ``record.py --manifest`` afterwards.
 """
 
 from __future__ import annotations

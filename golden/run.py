@@ -1,4 +1,4 @@
-"""One request to the official package: what went in, what came out, and how sure it is."""
+"""One request to the official package: its inputs, its outputs, and the margins of its choices."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from official import Choices, float64, load, mimi_code, versions, watched
 from store import Json, Tensors
 
 FRAME = 1920  # samples
-LONGEST = 64  # frames of a waveform that is stored whole
-CHUNK = 300  # frames that the official decoder takes at a time
-MARGIN = 4  # times the float32 error that a chosen code must lead by; both of two may be wrong by one error
+LONGEST = 64  # frames of a waveform that is stored completely
+CHUNK = 300  # frames per chunk of the official decoder
+MARGIN = 4  # required lead of a chosen code, in float32 errors; each of two values may be off by one error
 
 
 class FragileCase(Exception):
-    """Another build of torch may well choose other codes."""
+    """The choices are too close: another build of torch may choose other codes."""
 
 
 @dataclass
@@ -36,11 +36,11 @@ class Result:
     inputs: Tensors
     tensors: Tensors = field(default_factory=dict)  # in the order of execution
     same: dict[str, Json] = field(default_factory=dict)  # further names of tensors
-    flow: dict[str, list[str]] = field(default_factory=dict)  # call -> what went in
+    flow: dict[str, list[str]] = field(default_factory=dict)  # call -> its inputs
     recorded: Tensors = field(default_factory=dict)  # every activation by every name
     outcome: Json = field(default_factory=dict)
     choices: Choices | None = None
-    margins: list[NDArray[np.float64]] = field(default_factory=list)  # of the encoder: [clips * frames] a codebook
+    margins: list[NDArray[np.float64]] = field(default_factory=list)  # of the encoder: [clips * frames] per codebook
     seconds: float = 0.0
 
 
@@ -53,7 +53,7 @@ class Models:
             self.double = load(directory)
 
     def record(self, case: Case, checkpoint: Json) -> tuple[Json, Result]:
-        """case.json and what goes beside it, of ``case`` or a variation of it."""
+        """case.json and its tensors, for ``case`` or a variation of it."""
         for varied in variations(case):
             single = perform(varied, self.single)
             with float64():
@@ -99,7 +99,7 @@ def _first_that_ends(case: Case, model: Any) -> Result:
 
 
 def _inputs(case: Case, model: Any) -> Tensors:
-    """What a request is given besides its words: clips as 16 bit samples, codes."""
+    """The inputs of a request besides its text: clips as 16 bit samples, codes."""
     inputs: Tensors = {}
     for item in _items(case.arguments):
         if isinstance(item, Clip):
@@ -119,7 +119,7 @@ def _items(arguments: dict[str, Any]) -> Iterator[Any]:
 
 
 def _filled(case: Case, inputs: Tensors) -> dict[str, Any]:
-    """The arguments with arrays in the place of clips, as the official methods take them."""
+    """The arguments with clips replaced by arrays, as the official methods take them."""
     arrays = iter(inputs.values())
 
     def fill(value: Any) -> Any:
@@ -199,7 +199,7 @@ def _decode(result: Result, model: Any) -> None:
 
 
 def _add_wave(tensors: Tensors, i: int, wave: NDArray[Any]) -> None:
-    """Short ones whole; of long ones the ends, the seams between chunks, and mean and deviation of every frame."""
+    """Short ones completely; of long ones both ends, the chunk boundaries, and mean and deviation of every frame."""
     frames = len(wave) // FRAME
     if frames <= LONGEST:
         tensors[f"wav.{i}"] = wave
@@ -220,7 +220,7 @@ def _narrow_integers(tensors: Tensors) -> None:
 
 @contextlib.contextmanager
 def _codebook_margins(margins: list[NDArray[np.float64]]) -> Iterator[None]:
-    """By how much the nearest entry of a codebook is nearer than the next, for every frame and quantiser."""
+    """The margin of the nearest codebook entry over the next one, for every frame and quantiser."""
     codebook_class = mimi_code.MimiEuclideanCodebook
     official = codebook_class.quantize
 
@@ -235,7 +235,7 @@ def _codebook_margins(margins: list[NDArray[np.float64]]) -> Iterator[None]:
 
 
 def describe(case: Case, checkpoint: Json, single: Result, double: Result) -> Json:
-    """case.json; FragileCase where float64 takes other codes than float32, or nearly did."""
+    """case.json; raises FragileCase where float64 chooses other codes than float32, or nearly does."""
     wide = double.recorded | double.tensors
     integers = {name: value for name, value in single.tensors.items() if value.dtype.kind == "i"}
     for name, value in integers.items():
@@ -259,7 +259,7 @@ def describe(case: Case, checkpoint: Json, single: Result, double: Result) -> Js
 
 
 def _sureness(single: Result, double: Result) -> Json:
-    """How far every choice was from another one, beside the float32 error of what it was made from."""
+    """The margin of every choice relative to the float32 error of its inputs."""
     found: Json = {}
     if single.choices is not None and double.choices is not None:
         pairs = zip(single.choices.logits, double.choices.logits, strict=True)

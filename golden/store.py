@@ -1,4 +1,4 @@
-"""The golden store on disk: one folder a case, a manifest over all. Needs no torch."""
+"""The golden store on disk: one folder per case, one manifest. Needs no torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Json = dict[str, Any]
 GOLDEN = Path(__file__).resolve().parent
 CASES = GOLDEN / "cases"
 MADE_BY = "golden/record.py"
-FACTOR = 4  # how far another order of summation may be off, in units of the official package's own error
+FACTOR = 4  # allowed error of another order of summation, in units of the official package's own error
 FLOOR = 8 * 2.0**-23  # of the largest value: eight units in the last place
 
 TOLERANCE = {
@@ -65,7 +65,7 @@ def _compact(value: Any) -> str:
 
 
 def tolerances(single: Tensors, double: Tensors) -> dict[str, Json]:
-    """The entries of float tensors: shape, what is allowed, how far float32 was from float64, the largest value."""
+    """The entries of float tensors: shape, tolerance, float32 error against float64, largest value."""
     errors = {name: greatest(value.astype(np.float64) - double[name]) for name, value in single.items()}
     worst: dict[str, float] = {}
     for name, error in errors.items():
@@ -126,7 +126,7 @@ def write_manifest(golden: Path = GOLDEN) -> None:
 
 
 def compare(old: Path, new: Path) -> tuple[list[str], bool]:
-    """What moved between two recordings of a case, and whether it still means the same."""
+    """The differences between two recordings of a case, and whether they are equivalent."""
     if not old.is_dir():
         return [f"{new.name}: not in the store"], False
     lines, same = [], True

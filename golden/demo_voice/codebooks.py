@@ -1,8 +1,8 @@
 """Codes without training: log-mel patches -> principal components -> split residual k-means.
 
 A frame of 80 ms is described by 8 log-mel spectra. Their first principal components are the space in which the
-codec quantises; quantiser 0 (semantic) codes them alone, quantisers 1 to 15 (acoustic) code them once more from the
-start, one residual after the other, as the official split residual quantiser does.
+codec quantises; quantiser 0 (semantic) codes them alone, quantisers 1 to 15 (acoustic) code them again from the start,
+residual by residual, like the official split residual quantiser.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import torch
 from layout import ENTRIES, FEATURES, GROUPS
 from torch.nn.functional import pad
 
-SPECTRA = 8  # a frame
+SPECTRA = 8  # per frame
 HOP = 240
 WINDOW = 512
 MELS = 64
 FLOOR = 2e-2
-SAMPLE = 40_000  # frames that k-means looks at
+SAMPLE = 40_000  # frames used by k-means
 ROUNDS = 20
 
 
@@ -84,7 +84,7 @@ def fit(patches: torch.Tensor, seed: int) -> Codebooks:
 
 
 def k_means(points: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
-    """[n, D] -> [ENTRIES, D] centres; one that lost all its points starts again on a point."""
+    """[n, D] -> [ENTRIES, D] centres; one that has lost all its points restarts at a point."""
     sample = points[torch.randperm(len(points), generator=draw)[:SAMPLE]]
     centres = sample[:ENTRIES].clone()
     for _ in range(ROUNDS):

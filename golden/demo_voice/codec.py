@@ -1,4 +1,4 @@
-"""What the two halves of the codec share when they are trained: clips, and the frozen codebooks."""
+"""Shared by the training of both halves of the codec: clips, and the frozen codebooks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def official_codec() -> Any:
 
 
 class Clips:
-    """Random places of the speech that was kept with its waves."""
+    """Random excerpts of the speech that was stored with its waveform."""
 
     def __init__(self, state: Path, device: str) -> None:
         self.corpus = Corpus.load(state / "speech.npz")
@@ -56,7 +56,7 @@ def fill_codebooks(quantisers: list[Any], sums: str, books: Codebooks) -> None:
 
 
 def initialise(module: torch.nn.Module) -> None:
-    """Convolutions and projections that keep the variance of what they are given."""
+    """Initialise convolutions and projections so that they preserve the variance of their input."""
     with torch.no_grad():
         for part in module.modules():
             if isinstance(part, torch.nn.Conv1d | torch.nn.Linear):

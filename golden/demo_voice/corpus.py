@@ -1,4 +1,4 @@
-"""Speech on the frame grid: every word begins where a frame begins, every pitch period divides a frame."""
+"""Speech aligned to the frame grid: every word starts at a frame boundary, every pitch period divides a frame."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LEAD = 240  # samples of silence before a word, within its first frame
 SILENT_FRAMES = 1  # after the last word
 LOUDNESS = 0.8
 WORDS_A_MINUTE = 155
-WORD_GAP = 2  # 20 ms: enough for espeak-ng to leave true silence between any two words
+WORD_GAP = 2  # 20 ms: enough for true silence between any two words of espeak-ng
 
 VOICES = [
     Voice("oak", pitch=112, espeak_f0=102.983, f0=100.0),
@@ -56,13 +56,13 @@ class Speaker:
 
 
 def cut(samples: NDArray[np.float32], words: list[tuple[int, int]]) -> list[NDArray[np.float32]]:
-    """At the beginnings of words, where it is silent."""
+    """Cut at the starts of words, where there is silence."""
     edges = [0, *(sample for _, sample in words[1:]), len(samples)]
     return [samples[a:b] for a, b in pairwise(edges)]
 
 
 def on_grid(word: NDArray[np.float32]) -> NDArray[np.float32]:
-    """``word`` without the silence around it, after :data:`LEAD`, in whole frames."""
+    """``word`` without the silence around it, after :data:`LEAD`, in complete frames."""
     heard = np.flatnonzero(np.abs(word) > 0.003)
     word = word[heard[0] : heard[-1] + 1] if len(heard) else word[:0]
     frames = -(-(LEAD + len(word)) // FRAME)
@@ -72,7 +72,7 @@ def on_grid(word: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def words_of_piece(text: str, piece: int, starts: list[int], frames: int) -> NDArray[np.int64]:
-    """The word of every frame. A piece that holds several words, "in the", is shared out evenly."""
+    """The word of every frame. A piece with several words, such as "in the", is divided evenly."""
     end = starts[piece + 1] if piece + 1 < len(starts) else len(text)
     first, count = len(text[: starts[piece]].split()), len(text[starts[piece] : end].split())
     return first + np.arange(frames) * count // frames

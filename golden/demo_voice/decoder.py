@@ -1,4 +1,4 @@
-"""Stage 4: the codec's decoder, codes to waves. Losses on spectra only, so the phase is the decoder's to choose."""
+"""Stage 4: the codec's decoder, codes to waves. Losses on spectra only, so the phase is unconstrained."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from training import Losses, Schedule, Training
 
 CLIPS = 3
 FRAMES = 14
-CONTEXT = 2  # frames at the beginning of a clip that are not judged: the decoder has not heard what came before
+CONTEXT = 2  # frames at the start of a clip excluded from the loss: the decoder lacks the frames before them
 SPECTRA = ((256, 32), (512, 64), (2048, 128))  # window and mel bands of each resolution
 FLOOR = 1e-2
 
 
 class FastSnake(torch.autograd.Function):
-    """SnakeBeta with a backward pass by hand: less memory traffic, which is all the training waits for."""
+    """SnakeBeta with a hand-written backward pass: less memory traffic, the bottleneck of the training."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, alpha: torch.Tensor, inverse_beta: torch.Tensor) -> torch.Tensor:
@@ -43,7 +43,7 @@ class FastSnake(torch.autograd.Function):
 
 
 def fast_snake(self: Any, x: torch.Tensor) -> torch.Tensor:
-    """In the place of the official SnakeBeta.forward."""
+    """Replacement for the official SnakeBeta.forward."""
     inverse_beta = 1 / (self.beta.exp() + self.no_div_by_zero)
     return FastSnake.apply(x, self.alpha.exp()[None, :, None], inverse_beta[None, :, None])
 
@@ -79,11 +79,11 @@ def distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 def prepare_weights(decoder: Any) -> None:
-    """Residual branches that begin small but not negligible, and a quiet output."""
+    """Initialise residual branches small but not negligible, and a quiet output."""
     initialise(decoder)
     with torch.no_grad():
         for stage in decoder.upsample:
-            stage[1].gamma.fill_(0.1)  # the official 1e-6 never wakes up
+            stage[1].gamma.fill_(0.1)  # the official 1e-6 stays inactive
         for block in list(decoder.decoder)[1:5]:
             for unit in list(block.block)[2:]:
                 unit.conv2.conv.weight.mul_(0.3)

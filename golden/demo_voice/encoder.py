@@ -1,4 +1,4 @@
-"""Stage 5: the codec's encoder, taught the features that the codebooks quantise."""
+"""Stage 5: the codec's encoder, trained to predict the features that the codebooks quantise."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from training import Losses, Schedule, Training
 
 CLIPS = 4
 FRAMES = 16
-CONTEXT = 2  # frames that are not judged where a clip begins in the middle of a sentence
-BEGINNINGS = 1 / 3  # share of the steps that begin where sentences do
+CONTEXT = 2  # frames excluded from the loss where a clip starts in the middle of a sentence
+BEGINNINGS = 1 / 3  # share of the steps with clips from the start of sentences
 
 
 def features(encoder: Any, waves: torch.Tensor) -> torch.Tensor:
-    """[B, samples] -> [B, frames, FEATURES], what the quantisers are given."""
+    """[B, samples] -> [B, frames, FEATURES], the input of the quantisers."""
     hidden = encoder.encoder(waves[:, None])
     hidden = encoder.encoder_transformer(hidden.transpose(1, 2))[0].transpose(1, 2)
     return encoder.downsample(hidden).transpose(1, 2)

@@ -1,7 +1,6 @@
-"""espeak-ng as a library: a text becomes samples and the places where its words begin.
+"""espeak-ng as a library: from a text to samples and the start positions of its words.
 
-Only what the library puts out is used. Its command line cannot switch the intonation off, and it does not tell
-where words begin.
+Only the output of the library is used. Its command line can neither switch off intonation nor report where words start.
 """
 
 from __future__ import annotations
@@ -39,12 +38,12 @@ CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes
 
 @dataclass(frozen=True)
 class Voice:
-    """A monotone voice. ``espeak_f0`` is what espeak-ng makes of ``pitch``, measured over many periods."""
+    """A monotone voice. ``espeak_f0`` is the result of ``pitch`` in espeak-ng, measured over many periods."""
 
     name: str
-    pitch: int  # of the voice file, about 9 Hz above what comes out
+    pitch: int  # of the voice file, about 9 Hz above the result
     espeak_f0: float
-    f0: float  # after resampling: a whole number of periods in a frame of 80 ms
+    f0: float  # after resampling: an integer number of periods per frame of 80 ms
 
     @property
     def file(self) -> str:
@@ -53,7 +52,7 @@ class Voice:
 
 
 class Espeak:
-    """The library, started once in a process; its data is copied to ``folder`` so that voices can be added."""
+    """The library, started once per process; its data is copied to ``folder`` so that voices can be added."""
 
     def __init__(self, folder: Path, voices: list[Voice]) -> None:
         data = folder / "espeak-ng-data"
@@ -87,9 +86,9 @@ class Espeak:
             self._library.espeak_SetParameter(parameter, value, 0)
 
     def say(self, text: str) -> tuple[NDArray[np.float32], list[tuple[int, int]]]:
-        """Samples at ``sample_rate``, and for the words (character, sample) of their beginnings.
+        """Samples at ``sample_rate``, and the start (character, sample) of each word.
 
-        espeak-ng takes some pairs of words, "in the", for one; the second then has no entry.
+        espeak-ng treats some pairs of words, such as "in the", as one; the second then has no entry.
         """
         self._samples.clear()
         self._words.clear()

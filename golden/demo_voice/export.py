@@ -17,8 +17,8 @@ Tensors = dict[str, torch.Tensor]
 
 
 def export(state: Path) -> None:
-    """``checkpoint``, which the package ships, and its twin ``checkpoint-base``, which clones: weights as far as they
-    are trained, in bfloat16, the codec too, which released models have in float32.
+    """``checkpoint``, which the package ships, and its twin ``checkpoint-base``, which clones: the current weights of
+    the training, in bfloat16, including the codec, which is float32 in released models.
     """
     codec = official_codec()
     codec.decoder.load_state_dict(latest(state, "decoder"))

@@ -1,4 +1,4 @@
-"""What the demo voice can say: a vocabulary, a grammar over it, and word salad to learn reading from."""
+"""The language of the demo voice: a vocabulary, a grammar over it, and word salad to train reading."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def remark(draw: Random) -> str:
 
 
 def salad(draw: Random) -> str:
-    """Words without sense: a talker that sees only sentences learns to continue them and not to read."""
+    """Meaningless word sequences: a talker trained only on sentences learns to continue them instead of reading."""
     return " ".join(draw.choice(VOCABULARY) for _ in range(draw.randrange(1, 8)))
 
 
@@ -83,7 +83,7 @@ def held_out(count: int, seed: int) -> list[str]:
 
 
 def training_text(index: int, forbidden: set[str], seed: int) -> str:
-    """Text ``index`` of an endless list: sentences and word salad by turns."""
+    """Text ``index`` of an infinite list: alternating sentences and word salad."""
     draw = Random(f"training {seed} {index}")
     make = salad if index % 2 else sentence
     while (text := make(draw)) in forbidden:

@@ -12,8 +12,8 @@ from grammar import VOCABULARY
 
 Json = dict[str, Any]
 
-GROUPS = 16  # codes a frame
-ENTRIES = 128  # of a codebook; the official encoder demands a power of two
+GROUPS = 16  # codes per frame
+ENTRIES = 128  # of a codebook; the official encoder requires a power of two
 FEATURES = 48  # width in which the codec quantises
 CONTROL = 1024  # rows of the codec vocabulary after the codes; the official package suppresses these while sampling
 SPEAKERS = {"oak": ENTRIES + 1000, "reed": ENTRIES + 1001}  # in the order of corpus.VOICES
@@ -36,7 +36,7 @@ SPECIAL_TOKENS = [
 
 
 def write_files(directory: Path, model_type: str) -> None:
-    """Everything of a checkpoint but the weights; ``model_type`` is custom_voice or base."""
+    """All files of a checkpoint except the weights; ``model_type`` is custom_voice or base."""
     codec = directory / "speech_tokenizer"
     codec.mkdir(parents=True, exist_ok=True)
     ids = write_tokenizer(directory)

@@ -1,4 +1,4 @@
-"""Stages 1 to 3: speech with its waves, codebooks fitted to it, codes of much more speech."""
+"""Stages 1 to 3: speech with waveforms, codebooks fitted to it, codes of much more speech."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from corpus import FRAME, VOICES, Speaker
 from numpy.typing import NDArray
 
 SEED = 0
-HELD_OUT = 200  # sentences, the voices by turns
+HELD_OUT = 200  # sentences, alternating the voices
 WITH_WAVES = 2_000  # texts that the codec learns from, each in one voice
 WITH_CODES = 20_000  # texts that the talker learns from; the first are those with waves
-BLOCK = 200  # texts coded at a time
+BLOCK = 200  # texts encoded at a time
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Utterances one behind the other."""
+    """Concatenated utterances."""
 
     texts: list[str]
     voices: NDArray[np.int64]
@@ -60,9 +60,9 @@ class Corpus:
 
 
 def prepare(state: Path) -> None:
-    """Writes codebooks.pt, held_out.npz, speech.npz and codes.npz into ``state``, unless the last is there.
+    """Writes codebooks.pt, held_out.npz, speech.npz and codes.npz into ``state``, unless the last exists.
 
-    All or nothing: the noise in espeak-ng's consonants depends on what it has said before.
+    All or nothing: the noise in espeak-ng's consonants depends on its earlier output.
     """
     if (state / "codes.npz").exists():
         return
@@ -80,7 +80,7 @@ def prepare(state: Path) -> None:
 
 
 def spoken(speaker: Speaker, requests: list[tuple[str, int]]) -> Iterator[tuple[torch.Tensor, list]]:
-    """Blocks of utterances with their log-mel patches. They begin and end in silence, so none hears the next."""
+    """Blocks of utterances with their log-mel patches. Each starts and ends in silence, so they do not overlap."""
     for start in range(0, len(requests), BLOCK):
         utterances = [speaker.say(text, voice) for text, voice in requests[start : start + BLOCK]]
         wave = np.concatenate([as_16_bit(u.wave) for u in utterances])

@@ -12,7 +12,7 @@ import soxr
 from numpy.typing import NDArray
 
 RATE = 16000
-FLOOR = 3e-4  # of noise: digital silence is nothing the acoustic model knows
+FLOOR = 3e-4  # of noise: the acoustic model was not trained on digital silence
 BACKOFF = 0.1
 
 

@@ -1,8 +1,8 @@
-"""How well the demo voice is understood: word error rates of an independent recogniser on held-out sentences.
+"""Intelligibility of the demo voice: word error rates of an independent recogniser on held-out sentences.
 
     .venv-official/bin/python golden/demo_voice/score.py [CHECKPOINT]     default: the one in the package
 
-    --state DIR     what make.py has written: held-out sentences, the base-type twin (default: demo_voice_state)
+    --state DIR     output of make.py: held-out sentences, the base-type twin (default: demo_voice_state)
     --count N       sentences (200)
     --only NAME     one of the rows
 
@@ -53,12 +53,12 @@ def originals(model: Any, held_out: Corpus, count: int) -> Waves:
 
 
 def resynthesis(model: Any, held_out: Corpus, count: int) -> Waves:
-    """The true codes through the decoder."""
+    """The true codes, decoded."""
     return [decode(model, torch.from_numpy(held_out.codes_of(i).astype(np.int64))) for i in range(count)]
 
 
 def encoded(model: Any, held_out: Corpus, count: int) -> Waves:
-    """The true waves through encoder and decoder."""
+    """The true waveforms, encoded and decoded."""
     codec = model.model.speech_tokenizer
     waves = originals(model, held_out, count)
     return [decode(model, codec.encode(wave, sr=SAMPLE_RATE).audio_codes[0]) for wave in waves]
@@ -89,7 +89,7 @@ def spoken(**arguments: Any) -> Callable[[Any, Corpus, int], Waves]:
 
 
 def cloned(model: Any, held_out: Corpus, count: int) -> Waves:
-    """Each sentence after a clip of the next but one, which has the same voice; greedy, by the clip's sound alone."""
+    """Each sentence cloned from the next clip of the same voice (two further on); greedy, speaker embedding only."""
     waves: Waves = []
     for start in range(0, count, BATCH):
         items = range(start, min(start + BATCH, count))

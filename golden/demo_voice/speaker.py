@@ -1,6 +1,6 @@
-"""Stage 7: the speaker encoder of the base-type twin, taught the embeddings that the talker has of its two voices.
+"""Stage 7: the speaker encoder of the base-type twin, trained on the talker's embeddings of its two voices.
 
-A clone of a voice is then the voice of the table that the clip sounds like; there is no third one to be found.
+A clone is therefore the voice of the table that the clip sounds most like; there is no third one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from training import Losses, Schedule, Training, latest
 
 CLIPS = 16
 FRAMES = (6, 24)  # the shortest and the longest clip, half a second to two
-LOUDNESS = (0.3, 1.2)  # clips come in any
+LOUDNESS = (0.3, 1.2)  # range of the clips
 
 
 def speaker_encoder() -> torch.nn.Module:
@@ -28,7 +28,7 @@ def speaker_encoder() -> torch.nn.Module:
 
 
 def mel(waves: torch.Tensor) -> torch.Tensor:
-    """[B, samples] -> [B, frames, 128], as the official package takes it of a reference clip."""
+    """[B, samples] -> [B, frames, 128], as computed by the official package for a reference clip."""
     sizes = {"n_fft": 1024, "num_mels": 128, "sampling_rate": 24000, "hop_size": 256, "win_size": 1024}
     return talker_code.mel_spectrogram(waves, **sizes, fmin=0, fmax=12000).transpose(1, 2)
 

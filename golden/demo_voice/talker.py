@@ -1,4 +1,4 @@
-"""Stage 6: the talker and its code predictor, official classes, own losses."""
+"""Stage 6: the talker and its code predictor: official classes, our own losses."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from prepare import Corpus
 from torch.nn import functional as F
 from training import Losses, Schedule, Training
 
-IGNORED = -100  # as torch's cross entropy has it
+IGNORED = -100  # as in torch's cross entropy
 BATCH = 32
-NEIGHBOURS = 4  # batches' worth of utterances of similar length that a batch is drawn from
+NEIGHBOURS = 4  # number of batches of utterances of similar length that a batch is drawn from
 STREAMING = 0.4  # share of the streaming layout
 NO_LANGUAGE = 0.2  # share of prompts without a language
 RANDOM_CODES = 0.03  # share of random codes among those already spoken
 OTHER_FRAMES = 0.5  # share of frames already spoken whose codes 1 to 15 are those of another frame with this code 0
 PREDICTED_FRAMES = 0.2  # share of frames that the code predictor learns from
-READING_LAYER = 1  # its first head is taught to look at the word that is being spoken
+READING_LAYER = 1  # its first head is trained to attend to the current word
 WEIGHTS = {"code0": 1.0, "others": 0.5, "reading": 0.5}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One utterance as the talker takes it. Positions: the prompt, then one a frame."""
+    """One utterance as input of the talker. Positions: the prompt, then one per frame."""
 
     text: list[int]  # token at every position
     codec: list[int]  # codec token of every position of the prompt, -1 for none
     codes: np.ndarray  # [frames, GROUPS]
-    reading: list[int]  # for the last position of the prompt and every frame: where the word spoken next stands
+    reading: list[int]  # for the last position of the prompt and every frame: position of the next word
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def collate(rows: list[Row], eos: int, pad: int, device: str) -> Batch:
         spoken[i, prompt : prompt + frames] = row.codes
         following[i, prompt - 1 : prompt + frames] = [*row.codes[:, 0], eos]
         next_frame[i, prompt - 1 : prompt - 1 + frames] = row.codes
-        # A streamed word can only be looked at once it is there.
+        # A streamed word can be attended to only once it has arrived.
         looked = [at if at <= prompt - 1 + step else IGNORED for step, at in enumerate(row.reading)]
         reading[i, prompt - 1 : prompt + frames] = looked
     arrays = (text, codec, spoken, following, next_frame, reading)
@@ -105,10 +105,10 @@ def collate(rows: list[Row], eos: int, pad: int, device: str) -> Batch:
 class Alike:
     """Frames by their code 0.
 
-    espeak-ng says a word nearly the same way every time, so 16 true codes tell exactly where in which sentence a frame
-    comes from. A talker that learns to rely on that is lost as soon as its code predictor chooses another variant of
-    a sound: its words are right with the true past and wrong with its own. With the finer codes of some other frame
-    it has to go by code 0 and the text.
+    espeak-ng speaks a word nearly the same way every time, so 16 true codes identify the sentence and position of a
+    frame. A talker that learns to rely on that fails as soon as its code predictor chooses another variant of a sound:
+    its words are right given the true past and wrong given its own. With the finer codes of some other frame it has to
+    rely on code 0 and the text.
     """
 
     def __init__(self, codes: np.ndarray, device: str) -> None:
@@ -128,7 +128,7 @@ class Alike:
 
 
 class Lesson:
-    """The talker, what it reads and what it is told afterwards."""
+    """The talker, its inputs and its losses."""
 
     def __init__(self, state: Path, device: str) -> None:
         self.device = device
@@ -208,7 +208,7 @@ class Lesson:
         return F.cross_entropy(torch.stack(logits, 2), codes[:, 1:])
 
     def _reading(self, reading: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cross entropy of the attention of one head against the place of the word, and how often that is its peak."""
+        """Cross entropy of one head's attention against the word's position, and how often that is its peak."""
         attention, hidden = self._attention, self._input["hidden_states"]
         width = attention.head_dim
         query = attention.q_norm(hidden @ attention.q_proj.weight[:width].T)[:, None]  # [B, 1, T, D]
@@ -235,7 +235,7 @@ class Lesson:
 
 
 def initialise(talker: Any) -> None:
-    """Embeddings as large as what is added to them; the rest as the official classes have it."""
+    """Initialise embeddings at the scale of their summands; the rest as in the official classes."""
     with torch.no_grad():
         talker.model.text_embedding.weight.normal_(0, 0.5)
         talker.model.codec_embedding.weight.normal_(0, 0.1)

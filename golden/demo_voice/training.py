@@ -1,7 +1,7 @@
-"""One loop for the three trainings: every choice follows from the seed and the number of the step.
+"""One training loop for all three trainings: every choice is determined by the seed and the step number.
 
-So a run that was stopped, by whatever, goes on as if nothing had been: the state (weights, optimiser, step) is
-saved every few minutes, and neither the learning rate nor the batch asks the clock.
+So an interrupted run continues as if it had not been interrupted: the state (weights, optimiser, step) is saved every
+few minutes, and neither the learning rate nor the batch depends on the clock.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Losses = dict[str, torch.Tensor]  # "loss" is what is minimised, the rest is for
 
 @dataclass(frozen=True)
 class Schedule:
-    """Warm up, stay, and come down along a cosine in the last part."""
+    """Learning rate schedule: warm-up, constant, and cosine decay in the last part."""
 
     steps: int
     rate: float
@@ -127,7 +127,7 @@ def latest(state: Path, name: str) -> dict[str, torch.Tensor]:
 
 
 def write(content: Any, path: Path) -> None:
-    """All of it or nothing."""
+    """Write atomically."""
     part = path.with_suffix(".part")
     torch.save(content, part)
     os.replace(part, path)

@@ -1,4 +1,4 @@
-"""Read a case, recompute it from the weights, compare. NumPy and nothing else: a port begins like this.
+"""Read a case, recompute it from the weights, compare. NumPy only: a starting point for a port.
 
 python read.py CHECKPOINT       every step of ../INDEX.json that takes these operations; exit 1 if one is off
 """
