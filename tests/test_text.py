@@ -278,7 +278,10 @@ BAD_FILES = {
     "no config": (lambda d: (d / "tokenizer_config.json").unlink(), r"tokenizer_config\.json not found"),
     "no JSON": (lambda d: (d / "vocab.json").write_text('{"!": 0,'), r"vocab\.json:1: not valid JSON"),
     "a list": (lambda d: (d / "vocab.json").write_text("[]"), r"a JSON object was expected, found list"),
-    "no UTF-8": (lambda d: (d / "merges.txt").write_bytes(b"i n\n\xff n\n"), r"merges\.txt: byte 4 is not UTF-8"),
+    "no UTF-8": (
+        lambda d: (d / "merges.txt").write_bytes(b"i n\n\xff n\n"),
+        r"merges\.txt cannot be read: byte 4 is not UTF-8",
+    ),
     "id not a number": (edited("vocab.json", '"!":0', '"!":"0"'), r"the id of '!' is '0', not a non-negative integer"),
     "negative id": (edited("vocab.json", '"!":0', '"!":-1'), r"the id of '!' is -1"),
     "no byte symbol": (
