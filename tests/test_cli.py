@@ -367,3 +367,11 @@ def test_synth_then_info(tmp_path, capsys):
     assert "base, 1.7B" in out
     assert "code predictor projection" in out
     assert "speaker encoder  channels [24, 24, 24, 24, 72], embedding 96" in out
+
+
+def test_a_mistyped_option_shows_the_usage_of_its_own_command(capsys):
+    for command, usage in ((["say", "DIR", "Hi."], "say"), (["voice", "list", "."], "voice list")):
+        with pytest.raises(SystemExit, match="2"):
+            cli.main([*command, "--sed", "1"])
+        error = capsys.readouterr().err
+        assert error.startswith(f"usage: qwen3tts-np {usage} ") and "unrecognized arguments: --sed 1" in error

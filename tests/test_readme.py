@@ -94,6 +94,25 @@ def test_the_python_runs_as_printed_one_after_the_other(world):
     assert {samples.dtype for samples in heard} == {np.dtype(np.float32)}
 
 
+def test_the_python_has_the_types_that_it_is_printed_with(tmp_path):
+    """mypy --strict on every block of this page, as a reader's checker sees it."""
+    api = pytest.importorskip("mypy.api")
+    given = "from typing import Any\nimport numpy as np\n\ndef play(samples: np.ndarray[Any, Any]) -> None: ...\n"
+    program = tmp_path / "readme.py"
+    program.write_text(given + "language_model: list[str] = []\n" + "\n".join(PYTHON), encoding="utf-8")
+    options = [
+        "--strict",
+        "--config-file",
+        "",
+        "--cache-dir",
+        str(tiny_world.ROOT / ".mypy_cache" / "readme"),
+        "--follow-imports",
+        "silent",
+    ]
+    report, errors, status = api.run([*options, "--disable-error-code", "import-untyped", str(program)])
+    assert (status, errors) == (0, ""), report
+
+
 def test_all_models_are_described():
     weights = {model.name: model.weights for model in MODELS} | {CODEC_NAME: CODEC_WEIGHTS}
     described = re.findall(r"^\| `(Qwen/\S+)` \|", README, re.M)

@@ -356,6 +356,30 @@ def test_a_transcript_that_fits(text, seconds):
     assert problems(speech(seconds), text) == problems(speech(seconds))
 
 
+def paused(noise: float, seed: int = 0) -> np.ndarray:
+    """5 s of a voice with a pause in every second, over white noise of this RMS."""
+    t = np.arange(5 * RATE) / RATE
+    return speech(5.0) * (t % 1 < 0.7) + noise * np.random.default_rng(seed).standard_normal(len(t))
+
+
+@pytest.mark.parametrize(("noise", "told"), [(0.0, False), (1e-4, False), (0.03, True), (0.08, True)])
+def test_background_noise_is_estimated_where_the_voice_pauses(noise, told):
+    assert any("background noise" in problem for problem in problems(paused(noise))) == told
+
+
+def test_a_sound_without_a_pause_is_no_noise():
+    t = np.arange(5 * RATE) / RATE
+    for wave in (0.3 * np.sin(2 * np.pi * 220 * t), 0.3 * np.sin(2 * np.pi * 220 * t) * (1 + 0.5 * np.sin(18 * t))):
+        assert not any("background noise" in problem for problem in problems(wave))
+
+
+def test_floats_at_the_scale_of_integers():
+    wave = np.round(speech(5.0) * 32767)
+    (problem,) = problems(wave)
+    assert "full scale is 1" in problem
+    assert problems(wave / 32768) == problems(speech(5.0)) == []
+
+
 def test_a_poor_clip_is_used_all_the_same(base):
     with pytest.warns(ReferenceClipWarning) as caught:
         items = base.create_voice_clone_prompt([(speech(1.0), RATE), (speech(4.0), RATE)], ["Hi there.", "No."])

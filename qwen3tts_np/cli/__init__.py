@@ -47,7 +47,9 @@ def main(argv: list[str] | None = None) -> int:
 def _run(argv: list[str]) -> int:
     words = with_hyphens(argv)
     parser = _parser(words[0] if words and words[0] in COMMANDS[:-1] else None)
-    args = parser.parse_args(words)
+    args, unknown = parser.parse_known_args(words)
+    if unknown:  # trap: parse_args shows the usage of the program here, not that of the command
+        args.own_parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     args.parser = parser
     try:
         with warnings_of_one_line(args.command):

@@ -42,7 +42,9 @@ def new_parser(
 ) -> argparse.ArgumentParser:
     """The parser of a command, with its examples below its help."""
     epilog = "\n".join(["examples:", *(f"  {line}" for line in examples)])
-    return commands.add_parser(name, formatter_class=Formatter, epilog=epilog, **texts)
+    parser = commands.add_parser(name, formatter_class=Formatter, epilog=epilog, **texts)
+    parser.set_defaults(own_parser=parser)
+    return parser
 
 
 def add_checkpoint(parser: argparse.ArgumentParser, name: str = "model", what: str = "checkpoint directory") -> None:

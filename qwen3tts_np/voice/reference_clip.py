@@ -11,7 +11,7 @@ import numpy as np
 
 from ..notices import notify
 from ..ops import Wave
-from ..text.pace import milliseconds, most_milliseconds
+from ..text.pace import SLOWEST, SPARE, milliseconds
 
 # What the makers ask of a clip for voice cloning: 10 to 20 s, and 3 s of speech without a break at the least (Alibaba
 # Cloud Model Studio, "Qwen voice cloning API reference"); "3-second rapid voice clone" is also the model card's claim.
@@ -21,6 +21,9 @@ BEST = "10 to 20 s"
 WINDOW = 0.02  # s, over which loudness is measured: short enough for a syllable, long enough for a low voice
 SOUND = 40.0  # dB below the loudest window: quieter than that is a pause; soft consonants are about 30 dB down
 SILENT = -60.0  # dB of full scale: speech is recorded around -20, and 40 dB below it nothing is left to hear
+NOISY = 20.0  # dB from the quietest tenth of the clip up to its sound: speech in a quiet room has 35 and more
+NOISE_BAND = 100.0, 8000.0  # Hz, where rooms and microphones are heard; resampled clips are empty above
+FLAT_SPECTRUM = 0.1  # of that tenth: noise of rooms and microphones is above, voices and music far below
 LOUDEST = 16.0  # of full scale: gain and resampling overshoot 1 by little, integers by their whole scale
 OFFSET = 0.01  # of full scale; the usual limit for calling a recording biased
 FLAT_RUN = 3  # samples in a row at the peak; a wave that turns around by itself does not stay there so long
@@ -72,6 +75,11 @@ def clip_problems(wave: Wave, rate: int, transcript: str | None = None) -> list[
         found.append("is clipped (its peaks are cut flat), which the voice will repeat; record it at a lower level")
     if abs(offset := float(wave.mean(dtype=np.float64))) > OFFSET:
         found.append(f"has a DC offset of {offset:+.3f}; remove it with a high-pass filter")
+    if (distance := noise_distance(wave, rate)) < NOISY:
+        found.append(
+            f"has background noise about {distance:.0f} dB below the voice, which the voice will have as well; record "
+            "it in a quiet room, or remove the noise"
+        )
     if transcript is not None:
         found += _transcript_problems(transcript, seconds, sound)
     return found
@@ -83,10 +91,30 @@ def sound_seconds(wave: Wave, rate: int) -> float:
     return float((loudness > loudness.max() * 10 ** (-SOUND / 20)).mean()) * len(wave) / rate
 
 
+def noise_distance(wave: Wave, rate: int) -> float:
+    """dB from the background noise of ``wave`` [samples] up to its sound; infinite where no noise is found.
+
+    Noise is what the quietest tenth of the windows has, if its spectrum is flat: a sound without any pause, such as a
+    tone or a sung note, has quiet windows too, but these are not noise.
+    """
+    loudness, size = _loudness(wave, rate), max(1, round(WINDOW * rate))
+    quiet = np.argsort(loudness)[: len(loudness) // 10]
+    if len(quiet) < 5:
+        return math.inf
+    windows = wave[: len(wave) // size * size].reshape(-1, size)[quiet].astype(np.float64)
+    power = (np.abs(np.fft.rfft(windows * np.hanning(size), axis=1)) ** 2).mean(axis=0)
+    hertz = np.arange(len(power)) * rate / size
+    band = power[(hertz >= NOISE_BAND[0]) & (hertz <= min(NOISE_BAND[1], 0.45 * rate))] + 1e-20
+    if np.exp(np.log(band).mean()) < FLAT_SPECTRUM * band.mean():
+        return math.inf
+    sound = loudness[loudness > loudness.max() * 10 ** (-NOISY / 20)]
+    return _decibels(float(np.sqrt((sound**2).mean()))) - _decibels(float(np.sqrt((loudness[quiet] ** 2).mean())))
+
+
 def spoken_seconds(text: str) -> tuple[float, float]:
     """The shortest and the longest time in which anyone says ``text``, in seconds."""
     # In lower case, since the table takes capitals for spelt out, and some transcripts have nothing else.
-    return milliseconds(text.lower()) / FASTEST / 1000, most_milliseconds(text) / 1000
+    return milliseconds(text.lower()) / FASTEST / 1000, (SPARE + SLOWEST * milliseconds(text)) / 1000
 
 
 def _transcript_problems(transcript: str, seconds: float, sound: float) -> list[str]:
