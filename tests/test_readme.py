@@ -29,6 +29,7 @@ LONGER = {
     "pytest tests/full_size_streaming.py": "tests/full_size_streaming.py",
     "pytest --hypothesis-profile thorough tests/test_model.py": "tests/test_model.py",
     "python tests/test_resources.py": "tests/test_resources.py",
+    "python tests/faults.py": "tests/faults.py",
     "python tests/mutants.py": "tests/mutants.py",
     "golden/setup_official.sh": "golden/setup_official.sh",
     ".venv-official/bin/python golden/record.py --check": "golden/record.py",
