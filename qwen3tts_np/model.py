@@ -129,14 +129,16 @@ class Qwen3TTSModel(OfficialCalls):
         writes, reads = config.talker_config.num_code_groups, speech_tokenizer.config.decoder_config.num_quantizers
         if writes != reads:
             raise ConfigError(f"{folder}: the talker writes {writes} codes a frame, speech_tokenizer reads {reads}")
-        frame_loop = FrameLoop(engine, config, checkpoint)
+        generation_config = read_generation_config(folder)
+        text_tokenizer = Tokenizer.from_directory(folder, pretokenizer=pretokenizer)
+        frame_loop = FrameLoop(engine, config, checkpoint)  # from here on weights are read
         if engine.compiled:  # packed now: its file's pages are given back before the talker needs memory
             _ = speech_tokenizer.compiled_decoder
         _ = frame_loop.used_weights
         return cls(
             config=config,
-            generation_config=read_generation_config(folder),
-            text_tokenizer=Tokenizer.from_directory(folder, pretokenizer=pretokenizer),
+            generation_config=generation_config,
+            text_tokenizer=text_tokenizer,
             speech_tokenizer=speech_tokenizer,
             frame_loop=frame_loop,
             speaker_encoder=_load_speaker_encoder(checkpoint, config, engine.dtype),

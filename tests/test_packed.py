@@ -18,7 +18,7 @@ import pytest
 from qwen3tts_np_kernels.cpu import compiled
 from safetensors import safe_open
 
-from qwen3tts_np import CheckpointError, Qwen3TTSModel, Qwen3TTSTokenizer
+from qwen3tts_np import CheckpointError, Qwen3TTSModel, Qwen3TTSTokenizer, RequestError
 from qwen3tts_np.checkpoint.config_file import read_model_config
 from qwen3tts_np.checkpoint.keys import TensorSpec
 from qwen3tts_np.checkpoint.packed import LINE, METADATA_KEY, PackedTensor
@@ -27,6 +27,7 @@ from qwen3tts_np.checkpoint.safetensors import Checkpoint, _map_file
 from qwen3tts_np.checkpoint.writer import write_safetensors
 from qwen3tts_np.compiled.codec.packed import METADATA_KEY as DECODER_KEY
 from qwen3tts_np.compiled.codec.packed import NAME, read_packed_decoder, write_packed_decoder
+from qwen3tts_np.compiled.frame_loop import FrameLoop
 from qwen3tts_np.compiled.mapped import in_place
 from qwen3tts_np.compiled.talker.weights import CompiledWeights, pack_weights
 from qwen3tts_np.layout import convert as converter
@@ -315,3 +316,15 @@ def test_a_damaged_packed_decoder_is_refused(
     write_safetensors(tmp_path / NAME, specs, lambda spec: [packed[spec.key].data], metadata)
     with pytest.raises(CheckpointError, match=sentence):
         read_packed_decoder(Checkpoint.open(tmp_path))
+
+
+def test_arguments_and_small_files_are_checked_before_weights_are_read(
+    sources: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(self: Any) -> Any:
+        raise AssertionError("weights were read")
+
+    monkeypatch.setattr(FrameLoop, "used_weights", property(read))
+    monkeypatch.setattr(Qwen3TTSTokenizer, "compiled_decoder", property(read))
+    with pytest.raises(RequestError, match="pretokenizer 'latin'"):
+        Qwen3TTSModel.from_pretrained(sources["tiny"], pretokenizer="latin")  # type: ignore[arg-type]
