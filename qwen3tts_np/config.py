@@ -1,4 +1,4 @@
-"""The configuration of a checkpoint as frozen dataclasses. No defaults: a checkpoint states its sizes.
+"""The configuration of a checkpoint as frozen dataclasses. No defaults: a checkpoint defines its sizes.
 
 Letters in brackets are the ones that shape comments use everywhere in this package. ``FIXED`` are the values of keys
 that select an architecture, where only one is implemented. ``checkpoint/config_file.py`` reads the files.

@@ -1,4 +1,4 @@
-"""Errors a user can cause and mend. Everything else is a bug and may raise anything.
+"""Errors that a user can cause and fix. Everything else is a bug and may raise anything.
 
 Each is also the built-in error that the official package, or Python's habit, has in its place: a script that catches
 ``ValueError``, ``TypeError`` or ``FileNotFoundError`` goes on working. Trap: an ``except ValueError`` around our own
@@ -23,7 +23,7 @@ class ConfigError(QwenTTSError, ValueError):
 
 
 class CheckpointError(QwenTTSError, ValueError):
-    """A weight or tokenizer file is missing or damaged, or a tensor is not what the layout demands."""
+    """A weight or tokenizer file is missing or damaged, or a tensor is not what the layout requires."""
 
 
 class RequestError(QwenTTSError, ValueError):
@@ -35,7 +35,7 @@ class RequestTypeError(RequestError, TypeError):
 
 
 class MissingFileError(RequestError, CheckpointError, FileNotFoundError):
-    """A path, or the name of a model, leads to nothing."""
+    """A path or a model name does not exist."""
 
 
 class OutputError(RequestError, CheckpointError):

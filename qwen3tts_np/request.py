@@ -55,7 +55,7 @@ MODEL_TYPE_OF: dict[type, str] = {CustomVoice: "custom_voice", DesignedVoice: "v
 
 @dataclass(frozen=True)
 class Limits:
-    """The rules codes are chosen by, and when to stop at the latest."""
+    """The sampling rules, and the limit on generated tokens."""
 
     talker: SamplingParameters
     subtalker: SamplingParameters
@@ -114,7 +114,7 @@ def make_request(
 def prompt_layout(
     config: ModelConfig, tokenizer: Tokenizer, voice: Voice, language: str, streaming: bool
 ) -> Callable[[TextIds], Prompt]:
-    """How a text becomes a prompt in this voice and language."""
+    """The function that lays out the prompt of a text in this voice and language."""
     conditioning = conditioning_of(voice, tokenizer)
     instruct = "" if isinstance(voice, ClonedVoice) else voice.instruct
     instruction = instruct_ids(tokenizer, instruct)
@@ -122,7 +122,7 @@ def prompt_layout(
 
 
 def conditioning_of(voice: Voice, tokenizer: Tokenizer) -> Conditioning:
-    """What the prompt needs to know of a voice."""
+    """The conditioning of the prompt by a voice."""
     if isinstance(voice, CustomVoice):
         return Conditioning(speaker=voice.speaker or None)
     if isinstance(voice, DesignedVoice):
@@ -160,7 +160,7 @@ def limits_of(defaults: GenerationConfig, sampling: dict[str, Any]) -> Limits:
 
 
 def groups_of_one_rule(requests: Iterable[Request]) -> list[list[int]]:
-    """Indices of the requests whose codes are chosen by the same rules: the frame loop takes those together."""
+    """Indices of the requests whose codes are chosen by the same rules: the frame loop processes these together."""
     groups: dict[Any, list[int]] = {}
     for i, request in enumerate(requests):
         groups.setdefault((request.limits.talker, request.limits.subtalker), []).append(i)

@@ -33,7 +33,7 @@ def decode(data: bytes, what: str) -> tuple[Wave, int]:
 
 
 def _in_blocks(file: soundfile.SoundFile, what: str) -> Wave:
-    """[T, 1] Averaged block by block: what many channels are decoded to is gone when the next block comes."""
+    """[T, 1], averaged block by block, so that many channels are in memory for one block only."""
     frames, blocks, found = max(BLOCK // file.channels, 1), [], 0
     while len(block := file.read(frames, dtype="float32", always_2d=True)):
         blocks.append(_mono(block))

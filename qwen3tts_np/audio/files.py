@@ -1,4 +1,4 @@
-"""Audio in and out: whatever a user hands over as audio becomes a mono float32 waveform; waveforms become files.
+"""Audio input and output: any audio a user passes becomes a mono float32 waveform; waveforms become files.
 
 Loading follows the official wrappers (``Qwen3TTSTokenizer.load_audio``, ``Qwen3TTSModel._load_audio_to_np``): the
 channels are averaged, and :func:`resample` gives what ``librosa.resample`` gives, that is soxr at its high quality.
@@ -74,7 +74,7 @@ def read_audio(source: AudioLike, rate: int | None = None) -> tuple[Wave, int]:
 
 
 def resample(wave: Wave, rate: int, target_rate: int) -> Wave:
-    """``wave`` [samples] at another sample rate, [ceil(samples * ratio)], as ``librosa.resample`` (0.11) gives it."""
+    """``wave`` [samples] at another sample rate, [ceil(samples * ratio)], as ``librosa.resample`` (0.11)."""
     if rate == target_rate:
         return wave
     # The length is float arithmetic, as there: for some lengths it is one more than the exact one.
@@ -96,7 +96,7 @@ def write_audio(path: str | os.PathLike[str], wave: NDArray[np.floating[Any]], r
 
 
 def pcm16(wave: NDArray[np.floating[Any]] | Pcm) -> Pcm:
-    """``wave`` [samples], -1 to 1, as 16-bit integers: the one quantiser of all that is written.
+    """``wave`` [samples], -1 to 1, as 16-bit integers: the quantiser of all output.
 
     To the nearest multiple of 2**-15, what is beyond full scale clipped: reading divides by 2**15, so what was read is
     written as it was. Trap: libsndfile rounds down for .wav and to the nearest for .flac.
@@ -141,7 +141,7 @@ def open_audio(path: str | os.PathLike[str], rate: int) -> Iterator[AudioWriter]
 
 @contextmanager
 def _errors_of_libsndfile(content: BinaryIO) -> Iterator[None]:
-    """What libsndfile says of a file that cannot be written, as the OSError that it stands for."""
+    """Convert libsndfile's error for a file that cannot be written to the corresponding OSError."""
     try:
         yield
     except soundfile.LibsndfileError as e:
@@ -154,7 +154,7 @@ def _errors_of_libsndfile(content: BinaryIO) -> Iterator[None]:
 
 
 def _reason_of_the_disk(content: BinaryIO) -> str | None:
-    """libsndfile says no more than that the system refused. Python, asked to write on, says why."""
+    """The reason of a failed write, from a write by Python: libsndfile reports only that the system refused."""
     try:
         content.seek(0, os.SEEK_END)
         content.write(bytes(1 << 16))
@@ -170,7 +170,7 @@ SPEECH_FORMATS = frozenset("WAV FLAC OGG MP3 AIFF AU CAF W64 RF64 WAVEX NIST".sp
 
 
 def format_of(path: Path) -> str:
-    """The audio format that the suffix of ``path`` names, as libsndfile calls it; RequestError if it names none."""
+    """The audio format that the suffix of ``path`` names, as libsndfile calls it; raises RequestError if none."""
     audio_format = SAME_FORMAT.get(path.suffix[1:].upper(), path.suffix[1:].upper())
     if audio_format in soundfile.available_formats() and audio_format not in SPEECH_FORMATS:
         raise RequestError(f"{path} cannot be written: {path.suffix} is no format for speech; use .wav, .flac or .ogg")
@@ -183,7 +183,7 @@ def format_of(path: Path) -> str:
 
 
 def check_rate(rate: Any) -> int:
-    """``rate`` as a whole number of Hz; RequestError if it is none."""
+    """``rate`` as an integer in Hz; raises RequestError if it is not one."""
     number = float(rate) if isinstance(rate, Real) else 0.0
     if not MIN_RATE <= number <= MAX_RATE:
         raise RequestError(f"sample rate {rate!r} must be a number of Hz from {MIN_RATE} to {MAX_RATE}")

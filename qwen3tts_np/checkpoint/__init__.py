@@ -1,1 +1,1 @@
-"""Disk <-> arrays: the safetensors reader, the language of the key tables, the hub."""
+"""Checkpoint files: the safetensors reader and writer, the key tables, the hub."""

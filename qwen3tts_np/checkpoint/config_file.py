@@ -151,7 +151,7 @@ def _named(hint: Any) -> str:
 
 
 def _refuse_other_quantisation(raw: Mapping[str, Any], path: Path) -> None:
-    """ConfigError for a checkpoint that another program has quantised."""
+    """Raises ConfigError for a checkpoint quantised by another program."""
     for key in ("quantization_config", "quantization"):  # transformers' key, and MLX's
         if found := raw.get(key):
             method = found.get("quant_method") if isinstance(found, dict) else None

@@ -32,7 +32,7 @@ ATTEMPTS: tuple[dict[str, bool], ...] = ({"local_files_only": True}, {}, {"force
 
 @dataclass(frozen=True)
 class Repository:
-    """What is published under one name."""
+    """The files published under one name."""
 
     name: str
     revision: str
@@ -120,7 +120,7 @@ def hub_settings() -> Hub | None:
 
 
 def differences(folder: Path, files: Mapping[str, PublishedFile]) -> dict[str, str]:
-    """Which of ``files`` are not in ``folder`` as published: {name: in which way}."""
+    """The published ``files`` that are missing or different in ``folder``: {name: kind of difference}."""
     hashed, wrong = _read_hashed(folder / VERIFIED), {}
     for name, published in files.items():
         try:

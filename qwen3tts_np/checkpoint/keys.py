@@ -1,4 +1,4 @@
-"""Key tables: a weights class states, field by field, the official key and shape of the tensor it holds.
+"""Key tables: a weights class declares, field by field, the official key and shape of its tensors.
 
     @dataclass(frozen=True)
     class GatedMLP:

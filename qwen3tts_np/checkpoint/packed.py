@@ -91,7 +91,7 @@ class Arena:
 
 @dataclass(frozen=True)
 class PackedTensor(QuantisedTensor):
-    """An official matrix inside an arena. ``data`` and ``scales`` are those of the whole packed matrix, flat."""
+    """An official matrix inside an arena. ``data`` and ``scales`` are those of the complete packed matrix, flat."""
 
     form: Format
     part: Part
@@ -124,7 +124,7 @@ class PackedTensor(QuantisedTensor):
 
 
 def metadata_of(arenas: Sequence[Arena], tables: Mapping[str, int]) -> dict[str, str]:
-    """What a header says of arenas, and of the rows of the code tables, in their order."""
+    """The entries of a header about arenas and the rows of the code tables, in their order."""
     stated = {"version": VERSION, "arenas": [asdict(arena) for arena in arenas], "code_tables": dict(tables)}
     return {METADATA_KEY: json.dumps(stated, separators=(",", ":"))}
 

@@ -1,4 +1,4 @@
-"""The published checkpoints in numbers: what a download must be, and what the key tables must add up to.
+"""The published checkpoints in numbers: expected files of a download, and totals of the key tables.
 
 The revisions are those of the hub. Every model carries the same ``speech_tokenizer`` directory, which is
 also published on its own, and the same tokenizer files.

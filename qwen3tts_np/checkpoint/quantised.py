@@ -1,4 +1,4 @@
-"""Quantised matrices in a safetensors file, one by one: what ``qwen3tts-np convert`` writes for int6 and int5.
+"""Quantised matrices in a safetensors file, one by one, as ``qwen3tts-np convert`` writes int6 and int5.
 
 int8 and int4, which kernels multiply by, are stored in their order instead (``packed.py``); files in which they are as
 here, of version 0.1 and of other sizes than the released ones, are read as before.
@@ -103,7 +103,7 @@ def _joined(name: str, bits: int, levels: StoredTensor, scales: StoredTensor, pa
 
 
 def pack_bits(levels: NDArray[np.int8], bits: int) -> NDArray[np.uint8]:
-    """[rows, inputs] -> [rows, inputs * bits / 8]; inputs must be a multiple of 8, which makes whole bytes."""
+    """[rows, inputs] -> [rows, inputs * bits / 8]; inputs must be a multiple of 8, so that rows end at bytes."""
     numbers = (levels.astype(np.int16) + (1 << (bits - 1))).astype(np.uint64).reshape(len(levels), -1, 8)
     shifts = np.arange(8, dtype=np.uint64) * np.uint64(bits)
     words = np.bitwise_or.reduce(numbers << shifts, axis=2)  # [rows, inputs / 8] 8 numbers each

@@ -154,7 +154,7 @@ def _are_sizes(value: Any) -> TypeGuard[list[int]]:
 
 
 def _check_packing(spans: dict[str, tuple[str, tuple[int, ...], int, int]], data_bytes: int, path: Path) -> None:
-    """The format packs tensors without a gap: a gap or an overlap means that the header lies."""
+    """The format packs tensors without a gap: a gap or an overlap means that the header is wrong."""
     at, before = 0, "the header"
     for name, (_, _, start, end) in sorted(spans.items(), key=lambda item: item[1][2:]):
         if start != at:

@@ -1,4 +1,4 @@
-"""One tensor of a checkpoint, as it lies in its file."""
+"""One tensor of a checkpoint, as stored in its file."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """One tensor as it lies in the file."""
+    """One tensor as stored in the file."""
 
     name: str
     dtype: str  # a key of DTYPES
@@ -62,7 +62,7 @@ class StoredTensor:
         return _widen(self.data[ids], self.dtype, dtype)
 
     def release(self) -> None:
-        """Drop its pages from this process; a later look reads them again. Where it cannot be done, nothing happens."""
+        """Drop its pages from this process; later access reads them again. A no-op where not supported."""
         owner: Any = self.data
         while owner is not None and not isinstance(owner, mmap.mmap):
             owner = owner.obj if isinstance(owner, memoryview) else getattr(owner, "base", None)

@@ -1,4 +1,4 @@
-"""The command line: ``qwen3tts-np COMMAND``. One file a command; it parses, calls the library and prints.
+"""The command line: ``qwen3tts-np COMMAND``. One file per command; it parses, calls the library and prints.
 
 Exit status: 0 all is well, 1 ``doctor``, ``info``, ``verify``, ``fidelity`` or ``fixtures compare`` found problems,
 2 the request cannot be met (one line says why), 130 interrupted, 128 and the number of another signal that ended it.

@@ -1,4 +1,4 @@
-"""``qwen3tts-np bench``: how fast a model runs on this machine."""
+"""``qwen3tts-np bench``: speed of a model on this machine."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FEWEST = 3  # measurements of anything, however long they take
 
 @dataclass
 class Talking:
-    """What was measured of talker and code predictor, in seconds."""
+    """Measurements of talker and code predictor, in seconds."""
 
     frames: list[float] = field(default_factory=list)
     first: list[float] = field(default_factory=list)  # from the call to the first frame: prompt and one frame
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def talk(model: Qwen3TTSModel, seconds: float) -> Talking:
-    """Time frames for so long; a speech that ends is followed by another. The first compiles and is left out."""
+    """Time frames for a duration; speech that ends is followed by another. The first run compiles and is excluded."""
     found, voice, end = Talking(), _any_voice(model), None
     for seed in itertools.count():
         times = [time.perf_counter()]
@@ -99,7 +99,7 @@ def talk(model: Qwen3TTSModel, seconds: float) -> Talking:
 
 
 def decode(model: Qwen3TTSModel, seconds: float) -> float:
-    """Seconds a frame of the codec, which decodes random codes."""
+    """Seconds per frame of the codec, which decodes random codes."""
     codec = model.speech_tokenizer.config.decoder_config
     codes = np.random.RandomState(0).randint(0, codec.codebook_size, (CODEC_FRAMES, codec.num_quantizers))
     model.speech_tokenizer.decode(codes)  # compiles

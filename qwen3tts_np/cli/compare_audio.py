@@ -1,4 +1,4 @@
-"""``qwen3tts-np compare-audio``: listen to two sounds without ears."""
+"""``qwen3tts-np compare-audio``: objective comparison of two sounds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``qwen3tts-np decode``: codes become audio."""
+"""``qwen3tts-np decode``: codes to audio."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``qwen3tts-np encode``: audio becomes codes."""
+"""``qwen3tts-np encode``: audio to codes."""
 
 from __future__ import annotations
 

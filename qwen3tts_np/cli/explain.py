@@ -1,4 +1,4 @@
-"""``qwen3tts-np explain``: what the talker reads for a request, position by position."""
+"""``qwen3tts-np explain``: the talker's input for a request, position by position."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``qwen3tts-np fidelity``: what a weight format costs."""
+"""``qwen3tts-np fidelity``: accuracy of a weight format."""
 
 from __future__ import annotations
 

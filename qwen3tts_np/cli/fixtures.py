@@ -1,4 +1,4 @@
-"""``qwen3tts-np fixtures``: exact tensors for another implementation, and where its own differ first."""
+"""``qwen3tts-np fixtures``: exact tensors for another implementation, and the first difference in its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``qwen3tts-np info``: what a checkpoint is, and what is wrong with it."""
+"""``qwen3tts-np info``: description of a checkpoint and its problems."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def new_parser(
 
 
 def add_checkpoint(parser: argparse.ArgumentParser, name: str = "model", what: str = "checkpoint directory") -> None:
-    """Which checkpoint, without running it."""
+    """The options of a checkpoint that is not run."""
     help_ = f"{what}, or a name to download: Qwen/Qwen3-TTS-12Hz-0.6B-Base"
     parser.add_argument(name, type=Path, metavar="MODEL", help=help_)
     add_cache_dir(parser)
@@ -59,7 +59,7 @@ def add_cache_dir(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """Which checkpoint, and how to run it."""
+    """The options of a checkpoint and of running it."""
     add_checkpoint(parser)
     add_threads(parser)
     parser.add_argument(
@@ -85,7 +85,7 @@ def add_seed(parser: argparse.ArgumentParser) -> None:
 
 
 def add_sampling(parser: argparse.ArgumentParser) -> None:
-    """How codes are chosen; what is not given is the checkpoint's own choice."""
+    """The sampling options; defaults are those of the checkpoint."""
     group = parser.add_argument_group(
         "sampling", "what is not given comes from the checkpoint's generation_config.json"
     )

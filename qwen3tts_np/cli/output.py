@@ -1,4 +1,4 @@
-"""Where speech goes, and what a command says of it: a file by its suffix, or a pipe; a line, or JSON."""
+"""Output of speech (a file by its suffix, or a pipe) and the report on it (a line, or JSON)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def add_output(parser: argparse.ArgumentParser, default: str) -> None:
 
 
 def check_output(args: argparse.Namespace) -> None:
-    """RequestError if what is to be made has nowhere to go; called before the work, which may take long."""
+    """Raises RequestError if there is no output to write to; called before the work, which may take long."""
     if args.output != PIPE:
         format_of(args.output)
         if not args.output.parent.is_dir():
@@ -69,14 +69,14 @@ def save(args: argparse.Namespace, wave: Wave, rate: int) -> None:
 
 
 class Sink(Protocol):
-    """What takes samples part by part."""
+    """Takes samples part by part."""
 
     def write(self, samples: Pcm) -> None: ...
 
 
 @contextmanager
 def open_sink(args: argparse.Namespace, rate: int) -> Iterator[Sink]:
-    """``args.output``, for speech that is written while it is made."""
+    """``args.output``, for speech that is written as it is generated."""
     if args.output == PIPE:
         pipe = _Pipe(rate, args.raw)
         try:

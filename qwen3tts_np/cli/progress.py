@@ -1,4 +1,4 @@
-"""A line on the terminal that shows how far the speech is; nothing where there is no terminal."""
+"""A progress line on the terminal; nothing without a terminal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ALMOST = 0.99  # a text may take longer than texts of its length do
 
 
 class Bar:
-    """Seconds of speech made, real-time factor (seconds of work a second of speech), time left.
+    """Seconds of speech made, real-time factor (seconds of work per second of speech), time left.
 
     How long the rest takes is guessed from the text (``text/pace.py``) and the speed since the first frame.
     """

@@ -1,4 +1,4 @@
-"""A request on the command line: a JSON file, options, or a file with options in place of what it says."""
+"""A request on the command line: a JSON file, options, or a file with options that override it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``qwen3tts-np say``: text becomes speech."""
+"""``qwen3tts-np say``: text to speech."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _check_voice(args: argparse.Namespace) -> None:
 
 
 def _voice(model: Qwen3TTSModel, args: argparse.Namespace, voice: VoiceClonePromptItem | None) -> dict[str, Any]:
-    """The arguments that say who speaks."""
+    """The arguments that select the voice."""
     kind = model.config.tts_model_type
     if voice is not None:
         only_for(model, "base", "--voice")

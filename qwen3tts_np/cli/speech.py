@@ -1,4 +1,4 @@
-"""What ``say`` and ``clone`` share: a text and a voice become a file, a pipe, or a stream."""
+"""Shared by ``say`` and ``clone``: speech of a text in a voice, to a file, a pipe, or a stream."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``--stream``: speech leaves as it is made, into a pipe or a file."""
+"""``--stream``: speech is written as it is generated, to a pipe or a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``qwen3tts-np trace``: one request from inside."""
+"""``qwen3tts-np trace``: every activation of one request."""
 
 from __future__ import annotations
 

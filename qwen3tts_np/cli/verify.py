@@ -1,4 +1,4 @@
-"""``qwen3tts-np verify``: whether a checkpoint is what it should be, and speaks as the official package does."""
+"""``qwen3tts-np verify``: checks a checkpoint, and compares its speech with the official package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How all pieces of a text are spoken: the model, its voice, the language, and how codes are chosen."""
+"""Settings shared by all pieces of a text: the model, its voice, the language, and the sampling parameters."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .store import fingerprint
 
 @dataclass(frozen=True)
 class Delivery:
-    """What the pieces of a text share."""
+    """The settings shared by the pieces of a text."""
 
     model: Qwen3TTSModel
     voice: Voice
@@ -61,13 +61,13 @@ class Delivery:
 
     @cached_property
     def greedy(self) -> bool:
-        """Whether nothing is drawn, so that seeds do not count."""
+        """Whether nothing is drawn, so that seeds have no effect."""
         limits = limits_of(self.model.generation_config, dict(self.sampling))
         return not (limits.talker.do_sample or limits.subtalker.do_sample)
 
     @property
     def samples_per_frame(self) -> int:
-        """Of the speech."""
+        """Samples per frame of the speech."""
         return self.model.speech_tokenizer.get_decode_upsample_rate()
 
     @property
@@ -77,13 +77,13 @@ class Delivery:
 
 
 def frame_seconds(model: Qwen3TTSModel) -> float:
-    """How long a frame sounds: 0.08 s in all released models."""
+    """Duration of a frame: 0.08 s in all released models."""
     codec = model.speech_tokenizer
     return codec.get_decode_upsample_rate() / codec.get_output_sample_rate()
 
 
 def warn_of_designed_voices(delivery: Delivery, pieces: int) -> None:
-    """Say that a voice-design model does not keep the voice of a text of several pieces."""
+    """Warn that a voice-design model does not keep the voice across several pieces of a text."""
     if isinstance(delivery.voice, DesignedVoice) and pieces > 1:
         warnings.warn(
             f"a voice-design model designs the voice anew for each of the {pieces} pieces of this text; "
