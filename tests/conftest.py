@@ -16,6 +16,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 from again import MARK, Again, wanted
 from hypothesis import HealthCheck, settings
+from qwen3tts_np_kernels import system
 from qwen3tts_np_kernels.cpu import compiled
 
 from qwen3tts_np.checkpoint.published import Like, ModelType
@@ -50,13 +51,15 @@ def again(request: pytest.FixtureRequest) -> Again:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _sigint() -> Iterator[None]:
-    """A shell starts what runs in the background with Ctrl-C ignored, which the programs of the tests would inherit."""
-    before = signal.getsignal(signal.SIGINT)
-    if before == signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+def _usual_signals() -> Iterator[None]:
+    """Background jobs start with Ctrl-C ignored, jobs of nohup with SIGHUP: programs of the tests would inherit it."""
+    usual = {signal.SIGINT: signal.default_int_handler} | dict.fromkeys(system.stop_signals(), signal.SIG_DFL)
+    ignored = [number for number in usual if signal.getsignal(number) == signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, usual[number])
     yield
-    signal.signal(signal.SIGINT, before)
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @pytest.hookimpl(wrapper=True)

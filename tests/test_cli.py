@@ -324,7 +324,7 @@ def test_interrupted(tiny, monkeypatch):
     def interrupt(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli.info, "describe", interrupt)
+    monkeypatch.setattr("qwen3tts_np.cli.info.describe", interrupt)
     assert cli.main(["info", str(tiny)]) == 130
 
 
@@ -332,7 +332,7 @@ def test_a_bug_is_not_swallowed(tiny, monkeypatch):
     def fail(_):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(cli.info, "describe", fail)
+    monkeypatch.setattr("qwen3tts_np.cli.info.describe", fail)
     with pytest.raises(ZeroDivisionError):
         cli.main(["info", str(tiny)])
 

@@ -93,13 +93,13 @@ def test_full_output_is_silent_from_the_second_time_on(monkeypatch):
 def test_messages_that_nobody_takes_cost_no_work(synthetic, monkeypatch, capsys):
     with FULL.open("w") as disk:
         monkeypatch.setattr(sys, "stderr", disk)
-        monkeypatch.setattr(cli.info, "run", lambda _: print("lost", file=sys.stderr, flush=True) or 0)
+        monkeypatch.setattr("qwen3tts_np.cli.info.run", lambda _: print("lost", file=sys.stderr, flush=True) or 0)
         assert cli.main(["info", "m"]) == 0
 
 
 def test_warnings_are_lines_even_where_python_makes_errors_of_them(monkeypatch, capsys):
     monkeypatch.setattr(sys, "warnoptions", ["error"])
-    monkeypatch.setattr(cli.info, "run", lambda _: warnings.warn("the clip is short", stacklevel=1))
+    monkeypatch.setattr("qwen3tts_np.cli.info.run", lambda _: warnings.warn("the clip is short", stacklevel=1))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.warns(UserWarning, match="the clip is short"):
@@ -129,7 +129,7 @@ def as_in_a_terminal() -> None:
 def test_a_signal_while_a_command_runs(monkeypatch, number):
     """Also where the signal's handler is that of the time before, which would end the process here."""
     before = signal.signal(number, start.end_at_once)
-    monkeypatch.setattr(cli.info, "run", lambda _: signal.raise_signal(number))
+    monkeypatch.setattr("qwen3tts_np.cli.info.run", lambda _: signal.raise_signal(number))
     try:
         if number == signal.SIGINT:
             assert cli.main(["info", "m"]) == 130
@@ -168,7 +168,7 @@ def test_no_memory_is_one_sentence(monkeypatch, capsys):
     def run(_: Any) -> None:
         raise MemoryError("Unable to allocate 8.00 GiB")
 
-    monkeypatch.setattr(cli.info, "run", run)
+    monkeypatch.setattr("qwen3tts_np.cli.info.run", run)
     assert cli.main(["info", "m"]) == 2
     assert capsys.readouterr().err.startswith("qwen3tts-np info: there is not enough memory: Unable to allocate 8.00")
 

@@ -565,7 +565,7 @@ OUTPUTS = {
 @pytest.mark.parametrize("name", [".", "m", "no/where.wav", "x" * 300 + ".wav", "a.wav", "m/config.json"])
 def test_no_command_begins_what_it_cannot_write(world, monkeypatch, capsys, command, name):
     """The model is not even opened."""
-    monkeypatch.setattr(cli.compare_audio, "require_matplotlib", lambda: None)
+    monkeypatch.setattr("qwen3tts_np.cli.compare_audio.require_matplotlib", lambda: None)
 
     def fail(*_: Any, **__: Any) -> None:
         raise AssertionError("the work has begun")
@@ -607,7 +607,7 @@ def test_a_signal_ends_in_order(world, monkeypatch, number):
             os.kill(os.getpid(), number)
             time.sleep(10)
 
-    monkeypatch.setattr(cli.info, "run", run)
+    monkeypatch.setattr("qwen3tts_np.cli.info.run", run)
     before = names(world)
     with pytest.raises(SystemExit) as ended:
         cli.main(["info", "m"])
@@ -616,7 +616,7 @@ def test_a_signal_ends_in_order(world, monkeypatch, number):
 
 
 def test_a_signal_that_is_ignored_stays_ignored(world, monkeypatch):
-    monkeypatch.setattr(cli.info, "run", lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr("qwen3tts_np.cli.info.run", lambda _: os.kill(os.getpid(), signal.SIGTERM))
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
         assert cli.main(["info", "m"]) == 0
