@@ -334,3 +334,57 @@ def test_an_incomplete_cache_of_the_real_library_without_the_network(served, pub
     with pytest.raises(CheckpointError, match=r"vocab\.json is missing|cannot be downloaded") as error:
         snapshot(published)
     assert "\n" not in str(error.value)
+
+
+# --- models of others -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def asked(served, monkeypatch, tmp_path) -> list[dict[str, Any]]:
+    """What the hub is asked for; it has one model, of somebody else."""
+    calls: list[dict[str, Any]] = []
+
+    def snapshot_download(repo_id: str, **options: Any) -> str:
+        calls.append({"name": repo_id, **options})
+        if repo_id != "ada/fine-tuned":
+            raise OSError("no such repository")
+        return str(served)
+
+    fake = types.ModuleType("huggingface_hub")
+    fake.snapshot_download = snapshot_download  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "huggingface_hub", fake)
+    monkeypatch.chdir(tmp_path)
+    return calls
+
+
+def test_a_model_of_somebody_else_is_downloaded_and_said_to_be_unverified(asked, served, tmp_path):
+    with pytest.warns(UserWarning, match="ada/fine-tuned is none of the published models: .* used unverified"):
+        found = pretrained.directory("ada/fine-tuned", tmp_path, revision="v2", local_files_only=True, token="t")
+    assert found == served
+    (call,) = asked
+    assert (call["revision"], call["local_files_only"], call["token"]) == ("v2", True, "t")
+    assert call["cache_dir"] == tmp_path and "speech_tokenizer/*.safetensors" in call["allow_patterns"]
+    with pytest.raises(CheckpointError, match="bob/none cannot be downloaded: no such repository"):
+        pretrained.directory("bob/none")
+
+
+def test_a_name_in_a_folder_that_is_here_is_a_mistyped_path(asked, tmp_path):
+    (tmp_path / "models").mkdir()
+    with pytest.raises(FileNotFoundError, match="models/tiny is not a directory"):
+        pretrained.directory("models/tiny")
+    with pytest.raises(FileNotFoundError, match="nor a published model"):
+        pretrained.directory("Qwen/Qwen3-TTS-25Hz-0.6B-Base")
+    assert asked == []
+
+
+def test_local_files_only_asks_nobody_for_a_published_model(fake):
+    with pytest.raises(CheckpointError, match="cannot be downloaded: Cannot find"):
+        pretrained.directory(NAME, local_files_only=True)
+    assert fake.calls == []
+    first = pretrained.directory(NAME)
+    fake.calls.clear()
+    assert pretrained.directory(NAME, local_files_only=True) == first
+    (first / "config.json").unlink()
+    with pytest.raises(CheckpointError, match=r"config\.json is missing, and local_files_only forbids downloading"):
+        pretrained.directory(NAME, local_files_only=True)
+    assert fake.calls == []
