@@ -34,7 +34,7 @@ def _table(headers: Sequence[str], rows: list[list[str]]) -> Table:
 
 def _decode(report: Report) -> Table:
     official = report["official"].get("frame")
-    headers = "format", "threads", "talker", "code predictor", "frame", "real-time factor", "read a frame"
+    headers = "format", "threads", "talker", "code predictor", "frame", "real-time factor", "read per frame"
     rows = []
     for row in report["rows"]:
         times = [f"{row[name]:.1f} ms" for name in ("talker_ms", "code_predictor_ms", "frame_ms")]
@@ -50,13 +50,13 @@ def _batches(report: Report) -> Table:
     """Frames per second of a batch against one item, and the other measurements with all threads."""
     codec = report["codec"].get("1", {}).get("decode CPU")
     alone = {row["format"]: row["frame_cpu_ms"] for row in report["rows"] if row["threads"] == 1}
-    headers = "format", "batch of 2", "4", "8", "prompt", "load", "text to samples", "CPU ms a frame, one thread"
+    headers = "format", "batch of 2", "4", "8", "prompt", "load", "RTF, text to samples", "CPU ms per frame, one thread"
     rows = []
     for row in (row for row in report["rows"] if "prefill_positions_s" in row):
         name = row["format"]
         prompt = [f"{row['prefill_positions_s']:.0f} positions/s", f"{report['load_s'][name]:.1f} s"]
         cpu = f"{alone[name] + 1e3 * codec * FRAME / report['codec_seconds']:.0f}" if codec and name in alone else ""
-        whole = [f"{row['pipeline_real_time_factor']:.2f} of real time", cpu]
+        whole = [f"{row['pipeline_real_time_factor']:.2f}", cpu]
         rows.append([name, *(f"{row[f'batch_{n}']:.1f}x" for n in (2, 4, 8)), *prompt, *whole])
     return _table(headers, rows)
 
@@ -103,7 +103,7 @@ def plot(report: Report, path: Path) -> None:
     if official := report["official"].get("frame"):
         axes.barh(["official float32"], [1e3 * official], color="0.9", edgecolor="0.25", hatch="//", label="official")
     axes.axvline(1e3 * FRAME, color="black", linestyle="--", label="real time (80 ms)")
-    axes.set_xlabel("milliseconds a frame, codec not counted")
+    axes.set_xlabel("milliseconds per frame, codec not counted")
     axes.set_title(f"{report['model']}, {report['machine']['cpu']}")
     axes.invert_yaxis()
     axes.legend()

@@ -45,9 +45,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "bench",
         EXAMPLES,
         help="how fast a model runs on this machine",
-        description="Measure a model here: milliseconds a frame of talker and code predictor, of the codec, real-time "
-        "factor (seconds of work a second of speech), load time, memory. The first run of an installation compiles "
-        "the kernels, which is not counted.",
+        description="Measure a model here: milliseconds per frame of talker and code predictor, of the codec, "
+        "real-time factor (seconds of work per second of speech), load time, memory. The first run of an installation "
+        "compiles the kernels, which is not counted.",
     )
     add_model(parser)
     parser.add_argument("--seconds", type=float, default=20, metavar="S", help="how long to measure (%(default)s)")
@@ -68,8 +68,8 @@ def run(args: argparse.Namespace) -> None:
         f"{args.model}, {found['format']}, {found['threads']} threads",
         _line("load", f"{found['load_seconds']:.1f} s"),
         _line("first frame", f"{found['first_frame_ms']:.0f} ms after the call"),
-        _line("talker + predictor", f"{found['talker_ms']:.1f} ms a frame of {found['frame_ms']:.0f} ms"),
-        _line("codec", f"{found['codec_ms']:.1f} ms a frame"),
+        _line("talker + predictor", f"{found['talker_ms']:.1f} ms per frame of {found['frame_ms']:.0f} ms"),
+        _line("codec", f"{found['codec_ms']:.1f} ms per frame"),
         _line("real-time factor", f"{found['rtf']:.2f}"),
     ]
     if found["peak_memory_mb"] is not None:
