@@ -385,15 +385,15 @@ def test_a_model_directory_stands_for_its_codec(folder, tokenizer):
 @pytest.mark.parametrize(
     ("arguments", "error", "match"),
     [
-        ({"path": "nowhere"}, CheckpointError, "nowhere"),
+        ({"pretrained_model_name_or_path": "nowhere"}, CheckpointError, "nowhere"),
         ({"dtype": "int8"}, RequestError, "int8"),
-        ({"device_map": "cuda:0"}, RequestError, "cuda:0"),
+        ({"backend": "cuda"}, RequestError, "cuda"),
         ({"colour": 1}, RequestError, "colour"),
     ],
 )
 def test_what_cannot_be_loaded_is_named(folder, arguments, error, match):
     with pytest.raises(error, match=match):
-        Qwen3TTSTokenizer.from_pretrained(**{"path": folder, **arguments})
+        Qwen3TTSTokenizer.from_pretrained(**{"pretrained_model_name_or_path": folder, **arguments})
 
 
 def test_another_model_is_not_a_codec(folder, tmp_path):

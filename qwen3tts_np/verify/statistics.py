@@ -7,6 +7,7 @@ damage.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -98,7 +99,7 @@ def _out_of_scale(name: str, s: RowStatistics) -> Iterator[str]:
     elif s.rms < SMALLEST_RMS:
         yield f"RMS {s.rms:.3g}; nothing this small was trained"
     elif s.square.size > 1 and not name.endswith(COUNTED):
-        others = np.sqrt(max(s.square.sum() - s.peak**2, 0) / (size - 1))
+        others = math.sqrt(max(float(s.square.sum()) - s.peak**2, 0.0) / (size - 1))
         if s.peak > OUTLIER * others:
             yield f"a value of {s.peak:.3g} in row {_row_of_peak(s)}, where the others have RMS {others:.3g}"
     if name.endswith(".cluster_usage") and s.lowest.min() < 0:

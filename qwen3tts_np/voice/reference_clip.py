@@ -51,7 +51,7 @@ def clip_problems(wave: Wave, rate: int, transcript: str | None = None) -> list[
     Each is a predicate with its reason ("is 2.1 s long; ..."). [] where all is well.
     """
     seconds, sound = len(wave) / rate, sound_seconds(wave, rate)
-    loudest = _decibels(_loudness(wave, rate).max())
+    loudest = _decibels(float(_loudness(wave, rate).max()))
     if loudest < SILENT:
         return [f"is silent (its loudest moment is at {loudest:.0f} dB of full scale)"]
     if (peak := float(np.abs(wave).max())) > LOUDEST:
