@@ -9,9 +9,12 @@ LONGEST = 100  # characters of a value in a sentence
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
-def printable(text: str) -> str:
-    r"""``text`` with whatever could move a cursor, begin a line or name a colour as its escape: ``\x1b``, ``\n``."""
-    return _UNSAFE.sub(lambda found: repr(found[0])[1:-1], text)
+def printable(text: str, keep: str = "") -> str:
+    r"""``text`` with whatever could move a cursor, begin a line or name a colour as its escape: ``\x1b``, ``\n``.
+
+    ``keep``: characters that stay, such as the line ends of a text that is ours.
+    """
+    return _UNSAFE.sub(lambda found: found[0] if found[0] in keep else repr(found[0])[1:-1], text)
 
 
 def shortened(value: object) -> str:

@@ -21,6 +21,7 @@ from qwen3tts_np_kernels.system import reader_is_gone
 
 from .. import __version__
 from ..errors import QwenTTSError
+from ..shown import printable
 from ..start import end_at_once
 from .options import Formatter
 from .streams import standard_streams
@@ -111,7 +112,7 @@ def warnings_of_one_line(command: str) -> Iterator[None]:
     """Warnings of one line, without the source that Python shows to programmers."""
 
     def one_line(message: Warning | str, category: Any, filename: Any, lineno: Any, line: Any = None) -> str:
-        return f"{PROGRAM} {command}: warning: {message}\n"
+        return f"{PROGRAM} {command}: warning: {printable(str(message))}\n"
 
     before, warnings.formatwarning = warnings.formatwarning, one_line
     try:

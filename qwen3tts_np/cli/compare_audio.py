@@ -17,6 +17,7 @@ from ..report.plots import require_matplotlib
 from ..report.tables import Table, as_text
 from ..report.values import finite
 from .options import new_parser
+from .output import print_text
 
 EXAMPLES = ("qwen3tts-np compare-audio ada.wav anything.wav --json",)
 
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps({**finite(dataclasses.asdict(found)), "verdict": found.verdict()}, indent=2))
     else:
-        print("\n\n".join([as_text(sounds(found)), as_text(differences(found)), found.verdict()]))
+        print_text("\n\n".join([as_text(sounds(found)), as_text(differences(found)), found.verdict()]))
 
 
 def sounds(c: Comparison) -> Table:

@@ -13,6 +13,7 @@ from ..model import Qwen3TTSModel
 from ..report.html import page, paragraph
 from ..report.tables import as_html, as_text
 from .options import add_checkpoint, checkpoint, new_parser
+from .output import print_text
 from .request_options import add_request, request_of
 
 EXAMPLES = (
@@ -50,9 +51,9 @@ def run(args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps(as_json(found), indent=2, ensure_ascii=False))
     elif args.html is None:
-        print("\n\n".join([heading(found), *map(as_text, found.tables())]))
+        print_text("\n\n".join([heading(found), *map(as_text, found.tables())]))
     else:
-        print(f"{args.html}: written")
+        print_text(f"{args.html}: written")
 
 
 def heading(e: Explanation) -> str:

@@ -12,6 +12,7 @@ from ..errors import RequestError
 from ..files.arrays import read_codes
 from ..parity.fidelity import Fidelity, fidelity
 from .options import add_checkpoint, checkpoint, new_parser
+from .output import print_text
 
 EXAMPLES = ("qwen3tts-np fidelity Qwen/Qwen3-TTS-12Hz-0.6B-CustomVoice --format int8 --frames 4",)
 
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps([f.as_json() for f in found], indent=1))
     else:
-        print("\n".join(as_text(found)))
+        print_text("\n".join(as_text(found)))
     return int(any(f.problems for f in found))
 
 

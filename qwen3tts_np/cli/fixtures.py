@@ -18,6 +18,7 @@ from ..parity.plot import error_plot
 from ..parity.report import as_html, as_json, as_markdown, as_text
 from ..parity.steps import KINDS, Step
 from .options import add_cache_dir, add_checkpoint, checkpoint, new_parser
+from .output import print_text
 
 REPORTS = {"json": "everything", "markdown": "summary", "html": "everything, with plot", "svg": "plot"}
 EXPORT = (
@@ -106,7 +107,7 @@ def run_export(args: argparse.Namespace) -> None:
     patterns = tuple(args.tensors)
     check_new_folder(args.target)
     manifest = export(checkpoint(args), request, args.target, patterns, args.format, step, not args.no_float64)
-    print(f"{args.target}: {len(manifest['tensors'])} tensors, {len(manifest['inputs'])} inputs")
+    print_text(f"{args.target}: {len(manifest['tensors'])} tensors, {len(manifest['inputs'])} inputs")
 
 
 def run_compare(args: argparse.Namespace) -> int:
@@ -128,5 +129,5 @@ def run_compare(args: argparse.Namespace) -> int:
     for name, text_of in writers.items():
         if path := getattr(args, name):
             write_text(path, text_of(found))
-    print(as_text(found))
+    print_text(as_text(found))
     return int(found.first is not None)

@@ -11,8 +11,10 @@ from ..checkpoint.published import VOICES
 from ..config import CodecConfig, CodePredictorConfig, ModelConfig, TalkerConfig
 from ..layout.description import Description, WeightsSummary, describe, unpublished_files
 from ..report.values import listed
+from ..shown import printable
 from ..verify.tokenizer import tokenizer_problems
 from .options import add_checkpoint, checkpoint, new_parser
+from .output import print_text
 
 SIZES = {"0b6": "0.6B", "1b7": "1.7B"}
 EXAMPLES = (
@@ -46,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(dataclasses.asdict(found), indent=2))
     else:
-        print("\n".join(as_text(found, verified=args.verify)))
+        print_text("\n".join(as_text(found, verified=args.verify)))
     return int(bool(problems))
 
 
@@ -67,7 +69,7 @@ def as_text(found: Description, verified: bool) -> Iterator[str]:
     for name, size in found.files.items():
         yield f"  {name:<44} {size:>15,}"
     yield f"\nproblems: {len(found.problems) or 'none'}"
-    yield from (f"  {problem}" for problem in listed(found.problems))
+    yield from (f"  {printable(problem)}" for problem in listed(found.problems))
 
 
 def _model(c: ModelConfig) -> Iterator[str]:
@@ -108,4 +110,4 @@ def _weights(summary: WeightsSummary) -> Iterator[str]:
 
 
 def _line(name: str, value: str) -> str:
-    return f"  {name:<16} {value}"
+    return f"  {name:<16} {printable(value)}"

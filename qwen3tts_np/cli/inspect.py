@@ -12,6 +12,7 @@ from ..files.output import write_text
 from ..inspect.inspection import as_json, inspect_checkpoint
 from ..inspect.report import to_html, to_text
 from .options import add_checkpoint, checkpoint, new_parser
+from .output import print_text
 
 DEPTH, CONTEXT = 3, 10.0
 EXAMPLES = (
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(as_json(found), indent=2))
     elif args.html is None:
-        print(to_text(found, args.depth))
+        print_text(to_text(found, args.depth))
     else:
-        print(f"{args.html}: written")
+        print_text(f"{args.html}: written")
     return int(not found.ok())

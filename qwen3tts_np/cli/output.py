@@ -20,6 +20,7 @@ from qwen3tts_np_kernels.system import appends
 from ..audio.files import format_of, open_audio, pcm16, write_audio
 from ..errors import RequestError
 from ..ops import Pcm, Wave
+from ..shown import printable
 
 PIPE = Path("-")
 UNKNOWN = 0xFFFFFFFF  # the length in the header of a WAV that is not finished: programs read on to the end
@@ -55,7 +56,7 @@ def report(args: argparse.Namespace, found: dict[str, Any], line: str) -> None:
     if args.json:
         print(json.dumps(found, indent=2))
     elif getattr(args, "output", None) != PIPE:
-        print(line)
+        print_text(line)
 
 
 def save(args: argparse.Namespace, wave: Wave, rate: int) -> None:
@@ -66,6 +67,11 @@ def save(args: argparse.Namespace, wave: Wave, rate: int) -> None:
         _to_pipe(content.getvalue())
     else:
         write_audio(args.output, wave, rate)
+
+
+def print_text(text: object) -> None:
+    """Print what may hold foreign text: names, transcripts, what a file says. Control characters are escaped."""
+    print(printable(str(text), keep="\n"))
 
 
 class Sink(Protocol):

@@ -17,6 +17,7 @@ from ..model import Qwen3TTSModel
 from ..report.plots import HOW, have_matplotlib, require_matplotlib
 from ..report.tables import Table, as_text
 from .options import add_checkpoint, add_threads, checkpoint, new_parser
+from .output import print_text
 from .request_options import add_request, request_of
 
 SHOWN = 12  # blocks in the table of times
@@ -70,10 +71,10 @@ def run(args: argparse.Namespace) -> None:
         found = trace_request(model, request, folder, Options(heads, tuple(args.keep), args.top, golden))
         if suffix != "none":
             list(draw(found, folder, suffix))
-    print("\n\n".join(report(found)))
-    print(f"\n{args.output}: {', '.join(sorted(path.name for path in args.output.iterdir()))}")
+    print_text("\n\n".join(report(found)))
+    print_text(f"\n{args.output}: {', '.join(sorted(path.name for path in args.output.iterdir()))}")
     if args.plots is None and suffix == "none":
-        print(HOW)
+        print_text(HOW)
 
 
 def report(t: Traced) -> Iterator[str]:

@@ -15,11 +15,12 @@ from ..errors import CheckpointError, RequestError
 from ..files.apart import check_outputs
 from ..model import Qwen3TTSModel
 from ..ops import Wave
+from ..shown import printable
 from ..speech.plan import seed_of
 from ..voice.prompt_item import SIZES, VoiceClonePromptItem, is_voice
 from ..voice.reference_clip import spoken_seconds
 from .options import add_json, add_model, add_seed, load_model, new_parser
-from .output import report
+from .output import print_text, report
 
 DESCRIPTION = (
     "Make voices that any base model of the same size can speak with, from a clip or from a description, and look at "
@@ -179,10 +180,10 @@ def show(args: argparse.Namespace) -> None:
         arrays = {"ref_spk_embedding": voice.ref_spk_embedding.tolist(), "ref_code": codes}
         print(json.dumps(_summary(args.file, voice) | arrays, indent=2))
         return
-    print(args.file)
+    print_text(args.file)
     for name, value in _summary(args.file, voice).items():
         if name != "file" and value is not None:
-            print(f"  {name.replace('_', ' '):<16} {value}")
+            print_text(f"  {name.replace('_', ' '):<16} {printable(str(value))}")
 
 
 def list_voices(args: argparse.Namespace) -> int:
@@ -198,7 +199,7 @@ def list_voices(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"voices": found, "problems": problems}, indent=2))
     else:
-        print("\n".join([*map(_line, found), *problems]) or f"{args.directory}: no voices")
+        print_text("\n".join([*map(_line, found), *problems]) or f"{args.directory}: no voices")
     return int(bool(problems))
 
 
@@ -256,4 +257,4 @@ def _line(summary: dict[str, Any]) -> str:
     text = summary["description"] or summary["transcript"] or ""
     shown = text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
     size = f"{summary['model']}, " if summary["model"] else ""
-    return f"{summary['file']}: {size}{summary['mode']}{length}" + (f', "{shown}"' if shown else "")
+    return f"{summary['file']}: {size}{summary['mode']}{length}" + (f', "{printable(shown)}"' if shown else "")
