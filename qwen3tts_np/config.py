@@ -57,6 +57,7 @@ class TalkerConfig:
     num_code_groups: int  # [G] codes per frame, 16 in every released model
     text_hidden_size: int  # [X] width of a text embedding, and of the hidden layer of text_projection
     text_vocab_size: int  # [W] rows of the text embedding
+    max_position_embeddings: int  # positions the model was made for: those of the prompt, and one per frame
     codec_bos_id: int
     codec_eos_token_id: int
     codec_pad_id: int

@@ -48,6 +48,7 @@ from .request import (
     make_request,
     prompt_layout,
 )
+from .shown import shortened
 from .speaker.encoder import SpeakerEncoderWeights, speaker_encoder_sizes
 from .speech_tokenizer import Qwen3TTSTokenizer
 from .streaming import Playback, SpeechSession, SpeechStream
@@ -324,7 +325,7 @@ class Qwen3TTSModel(OfficialCalls):
 
     def _playback(self, reference: Ints | None, packet_frames: int) -> Playback:
         if not isinstance(packet_frames, Integral) or isinstance(packet_frames, bool) or packet_frames < 1:
-            raise RequestError(f"packet_frames={packet_frames!r} must be a whole number of at least 1")
+            raise RequestError(f"packet_frames={shortened(packet_frames)} must be a whole number of at least 1")
         return Playback(
             decode=self.speech_tokenizer.stream(),
             reference=reference,

@@ -11,13 +11,15 @@ in the company of others, and streamed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from numbers import Integral
 from typing import Any, NamedTuple
 
 from .config import GenerationConfig, ModelConfig
 from .errors import RequestError, RequestTypeError
+from .notices import notify
 from .ops import Array, Ints, Wave
+from .shown import shortened
 from .talker.generator import check_seed, fresh_seed
 from .talker.sampling import SamplingParameters
 from .text.feed import TextSource
@@ -105,6 +107,7 @@ def make_request(
     """
     drawn = fresh_seed() if seed is None else check_seed(seed)
     prompt = prompt_layout(config, tokenizer, voice, language, streaming)(text_ids(tokenizer, text))
+    limits = within_positions(config, prompt, limits)
     if not isinstance(voice, ClonedVoice):
         return Request(prompt, limits, drawn)
     item = voice.item
@@ -143,12 +146,14 @@ def limits_of(defaults: GenerationConfig, sampling: dict[str, Any]) -> Limits:
     values = asdict(defaults)
     for name, value in sampling.items():
         if name not in values:
-            raise RequestTypeError(f"there is no argument {name!r}; the sampling arguments are {', '.join(values)}")
+            raise RequestTypeError(
+                f"there is no argument {shortened(name)}; the sampling arguments are {', '.join(values)}"
+            )
         if value is not None:
             values[name] = value
     limit = values["max_new_tokens"]
     if not isinstance(limit, Integral) or isinstance(limit, bool) or limit < 1:
-        raise RequestError(f"max_new_tokens={limit!r} must be a whole number of at least 1")
+        raise RequestError(f"max_new_tokens={shortened(limit)} must be a whole number of at least 1")
     names = ("do_sample", "temperature", "top_k", "top_p", "repetition_penalty")
     talker = SamplingParameters(**{name: values[name] for name in names})
     subtalker = SamplingParameters(
@@ -157,6 +162,26 @@ def limits_of(defaults: GenerationConfig, sampling: dict[str, Any]) -> Limits:
         prefix="subtalker_",
     )
     return Limits(talker, subtalker, int(limit))
+
+
+def within_positions(config: ModelConfig, prompt: Prompt, limits: Limits) -> Limits:
+    """``limits`` that end where the model's positions end: each of the prompt takes one, and so does each frame.
+
+    RequestError where the text does not fit in. Trap: the official package reads on past the last position, where no
+    model was trained.
+    """
+    positions = config.talker_config.max_position_embeddings
+    needed = len(prompt.prefill) + len(prompt.trailing)
+    if needed > positions:
+        raise RequestError(
+            f"the request has {needed} positions and the model has {positions} (max_position_embeddings); "
+            "speak the text in parts, as 'qwen3tts-np say' does"
+        )
+    most = positions - len(prompt.prefill) + 1
+    if limits.max_new_tokens <= most:
+        return limits
+    notify(f"speech ends after {most - 1} frames at the latest, where the model's {positions} positions end")
+    return replace(limits, max_new_tokens=most)
 
 
 def groups_of_one_rule(requests: Iterable[Request]) -> list[list[int]]:

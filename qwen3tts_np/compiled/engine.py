@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -18,6 +19,7 @@ from qwen3tts_np_kernels.pack import FORMATS
 from qwen3tts_np_kernels.system import usable_cores
 
 from ..errors import RequestError
+from ..shown import shortened
 from ..trace import tracing
 from .blas import limited_blas
 
@@ -61,13 +63,13 @@ class Engine:
         "auto" means the compiled kernels where they can run: they need float32 and Numba's compiler. Raises
         RequestError if an argument is invalid, or requests kernels where they cannot run.
         """
-        if threads is not None and threads < 1:
-            raise RequestError(f"threads={threads} must be at least 1")
+        if threads is not None and (not isinstance(threads, Integral) or isinstance(threads, bool) or threads < 1):
+            raise RequestError(f"threads={shortened(threads)} must be a whole number of at least 1")
         if backend not in ("auto", "compiled", "reference"):
-            raise RequestError(f"backend={backend!r} must be 'auto', 'compiled' or 'reference'")
+            raise RequestError(f"backend={shortened(backend)} must be 'auto', 'compiled' or 'reference'")
         if weights_format not in ("auto", *WEIGHT_FORMATS):
             raise RequestError(
-                f"weights_format={weights_format!r} must be 'auto' or one of {', '.join(WEIGHT_FORMATS)}"
+                f"weights_format={shortened(weights_format)} must be 'auto' or one of {', '.join(WEIGHT_FORMATS)}"
             )
         possible = dtype == np.float32 and os.environ.get("NUMBA_DISABLE_JIT", "0") == "0"
         if backend == "compiled" and not possible:

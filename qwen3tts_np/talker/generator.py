@@ -17,6 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from ..errors import RequestError
 from ..ops import Array
+from ..shown import shortened
 
 Ids = NDArray[np.int64]
 _MANY = (list, tuple, np.ndarray)  # of seeds
@@ -112,5 +113,5 @@ def check_seed(seed: int) -> int:
     except TypeError:
         value = None
     if value is None or not -(2**63) <= value < 2**64:
-        raise RequestError(f"seed={seed!r} must be a whole number from -2**63 to 2**64 - 1, or None")
+        raise RequestError(f"seed={shortened(seed)} must be a whole number from -2**63 to 2**64 - 1, or None")
     return value

@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 
 from ..errors import RequestError
 from ..ops import Array, softmax
+from ..shown import shortened
 from .generator import Generator, Ids
 
 MIN_NEW_TOKENS = 2  # the first two codes 0 are never the end of speech
+MOST_TOP_K = 2**31 - 1  # more than any vocabulary, so it keeps all
 CONTROL_TOKENS = 1024  # the top of the talker's vocabulary: marks, languages and speakers, never a code
 
 
@@ -45,7 +47,7 @@ class SamplingParameters:
     def __post_init__(self, prefix: str) -> None:
         if not isinstance(self.do_sample, bool):
             name = f"{prefix}dosample" if prefix else "do_sample"  # the official spellings
-            raise RequestError(f"{name}={self.do_sample!r} must be True or False")
+            raise RequestError(f"{name}={shortened(self.do_sample)} must be True or False")
         positive = "a finite number above 0"
         checked: dict[str, Any] = {
             "repetition_penalty": _number(
@@ -171,11 +173,11 @@ def _number(name: str, value: Any, holds: Callable[[float], bool], rule: str) ->
         with suppress(OverflowError):
             number = float(value)
     if not (math.isfinite(number) and holds(number)):
-        raise RequestError(f"{name}={value!r} must be {rule}")
+        raise RequestError(f"{name}={shortened(value)} must be {rule}")
     return number
 
 
 def _whole_number(name: str, value: Any) -> int:
     if not isinstance(value, Integral) or isinstance(value, bool) or value < 0:
-        raise RequestError(f"{name}={value!r} must be a whole number from 0 up (0 keeps all)")
-    return int(value)
+        raise RequestError(f"{name}={shortened(value)} must be a whole number from 0 up (0 keeps all)")
+    return min(int(value), MOST_TOP_K)

@@ -51,6 +51,8 @@ class DecodeSession:
     ) -> None:
         self._weights, self._team, self._config = weights, team, config
         self._parameters = talker, subtalker
+        if talker.do_sample and talker.temperature > float(np.finfo(np.float32).max):
+            raise self._out_of_range()  # as in the reference, where a token that is out, -inf / inf, is not a number
         self._last_steps = np.broadcast_to(np.asarray(max_new_tokens) - 1, streams.stream_of.shape)  # [B]
         self._last_step = int(self._last_steps.max())
         self._streams = streams
@@ -147,16 +149,19 @@ class DecodeSession:
             self._work,
         )
         if batch.status[1]:
-            talker, subtalker = self._parameters
-            raise RequestError(
-                f"temperature={talker.temperature}, repetition_penalty={talker.repetition_penalty} and "
-                f"subtalker_temperature={subtalker.temperature} take the logits out of the range of float32; "
-                "use values nearer to 1"
-            )
+            raise self._out_of_range()
         going = batch.going[: batch.status[0]].copy()
         self._ended = is_last or len(going) == 0
         self._step += 1
         return None if self._ended else Frame(going, batch.codes[going])
+
+    def _out_of_range(self) -> RequestError:
+        talker, subtalker = self._parameters
+        return RequestError(
+            f"temperature={talker.temperature}, repetition_penalty={talker.repetition_penalty} and "
+            f"subtalker_temperature={subtalker.temperature} take the logits out of the range of float32; "
+            "use values nearer to 1"
+        )
 
     def _make_room(self, used: int, needed: int) -> None:
         """A cache of at least ``needed`` positions, with the first ``used`` kept."""
