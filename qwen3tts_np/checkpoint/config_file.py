@@ -32,8 +32,6 @@ SPEAKER_ENCODER_DEFAULTS: dict[str, Any] = {
     "enc_se_channels": 128,
 }
 
-DEFAULT_POSITIONS = 32768  # of the official class, for a config.json that does not state them
-
 # What the official wrapper falls back on, key by key (``Qwen3TTSModel._merge_generate_kwargs``).
 GENERATION_DEFAULTS: dict[str, Any] = {
     "do_sample": True,
@@ -65,8 +63,6 @@ def read_model_config(model_dir: Path) -> ModelConfig:
     else:
         raw["speaker_encoder_config"] = None
     talker = raw["talker_config"]
-    if isinstance(talker, dict):
-        raw["talker_config"] = talker = {"max_position_embeddings": DEFAULT_POSITIONS, **talker}
     if isinstance(talker, dict):
         _rope_of_transformers_5(talker, f"{path}: talker_config")
         _rope_of_transformers_5(talker.get("code_predictor_config"), f"{path}: code_predictor_config")
