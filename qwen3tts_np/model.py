@@ -31,6 +31,7 @@ from .compiled.frame_loop import FrameLoop
 from .config import GenerationConfig, ModelConfig
 from .errors import ConfigError, RequestError
 from .generate import FrameWriter, Progress, collect, numbered, reported
+from .layout.description import mismatches
 from .layout.specs import model_specs
 from .notices import notify
 from .official_calls import IGNORED, OfficialCalls
@@ -123,42 +124,37 @@ class Qwen3TTSModel(OfficialCalls):
             token=token,
         )
         engine = Engine.choose(backend, kind, weights_format, threads)
+        return cls._load(folder, engine, pretokenizer, read_weights=True)
+
+    @classmethod
+    def for_prompts(cls, path: str | Path) -> Qwen3TTSModel:
+        """The model on NumPy, to prepare requests: the weights that write codes are not read until it speaks."""
+        return cls._load(
+            directory(path), Engine.choose("reference", np.dtype(np.float32)), "native", read_weights=False
+        )
+
+    @classmethod
+    def _load(cls, folder: Path, engine: Engine, pretokenizer: Pretokenizer, read_weights: bool) -> Qwen3TTSModel:
+        """The model of a checkpoint directory; small files are read before weights, and refused before."""
         config = read_model_config(folder)
         checkpoint = Checkpoint.open(folder)
         check(checkpoint, model_specs(config))
         speech_tokenizer = Qwen3TTSTokenizer.load(folder / "speech_tokenizer", engine)
-        writes, reads = config.talker_config.num_code_groups, speech_tokenizer.config.decoder_config.num_quantizers
-        if writes != reads:
-            raise ConfigError(f"{folder}: the talker writes {writes} codes a frame, speech_tokenizer reads {reads}")
+        if wrong := mismatches(config, speech_tokenizer.config):
+            raise ConfigError(f"{folder}: {wrong[0]}")
         generation_config = read_generation_config(folder)
         text_tokenizer = Tokenizer.from_directory(folder, pretokenizer=pretokenizer)
-        frame_loop = FrameLoop(engine, config, checkpoint)  # from here on weights are read
-        if engine.compiled:  # packed now: its file's pages are given back before the talker needs memory
-            _ = speech_tokenizer.compiled_decoder
-        _ = frame_loop.used_weights
+        frame_loop = FrameLoop(engine, config, checkpoint)
+        if read_weights:
+            if engine.compiled:  # first, so that its file's pages are given back before the talker needs memory
+                _ = speech_tokenizer.compiled_decoder
+            _ = frame_loop.used_weights
         return cls(
             config=config,
             generation_config=generation_config,
             text_tokenizer=text_tokenizer,
             speech_tokenizer=speech_tokenizer,
             frame_loop=frame_loop,
-            speaker_encoder=_load_speaker_encoder(checkpoint, config, engine.dtype),
-            engine=engine,
-        )
-
-    @classmethod
-    def for_prompts(cls, path: str | Path) -> Qwen3TTSModel:
-        """The model on NumPy, to prepare requests: the weights that write codes are not read until it speaks."""
-        folder, engine = directory(path), Engine.choose("reference", np.dtype(np.float32))
-        config = read_model_config(folder)
-        checkpoint = Checkpoint.open(folder)
-        check(checkpoint, model_specs(config))
-        return cls(
-            config=config,
-            generation_config=read_generation_config(folder),
-            text_tokenizer=Tokenizer.from_directory(folder),
-            speech_tokenizer=Qwen3TTSTokenizer.load(folder / "speech_tokenizer", engine),
-            frame_loop=FrameLoop(engine, config, checkpoint),
             speaker_encoder=_load_speaker_encoder(checkpoint, config, engine.dtype),
             engine=engine,
         )

@@ -66,6 +66,18 @@ class Stream:
         self._position += len(x)
         self._blocks += blocks
 
+    def enter(self, layer: str, block: int, x: F32, past: int) -> F32:
+        """:meth:`Block.after_past` of a block, once the one ahead of it has entered ``layer``."""
+        with self._moved:
+            self._moved.wait_for(lambda: self._entered.get(layer, 0) == block or self._stopped)
+            if self._stopped:
+                raise _Stopped
+            x[:past] = self._kept.get(layer, 0)
+            self._kept[layer] = x[len(x) - past :].copy()
+            self._entered[layer] = block + 1
+            self._moved.notify_all()
+        return x
+
     def _stop(self) -> None:
         with self._moved:
             self._stopped = True
@@ -84,16 +96,7 @@ class Block:
 
         Call it once per block and layer, when all other rows of x are written.
         """
-        stream = self._stream
-        with stream._moved:
-            stream._moved.wait_for(lambda: stream._entered.get(layer, 0) == self._number or stream._stopped)
-            if stream._stopped:
-                raise _Stopped
-            x[:past] = stream._kept.get(layer, 0)
-            stream._kept[layer] = x[len(x) - past :].copy()
-            stream._entered[layer] = self._number + 1
-            stream._moved.notify_all()
-        return x
+        return self._stream.enter(layer, self._number, x, past)
 
 
 class _Stopped(Exception):
