@@ -1,7 +1,7 @@
 """Errors that a user can cause and fix. Everything else is a bug and may raise anything.
 
 Each is also the built-in error that the official package, or Python's habit, has in its place: a script that catches
-``ValueError``, ``TypeError`` or ``FileNotFoundError`` goes on working. Trap: an ``except ValueError`` around our own
+``ValueError``, ``TypeError`` or ``FileNotFoundError`` continues to work. Trap: an ``except ValueError`` around our own
 calls catches them as well.
 """
 

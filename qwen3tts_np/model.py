@@ -175,7 +175,7 @@ class Qwen3TTSModel(OfficialCalls):
 
     @cached_property
     def model(self) -> NetworkView:
-        """What scripts read of the official ``Qwen3TTSForConditionalGeneration``."""
+        """The attributes of the official ``Qwen3TTSForConditionalGeneration`` that scripts read."""
         return NetworkView(self.config, self.speech_tokenizer, self.speaker_encoder)
 
     @property

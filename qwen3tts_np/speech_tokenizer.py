@@ -37,7 +37,7 @@ Codes = NDArray[np.int64]
 
 
 class EncoderOutput(NamedTuple):
-    """What :meth:`Qwen3TTSTokenizer.encode` returns: ``audio_codes`` holds the codes [frames, G] of each clip."""
+    """The result of :meth:`Qwen3TTSTokenizer.encode`: ``audio_codes`` holds the codes [frames, G] of each clip."""
 
     audio_codes: list[Codes]
 
@@ -120,7 +120,7 @@ class Qwen3TTSTokenizer:
 
     @property
     def feature_extractor(self) -> FeatureExtractor:
-        """What scripts read of the official one."""
+        """The attributes of the official object that scripts read."""
         return FeatureExtractor(self.config.input_sample_rate)
 
     @property
@@ -222,11 +222,11 @@ class Qwen3TTSTokenizer:
         return self.config.output_sample_rate
 
     def get_encode_downsample_rate(self) -> int:
-        """Samples a frame, of the audio that is encoded."""
+        """Samples per frame of the audio that is encoded."""
         return self.config.encode_downsample_rate
 
     def get_decode_upsample_rate(self) -> int:
-        """Samples a frame, of the audio that comes out."""
+        """Samples per frame of the decoded audio."""
         return self.config.decode_upsample_rate
 
     def _encode(self, wave: Wave, longest: int) -> Codes:

@@ -10,7 +10,7 @@ import soundfile
 from ..errors import RequestError
 from ..ops import Wave
 
-AT_ONCE = 1 << 26  # values that are made room for because a header says so: 256 MiB of address space
+AT_ONCE = 1 << 26  # values allocated on the word of a header: 256 MiB of address space
 BLOCK = 1 << 24  # values of a longer file that are decoded at once
 MOST = 1 << 28  # samples of a clip, three hours at 24 kHz
 

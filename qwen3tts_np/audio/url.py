@@ -32,7 +32,7 @@ def is_url(source: str) -> bool:
 
 
 def read_url(url: str) -> bytes:
-    """What the server sends for ``url``. RequestError, in a sentence without user name and password, if it does not."""
+    """The body of the response to ``url``. Raises RequestError, without user name and password in its sentence."""
     what, until = f"audio {without_password(url)!r}", time.monotonic() + SECONDS
     _check(url)
     try:

@@ -1,6 +1,6 @@
 """Packed matrices in a safetensors file: the arrays that the kernels multiply by, mapped and used in place.
 
-An arena holds matrices of one shape and one format one behind the other, in the order of
+An arena holds consecutive matrices of one shape and one format, in the order of
 ``qwen3tts_np_kernels/pack.py``. It is two tensors, which begin at a multiple of 64 bytes of the file:
 
 - ``packed.NAME`` (U8): the levels;

@@ -54,7 +54,7 @@ class Bar:
 
     @property
     def own(self) -> float:
-        """What part of the file this run has made itself."""
+        """The share of the file that this run has made itself."""
         return 1 - self._share_reused / self._share if self._share else 1.0
 
     def _show(self, seconds: float, made: float, share: float) -> None:

@@ -41,7 +41,7 @@ EXAMPLES = (
     LIST,
 )
 FRAME = 0.08  # s
-TRIES = 3  # of the design model, which sometimes goes on talking
+TRIES = 3  # of the design model, which sometimes does not stop
 SHOWN = 60  # characters of a text in the list
 
 # What a designed voice says for its reference: about 8 s, with the sounds of the language, and in no mood.
@@ -235,7 +235,7 @@ def _save(voice: VoiceClonePromptItem, args: argparse.Namespace) -> None:
 
 
 def _summary(path: Path, voice: VoiceClonePromptItem) -> dict[str, Any]:
-    """What there is to know of a voice, without its arrays."""
+    """A voice as JSON, without its arrays."""
     made = voice.fingerprint
     seconds = None if voice.ref_code is None else round(len(voice.ref_code) * FRAME, 2)
     return {

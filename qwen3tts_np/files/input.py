@@ -30,7 +30,7 @@ SPECIAL = ((stat.S_ISDIR, "a directory"), (stat.S_ISSOCK, "a socket"), (stat.S_I
 
 
 def read_bytes(path: PathLike, most: int = MOST) -> bytes:
-    """What is in the file or pipe ``path``. InputError where it cannot be read or is more than ``most`` bytes."""
+    """The content of the file or pipe ``path``. Raises InputError if unreadable or longer than ``most`` bytes."""
     with _opened(path) as (file, mode), _in_one_sentence(path):
         size = os.fstat(file.fileno()).st_size if stat.S_ISREG(mode) else 0
         if size > most:

@@ -1,4 +1,4 @@
-"""What cannot be the name of a file, whether it is read or written."""
+"""Names that no file can have, whether it is read or written."""
 
 from __future__ import annotations
 

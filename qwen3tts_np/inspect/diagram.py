@@ -23,11 +23,11 @@ INK, FAINT, PAPER, LANE = "#111", "#666", "#fff", "#f1f1f1"
 
 ORDER = ("encoder", "speaker_encoder", "talker", "talker.code_predictor", "decoder")
 TITLES = {
-    "encoder": ("codec encoder", "reference clip, 24 kHz", "codes of the clip, 16 a frame"),
+    "encoder": ("codec encoder", "reference clip, 24 kHz", "codes of the clip, 16 per frame"),
     "speaker_encoder": ("speaker encoder", "log-mel of the reference clip", "x-vector, as wide as the talker"),
     "talker": ("talker", "prompt, then frame by frame", "hidden state, code 0"),
     "talker.code_predictor": ("code predictor", "hidden state, then code by code", "codes 1 to G-1"),
-    "decoder": ("codec decoder", "G codes a frame", "waveform, 24 kHz"),
+    "decoder": ("codec decoder", "G codes per frame", "waveform, 24 kHz"),
 }
 
 

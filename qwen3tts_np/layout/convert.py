@@ -69,7 +69,7 @@ def convert(source: Path, target: Path, model_format: str, finish: Callable[[Pat
 
 
 def _copy(source: str, target: str) -> None:
-    """Copy one file. Trap: copytree goes on after an OSError, and ends with a list of all of them."""
+    """Copy one file. Trap: copytree continues after an OSError and raises a list of all of them at the end."""
     try:
         shutil.copy2(source, target)
     except OSError as e:

@@ -43,7 +43,7 @@ def download_hint() -> str:
 
 
 def notice() -> str:
-    """What a user is told who hears the demo voice."""
+    """The notice shown to users of the demo voice."""
     return f"this is the demo voice, which knows {len(vocabulary())} English words; {download_hint()}"
 
 

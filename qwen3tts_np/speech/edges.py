@@ -51,7 +51,7 @@ class Edges:
         return rest
 
     def _release(self, count: int) -> Wave:
-        """So many samples, faded in where they are the first; none while the whole might be too short for two fades."""
+        """The next ``count`` samples, the first ones faded in; none while the piece may be too short for two fades."""
         if not self._begun or count < (0 if self._faded_in else self._fade):
             return np.zeros(0, np.float32)
         ready, self._held = self._held[:count].copy(), self._held[count:]

@@ -1,8 +1,8 @@
 """Long texts: a book becomes one audio file, and an interruption costs none of its finished pieces.
 
 The text is split into pieces (``plan.py``), the pieces go through the model in batches (``take.py``), and each is
-written behind the others as soon as it is finished (``track.py``), so memory does not grow with the text. Finished
-pieces are kept (``store.py``), so a run that was killed goes on where it was, with the same result.
+appended as soon as it is finished (``track.py``), so memory does not grow with the text. Finished
+pieces are kept (``store.py``), so a run that was killed resumes with the same result.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .track import Track, open_track
 
 @dataclass(frozen=True)
 class Narration:
-    """What :func:`narrate` made."""
+    """The result of :func:`narrate`."""
 
     seconds: float
     sample_rate: int

@@ -1,4 +1,4 @@
-"""What was spoken: which words when, with which seed, and what is said of a piece that did not stop."""
+"""A spoken piece: its words, times and seed, and the warning about one that did not stop."""
 
 from __future__ import annotations
 

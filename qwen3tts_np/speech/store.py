@@ -1,6 +1,6 @@
 """Finished pieces in a folder, each under a hash of everything that makes it what it is.
 
-So a run that was killed goes on where it was, with the same result, and a changed text costs only what changed.
+So a run that was killed resumes with the same result, and a changed text costs only what changed.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def fingerprint(model: Qwen3TTSModel) -> str:
     assert isinstance(model.frame_loop, FrameLoop)
     parts = (model.frame_loop.used_weights, model.speech_tokenizer, model.speaker_encoder)
     sums = [[list(array.shape), array.dtype.str, _sum(array)] for array in _arrays(parts)]
-    words = model.text_tokenizer.encode("iPhone 3.5 naïve 你好")  # tells the pre-tokenizers apart
+    words = model.text_tokenizer.encode("iPhone 3.5 naïve 你好")  # differs between the pre-tokenizers
     return hash_of(asdict(model.config), asdict(model.generation_config), words, sums)
 
 

@@ -61,7 +61,7 @@ class Take:
         return hash_of(KEY_VERSION, self.delivery.fingerprint, request, seeds, self.attempts, self.alone)
 
     def report(self, frames: int, attempts: int, start: float, end: float) -> Spoken:
-        """What is said of the piece where it is heard from ``start`` to ``end``, in seconds; a runaway is warned of."""
+        """The report of a piece that is played from ``start`` to ``end``, in seconds; warns of a runaway."""
         cut = self.ran_away(frames)
         seed = self.seed_of(0 if cut else attempts - 1)
         spoken = Spoken(self.part.text, start, end, frames, seed, attempts, self.is_complete(frames))

@@ -1,4 +1,4 @@
-"""The audio file of a text: pieces and pauses, written one behind the other, complete under its name or not there."""
+"""The audio file of a text: pieces and pauses in sequence; under its final name it is complete or absent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a file that was given as a voice is, if it is another kind of file, for a sentence that says what to do."""
+"""The kind of a file that was given as a voice and is none, for a sentence that says what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What cloning keeps of a reference clip, in memory and as a file. Official: ``VoiceClonePromptItem``, its dict form.
+"""The cloned voice of a reference clip, in memory and as a file. Official: ``VoiceClonePromptItem``, its dict form.
 
 A voice file is a safetensors file: ``ref_spk_embedding`` [H] and, in context, ``ref_code`` [frames, G]; the other
 fields of the item, what the voice fits and a checksum stand in its metadata. It names no path and no machine.

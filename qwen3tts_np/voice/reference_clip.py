@@ -1,4 +1,4 @@
-"""What makes a reference clip a poor one, in sentences, before a voice is made of it.
+"""Problems of a reference clip, as sentences, before a voice is made of it.
 
 Nothing here changes or refuses a clip: the official package takes any, and so does this one.
 """
@@ -46,7 +46,7 @@ def warn_about_clip(wave: Wave, rate: int, transcript: str | None, name: str) ->
 
 
 def clip_problems(wave: Wave, rate: int, transcript: str | None = None) -> list[str]:
-    """What is wrong with ``wave`` [samples] at ``rate`` Hz as a reference, and with ``transcript`` as what it says.
+    """Problems of ``wave`` [samples] at ``rate`` Hz as a reference clip, and of ``transcript`` as its words.
 
     Each is a predicate with its reason ("is 2.1 s long; ..."). [] where all is well.
     """
@@ -135,7 +135,7 @@ def _loudness(wave: Wave, rate: int) -> Wave:
 
 
 def _is_clipped(wave: Wave) -> bool:
-    """Whether many samples lie in runs at the highest or lowest value, wherever that is: gain may follow clipping."""
+    """Whether many samples are in runs at the highest or lowest value, whatever that is: gain may follow clipping."""
     flat = 0
     for side in (wave, -wave):
         at_peak = side >= side.max() - abs(side.max()) * FLAT_BAND

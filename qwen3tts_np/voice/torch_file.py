@@ -55,7 +55,7 @@ _DAMAGED = (
 
 
 class _StorageType(NamedTuple):
-    """What stands for ``torch.FloatStorage`` and its like."""
+    """Placeholder for ``torch.FloatStorage`` and similar classes."""
 
     name: str
 

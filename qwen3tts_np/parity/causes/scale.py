@@ -29,7 +29,7 @@ def scaled(ours: AnyArray, theirs: AnyArray, context: Context) -> Finding | None
 
 
 def _named(factor: float, shape: tuple[int, ...]) -> str:
-    """What such a factor usually is."""
+    """The usual meaning of such a factor."""
     names = {-1.0: "the sign", math.log(10): "log10 for ln, the other way", 1 / math.log(10): "log10 in place of ln"}
     names |= {2.0**15: "samples not divided by 32768", 2.0**-15: "samples divided by 32768"}
     for size in sorted({*shape, 16, 32, 64, 128, 256, 512, 1024, 2048} - {1, 2}):
