@@ -323,7 +323,7 @@ MUTANTS: list[Mutant] = [
     *mutants(
         "qwen3tts_np/compiled",
         "test_codec_compiled.py",
-        ("stream._kept[layer] = x[len(x) - past :].copy()", "stream._kept[layer] = x[:past].copy()"),
+        ("self._kept[layer] = x[len(x) - past :].copy()", "self._kept[layer] = x[:past].copy()"),
         ("self._position += len(x)", "pass"),
         ("np.arange(block.position, block.position + len(x)), c.head_dim", "np.arange(len(x)), c.head_dim"),
         (
