@@ -12,7 +12,7 @@ from typing import Any, Literal, overload
 
 from .audio.files import AudioLike
 from .cloning import VoiceCloner
-from .config import GenerationConfig, ModelConfig
+from .config import ModelConfig
 from .errors import RequestError
 from .generate import Progress
 from .notices import notify
@@ -24,8 +24,6 @@ from .request import (
     Request,
     Utterance,
     Voice,
-    limits_of,
-    make_request,
     one_text,
     per_item,
     texts_of,
@@ -33,7 +31,6 @@ from .request import (
 from .speech_tokenizer import Qwen3TTSTokenizer
 from .streaming import SpeechSession, SpeechStream
 from .talker.generator import item_seeds, shared_seed
-from .text.tokenizer import Tokenizer
 from .voice.prompt_item import VoiceClonePromptItem, voice_prompt_items
 
 Seed = int | Sequence[int | None] | None
@@ -47,8 +44,6 @@ class OfficialCalls(ABC):
     """The official methods over ``prepare``, ``generate``, ``stream`` and ``open`` of ``model.py``."""
 
     config: ModelConfig
-    generation_config: GenerationConfig
-    text_tokenizer: Tokenizer
     speech_tokenizer: Qwen3TTSTokenizer
 
     @property
@@ -68,9 +63,6 @@ class OfficialCalls(ABC):
 
     @abstractmethod
     def open(self, voice: Voice, **options: Any) -> SpeechSession: ...
-
-    @abstractmethod
-    def _checked(self, voice: Voice) -> Voice: ...
 
     def create_voice_clone_prompt(
         self,
@@ -432,10 +424,9 @@ class OfficialCalls(ABC):
     ) -> Speech:
         """All texts together; one seed for several of them is the official joint draw."""
         languages = per_item(language, len(said), "language", "auto")
-        limits = limits_of(self.generation_config, sampling)
         requests = [
-            make_request(self.config, self.text_tokenizer, text, self._checked(voice), spoken, streaming, limits, own)
-            for (text, voice), spoken, own in zip(said, languages, item_seeds(seed, len(said)), strict=True)
+            self.prepare(*pair, language=spoken, streaming=streaming, seed=own, **sampling)
+            for pair, spoken, own in zip(said, languages, item_seeds(seed, len(said)), strict=True)
         ]
         spoken = self.generate(requests, joint_seed=shared_seed(seed, len(said)), progress=progress)
         waves, codes = [one.samples for one in spoken], [one.codes for one in spoken]

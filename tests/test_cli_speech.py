@@ -260,7 +260,9 @@ def test_a_packet_is_written_before_the_next_is_made(run, custom, monkeypatch):
             events.append("flushed")
 
     monkeypatch.setattr(Qwen3TTSModel, "stream", lambda self, request, packet_frames: Speech(request, packet_frames))
-    monkeypatch.setattr(sys, "stdout", SimpleNamespace(buffer=Pipe(), isatty=lambda: False, flush=lambda: None))
+    pipe = Pipe()
+    written = SimpleNamespace(buffer=pipe, isatty=pipe.isatty, flush=lambda: None, fileno=pipe.fileno)
+    monkeypatch.setattr(sys, "stdout", written)
     assert run("say", "Hello there.", "-o", "-", "--stream", "--packet-frames", "2") == 0
     packet = ["wrote 7680", "flushed"]
     assert events == ["wrote 44", "flushed", "made 0", *packet, "made 1", *packet, "made 2", *packet]
