@@ -152,7 +152,7 @@ def test_one_team_serves_all_parts_of_a_model(synthetic) -> None:
     [
         (("gpu", SINGLE), "backend='gpu' must be 'auto', 'compiled' or 'reference'"),
         (("auto", SINGLE, "int3"), f"weights_format='int3' must be 'auto' or one of {', '.join(WEIGHT_FORMATS)}"),
-        (("auto", SINGLE, "auto", 0), "threads=0 must be at least 1"),
+        (("auto", SINGLE, "auto", 0), "threads=0 must be a whole number of at least 1"),
         (("reference", SINGLE, "int8"), "weight formats are for the compiled kernels"),
         (("compiled", np.dtype(np.float64)), "backend='compiled' with dtype=float64: the kernels need float32"),
     ],
