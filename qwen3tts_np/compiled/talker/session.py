@@ -15,7 +15,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from qwen3tts_np_kernels.threads_jit import Team
-from qwen3tts_np_kernels.transformer_jit import Cache
 
 from ...config import TalkerConfig
 from ...errors import RequestError
@@ -64,6 +63,7 @@ class DecodeSession:
         self._columns = new_columns(max(PROMPT_COLUMNS, 2 * items))
         vocabulary = max(config.vocab_size, config.code_predictor_config.vocab_size)
         self._choosing = Choosing(rule_of(talker), rule_of(subtalker), new_scratch(vocabulary))
+        self._cache = new_cache(model.talker.layers.sizes, items, 0, config.rope_theta)
         predictor = config.code_predictor_config
         self._predictor_cache = new_cache(
             model.predictor.layers.sizes, items, predictor.num_code_groups, predictor.rope_theta
@@ -90,7 +90,7 @@ class DecodeSession:
         lengths = np.array([len(x) for x in inputs])
         longest = int(lengths.max())
         self._batch = new_batch(self._weights.model, lengths, texts, self._streams)
-        self._make_room(longest, longest + min(self._last_step + 1, FIRST_FRAMES))
+        self._make_room(0, longest + min(self._last_step + 1, FIRST_FRAMES))
         everything = np.concatenate(inputs)  # [sum of T, H]
         item = np.repeat(np.arange(len(inputs)), lengths)
         position = np.concatenate([np.arange(length) for length in lengths])
@@ -166,13 +166,12 @@ class DecodeSession:
     def _make_room(self, used: int, needed: int) -> None:
         """A cache of at least ``needed`` positions, with the first ``used`` kept."""
         sizes, items = self._weights.model.talker.layers.sizes, len(self._batch.length)
-        old: Cache | None = getattr(self, "_cache", None)
-        if old is not None and old.room >= needed:
+        old = self._cache
+        if old.room >= needed:
             return
-        room = needed if old is None else max(needed, old.room + old.room // 2)
+        room = max(needed, old.room + old.room // 2)
         self._cache = new_cache(sizes, items, -(-room // 16) * 16, self._config.rope_theta)
-        if old is not None:
-            shape = (items * sizes.layers * sizes.kv_heads, -1, 2 * sizes.half)
-            for before, now in ((old.k, self._cache.k), (old.v, self._cache.v)):
-                now.reshape(shape)[:, :used] = before.reshape(shape)[:, :used]
+        shape = (items * sizes.layers * sizes.kv_heads, -1, 2 * sizes.half)
+        for before, now in ((old.k, self._cache.k), (old.v, self._cache.v)):
+            now.reshape(shape)[:, :used] = before.reshape(shape)[:, :used]
         self._work = self._work._replace(scores=np.empty((self._team.size, self._cache.room), np.float32))
