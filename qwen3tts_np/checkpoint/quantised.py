@@ -21,12 +21,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from qwen3tts_np_kernels.pack import GROUP
 
 from ..errors import CheckpointError
 from ..ops import Array
 from .tensor import StoredTensor
 
-GROUP = 32  # inputs that share a scale
 BITS = {"int8": 8, "int6": 6, "int5": 5, "int4": 4}
 
 # The matrices that are multiplied every frame. Embeddings are looked up, not multiplied: they cost a row a frame and

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from qwen3tts_np_kernels.bfloat16 import round_ref
-from qwen3tts_np_kernels.pack import quantise
+from qwen3tts_np_kernels.pack import GROUP, quantise
 
 from ..checkpoint.config_file import read_model_config
 from ..checkpoint.keys import TensorSpec, check
 from ..checkpoint.packed import LINE, PREFIX, SCALES, Arena, metadata_of
-from ..checkpoint.quantised import BITS, GROUP, QuantisedTensor, pack_bits, stored_format
+from ..checkpoint.quantised import BITS, QuantisedTensor, pack_bits, stored_format
 from ..checkpoint.safetensors import Checkpoint
 from ..checkpoint.tensor import StoredTensor
 from ..checkpoint.writer import write_safetensors
@@ -34,7 +34,7 @@ from .specs import model_specs
 
 FLOATS = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 STORED_FORMATS = (*FLOATS, *BITS)
-METADATA_KEY = "qwen3tts_np.format"
+FORMAT_KEY = "qwen3tts_np.format"
 _ROWS = 4096  # rows converted at a time
 
 
@@ -54,7 +54,7 @@ def convert(source: Path, target: Path, model_format: str, finish: Callable[[Pat
         raise CheckpointError(f"{source} is quantised already; convert from the original checkpoint")
     with output_folder(target) as folder:
         shutil.copytree(source, folder, dirs_exist_ok=True, ignore=_weights_in(source), copy_function=_copy)
-        metadata = {**checkpoint.metadata, METADATA_KEY: model_format}
+        metadata = {**checkpoint.metadata, FORMAT_KEY: model_format}
         arenas = arenas_of(c, model_format)
         tables = code_tables_of(c, checkpoint) if arenas else {}
         if arenas:
