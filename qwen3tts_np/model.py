@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from numbers import Integral
 from pathlib import Path
@@ -33,14 +33,12 @@ from .errors import ConfigError, RequestError
 from .generate import FrameWriter, Progress, collect, numbered, reported
 from .layout.description import mismatches
 from .layout.specs import model_specs
-from .notices import notify
-from .official_calls import IGNORED, OfficialCalls
+from .official_calls import OfficialCalls
 from .official_view import NetworkView
 from .ops import Ints, Wave
 from .request import (
     MODEL_TYPE_OF,
     ClonedVoice,
-    CustomVoice,
     Request,
     Utterance,
     Voice,
@@ -59,6 +57,7 @@ from .text.feed import TextFeed
 from .text.prompt import supported_languages
 from .text.tokenizer import Pretokenizer, Tokenizer
 from .voice.prompt_item import SIZES, Fingerprint, check_fits
+from .voice_arguments import followed, voices_of
 
 
 @dataclass(frozen=True)
@@ -203,6 +202,15 @@ class Qwen3TTSModel(OfficialCalls):
 
     # --- requests ---------------------------------------------------------------------------------
 
+    def voice(self, **arguments: Any) -> Voice:
+        """The voice that arguments of this model's ``generate_*`` method name, one value each.
+
+        Without a ``speaker`` it is the model's first, and a ``ref_audio`` without a ``ref_text`` gives its speaker
+        embedding alone (``voice_arguments.py``). RequestError where the arguments do not name a voice of this model.
+        """
+        (voice,) = voices_of(self.config, self.cloner, 1, **arguments)
+        return voice
+
     def prepare(
         self,
         text: str,
@@ -220,7 +228,7 @@ class Qwen3TTSModel(OfficialCalls):
         ClonedVoice only. ``seed``: None draws one, which the request keeps. ``sampling``: where to depart from the
         checkpoint's ``GenerationConfig``. RequestError for whatever the model does not have or cannot do.
         """
-        voice = self._checked(self._followed(voice))
+        (voice,) = followed(self.config, [self._checked(voice)])
         streaming = isinstance(voice, ClonedVoice) if streaming is None else streaming
         limits = limits_of(self.generation_config, sampling)
         return make_request(self.config, self.text_tokenizer, text, voice, language or "auto", streaming, limits, seed)
@@ -259,7 +267,7 @@ class Qwen3TTSModel(OfficialCalls):
         **sampling: Any,
     ) -> SpeechSession:
         """Begin a session to which the text comes piece by piece. Arguments are those of :meth:`prepare`."""
-        voice = self._followed(voice)
+        (voice,) = followed(self.config, [voice])
         empty = self.prepare("", voice, language=language, streaming=True, seed=seed, **sampling)
         lay_out = prompt_layout(self.config, self.text_tokenizer, voice, language or "auto", streaming=True)
         playback = self._playback(empty.reference_codes, packet_frames)
@@ -307,16 +315,6 @@ class Qwen3TTSModel(OfficialCalls):
             c = self.config.talker_config
             codebook_size = self.speech_tokenizer.config.decoder_config.codebook_size
             check_fits(voice.item, lambda: self.fingerprint, c.hidden_size, c.num_code_groups, codebook_size)
-        return voice
-
-    def _followed(self, voice: Voice) -> Voice:
-        """``voice`` without an instruction that the model was not trained to follow; a warning says so.
-
-        Trap: the official package drops it without a word.
-        """
-        if isinstance(voice, CustomVoice) and voice.instruct and self.config.tts_model_size == "0b6":
-            notify(IGNORED)
-            return replace(voice, instruct="")
         return voice
 
     def _playback(self, reference: Ints | None, packet_frames: int) -> Playback:

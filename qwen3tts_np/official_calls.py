@@ -15,29 +15,18 @@ from .cloning import VoiceCloner
 from .config import ModelConfig
 from .errors import RequestError
 from .generate import Progress
-from .notices import notify
 from .ops import Ints, Wave
-from .request import (
-    ClonedVoice,
-    CustomVoice,
-    DesignedVoice,
-    Request,
-    Utterance,
-    Voice,
-    one_text,
-    per_item,
-    texts_of,
-)
+from .request import Request, Utterance, Voice, one_text, per_item, texts_of
 from .speech_tokenizer import Qwen3TTSTokenizer
 from .streaming import SpeechSession, SpeechStream
 from .talker.generator import item_seeds, shared_seed
-from .voice.prompt_item import VoiceClonePromptItem, voice_prompt_items
+from .voice.prompt_item import VoiceClonePromptItem
+from .voice_arguments import voices_of
 
 Seed = int | Sequence[int | None] | None
 Spoken = tuple[list[Wave], int]  # waveforms, sample rate in Hz
 SpokenWithCodes = tuple[list[Wave], int, list[Ints]]  # and with return_codes=True the codes, [frames, G] each
 Speech = Spoken | SpokenWithCodes
-IGNORED = "the 0.6B custom-voice model does not follow instructions: instruct is ignored"
 
 
 class OfficialCalls(ABC):
@@ -387,30 +376,27 @@ class OfficialCalls(ABC):
             raise RequestError(f"{what} needs a {model_type} model; this is a {self.config.tts_model_type} model")
 
     def _custom_voices(self, method: str, texts: list[str], speaker: Any, instruct: Any) -> list[tuple[str, Voice]]:
-        """Every text with its voice."""
+        """Every text with its voice. Officially a speaker of None is none, not the model's first."""
         self._require("custom_voice", method)
-        instructs = per_item(instruct, len(texts), "instruct", "")
-        if self.config.tts_model_size == "0b6" and any(instructs):
-            notify(IGNORED)
-            instructs = [""] * len(texts)
-        voices = map(CustomVoice, per_item(speaker, len(texts), "speaker", ""), instructs)
-        return list(zip(texts, voices, strict=True))
+        speakers = per_item(speaker, len(texts), "speaker", "")
+        return self._with_voices(texts, speaker=speakers, instruct=instruct)
 
     def _designed_voices(self, method: str, texts: list[str], instruct: Any) -> list[tuple[str, Voice]]:
         self._require("voice_design", method)
-        return list(zip(texts, map(DesignedVoice, per_item(instruct, len(texts), "instruct", "")), strict=True))
+        return self._with_voices(texts, instruct=instruct)
 
     def _cloned_voices(
         self, method: str, texts: list[str], ref_audio: Any, ref_text: Any, x_vector_only_mode: Any, prompt: Any
     ) -> list[tuple[str, Voice]]:
+        """Every text with its voice. Officially a transcript is needed unless ``x_vector_only_mode`` is True."""
         self._require("base", method)
-        if prompt is not None:
-            items = voice_prompt_items(prompt)
-        elif ref_audio is not None:
-            items = self.cloner.voices(ref_audio, ref_text, x_vector_only_mode)
-        else:
-            raise RequestError("give ref_audio or voice_clone_prompt: a base model has no voice of its own")
-        return list(zip(texts, map(ClonedVoice, per_item(items, len(texts), "voice_clone_prompt", None)), strict=True))
+        alone = False if x_vector_only_mode is None else x_vector_only_mode
+        return self._with_voices(
+            texts, ref_audio=ref_audio, ref_text=ref_text, x_vector_only_mode=alone, voice_clone_prompt=prompt
+        )
+
+    def _with_voices(self, texts: list[str], **arguments: Any) -> list[tuple[str, Voice]]:
+        return list(zip(texts, voices_of(self.config, self.cloner, len(texts), **arguments), strict=True))
 
     def _speak(
         self,

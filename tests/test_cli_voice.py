@@ -216,7 +216,7 @@ def test_a_frame_is_that_of_the_codec(base):
     ("arguments", "told"),
     [
         (("voice", "create", "BASE", "nowhere.wav"), "'nowhere.wav' cannot be read"),
-        (("voice", "create", "CUSTOM", "CLIP"), "create_voice_clone_prompt needs a base model"),
+        (("voice", "create", "CUSTOM", "CLIP"), "making a voice of a clip needs a base model"),
         (("voice", "create", "nowhere", "CLIP"), "nowhere is not a directory"),
         (("voice", "create", "BASE", "CLIP", "--text", "Hi.", "-o", "no/where"), "no/where cannot be written"),
         (("voice", "create", "BASE", "CLIP", "--text", ""), "ref_text of item 0 is missing"),

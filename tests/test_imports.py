@@ -1,8 +1,8 @@
 """Imports go one way: a room may use the rooms below it, never those above or beside it.
 
-cli -> verify -> parity -> inspect -> speech -> model -> official_calls -> cloning, official_view, streaming ->
-speech_tokenizer -> compiled -> generate -> request -> voice -> synthetic -> layout ->
-talker | codec | speaker | text -> mlp, conv -> checkpoint, trace, audio, report -> config, ops, files ->
+cli -> verify -> parity -> inspect -> speech -> model -> official_calls -> voice_arguments ->
+cloning, official_view, streaming -> speech_tokenizer -> compiled -> generate -> request -> voice -> synthetic ->
+layout -> talker | codec | speaker | text -> mlp, conv -> checkpoint, trace, audio, report -> config, ops, files ->
 errors, notices -> shown -> kernels -> NumPy
 
 Key tables are beside the blocks that use them, so ``layout``, which lists every tensor of a checkpoint, is above the
@@ -34,6 +34,7 @@ FLOORS = (
     {"speech"},
     {"model"},
     {"official_calls"},
+    {"voice_arguments"},
     {"cloning", "official_view", "streaming"},
     {"speech_tokenizer"},
     {"compiled"},

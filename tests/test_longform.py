@@ -203,9 +203,9 @@ def test_a_designed_voice_is_cloned_from_the_first_piece_of_some_length(
 ) -> None:
     design, base = load(synthetic("tiny", "voice_design")), load(synthetic("tiny", "base"))
     heard: list[Any] = []
-    create = Qwen3TTSModel.create_voice_clone_prompt
+    make = Qwen3TTSModel.voice
     monkeypatch.setattr(
-        Qwen3TTSModel, "create_voice_clone_prompt", lambda self, *a, **k: (heard.append(k), create(self, *a, **k))[1]
+        Qwen3TTSModel, "voice", lambda self, **k: ("ref_audio" in k and heard.append(k), make(self, **k))[1]
     )
     text = f"Title\n\n{PARAGRAPH}\n\nEnd."
     options: dict[str, Any] = {"seed": 4, "instruct": "Old.", "batch_size": 2, "base_model": base}

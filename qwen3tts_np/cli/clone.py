@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..errors import RequestError
+from ..request import ClonedVoice
 from ..voice.prompt_item import VoiceClonePromptItem
 from .options import load_model, new_parser
 from .speech import add_speech, only_for, read_request, speak
@@ -43,6 +44,6 @@ def run(args: argparse.Namespace) -> None:
     voice = VoiceClonePromptItem.load(args.voice) if args.voice else None
     model = load_model(args)
     only_for(model, "base", "clone")
-    if voice is None:
-        (voice,) = model.create_voice_clone_prompt(args.ref_audio, args.ref_text, args.ref_text is None)
-    speak(model, text, args, {"voice_clone_prompt": voice})
+    made = model.voice(ref_audio=args.ref_audio, ref_text=args.ref_text, voice_clone_prompt=voice)
+    assert isinstance(made, ClonedVoice)
+    speak(model, text, args, {"voice_clone_prompt": made.item})

@@ -83,7 +83,7 @@ def _voice(model: Qwen3TTSModel, args: argparse.Namespace, voice: VoiceCloneProm
     if kind == "base":
         raise RequestError("a base model has no voice of its own: give --voice, or a clip to 'qwen3tts-np clone'")
     if kind == "custom_voice":
-        return {"instruct": args.instruct, "speaker": args.speaker or model.get_supported_speakers()[0]}
+        return {"instruct": args.instruct, "speaker": args.speaker}
     if args.speaker:
         raise RequestError("a voice-design model has no speakers; describe the voice with --instruct")
     return {"instruct": args.instruct}

@@ -15,12 +15,14 @@ from ..errors import CheckpointError, RequestError
 from ..files.apart import check_outputs
 from ..model import Qwen3TTSModel
 from ..ops import Wave
+from ..request import ClonedVoice
 from ..shown import printable
 from ..speech.plan import seed_of
 from ..voice.prompt_item import SIZES, VoiceClonePromptItem, is_voice
 from ..voice.reference_clip import spoken_seconds
 from .options import add_json, add_model, add_seed, load_model, new_parser
 from .output import print_text, report
+from .speech import only_for
 
 DESCRIPTION = (
     "Make voices that any base model of the same size can speak with, from a clip or from a description, and look at "
@@ -225,7 +227,10 @@ def speak_design(args: argparse.Namespace, sentence: str) -> tuple[Wave, int]:
 
 
 def _voice_of_clip(model: Qwen3TTSModel, clip: Any, text: str | None) -> VoiceClonePromptItem:
-    return model.create_voice_clone_prompt(clip, text, x_vector_only_mode=text is None)[0]
+    only_for(model, "base", "making a voice of a clip")
+    voice = model.voice(ref_audio=clip, ref_text=text)
+    assert isinstance(voice, ClonedVoice)
+    return voice.item
 
 
 def _save(voice: VoiceClonePromptItem, args: argparse.Namespace) -> None:

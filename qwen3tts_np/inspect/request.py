@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from ..errors import RequestError
 from ..model import Qwen3TTSModel
 from ..ops import Ints
-from ..request import ClonedVoice, CustomVoice, DesignedVoice, Request, Voice
-from ..voice.prompt_item import voice_prompt_items
+from ..request import Request
+from ..voice_arguments import VOICE_ARGUMENTS
 
 SPEECH = {  # model type -> its call
     "custom_voice": "generate_custom_voice",
@@ -82,32 +82,11 @@ def prepare(model: Qwen3TTSModel, written: WrittenRequest) -> Request:
         raise RequestError(f"method {written.method!r} does not speak; those that do are {', '.join(SPEECH.values())}")
     if written.argument("text") is None:
         raise RequestError(f"{written.method}: missing a required argument: 'text'")
-    of_the_voice = ("speaker", "instruct", "ref_audio", "ref_text", "x_vector_only_mode", "voice_clone_prompt")
-    rest = {name: written.argument(name) for name in written.arguments if name not in of_the_voice}
-    non_streaming = rest.pop("non_streaming_mode", None)
+    given = {name: written.argument(name) for name in written.arguments}
+    voice = model.voice(**{name: given.pop(name) for name in VOICE_ARGUMENTS if name in given})
+    non_streaming = given.pop("non_streaming_mode", None)
     streaming = None if non_streaming is None else not non_streaming
-    return model.prepare(voice=_voice(model, written), streaming=streaming, seed=written.seed, **rest)
-
-
-def _voice(model: Qwen3TTSModel, written: WrittenRequest) -> Voice:
-    """The voice: a clip without a transcript gives only its speaker embedding."""
-    if written.method == SPEECH["custom_voice"]:
-        speaker = written.argument("speaker")
-        first = next(iter(model.get_supported_speakers()), "")
-        return CustomVoice(first if speaker is None else speaker, written.argument("instruct") or "")
-    if written.method == SPEECH["voice_design"]:
-        return DesignedVoice(written.argument("instruct") or "")
-    saved, clip = written.argument("voice_clone_prompt"), written.argument("ref_audio")
-    text, alone = written.argument("ref_text"), written.argument("x_vector_only_mode")
-    if saved is not None:
-        items = voice_prompt_items(saved)
-    elif clip is not None:
-        items = model.create_voice_clone_prompt(clip, text, text is None if alone is None else alone)
-    else:
-        raise RequestError("give ref_audio or voice_clone_prompt: a base model has no voice of its own")
-    if len(items) != 1:
-        raise RequestError(f"voice_clone_prompt has {len(items)} voices; a request takes one")
-    return ClonedVoice(items[0])
+    return model.prepare(voice=voice, streaming=streaming, seed=written.seed, **given)
 
 
 def is_reference(value: Any, kind: str) -> bool:

@@ -10,9 +10,9 @@ from typing import Any
 
 from ..errors import RequestError
 from ..model import Qwen3TTSModel
-from ..request import ClonedVoice, CustomVoice, DesignedVoice, Request, Voice, limits_of
+from ..request import DesignedVoice, Request, Voice, limits_of
 from ..text.pace import most_milliseconds
-from ..voice.prompt_item import voice_prompt_items
+from ..voice_arguments import VOICE_ARGUMENTS
 from .store import fingerprint
 
 
@@ -31,10 +31,10 @@ class Delivery:
     def of(cls, model: Qwen3TTSModel, arguments: Mapping[str, Any], runaway_guard: bool) -> Delivery:
         """From the arguments of the model's ``generate_*`` method, one value each."""
         given = {name: value for name, value in arguments.items() if value is not None}
-        voice = _take_voice(model, given)
         for name, value in given.items():
-            if isinstance(value, list):
+            if isinstance(value, list) and name not in ("ref_audio", "ref_text", "voice_clone_prompt"):
                 raise RequestError(f"{name} is a list; a text takes one value for all its pieces")
+        voice = model.voice(**{name: given.pop(name) for name in VOICE_ARGUMENTS if name in given})
         language, whole_text = given.pop("language", "auto"), given.pop("non_streaming_mode", None)
         streaming = None if whole_text is None else not whole_text
         return cls(model, voice, language, streaming, given, runaway_guard)
@@ -90,35 +90,3 @@ def warn_of_designed_voices(delivery: Delivery, pieces: int) -> None:
             "to keep it, make a voice of the description for a base model ('qwen3tts-np voice design')",
             stacklevel=3,
         )
-
-
-def _take_voice(model: Qwen3TTSModel, arguments: dict[str, Any]) -> Voice:
-    """The one voice, whose arguments are taken out of ``arguments``."""
-    kind = model.config.tts_model_type
-    if kind == "base":
-        return _clone(model, arguments)
-    instruct = _one(arguments, "instruct", "")
-    if kind == "voice_design":
-        return DesignedVoice(instruct)
-    speaker = _one(arguments, "speaker", None)
-    if speaker is None:
-        raise RequestError(f"give a speaker; this model has {', '.join(model.get_supported_speakers())}")
-    return CustomVoice(speaker, instruct)
-
-
-def _clone(model: Qwen3TTSModel, arguments: dict[str, Any]) -> ClonedVoice:
-    clip = {name: arguments.pop(name) for name in ("ref_audio", "ref_text", "x_vector_only_mode") if name in arguments}
-    prompt = arguments.pop("voice_clone_prompt", None)
-    if prompt is None and "ref_audio" not in clip:
-        raise RequestError("give ref_audio or voice_clone_prompt: a base model has no voice of its own")
-    items = voice_prompt_items(model.create_voice_clone_prompt(**clip) if prompt is None else prompt)
-    if len(items) != 1:
-        raise RequestError(f"voice_clone_prompt has {len(items)} voices; a text takes one for all its pieces")
-    return ClonedVoice(items[0])
-
-
-def _one(arguments: dict[str, Any], name: str, default: Any) -> Any:
-    value = arguments.pop(name, default)
-    if isinstance(value, list):
-        raise RequestError(f"{name} is a list; a text takes one value for all its pieces")
-    return value
