@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from .batch import RunningBatch
 from .checkpoint.config_file import read_generation_config, read_model_config
 from .checkpoint.keys import check, load
 from .checkpoint.pretrained import check_leftovers, compute_dtype, directory
@@ -50,7 +51,7 @@ from .request import (
 from .shown import shortened
 from .speaker.encoder import SpeakerEncoderWeights, speaker_encoder_sizes
 from .speech_tokenizer import Qwen3TTSTokenizer
-from .streaming import Playback, SpeechSession, SpeechStream
+from .streaming import ArrivingText, Packets, Playback, SpeechSession, SpeechStream
 from .talker.frame import Frame
 from .talker.generator import make_generator
 from .text.feed import TextFeed
@@ -267,12 +268,39 @@ class Qwen3TTSModel(OfficialCalls):
         **sampling: Any,
     ) -> SpeechSession:
         """Begin a session to which the text comes piece by piece. Arguments are those of :meth:`prepare`."""
+        text = self.arriving(voice, language=language, seed=seed, **sampling)
+        playback = self._playback(text.reference_codes, packet_frames)
+        return SpeechSession(text, lambda request: self.frames([request]), playback)
+
+    def arriving(
+        self, voice: Voice, *, language: str | None = None, seed: int | None = None, **sampling: Any
+    ) -> ArrivingText:
+        """A request whose text comes piece by piece, to be spoken in a :class:`RunningBatch`: what ``open`` speaks."""
         (voice,) = followed(self.config, [voice])
         empty = self.prepare("", voice, language=language, streaming=True, seed=seed, **sampling)
         lay_out = prompt_layout(self.config, self.text_tokenizer, voice, language or "auto", streaming=True)
-        playback = self._playback(empty.reference_codes, packet_frames)
-        feed, end_of_text = TextFeed(self.text_tokenizer), self.config.tts_eos_token_id
-        return SpeechSession(feed, empty, lay_out, lambda request: self.frames([request]), end_of_text, playback)
+        return ArrivingText(TextFeed(self.text_tokenizer), empty, lay_out, self.config.tts_eos_token_id)
+
+    def open_batch(self, *, places: int, positions: int | None = None) -> RunningBatch:
+        """Places for requests that are spoken together, and join and leave between frames: see :class:`RunningBatch`.
+
+        ``positions``: the most that a request can have, of its prompt and its frames together; the memory of all places
+        is then fixed. None lets it grow.
+        """
+        for name, value in {"places": places, "positions": positions}.items():
+            if value is None and name == "positions":
+                continue
+            if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+                raise RequestError(f"{name}={shortened(value)} must be a whole number of at least 1")
+        return RunningBatch(self.frame_loop, self.config, places, positions)
+
+    def packets(self, request: Request | ArrivingText, *, packet_frames: int = 4) -> Packets:
+        """The decoder of a request's codes into packets of samples, for frames that come from a :class:`RunningBatch`.
+
+        ``add`` takes the next frame [G] and yields the packet that it completes, ``rest`` the incomplete last one: the
+        samples of :meth:`stream`.
+        """
+        return Packets(self._playback(request.reference_codes, packet_frames))
 
     def frames(self, requests: Sequence[Request], *, joint_seed: int | None = None) -> Iterator[Frame]:
         """The codes of :meth:`generate` frame by frame; nothing runs between two frames.

@@ -83,6 +83,12 @@ class Request:
         if self.x_vector is None and any(position.x_vector for position in self.prompt.prefill):
             raise RequestError("the prompt has a place for a speaker embedding (x-vector), and the request has none")
 
+    def waits(self, frames: int) -> bool:
+        """Whether the text of the frame after ``frames`` has not arrived."""
+        if self.incoming is None or self.incoming.finished:
+            return False
+        return frames >= len(self.prompt.trailing) + self.incoming.arrived
+
 
 class Utterance(NamedTuple):
     """A request that has been spoken."""

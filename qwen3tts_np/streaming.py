@@ -9,7 +9,7 @@ frames with 25 frames of context; up to frame 300 the two are identical.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -61,9 +61,13 @@ class Packets:
     def of(self, frames: Iterable[Frame]) -> Iterator[Wave]:
         """The packets that ``frames`` complete; an incomplete one is kept for :meth:`rest`."""
         for frame in frames:
-            self._codes.append(frame.codes[0])
-            if len(self._codes) - self._decoded == self._playback.packet_frames:
-                yield from self.rest()
+            yield from self.add(frame.codes[0])
+
+    def add(self, codes: Ints) -> Iterator[Wave]:
+        """The packet that the next frame [G] completes, if it does; otherwise the frame is kept for :meth:`rest`."""
+        self._codes.append(codes)
+        if len(self._codes) - self._decoded == self._playback.packet_frames:
+            yield from self.rest()
 
     def rest(self) -> Iterator[Wave]:
         """The incomplete packet, if there is one."""
@@ -119,6 +123,60 @@ class SpeechStream:
         self._speech.close()
 
 
+class ArrivingText:
+    """A request whose text is still arriving: :attr:`request` can be spoken as soon as it is there.
+
+    The prompt is the streaming one, which reads one text token per frame. Only tokens that later text cannot change are
+    read: a word once another word follows it, and in a script without spaces a phrase once its punctuation has arrived.
+    A frame loop that speaks the request waits where the text of its next frame has not arrived.
+    """
+
+    def __init__(self, feed: TextFeed, empty: Request, lay_out: Callable[[TextIds], Prompt], end_of_text: int) -> None:
+        """``empty``: the request without text; ``lay_out``: builds the prompt of a text."""
+        self._feed, self._empty, self._lay_out, self._end_of_text = feed, empty, lay_out, end_of_text
+        self._ids: list[int] = []  # of the template, until there is a prompt
+        self._source = TextSource()  # what follows the prompt, a token per frame
+        self.request: Request | None = None
+
+    @property
+    def reference_codes(self) -> Ints | None:
+        """[frames, G] what cloning in context continues."""
+        return self._empty.reference_codes
+
+    @property
+    def finished(self) -> bool:
+        """Whether the text is complete."""
+        return self._source.finished
+
+    def feed(self, text: str) -> None:
+        """Add a piece of text. RequestError if it is not a proper string."""
+        ids = self._feed.feed(text)
+        if self.request is not None:
+            self._source.add(ids)
+            return
+        self._ids += ids
+        so_far = TextIds(self._ids[:ROLE], self._ids[ROLE:], tail=[])
+        prompt = self._lay_out(so_far) if so_far.text else None
+        if prompt is not None and prompt.trailing:  # otherwise the end of the text, or padding, would be read
+            self._begin(Prompt(prompt.prefill, prompt.trailing[:-1]))
+
+    def finish(self) -> None:
+        """End the text."""
+        ids = self._feed.finish()
+        if self.request is None:
+            self._begin(self._lay_out(split_text(self._ids + ids)))
+        else:
+            self._source.add([*ids[:-TEXT_TAIL], self._end_of_text])
+        self._source.finish()
+
+    def waits(self, frames: int) -> bool:
+        """Whether the text of the frame after ``frames`` has not arrived."""
+        return self.request is None or self.request.waits(frames)
+
+    def _begin(self, prompt: Prompt) -> None:
+        self.request = replace(self._empty, prompt=prompt, incoming=self._source)
+
+
 class SpeechSession:
     """Speech of a text that is still arriving; a context manager.
 
@@ -127,31 +185,17 @@ class SpeechSession:
                 for samples in session.feed(piece): play(samples)
             for samples in session.finish(): play(samples)
 
-    The prompt is the streaming one, which reads one text token per frame, so speech continues until the text that has
-    arrived is used up, and waits there. Only tokens that later text cannot change are read: a word once another word
-    follows it, and in a script without spaces a phrase once its punctuation has arrived. Codes and samples are those of
-    the complete text with ``non_streaming_mode=False``, however it was divided.
+    Speech continues until the text that has arrived is used up (:class:`ArrivingText`), and waits there. Codes and
+    samples are those of the complete text with ``non_streaming_mode=False``, however it was divided.
     """
 
-    def __init__(
-        self,
-        feed: TextFeed,
-        empty: Request,
-        lay_out: Callable[[TextIds], Prompt],
-        start: Callable[[Request], Iterator[Frame]],
-        end_of_text: int,
-        playback: Playback,
-    ) -> None:
-        """``empty``: the request without text; ``lay_out``: builds the prompt of a text; ``start``: the frame loop."""
-        self._feed, self._empty, self._lay_out, self._start = feed, empty, lay_out, start
-        self._end_of_text = end_of_text
+    def __init__(self, text: ArrivingText, start: Callable[[Request], Iterator[Frame]], playback: Playback) -> None:
+        """``start``: the frame loop."""
+        self._text, self._start = text, start
         self._packets = Packets(playback)
         self._packets.decode_reference()
-        self._ids: list[int] = []  # of the template, until the talker reads its prompt
-        self._source = TextSource()  # what follows the prompt, a token per frame
-        self._tokens = 0  # trailing tokens, in the prompt and after it: the number of frames that can be written
         self._frames: Iterator[Frame] | None = None
-        self._finished = self._ended = self._closed = False
+        self._ended = self._closed = False
 
     @property
     def sample_rate(self) -> int:
@@ -175,26 +219,13 @@ class SpeechSession:
         if ``text`` is not a proper string, or after ``finish`` or ``close``.
         """
         self._require_open()
-        ids = self._feed.feed(text)
-        if self._frames is not None:
-            self._follow(ids)
-            return self._speak()
-        self._ids += ids
-        so_far = TextIds(self._ids[:ROLE], self._ids[ROLE:], tail=[])
-        prompt = self._lay_out(so_far) if so_far.text else None
-        if prompt is not None and prompt.trailing:  # otherwise the end of the text, or padding, would be read
-            self._begin(Prompt(prompt.prefill, prompt.trailing[:-1]))
+        self._text.feed(text)
         return self._speak()
 
     def finish(self) -> Iterator[Wave]:
         """End the text and return all remaining packets. Raises RequestError after ``finish`` or ``close``."""
         self._require_open()
-        self._finished = True
-        ids = self._feed.finish()
-        if self._frames is None:
-            self._begin(self._lay_out(split_text(self._ids + ids)))
-        else:
-            self._follow([*ids[:-TEXT_TAIL], self._end_of_text])
+        self._text.finish()
         return self._speak()
 
     def close(self) -> None:
@@ -209,21 +240,18 @@ class SpeechSession:
         self.close()
 
     def _require_open(self) -> None:
-        if self._finished or self._closed:
+        if self._text.finished or self._closed:
             raise RequestError(f"this session is {'closed' if self._closed else 'finished'}; open another one")
 
-    def _begin(self, prompt: Prompt) -> None:
-        self._tokens = len(prompt.trailing)
-        self._frames = self._start(replace(self._empty, prompt=prompt, incoming=self._source))
-
-    def _follow(self, ids: Sequence[int]) -> None:
-        self._source.add(ids)
-        self._tokens += len(ids)
-
     def _speak(self) -> Iterator[Wave]:
+        if self._frames is None and self._text.request is not None and not self._closed:
+            self._frames = self._start(self._text.request)
+        return self._packets_now()
+
+    def _packets_now(self) -> Iterator[Wave]:
         try:
             yield from self._packets.of(self._next_frames())
-            if (self._finished or self._ended) and not self._closed:
+            if (self._text.finished or self._ended) and not self._closed:
                 yield from self._packets.rest()
         except GeneratorExit:  # the caller left the loop: the next call returns the rest
             raise
@@ -233,9 +261,7 @@ class SpeechSession:
 
     def _next_frames(self) -> Iterator[Frame]:
         """The frames whose text has arrived."""
-        while self._frames is not None and not self._ended:
-            if not self._finished and self._packets.written == self._tokens:
-                return
+        while self._frames is not None and not self._ended and not self._text.waits(self._packets.written):
             frame = next(self._frames, None)
             if frame is None:
                 self._ended = True

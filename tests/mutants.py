@@ -295,9 +295,9 @@ MUTANTS: list[Mutant] = [
         ("/ max(len(spoken), 1) * len(wave)", "* len(wave) // max(len(spoken), 1)"),
     ),
     *mutants(
-        "qwen3tts_np/streaming.py",
+        "qwen3tts_np/request.py",
         "test_streaming.py",
-        ("self._packets.written == self._tokens", "self._packets.written > self._tokens"),
+        ("return frames >= len(self.prompt.trailing)", "return frames > len(self.prompt.trailing)"),
     ),
     # ---- the compiled path ----
     *mutants(

@@ -1,9 +1,9 @@
 """Imports go one way: a room may use the rooms below it, never those above or beside it.
 
 cli -> verify -> parity -> inspect -> speech -> model -> official_calls -> voice_arguments ->
-cloning, official_view, streaming -> speech_tokenizer -> compiled -> generate -> request -> voice -> synthetic ->
-layout -> talker | codec | speaker | text -> mlp, conv -> checkpoint, trace, audio, report -> config, ops, files ->
-errors, notices -> shown -> kernels -> NumPy
+cloning, official_view, streaming -> speech_tokenizer -> compiled -> batch -> generate -> request -> voice ->
+synthetic -> layout -> talker | codec | speaker | text -> mlp, conv -> checkpoint, trace, audio, report ->
+config, ops, files -> errors, notices -> shown -> kernels -> NumPy
 
 Key tables are beside the blocks that use them, so ``layout``, which lists every tensor of a checkpoint, is above the
 blocks, and what makes a checkpoint from that list (``synthetic``) is above ``layout``.
@@ -38,6 +38,7 @@ FLOORS = (
     {"cloning", "official_view", "streaming"},
     {"speech_tokenizer"},
     {"compiled"},
+    {"batch"},
     {"generate"},
     {"request"},
     {"voice"},

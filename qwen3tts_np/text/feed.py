@@ -47,10 +47,17 @@ class TextSource:
 
     def __init__(self) -> None:
         self._waiting: list[int] = []
+        self.arrived = 0  # ids so far
+        self.finished = False  # whether no more follow
 
     def add(self, ids: Sequence[int]) -> None:
         """Append these ids."""
         self._waiting += ids
+        self.arrived += len(ids)
+
+    def finish(self) -> None:
+        """The text is complete: frames beyond it are padded."""
+        self.finished = True
 
     def more(self) -> list[int]:
         """The ids that have arrived since the last call."""
