@@ -26,7 +26,7 @@ from .talker.talker import Cache, TalkerWeights, new_cache, read, text_projectio
 from .trace import record
 
 # Called with the number of frames written so far, of the longest item; an exception it raises ends the generation.
-Progress = Callable[[int], None] | None
+ProgressCallback = Callable[[int], None] | None
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def numbered(groups: Iterable[tuple[Sequence[int], Iterator[Frame]]]) -> Iterato
             yield Frame(np.array(numbers)[frame.items], frame.codes)
 
 
-def reported(frames: Iterable[Frame], progress: Progress) -> Iterator[Frame]:
+def reported(frames: Iterable[Frame], progress: ProgressCallback) -> Iterator[Frame]:
     """``frames``, with ``progress`` called after each one."""
     for count, frame in enumerate(frames, start=1):
         if progress is not None:

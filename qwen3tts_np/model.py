@@ -31,7 +31,7 @@ from .compiled.engine import Engine
 from .compiled.frame_loop import FrameLoop
 from .config import GenerationConfig, ModelConfig
 from .errors import ConfigError, RequestError
-from .generate import FrameWriter, Progress, collect, numbered, reported
+from .generate import FrameWriter, ProgressCallback, collect, numbered, reported
 from .layout.description import mismatches
 from .layout.specs import model_specs
 from .official_calls import OfficialCalls
@@ -239,7 +239,7 @@ class Qwen3TTSModel(OfficialCalls):
         requests: Sequence[Request],
         *,
         joint_seed: int | None = None,
-        progress: Progress = None,
+        progress: ProgressCallback = None,
         continuous: bool = False,
     ) -> list[Utterance]:
         """Speak requests together. Each has the codes that it has alone, whatever its company.

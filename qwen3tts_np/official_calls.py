@@ -14,7 +14,7 @@ from .audio.files import AudioLike
 from .cloning import VoiceCloner
 from .config import ModelConfig
 from .errors import RequestError
-from .generate import Progress
+from .generate import ProgressCallback
 from .ops import Ints, Wave
 from .request import Request, Utterance, Voice, one_text, per_item, texts_of
 from .speech_tokenizer import Qwen3TTSTokenizer
@@ -24,9 +24,9 @@ from .voice.prompt_item import VoiceClonePromptItem
 from .voice_arguments import voices_of
 
 Seed = int | Sequence[int | None] | None
-Spoken = tuple[list[Wave], int]  # waveforms, sample rate in Hz
-SpokenWithCodes = tuple[list[Wave], int, list[Ints]]  # and with return_codes=True the codes, [frames, G] each
-Speech = Spoken | SpokenWithCodes
+Waves = tuple[list[Wave], int]  # waveforms, sample rate in Hz
+WavesWithCodes = tuple[list[Wave], int, list[Ints]]  # and with return_codes=True the codes, [frames, G] each
+Speech = Waves | WavesWithCodes
 
 
 class OfficialCalls(ABC):
@@ -44,7 +44,7 @@ class OfficialCalls(ABC):
 
     @abstractmethod
     def generate(
-        self, requests: Sequence[Request], *, joint_seed: int | None = None, progress: Progress = None
+        self, requests: Sequence[Request], *, joint_seed: int | None = None, progress: ProgressCallback = None
     ) -> list[Utterance]: ...
 
     @abstractmethod
@@ -78,9 +78,9 @@ class OfficialCalls(ABC):
         *,
         seed: Seed = None,
         return_codes: Literal[False] = False,
-        progress: Progress = None,
+        progress: ProgressCallback = None,
         **sampling: Any,
-    ) -> Spoken: ...
+    ) -> Waves: ...
 
     @overload
     def generate_custom_voice(
@@ -93,9 +93,9 @@ class OfficialCalls(ABC):
         *,
         seed: Seed = None,
         return_codes: Literal[True],
-        progress: Progress = None,
+        progress: ProgressCallback = None,
         **sampling: Any,
-    ) -> SpokenWithCodes: ...
+    ) -> WavesWithCodes: ...
 
     @overload
     def generate_custom_voice(
@@ -108,7 +108,7 @@ class OfficialCalls(ABC):
         *,
         seed: Seed = None,
         return_codes: bool,
-        progress: Progress = None,
+        progress: ProgressCallback = None,
         **sampling: Any,
     ) -> Speech: ...
 
@@ -122,7 +122,7 @@ class OfficialCalls(ABC):
         *,
         seed: Seed = None,
         return_codes: bool = False,
-        progress: Progress = None,
+        progress: ProgressCallback = None,
         **sampling: Any,
     ) -> Speech:
         """Speak with a voice of the model's table, optionally following an instruction.
@@ -172,9 +172,9 @@ class OfficialCalls(ABC):
         *,
         seed: Seed = None,
         return_codes: Literal[False] = False,
-        progress: Progress = None,
+        progress: ProgressCallback = None,
         **sampling: Any,
-    ) -> Spoken: ...
+    ) -> Waves: ...
 
     @overload
     def generate_voice_design(
@@ -186,9 +186,9 @@ class OfficialCalls(ABC):
         *,
         seed: Seed = None,
         return_codes: Literal[True],
-        progress: Progress = None,
+        progress: ProgressCallback = None,
         **sampling: Any,
-    ) -> SpokenWithCodes: ...
+    ) -> WavesWithCodes: ...
 
     @overload
     def generate_voice_design(
@@ -200,7 +200,7 @@ class OfficialCalls(ABC):
         *,
         seed: Seed = None,
         return_codes: bool,
-        progress: Progress = None,
+        progress: ProgressCallback = None,
         **sampling: Any,
     ) -> Speech: ...
 
@@ -213,7 +213,7 @@ class OfficialCalls(ABC):
         *,
         seed: Seed = None,
         return_codes: bool = False,
-        progress: Progress = None,
+        progress: ProgressCallback = None,
         **sampling: Any,
     ) -> Speech:
         """Speak with the voice that ``instruct`` describes; "" lets the model choose one."""
@@ -261,9 +261,9 @@ class OfficialCalls(ABC):
         *,
         seed: Seed = None,
         return_codes: Literal[False] = False,
-        progress: Progress = None,
+        progress: ProgressCallback = None,
         **sampling: Any,
-    ) -> Spoken: ...
+    ) -> Waves: ...
 
     @overload
     def generate_voice_clone(
@@ -278,9 +278,9 @@ class OfficialCalls(ABC):
         *,
         seed: Seed = None,
         return_codes: Literal[True],
-        progress: Progress = None,
+        progress: ProgressCallback = None,
         **sampling: Any,
-    ) -> SpokenWithCodes: ...
+    ) -> WavesWithCodes: ...
 
     @overload
     def generate_voice_clone(
@@ -295,7 +295,7 @@ class OfficialCalls(ABC):
         *,
         seed: Seed = None,
         return_codes: bool,
-        progress: Progress = None,
+        progress: ProgressCallback = None,
         **sampling: Any,
     ) -> Speech: ...
 
@@ -311,7 +311,7 @@ class OfficialCalls(ABC):
         *,
         seed: Seed = None,
         return_codes: bool = False,
-        progress: Progress = None,
+        progress: ProgressCallback = None,
         **sampling: Any,
     ) -> Speech:
         """Speak with the voice of a reference: a clip, or what :meth:`create_voice_clone_prompt` made of one.
@@ -405,7 +405,7 @@ class OfficialCalls(ABC):
         streaming: bool,
         seed: Seed,
         return_codes: bool,
-        progress: Progress,
+        progress: ProgressCallback,
         sampling: dict[str, Any],
     ) -> Speech:
         """All texts together; one seed for several of them is the official joint draw."""

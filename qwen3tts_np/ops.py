@@ -13,6 +13,7 @@ from qwen3tts_np_kernels.activation import gelu_ref as gelu
 from qwen3tts_np_kernels.activation import sigmoid_ref as sigmoid
 from qwen3tts_np_kernels.activation import silu_ref as silu
 from qwen3tts_np_kernels.activation import snake_beta_ref as snake_beta
+from qwen3tts_np_kernels.arrays import F32, F64, I64, AnyArray, Array, Ints
 from qwen3tts_np_kernels.attention import attention_ref as attention
 from qwen3tts_np_kernels.conv import conv1d_ref as conv1d
 from qwen3tts_np_kernels.conv import conv_transpose1d_ref as conv_transpose1d
@@ -28,6 +29,7 @@ from qwen3tts_np_kernels.softmax import softmax_ref as softmax
 
 __all__ = [
     "F32",
+    "F64",
     "I64",
     "AnyArray",
     "Array",
@@ -54,11 +56,6 @@ __all__ = [
     "softmax",
 ]
 
-Array = NDArray[np.floating[Any]]
-Ints = NDArray[np.integer[Any]]
-AnyArray = NDArray[Any]
-F32 = NDArray[np.float32]
-I64 = NDArray[np.int64]
 Wave = NDArray[np.float32]  # [samples] mono, from -1 to 1
 Pcm = NDArray[np.int16]  # [samples] mono, 16-bit
 

@@ -279,7 +279,7 @@ MUTANTS: list[Mutant] = [
         " test_cli_speech.py::test_a_short_text_that_does_not_stop_is_tried_again_and_cut"
         " test_longform.py::test_a_folder_of_ones_own_stays_and_a_new_text_costs_what_is_new",
         ("kept = first if take.ran_away(len(last.codes)) else last", "kept = last"),
-        ("fingerprint, request, seeds", "fingerprint, self.part.text, seeds"),
+        ("fingerprint, request, seeds", "fingerprint, self.piece.text, seeds"),
         ("seeds = () if self.delivery.greedy else", "seeds ="),
     ),
     *mutants(

@@ -128,8 +128,9 @@ def test_kernels_run_in_float32_except_in_a_trace() -> None:
 
 def test_more_threads_than_cores_are_warned_about_and_hundreds_are_not_started() -> None:
     cores = usable_cores()
-    with pytest.warns(UserWarning, match=f"threads={cores + 1} is more than the {cores} cores .* slower$"):
+    with pytest.warns(UserWarning, match=f"threads={cores + 1} is more than the {cores} cores .* slower$") as told:
         assert Engine.choose("auto", SINGLE, threads=cores + 1).cores == cores + 1
+    assert [w.filename for w in told] == [__file__]
     with pytest.warns(UserWarning, match=f"threads=5000 .*; {4 * cores} are started"):
         assert Engine.choose("auto", SINGLE, threads=5000).cores == 4 * cores
     with warnings.catch_warnings():

@@ -225,8 +225,9 @@ def test_a_designed_voice_is_cloned_from_the_first_piece_of_some_length(
 
 def test_a_designed_voice_without_a_base_model_is_warned_of(synthetic: Callable[..., Path], tmp_path: Path) -> None:
     design = load(synthetic("tiny", "voice_design"))
-    with pytest.warns(UserWarning, match="designs the voice anew for each of the 2 pieces"):
+    with pytest.warns(UserWarning, match="designs the voice anew for each of the 2 pieces") as told:
         narrate(design, "One is here.\n\nTwo is here.", tmp_path / "o.wav", seed=4, instruct="Old.")
+    assert [w.filename for w in told] == [__file__]
 
 
 # --- interrupted runs -----------------------------------------------------------------------------
@@ -441,6 +442,7 @@ def test_a_model_that_never_stops_is_cut(checkpoint: Path, tmp_path: Path) -> No
         "'Hi.' did not stop in 3 attempts; it was",
         "'No, not you.' did not stop in 3 attempt",
     ]
+    assert {w.filename for w in told} == {__file__}
     for piece in made.pieces:
         assert (piece.attempts, piece.complete) == (ATTEMPTS, False)
         assert 0.5 < (piece.end - piece.start) / (most_frames(piece.text) * FRAME) < 1.0001

@@ -21,7 +21,7 @@ from safetensors import safe_open
 from qwen3tts_np import CheckpointError, Qwen3TTSModel, Qwen3TTSTokenizer, RequestError
 from qwen3tts_np.checkpoint.config_file import read_model_config
 from qwen3tts_np.checkpoint.keys import TensorSpec
-from qwen3tts_np.checkpoint.packed import LINE, METADATA_KEY, PackedTensor
+from qwen3tts_np.checkpoint.packed import ARENAS_KEY, LINE, PackedTensor
 from qwen3tts_np.checkpoint.quantised import QuantisedTensor
 from qwen3tts_np.checkpoint.safetensors import Checkpoint, _map_file
 from qwen3tts_np.checkpoint.writer import write_safetensors
@@ -144,7 +144,7 @@ def test_a_view_keeps_the_memory_of_its_array() -> None:
 def test_other_readers_of_safetensors_read_the_container(packed: dict[tuple[str, str], Path]) -> None:
     path = packed["tiny", "int4"] / "model.safetensors"
     with safe_open(path, "np") as file:
-        stated = json.loads(file.metadata()[METADATA_KEY])
+        stated = json.loads(file.metadata()[ARENAS_KEY])
         names = set(file.keys())
     assert stated["version"] == 1
     assert {f"packed.{arena['name']}" for arena in stated["arenas"]} <= names
@@ -188,9 +188,9 @@ def test_codes_are_those_of_the_unpacked_checkpoint(
 
 def _state(change: Callable[[dict[str, Any]], object]) -> Callable[[dict[str, Any], dict[str, str]], object]:
     def changed(tensors: dict[str, Any], metadata: dict[str, str]) -> None:
-        stated = json.loads(metadata[METADATA_KEY])
+        stated = json.loads(metadata[ARENAS_KEY])
         change(stated)
-        metadata[METADATA_KEY] = json.dumps(stated)
+        metadata[ARENAS_KEY] = json.dumps(stated)
 
     return changed
 
@@ -202,8 +202,8 @@ def _state(change: Callable[[dict[str, Any]], object]) -> Callable[[dict[str, An
         (lambda t, m: t.update({QKV: t[QKV][:-64]}), r"qkv is U8 .* expected U8"),
         (lambda t, m: t.update({QKV: t[QKV].view(np.int8)}), r"qkv is I8 .* expected U8"),
         (lambda t, m: t.pop("packed.code_tables"), r"packed.code_tables is not BF16"),
-        (lambda t, m: m.update({METADATA_KEY: "{"}), "damaged"),
-        (lambda t, m: m.update({METADATA_KEY: "[]"}), "damaged"),
+        (lambda t, m: m.update({ARENAS_KEY: "{"}), "damaged"),
+        (lambda t, m: m.update({ARENAS_KEY: "[]"}), "damaged"),
         (_state(lambda s: s.update(version=2)), "packed in version 2 of the container, and this package reads"),
         (_state(lambda s: s.pop("arenas")), "damaged"),
         (_state(lambda s: s["arenas"][0].update(format="int3")), "damaged"),

@@ -1,38 +1,36 @@
 """Pointwise non-linearities."""
 
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.floating[Any]]
+from .arrays import Array
 
 
-def sigmoid_ref(x: Floats) -> Floats:
+def sigmoid_ref(x: Array) -> Array:
     """1 / (1 + exp(-x)), computed in the form that does not overflow for the sign of x."""
     e = np.exp(-np.abs(x))
     return np.where(x >= 0, 1, e) / (1 + e)
 
 
-def silu_ref(x: Floats) -> Floats:
+def silu_ref(x: Array) -> Array:
     """x * sigmoid(x)."""
     return x * sigmoid_ref(x)
 
 
-def gelu_ref(x: Floats) -> Floats:
+def gelu_ref(x: Array) -> Array:
     """x * Phi(x): the exact form with erf, not the tanh approximation."""
     from scipy.special import erf  # 0.3 s to import, which the compiled path does not need
 
     return x * (1 + erf(x / math.sqrt(2))) / 2
 
 
-def elu_ref(x: Floats) -> Floats:
+def elu_ref(x: Array) -> Array:
     """x above 0, exp(x) - 1 below."""
     return np.where(x > 0, x, np.expm1(np.minimum(x, 0)))
 
 
-def snake_beta_ref(x: Floats, alpha: Floats, beta: Floats) -> Floats:
+def snake_beta_ref(x: Array, alpha: Array, beta: Array) -> Array:
     """x + sin²(x e^alpha) / (e^beta + 1e-9), alpha and beta per channel. x [C, T], alpha and beta [C].
 
     Trap: both parameters are stored as logarithms.

@@ -5,19 +5,16 @@ Compiled twin of activation.py.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .activation import elu_ref, gelu_ref, silu_ref
+from .arrays import F32, Array
 from .cpu import compiled, kernel
 from .simd.functions import elu, gelu, silu, sin_squared
 from .simd.llvm import LANES
 from .simd.ops import fma, load, maximum, mul, store, zeros
-
-F32 = NDArray[np.float32]
-Floats = NDArray[np.floating[Any]]
 
 _NOTHING, _SNAKE, _ELU, _GELU, _RELU = range(5)
 
@@ -76,7 +73,7 @@ def silu_gate(x: F32, out: F32) -> None:
         out[:] = silu_ref(x[:, :width]) * x[:, width:]
 
 
-def activation_ref(x: Floats, activation: Activation) -> Floats:
+def activation_ref(x: Array, activation: Activation) -> Array:
     """The activation of x of any shape [..., channels]."""
     if activation.kind == _SNAKE:
         wave = np.sin(x * activation.frequency)

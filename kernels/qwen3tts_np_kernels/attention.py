@@ -1,17 +1,14 @@
 """Grouped-query attention over a key/value cache, causal, with or without a sliding window."""
 
 import math
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .arrays import Array
 from .softmax import softmax_ref
 
-Floats = NDArray[np.floating[Any]]
 
-
-def attention_ref(q: Floats, k: Floats, v: Floats, window: int | None = None) -> Floats:
+def attention_ref(q: Array, k: Array, v: Array, window: int | None = None) -> Array:
     """softmax(q kᵀ / √D) v; the T queries are the last T of the S positions and attend to themselves and the past.
 
     q [T, N, D], k and v [S, K, D] -> [T, N, D]. Query head n reads key/value head n // (N / K).

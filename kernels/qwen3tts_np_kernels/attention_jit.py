@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .arrays import F32
 from .attention import attention_ref
 from .cpu import CPU, compiled, inner, kernel
 from .norm_jit import inverse_rms
@@ -18,8 +18,6 @@ from .simd.functions import exp
 from .simd.llvm import LANES
 from .simd.ops import add, largest, load, maximum, mul, splat, store, sub, total, zeros
 from .simd.tiles import fma_rows, fma_tile, load_tile, store_totals, zeros_tile
-
-F32 = NDArray[np.float32]
 
 HEAD_STEP = 2 * LANES
 POSITIONS = CPU.tiles.attention_positions

@@ -1,14 +1,11 @@
 """One-dimensional convolutions without padding: the blocks of the model do their own padding."""
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.floating[Any]]
+from .arrays import Array
 
 
-def conv1d_ref(x: Floats, weight: Floats, bias: Floats | None = None, stride: int = 1, dilation: int = 1) -> Floats:
+def conv1d_ref(x: Array, weight: Array, bias: Array | None = None, stride: int = 1, dilation: int = 1) -> Array:
     """Valid cross-correlation, one matrix product per tap. x [in, T], weight [out, in, taps] -> [out, T'].
 
     T' = (T - (taps - 1) * dilation - 1) // stride + 1.
@@ -20,14 +17,14 @@ def conv1d_ref(x: Floats, weight: Floats, bias: Floats | None = None, stride: in
     return np.asarray(y if bias is None else y + bias[:, None])
 
 
-def depthwise_conv1d_ref(x: Floats, weight: Floats, bias: Floats) -> Floats:
+def depthwise_conv1d_ref(x: Array, weight: Array, bias: Array) -> Array:
     """Depthwise convolution: one filter per channel. x [C, T], weight [C, 1, taps], bias [C] -> [C, T - taps + 1]."""
     taps = weight.shape[2]
     frames = x.shape[1] - taps + 1
     return np.asarray(sum(weight[:, :, j] * x[:, j : j + frames] for j in range(taps)) + bias[:, None])
 
 
-def conv_transpose1d_ref(x: Floats, weight: Floats, bias: Floats, stride: int) -> Floats:
+def conv_transpose1d_ref(x: Array, weight: Array, bias: Array, stride: int) -> Array:
     """Transposed convolution: input t adds its taps from output t * stride on. x [in, T], weight [in, out, taps].
 
     Returns [out, (T - 1) * stride + taps], untrimmed.

@@ -15,17 +15,14 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .activation_jit import NOTHING, Activation, activate_rows, activation_ref
+from .arrays import F32, Array
 from .conv import conv1d_ref, depthwise_conv1d_ref
 from .cpu import CPU, compiled, kernel
 from .simd.llvm import LANES
 from .simd.ops import fma, load, store, total, zeros
 from .simd.tiles import add_tiles, fma_tile, load_grid, load_tile, store_grid
-
-F32 = NDArray[np.float32]
-Floats = NDArray[np.floating[Any]]
 
 TILE_ROWS, TILE_VECTORS = CPU.tiles.conv_rows, CPU.tiles.conv_vectors
 _CACHED = 1 << 16  # floats of a result that are activated while they are in the second-level cache
@@ -47,7 +44,7 @@ def width(channels: int) -> int:
     return -(-channels // step) * step
 
 
-def pack_conv(weight: Floats, bias: Floats | None = None) -> Convolution:
+def pack_conv(weight: Array, bias: Array | None = None) -> Convolution:
     """Pack weight [out, in, taps] or, for a matrix, [out, in], and bias [out]."""
     outputs, inputs, taps = weight.shape if weight.ndim == 3 else (*weight.shape, 1)
     packed = np.zeros((width(outputs) // LANES, taps, inputs, LANES), np.float32)
@@ -59,7 +56,7 @@ def pack_conv(weight: Floats, bias: Floats | None = None) -> Convolution:
     return Convolution(packed.reshape(-1), _padded(bias, outputs), taps, inputs, outputs)
 
 
-def transposed_as_conv(weight: Floats, bias: Floats, stride: int) -> tuple[F32, F32]:
+def transposed_as_conv(weight: Array, bias: Array, stride: int) -> tuple[F32, F32]:
     """A transposed convolution as a convolution whose rows [stride * width(out)] are ``stride`` rows [width(out)].
 
     weight [in, out, taps], taps a multiple of stride -> weight [stride * width(out), in, taps / stride] and its bias.
@@ -79,7 +76,7 @@ def unpack_conv(w: Convolution) -> tuple[F32, F32]:
     return weight[: w.outputs], w.bias[: w.outputs]
 
 
-def _padded(bias: Floats | None, outputs: int) -> F32:
+def _padded(bias: Array | None, outputs: int) -> F32:
     padded = np.zeros(width(outputs), np.float32)
     if bias is not None:
         padded[:outputs] = bias
@@ -242,7 +239,7 @@ class DepthwiseConvolution(NamedTuple):
     bias: F32  # [width(channels)]
 
 
-def pack_depthwise(weight: Floats, bias: Floats) -> DepthwiseConvolution:
+def pack_depthwise(weight: Array, bias: Array) -> DepthwiseConvolution:
     """Pack weight [C, 1, taps] and bias [C]."""
     packed = np.zeros((weight.shape[2], width(len(weight))), np.float32)
     packed[:, : len(weight)] = weight[:, 0].T
@@ -280,7 +277,7 @@ class MonoConvolution(NamedTuple):
     bias: float
 
 
-def pack_mono(weight: Floats, bias: Floats) -> MonoConvolution:
+def pack_mono(weight: Array, bias: Array) -> MonoConvolution:
     """Pack weight [1, in, taps] and bias [1]."""
     packed = np.zeros((weight.shape[2], width(weight.shape[1])), np.float32)
     packed[:, : weight.shape[1]] = weight[0].T

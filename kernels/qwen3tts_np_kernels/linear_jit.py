@@ -21,11 +21,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .arrays import F32, I8, I32, U8, U16, AnyArray
 from .cpu import CPU, compiled, inlined, inner, kernel
 from .pack import GROUP, TINY, Packed, linear_ref
 from .simd.llvm import LANES
@@ -42,12 +42,7 @@ from .simd.tiles import (
     zeros_tile,
 )
 
-F32: TypeAlias = NDArray[np.float32]
-I32: TypeAlias = NDArray[np.int32]
-I8: TypeAlias = NDArray[np.int8]
-U8: TypeAlias = NDArray[np.uint8]
-U16: TypeAlias = NDArray[np.uint16]
-Arrays: TypeAlias = tuple[NDArray[Any], ...]
+Arrays: TypeAlias = tuple[AnyArray, ...]
 Blocks: TypeAlias = tuple[int, int, int]  # first; number of steps; distance of the blocks that are processed together
 Product: TypeAlias = Callable[..., None]
 
@@ -224,7 +219,7 @@ _int4_vector, _int4_matrix = _products(functools.partial(_int_tile, 4))
 
 @inlined
 def matvec_float(
-    values: NDArray[Any], start: int, inputs: int, x: F32, x_start: int, y: F32, y_start: int, first: int, last: int
+    values: AnyArray, start: int, inputs: int, x: F32, x_start: int, y: F32, y_start: int, first: int, last: int
 ) -> None:
     """One item times a float32, bfloat16 or float16 matrix."""
     _float_vector((values,), start, inputs, (x,), x_start, y, y_start, first, last)
@@ -232,7 +227,7 @@ def matvec_float(
 
 @inlined
 def matmul_float(
-    values: NDArray[Any], start: int, inputs: int, items: int,
+    values: AnyArray, start: int, inputs: int, items: int,
     x: F32, x_start: int, x_to: int, y: F32, y_start: int, y_to: int, first: int, last: int,
 ) -> None:  # fmt: skip
     """Items times a float32, bfloat16 or float16 matrix."""

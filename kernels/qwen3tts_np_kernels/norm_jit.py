@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .arrays import F32
 from .cpu import compiled, inner, kernel
 from .norm import rms_norm_ref
 from .simd.llvm import LANES
 from .simd.ops import fma, load, load_first, mul, splat, store, store_first, total, zeros
-
-F32 = NDArray[np.float32]
 
 
 def rms_norm(x: F32, weight: F32, eps: float) -> F32:

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .arrays import F16, F32, I8, U16, AnyArray, Array
 from .bfloat16 import round_ref, widen_ref
 
 BLOCK = 16
@@ -35,7 +35,7 @@ _STEPS = np.linspace(-2, 1.2, 9)
 """Levels beyond -half to which the scale search maps the greatest weight (for 4 bits; further with more)."""
 
 FormatName = Literal["float32", "bfloat16", "float16", "int8", "int6", "int5", "int4"]
-Weights = NDArray[np.floating[Any]] | NDArray[np.uint16]
+Weights = Array | U16
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,9 @@ class Packed(NamedTuple):
     """One packed matrix, or an arena of several."""
 
     format: Format
-    values: NDArray[Any]
+    values: AnyArray
     """1-D, see ``Format.dtype``."""
-    scales: NDArray[np.uint16]
+    scales: U16
     """1-D, bits of float16; empty for floats."""
 
     @property
@@ -104,7 +104,7 @@ def empty(name: FormatName, count: int) -> Packed:
     return Packed(form, values, _aligned(count // GROUP if form.bits else 0, np.dtype(np.uint16)))
 
 
-def _aligned(count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+def _aligned(count: int, dtype: np.dtype[Any]) -> AnyArray:
     """An uninitialised array aligned to a cache line, so that no vector of a matrix straddles two."""
     size = count * dtype.itemsize
     room = np.empty(size + _LINE, np.uint8)
@@ -129,7 +129,7 @@ def pack(weights: Weights, name: FormatName, out: Packed | None = None) -> Packe
     return out
 
 
-def pack_levels(levels: NDArray[np.int8], scales: NDArray[np.float16], name: FormatName) -> Packed:
+def pack_levels(levels: I8, scales: F16, name: FormatName) -> Packed:
     """Pack a matrix that is quantised already. levels [rows, inputs], scales [rows, ceil(inputs / 32)]."""
     out = empty(name, FORMATS[name].count(*levels.shape))
     for rows, chunk, view in _chunks(levels, out):
@@ -139,12 +139,12 @@ def pack_levels(levels: NDArray[np.int8], scales: NDArray[np.float16], name: For
     return out
 
 
-def quantise(weights: Weights, bits: int) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
+def quantise(weights: Weights, bits: int) -> tuple[I8, F16]:
     """Levels [rows, inputs] and scales [rows, ceil(inputs / 32)] as ``pack`` would choose them."""
     return unpack_levels(pack(weights, _NAME_OF_BITS[bits]), *weights.shape)
 
 
-def unpack(packed: Packed, rows: int, inputs: int) -> NDArray[np.float32]:
+def unpack(packed: Packed, rows: int, inputs: int) -> F32:
     """The matrix [rows, inputs] that the kernels multiply by, exactly, in float32."""
     if packed.format.bits is not None:
         levels, scales = unpack_levels(packed, rows, inputs)
@@ -159,7 +159,7 @@ def unpack(packed: Packed, rows: int, inputs: int) -> NDArray[np.float32]:
     return streams.reshape(-1, packed.format.padded(inputs))[:rows, :inputs]
 
 
-def unpack_levels(packed: Packed, rows: int, inputs: int) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
+def unpack_levels(packed: Packed, rows: int, inputs: int) -> tuple[I8, F16]:
     """Levels [rows, inputs] and scales [rows, ceil(inputs / 32)] of a packed matrix."""
     blocks = -(-rows // BLOCK)
     if packed.format.bits == 4:
@@ -172,7 +172,7 @@ def unpack_levels(packed: Packed, rows: int, inputs: int) -> tuple[NDArray[np.in
     return levels, scales[:rows].copy()
 
 
-def linear_ref(x: NDArray[np.floating[Any]], packed: Packed, rows: int) -> NDArray[np.floating[Any]]:
+def linear_ref(x: Array, packed: Packed, rows: int) -> Array:
     """x wᵀ. x [T, inputs], a packed matrix [rows, inputs] -> [T, rows].
 
     int8 and int4 multiply integers: x is quantised in groups of 32 first.
@@ -185,8 +185,8 @@ def linear_ref(x: NDArray[np.floating[Any]], packed: Packed, rows: int) -> NDArr
 
 
 def quantise_groups_ref(
-    x: NDArray[np.floating[Any]],
-) -> tuple[NDArray[np.int8], NDArray[np.floating[Any]]]:
+    x: Array,
+) -> tuple[I8, Array]:
     """Levels -127 to 127 [T, inputs] and scales [T, ceil(inputs / 32)] of x [T, inputs]: x ~ scale * level.
 
     Groups without a value above ``TINY`` have levels 0.
@@ -199,7 +199,7 @@ def quantise_groups_ref(
     return levels.reshape(items, -1)[:, :inputs], peak / 127
 
 
-def _chunks(matrix: NDArray[Any], out: Packed) -> Iterator[tuple[slice, NDArray[Any], Packed]]:
+def _chunks(matrix: AnyArray, out: Packed) -> Iterator[tuple[slice, AnyArray, Packed]]:
     """Iterate over groups of blocks: their indices, their zero-padded rows, and their part of the result."""
     rows, inputs = matrix.shape
     padded = out.format.padded(inputs)
@@ -212,11 +212,11 @@ def _chunks(matrix: NDArray[Any], out: Packed) -> Iterator[tuple[slice, NDArray[
         yield slice(first, first + step), chunk, out.part(first * padded, chunk.size)
 
 
-def _widen(weights: Weights) -> NDArray[np.float32]:
+def _widen(weights: Weights) -> F32:
     return widen_ref(weights) if weights.dtype == np.uint16 else weights.astype(np.float32, copy=False)  # type: ignore[arg-type]
 
 
-def _floats(chunk: Weights, form: Format) -> NDArray[Any]:
+def _floats(chunk: Weights, form: Format) -> AnyArray:
     """Packed values of a float format. chunk [16 n, padded inputs]."""
     if form.name == "bfloat16":
         bits = chunk if chunk.dtype == np.uint16 else round_ref(chunk)  # type: ignore[arg-type]
@@ -225,15 +225,15 @@ def _floats(chunk: Weights, form: Format) -> NDArray[Any]:
     return streams.astype(np.float16).view(np.int16) if form.name == "float16" else streams
 
 
-def _group(matrix: NDArray[Any]) -> NDArray[Any]:
+def _group(matrix: AnyArray) -> AnyArray:
     """[16 n, inputs] -> [32, groups]: the groups block by block, 16 rows side by side."""
     groups = matrix.reshape(-1, BLOCK, matrix.shape[1] // GROUP, GROUP)
     return np.ascontiguousarray(groups.transpose(3, 0, 2, 1)).reshape(GROUP, -1)
 
 
-def _store(levels: NDArray[Any], scales: NDArray[np.float16], out: Packed) -> None:
+def _store(levels: AnyArray, scales: F16, out: Packed) -> None:
     """Write levels [32, groups] and scales [groups] at their packed positions."""
-    cells: NDArray[Any]
+    cells: AnyArray
     out.scales[:] = scales.view(np.uint16)
     if out.format.bits == 4:
         halves = (levels + 8).astype(np.uint8).reshape(GROUP // 8, 2, 4, -1)
@@ -243,7 +243,7 @@ def _store(levels: NDArray[Any], scales: NDArray[np.float16], out: Packed) -> No
     out.values[:] = cells.reshape(len(cells), 4, -1, BLOCK).transpose(2, 0, 3, 1).ravel()
 
 
-def _quantise(weights: NDArray[np.float32], bits: int) -> tuple[NDArray[np.float32], NDArray[np.float16]]:
+def _quantise(weights: F32, bits: int) -> tuple[F32, F16]:
     """Levels [32, groups] (integers) and scales [groups] of weights [32, groups] with the least squared error.
 
     Levels range from -half to half - 1. The obvious scale maps the weight of greatest magnitude to -half (so it may be
@@ -272,7 +272,7 @@ def _quantise(weights: NDArray[np.float32], bits: int) -> tuple[NDArray[np.float
     return _round(weights, inverse, half), scales
 
 
-def _round(weights: NDArray[np.float32], inverse: NDArray[np.float32], half: float) -> NDArray[np.float32]:
+def _round(weights: F32, inverse: F32, half: float) -> F32:
     """Levels of weights for inverse scales."""
     levels = weights * inverse
     np.rint(levels, out=levels)

@@ -1,14 +1,11 @@
 """Rotary position embedding, split-half layout (Su et al., 2021, as in Llama and Qwen)."""
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.floating[Any]]
+from .arrays import Array, Ints
 
 
-def rope_angles_ref(positions: NDArray[np.integer[Any]], head_dim: int, theta: float) -> tuple[Floats, Floats]:
+def rope_angles_ref(positions: Ints, head_dim: int, theta: float) -> tuple[Array, Array]:
     """cos and sin of position * theta^(-2j / D), each float32 [T, D/2]. positions [T].
 
     The official tables are computed in float32 whatever the model's dtype; a float64 run widens these same values, so
@@ -22,7 +19,7 @@ def rope_angles_ref(positions: NDArray[np.integer[Any]], head_dim: int, theta: f
     return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
 
 
-def rotate_ref(x: Floats, cos: Floats, sin: Floats) -> Floats:
+def rotate_ref(x: Array, cos: Array, sin: Array) -> Array:
     """Rotate the pair (j, j + D/2) of every head by its angle. x [T, heads, D], cos and sin [T, D/2]."""
     low, high = np.split(x, 2, axis=-1)  # each [T, heads, D/2]
     c, s = cos[:, None].astype(x.dtype), sin[:, None].astype(x.dtype)  # [T, 1, D/2]

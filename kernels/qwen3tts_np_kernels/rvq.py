@@ -1,16 +1,13 @@
 """Residual vector quantisation: a vector is the sum of one entry from each of several codebooks."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.floating[Any]]
-Ints = NDArray[np.integer[Any]]
+from .arrays import I64, Array, Ints
 
 
-def codebook_entries_ref(embedding_sum: Floats, cluster_usage: Floats) -> Floats:
+def codebook_entries_ref(embedding_sum: Array, cluster_usage: Array) -> Array:
     """Codebook entries from the training statistics: entry = sum of its vectors / max(their count, 1e-5).
 
     embedding_sum [C, E], cluster_usage [C] -> [C, E].
@@ -18,7 +15,7 @@ def codebook_entries_ref(embedding_sum: Floats, cluster_usage: Floats) -> Floats
     return embedding_sum / np.maximum(cluster_usage, 1e-5)[:, None]
 
 
-def lookup_ref(codes: Ints, codebooks: Sequence[Floats]) -> Floats:
+def lookup_ref(codes: Ints, codebooks: Sequence[Array]) -> Array:
     """The sum of the entries selected by each row of codes. codes [T, G], G codebooks [C, E] -> [T, E]."""
     total = codebooks[0][codes[:, 0]]  # [T, E]
     for entries, group in zip(codebooks[1:], codes.T[1:], strict=True):
@@ -26,7 +23,7 @@ def lookup_ref(codes: Ints, codebooks: Sequence[Floats]) -> Floats:
     return total
 
 
-def nearest_ref(x: Floats, entries: Floats) -> NDArray[np.int64]:
+def nearest_ref(x: Array, entries: Array) -> I64:
     """Index of the nearest entry by Euclidean distance; the first of a tie. x [T, E], entries [C, E] -> [T].
 
     This is ``torch.cdist``'s |x|² - 2 x·e + |e|² as one matrix product, with its clamp and its root: where two

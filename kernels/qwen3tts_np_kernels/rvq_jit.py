@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .arrays import F32, I32, I64, Array
 from .conv_jit import Convolution, multiply, pack_conv
 from .cpu import compiled, kernel
 from .rvq import nearest_ref
@@ -29,9 +29,6 @@ from .simd.ops import (
     zeros,
 )
 
-F32 = NDArray[np.float32]
-Ints = NDArray[np.int64]
-
 _BAND = 48  # rows whose distances to all entries are computed together
 
 
@@ -42,14 +39,14 @@ class Codebook(NamedTuple):
     products: Convolution
 
 
-def pack_codebook(entries: NDArray[np.floating[Any]]) -> Codebook:
+def pack_codebook(entries: Array) -> Codebook:
     """Pack entries [C, E]. Lanes beyond the last entry are infinitely far away."""
     products = pack_conv(-2 * entries, np.sum(entries * entries, axis=1))
     products.bias[len(entries) :] = np.inf
     return Codebook(entries.astype(np.float32, copy=False), products)
 
 
-def nearest(x: F32, codebook: Codebook) -> Ints:
+def nearest(x: F32, codebook: Codebook) -> I64:
     """Index of the nearest entry by Euclidean distance; the first of a tie. x float32 [T, E] -> [T].
 
     As in ``nearest_ref``, |x|² - 2 x·e + |e|² is rounded at every step, and its root decides.
@@ -65,7 +62,7 @@ def nearest(x: F32, codebook: Codebook) -> Ints:
 
 
 @kernel
-def _nearest(x: F32, weight: F32, lengths: F32, size: int, codes: Ints) -> None:
+def _nearest(x: F32, weight: F32, lengths: F32, size: int, codes: I64) -> None:
     distances = np.empty(_BAND * lengths.size, np.float32)
     best, chosen = np.empty(LANES, np.float32), np.empty(LANES, np.int32)
     for first in range(0, codes.size, _BAND):
@@ -80,7 +77,7 @@ def _nearest(x: F32, weight: F32, lengths: F32, size: int, codes: Ints) -> None:
 
 
 @kernel
-def _smallest(distances: F32, at: int, count: int, square: float, best: F32, chosen: NDArray[np.int32]) -> int:
+def _smallest(distances: F32, at: int, count: int, square: float, best: F32, chosen: I32) -> int:
     """Index of the smallest sqrt(distance + square), the first of a tie; best and chosen are working buffers."""
     nearest_yet, where = splat(np.float32(np.inf)), splat_int(np.int32(0))
     for i in range(0, count, LANES):

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from llvmlite import ir
 from numba import carray, from_dtype, types
-from numpy.typing import NDArray
 
+from .arrays import F32, I8, I32, U8, U16
 from .cpu import c_function, inlined
 from .linear_jit import matmul_float, matmul_int4, matmul_int8, matvec_float, matvec_int4, matvec_int8, quantise_groups
 from .pack import BLOCK, Packed
@@ -21,14 +21,12 @@ from .simd.llvm import ARRAY, LANES, Builder, Value, operation
 from .simd.ops import add, load, store
 from .threads_jit import Member, share
 
-F32 = NDArray[np.float32]
-
 
 class Stack(NamedTuple):
     """Matrices of one shape, packed consecutively."""
 
-    values: NDArray[np.uint8]  # of any format, as bytes
-    scales: NDArray[np.uint16]
+    values: U8  # of any format, as bytes
+    scales: U16
     size: int  # weights of one matrix, padding included
     inputs: int  # padding included
     product: int  # address of the function that `multiply` calls
@@ -37,9 +35,9 @@ class Stack(NamedTuple):
 class Levels(NamedTuple):
     """A thread's own buffers for inputs quantised in groups of 32, for formats that multiply integers."""
 
-    levels: NDArray[np.int8]
+    levels: I8
     scales: F32
-    zeros: NDArray[np.int32]
+    zeros: I32
 
 
 def new_stack(arena: Packed, size: int, inputs: int) -> Stack:

@@ -28,19 +28,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numba import types
-from numpy.typing import NDArray
 
 from .activation_jit import NOTHING, Activation, activation_ref, snake_row
+from .arrays import F32, F64, I64, Array
 from .conv import conv1d_ref
 from .conv_jit import multiply, width
 from .cpu import CPU, compiled, kernel
 from .simd.llvm import LANES, TILE, Builder, Value, f32x16, number, operation
 from .simd.ops import load, store, zeros
 from .simd.tiles import load_tile, store_tile
-
-F32 = NDArray[np.float32]
-Ints = NDArray[np.int64]
-Matrix = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -57,7 +53,7 @@ class Scheme:
         return self.results + self.taps - 1
 
     @cached_property
-    def matrices(self) -> tuple[Matrix, Matrix, Matrix]:
+    def matrices(self) -> tuple[F64, F64, F64]:
         """A [results, products], G [products, taps], B [products, products].
 
         A product may be scaled in G and inversely in B: by powers of two, until both have the same magnitude.
@@ -102,7 +98,7 @@ class MinimalFilter(NamedTuple):
     outputs: int
 
 
-def pack_minimal(weight: NDArray[np.floating[Any]], bias: NDArray[np.floating[Any]]) -> MinimalFilter:
+def pack_minimal(weight: Array, bias: Array) -> MinimalFilter:
     """Pack weight [out, in, 7 or 2] and bias [out]."""
     outputs, inputs, taps = weight.shape
     _, g, _ = SCHEMES[taps].matrices
@@ -116,7 +112,7 @@ def pack_minimal(weight: NDArray[np.floating[Any]], bias: NDArray[np.floating[An
     return MinimalFilter(packed.reshape(-1), padded, taps, inputs, outputs)
 
 
-def _transformed(g: Matrix, weight: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+def _transformed(g: F64, weight: Array) -> F64:
     """G weights: [out, in, taps] -> [products, out, in], float64.
 
     Summed tap by tap: the summation order of a matrix product, and so the last bit, depends on the CPU.
@@ -175,7 +171,7 @@ def minimal_conv(
             out[:] = activation_ref(y, activation)
 
 
-def tiles(results: int, frame: int, dilation: int) -> tuple[Ints, Ints]:
+def tiles(results: int, frame: int, dilation: int) -> tuple[I64, I64]:
     """The tiles of one frame: the first row of each, and the number of its results within the frame."""
     phases = range(min(dilation, frame))
     starts = np.array([i for phase in phases for i in range(phase, frame, results * dilation)], np.int64)
@@ -285,8 +281,8 @@ def _minimal_conv(
     gain: F32,
     activated: F32,
     frame: int,
-    starts: Ints,
-    counts: Ints,
+    starts: I64,
+    counts: I64,
 ) -> None:
     y_width, count = bias.size, _PRODUCTS_7 if taps == 7 else _PRODUCTS_2
     all_tiles = y.size // y_width // frame * starts.size

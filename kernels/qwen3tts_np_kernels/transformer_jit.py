@@ -14,8 +14,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .arrays import F32, I8, I32, I64
 from .attention_jit import attend, norm_rotate
 from .cpu import inlined, inner
 from .norm_jit import rms_norm_row
@@ -26,13 +26,10 @@ from .simd.ops import add, load, mul, store
 from .stack_jit import Levels, Stack, multiply
 from .threads_jit import Member, barrier, share
 
-F32 = NDArray[np.float32]
-I64 = NDArray[np.int64]
-
 STEP = 2 * LANES
 
 
-class Sizes(NamedTuple):
+class TransformerSizes(NamedTuple):
     """Sizes of one transformer. Those without a letter in brackets are as stored, padding included."""
 
     layers: int
@@ -49,7 +46,7 @@ class Sizes(NamedTuple):
 class Transformer(NamedTuple):
     """Weights of all layers: stacks of matrices, and the vectors of the layers, concatenated."""
 
-    sizes: Sizes
+    sizes: TransformerSizes
     qkv: Stack
     o_proj: Stack
     gate_up: Stack
@@ -88,9 +85,9 @@ class Work(NamedTuple):
     product: F32  # [M, 2 * feed_forward], flat: output of a matrix before it is moved or added to its destination
     normed: F32  # [threads, M * width]
     scores: F32  # [threads, room]
-    levels: NDArray[np.int8]  # [threads, M * widest input]
+    levels: I8  # [threads, M * widest input]
     scales: F32  # [threads, ...]
-    zeros: NDArray[np.int32]  # [threads, ...]
+    zeros: I32  # [threads, ...]
 
 
 @inner
@@ -102,7 +99,7 @@ def transform(me: Member, w: Transformer, columns: Columns, count: int, cache: C
 
 
 @inner
-def normalise(x: F32, count: int, weight: F32, sizes: Sizes, y: F32) -> None:
+def normalise(x: F32, count: int, weight: F32, sizes: TransformerSizes, y: F32) -> None:
     """y = RMSNorm of the first ``count`` columns of x [M, width], both flat.
 
     Every thread computes all of it for itself, which takes less time than a barrier.
@@ -164,7 +161,7 @@ def _attend_head(
 
 
 @inlined
-def _place(item: int, layer: int, kv_head: int, sizes: Sizes, cache: Cache) -> int:
+def _place(item: int, layer: int, kv_head: int, sizes: TransformerSizes, cache: Cache) -> int:
     """Offset of the keys and values of one head of one item."""
     return ((item * sizes.layers + layer) * sizes.kv_heads + kv_head) * cache.room * 2 * sizes.half
 

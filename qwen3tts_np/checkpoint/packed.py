@@ -8,7 +8,7 @@ An arena holds consecutive matrices of one shape and one format, in the order of
 
 ``packed.code_tables`` (BF16 [rows, width]) holds all code embeddings, one table below the other.
 
-The header's metadata says which official matrix is where (``METADATA_KEY``, with a version), so every reader has them
+The header's metadata says which official matrix is where (``ARENAS_KEY``, with a version), so every reader has them
 under their official names, as :class:`PackedTensor`; nothing depends on the CPU that wrote the file.
 """
 
@@ -29,7 +29,7 @@ from ..ops import Array
 from .quantised import QuantisedTensor, weights_of
 from .tensor import StoredTensor
 
-METADATA_KEY = "qwen3tts_np.packed"
+ARENAS_KEY = "qwen3tts_np.packed"
 VERSION = 1
 PREFIX = "packed."
 SCALES = ".scales"
@@ -126,16 +126,16 @@ class PackedTensor(QuantisedTensor):
 def metadata_of(arenas: Sequence[Arena], tables: Mapping[str, int]) -> dict[str, str]:
     """The entries of a header about arenas and the rows of the code tables, in their order."""
     stated = {"version": VERSION, "arenas": [asdict(arena) for arena in arenas], "code_tables": dict(tables)}
-    return {METADATA_KEY: json.dumps(stated, separators=(",", ":"))}
+    return {ARENAS_KEY: json.dumps(stated, separators=(",", ":"))}
 
 
 def unfold(
     tensors: dict[str, StoredTensor], metadata: Mapping[str, str], path: Path
 ) -> tuple[dict[str, StoredTensor], dict[str, Packed]]:
     """The official tensors of a file, and its arenas by name. A file without arenas is as it was."""
-    if METADATA_KEY not in metadata:
+    if ARENAS_KEY not in metadata:
         return tensors, {}
-    arenas, tables = _read_metadata(metadata[METADATA_KEY], path)
+    arenas, tables = _read_metadata(metadata[ARENAS_KEY], path)
     found = {name: tensor for name, tensor in tensors.items() if not name.startswith(PREFIX)}
     packed = {arena.name: _arena(arena, tensors, path) for arena in arenas}
     for arena in arenas:
@@ -165,7 +165,7 @@ def _read_metadata(text: str, path: Path) -> tuple[list[Arena], dict[str, int]]:
         for arena in arenas:
             _check(arena)
     except (ValueError, TypeError, KeyError, AttributeError) as e:
-        raise CheckpointError(f"{path}: {METADATA_KEY} in the header is damaged ({type(e).__name__}: {e})") from None
+        raise CheckpointError(f"{path}: {ARENAS_KEY} in the header is damaged ({type(e).__name__}: {e})") from None
     return arenas, tables
 
 
@@ -190,7 +190,7 @@ def _arena(arena: Arena, tensors: Mapping[str, StoredTensor], path: Path) -> Pac
 def _flat(tensors: Mapping[str, StoredTensor], name: str, dtype: str, size: int, path: Path) -> NDArray[Any]:
     tensor = tensors.get(name)
     if tensor is None:
-        raise CheckpointError(f"{path}: {name} is missing, which {METADATA_KEY} in the header names")
+        raise CheckpointError(f"{path}: {name} is missing, which {ARENAS_KEY} in the header names")
     if tensor.dtype != dtype or tensor.shape != (size,):
         raise CheckpointError(f"{path}: {name} is {tensor.dtype} {list(tensor.shape)}, expected {dtype} [{size}]")
     return tensor.data

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..audio.files import read_audio
 from ..files.apart import check_outputs
-from ..inspect.comparison import Comparison, Sound, compare_audio, fitted_mels
+from ..inspect.comparison import AudioComparison, Sound, compare_audio, fitted_mels
 from ..inspect.sound_plots import plot_sounds
 from ..report.plots import require_matplotlib
 from ..report.tables import Table, as_text
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
         print_text("\n\n".join([as_text(sounds(found)), as_text(differences(found)), found.verdict()]))
 
 
-def sounds(c: Comparison) -> Table:
+def sounds(c: AudioComparison) -> Table:
     def row(mark: str, s: Sound) -> list[str]:
         return [mark, s.name, f"{s.seconds:.3f}", f"{s.samples:,}", str(s.rate), f"{s.rms_db:.1f}", f"{s.peak_db:.1f}"]
 
@@ -63,11 +63,11 @@ def sounds(c: Comparison) -> Table:
     return Table("Sounds", headers, "llrrrrr", [row("A", c.a), row("B", c.b)])
 
 
-def differences(c: Comparison) -> Table:
+def differences(c: AudioComparison) -> Table:
     return Table("Differences of B from A", ["measure", "value", "meaning"], "lrl", list(_rows(c)))
 
 
-def _rows(c: Comparison) -> Iterator[list[str]]:
+def _rows(c: AudioComparison) -> Iterator[list[str]]:
     yield ["length", f"{c.seconds_longer:+.3f} s", "B is longer"]
     yield ["level", f"{c.louder_db:+.2f} dB", "B is louder, over everything"]
     yield ["lag", f"{c.lag_seconds * 1000:+.2f} ms", f"B comes later: {c.lag_samples:+d} samples at 24 kHz"]

@@ -6,7 +6,6 @@ One engine serves all parts of a model. Both paths give the same codes where the
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from qwen3tts_np_kernels.pack import FORMATS
 from qwen3tts_np_kernels.system import usable_cores
 
 from ..errors import RequestError
+from ..notices import notify
 from ..shown import shortened
 from ..trace import tracing
 from .blas import limited_blas
@@ -77,7 +77,7 @@ class Engine:
                 f"backend='compiled' with dtype={dtype.name}: the kernels need float32, and NUMBA_DISABLE_JIT unset"
             )
         if threads is not None and threads > usable_cores():
-            warnings.warn(_too_many(threads), stacklevel=3)
+            notify(_too_many(threads))
         compiled = backend != "reference" and possible
         if not compiled and weights_format != "auto":
             raise RequestError(

@@ -39,7 +39,7 @@ class Sound:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class AudioComparison:
     """The comparison of A and B; positive numbers mean that B is greater or later."""
 
     a: Sound
@@ -81,7 +81,9 @@ class Comparison:
         return "different audio: laid over each other, the two hardly agree sample by sample"
 
 
-def compare_audio(a: AudioLike, b: AudioLike, names: tuple[str, str] = ("A", "B"), dtw: bool = False) -> Comparison:
+def compare_audio(
+    a: AudioLike, b: AudioLike, names: tuple[str, str] = ("A", "B"), dtw: bool = False
+) -> AudioComparison:
     """Compare two sounds. Raises RequestError for one that is too short or not a sound."""
     (wave_a, rate_a), (wave_b, rate_b) = read_audio(a), read_audio(b)
     sounds = (_sound(names[0], wave_a, rate_a), _sound(names[1], wave_b, rate_b))
@@ -97,7 +99,7 @@ def compare_audio(a: AudioLike, b: AudioLike, names: tuple[str, str] = ("A", "B"
     if dtw and max(len(x), len(y)) > LONGEST_WARP * SAMPLE_RATE:
         raise RequestError(f"warping takes the square of the length: it is for sounds of up to {LONGEST_WARP} s")
     warped = warp_mels(log_mels(x), log_mels(y / abs(gain) if gain else y)) if dtw else None
-    return Comparison(
+    return AudioComparison(
         a=sounds[0],
         b=sounds[1],
         identical=rate_a == rate_b and np.array_equal(wave_a, wave_b),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,6 +9,7 @@ from typing import Any
 
 from ..errors import RequestError
 from ..model import Qwen3TTSModel
+from ..notices import notify
 from ..request import DesignedVoice, Request, Voice, limits_of
 from ..text.pace import most_milliseconds
 from ..voice_arguments import VOICE_ARGUMENTS
@@ -85,8 +85,7 @@ def frame_seconds(model: Qwen3TTSModel) -> float:
 def warn_of_designed_voices(delivery: Delivery, pieces: int) -> None:
     """Warn that a voice-design model does not keep the voice across several pieces of a text."""
     if isinstance(delivery.voice, DesignedVoice) and pieces > 1:
-        warnings.warn(
+        notify(
             f"a voice-design model designs the voice anew for each of the {pieces} pieces of this text; "
-            "to keep it, make a voice of the description for a base model ('qwen3tts-np voice design')",
-            stacklevel=3,
+            "to keep it, make a voice of the description for a base model ('qwen3tts-np voice design')"
         )

@@ -60,11 +60,11 @@ class TextStream:
         self._speech.close()
 
     def _speak(self, takes: list[Take], packet_frames: int) -> Generator[Pcm, None, None]:
-        lengths = [milliseconds(take.part.text) / 1000 for take in takes]
+        lengths = [milliseconds(take.piece.text) / 1000 for take in takes]
         done, whole = 0.0, max(sum(lengths), 0.001)
         for take, usual in zip(takes, lengths, strict=True):
-            if take.part.pause:
-                yield np.zeros(self.sample_rate * take.part.pause // 1000, np.int16)
+            if take.piece.pause:
+                yield np.zeros(self.sample_rate * take.piece.pause // 1000, np.int16)
             start = self.seconds
             for packet in self._piece(take, packet_frames, start):
                 self.share = (done + min(self.seconds + len(packet) / self.sample_rate - start, usual)) / whole
@@ -103,9 +103,9 @@ def stream(
     cannot do, before the first packet is asked for.
     """
     drawn = fresh_seed() if seed is None else check_seed(seed)
-    parts = plan(text, str(speech.get("language") or "auto"), target, longest)
+    pieces = plan(text, str(speech.get("language") or "auto"), target, longest)
     delivery = Delivery.of(model, speech, runaway_guard)
-    takes = [Take(part, delivery, drawn, alone=len(parts) == 1) for part in parts]
+    takes = [Take(piece, delivery, drawn, alone=len(pieces) == 1) for piece in pieces]
     model.stream(takes[0].request(), packet_frames=packet_frames).close()  # what the model does not have is said now
     warn_of_designed_voices(delivery, len(takes))
     return TextStream(takes, packet_frames)

@@ -20,7 +20,7 @@ from ..talker.generator import check_seed, fresh_seed
 from ..text.pace import milliseconds
 from ..text.sentences import LONGEST, TARGET
 from .delivery import Delivery, warn_of_designed_voices
-from .plan import Part, plan
+from .plan import PlannedPiece, plan
 from .spoken import Spoken, shown
 from .store import Recording, Store, fingerprint, hash_of
 from .subtitles import CUE, SUBTITLE_FORMATS, subtitle_file
@@ -81,8 +81,7 @@ def narrate(
 
     ``work``: the folder of finished pieces. By default it is ``OUTPUT.pieces``, which is removed at the end; one that
     is named stays. Run again after an interruption: with the same arguments the file gets the same bytes (.wav, .flac)
-    as without one. Where ``seed`` is None one is drawn and kept there. Nothing is found at ``output`` before it is
-    complete.
+    as without one. A seed that is drawn is kept there. Nothing is found at ``output`` before it is complete.
 
     ``runaway_guard``: a piece that is not over after a time that no speech of its words could take
     (``pace.most_milliseconds``) is tried again with another seed, twice at most, with a warning. If none of them stops
@@ -92,28 +91,18 @@ def narrate(
     being spoken and the frames so far. RequestError for whatever the model, the text or the disk cannot do.
     """
     target_file, subtitle_files = Path(output), [subtitle_file(Path(path)) for path in subtitles]
-    if seed is not None:
-        check_seed(seed)
-    if batch_size < 1:
-        raise RequestError(f"batch_size={batch_size} must be at least 1")
-    if base_model is not None and model.config.tts_model_type != "voice_design":
-        raise RequestError(f"base_model goes with a voice_design model; this is a {model.config.tts_model_type} model")
+    _check(model, seed, batch_size, base_model)
     language = str(speech.get("language") or "auto")
-    parts = plan(text, language, target, longest)
+    pieces = plan(text, language, target, longest)
     delivery = Delivery.of(model, speech, runaway_guard)
-    delivery.request(parts[0].text, 0)  # what the model does not have is said now
-
-    folder = Path(work) if work is not None else target_file.with_name(f"{target_file.name}.pieces")
-    resumable = work is not None or len(parts) > 1 or base_model is not None  # one piece has nothing to go on from
-    store = Store(folder) if resumable else None
+    delivery.request(pieces[0].text, 0)  # what the model does not have is said now
+    resumable = work is not None or len(pieces) > 1 or base_model is not None  # one piece has nothing to go on from
+    store = Store(Path(work or f"{target_file}.pieces")) if resumable else None
     if seed is None:
-        seed = fresh_seed() if store is None else store.seed(_job(delivery, parts, base_model))
-    takes = [Take(part, delivery, seed, alone=len(parts) == 1) for part in parts]
+        seed = fresh_seed() if store is None else store.seed(_job(delivery, pieces, base_model))
+    takes = [Take(piece, delivery, seed, alone=len(pieces) == 1) for piece in pieces]
     with open_track(target_file, delivery.sample_rate) as track:
-        if base_model is not None:
-            takes = _with_designed_voice(takes, store, base_model, speech, writing)
-        else:
-            warn_of_designed_voices(delivery, len(takes))
+        takes = _with_designed_voice(takes, store, base_model, speech, writing)
         spoken, reused = _speak_all(takes, store, track, batch_size, progress, writing)
     for path in subtitle_files:
         write_text(path, SUBTITLE_FORMATS[path.suffix.lower()](spoken, language))
@@ -122,28 +111,45 @@ def narrate(
     return Narration(track.seconds, delivery.sample_rate, spoken, reused, seed)
 
 
-def _job(delivery: Delivery, parts: list[Part], base_model: Qwen3TTSModel | None) -> str:
+def _check(model: Qwen3TTSModel, seed: int | None, batch_size: int, base_model: Qwen3TTSModel | None) -> None:
+    """RequestError for what can be known to be wrong before the text is read."""
+    if seed is not None:
+        check_seed(seed)
+    if batch_size < 1:
+        raise RequestError(f"batch_size={batch_size} must be at least 1")
+    if base_model is not None and model.config.tts_model_type != "voice_design":
+        raise RequestError(f"base_model goes with a voice_design model; this is a {model.config.tts_model_type} model")
+
+
+def _job(delivery: Delivery, pieces: list[PlannedPiece], base_model: Qwen3TTSModel | None) -> str:
     """A hash of the task, whose seed is kept under it where none was given."""
     base = None if base_model is None else fingerprint(base_model)
     how = (delivery.voice, delivery.language, delivery.streaming, delivery.sampling, delivery.runaway_guard)
-    return hash_of(delivery.fingerprint, base, how, parts)
+    return hash_of(delivery.fingerprint, base, how, pieces)
 
 
 def _with_designed_voice(
-    takes: list[Take], store: Store | None, base_model: Qwen3TTSModel, speech: Mapping[str, Any], writing: Writing
+    takes: list[Take],
+    store: Store | None,
+    base_model: Qwen3TTSModel | None,
+    speech: Mapping[str, Any],
+    writing: Writing,
 ) -> list[Take]:
-    """``takes`` with the voice of one of them, which is spoken as designed; all others clone it."""
-    enough = (i for i, take in enumerate(takes) if milliseconds(take.part.text) >= 1000 * CUE)
-    chosen = next(enough, max(range(len(takes)), key=lambda i: milliseconds(takes[i].part.text)))
+    """``takes`` with the voice of one of them, which is spoken as designed; all others clone it with ``base_model``."""
+    if base_model is None:
+        warn_of_designed_voices(takes[0].delivery, len(takes))
+        return takes
+    enough = (i for i, take in enumerate(takes) if milliseconds(take.piece.text) >= 1000 * CUE)
+    chosen = next(enough, max(range(len(takes)), key=lambda i: milliseconds(takes[i].piece.text)))
     take = takes[chosen]
     ((recording, _),) = _recordings([take], store, writing)
     if not len(recording.samples):
         raise RequestError(
-            f"the designed voice said nothing of {shown(take.part.text)}; try another seed or description"
+            f"the designed voice said nothing of {shown(take.piece.text)}; try another seed or description"
         )
     clip = (recording.samples, take.delivery.sample_rate)
     # What was cut does not say all of its text.
-    words = {"ref_text": take.part.text} if take.is_complete(recording.frames) else {"x_vector_only_mode": True}
+    words = {"ref_text": take.piece.text} if take.is_complete(recording.frames) else {"x_vector_only_mode": True}
     cloned = {name: value for name, value in speech.items() if name != "instruct"}
     delivery = Delivery.of(base_model, {**cloned, "ref_audio": clip, **words}, take.delivery.runaway_guard)
     return [t if i == chosen else replace(t, delivery=delivery) for i, t in enumerate(takes)]
@@ -158,14 +164,14 @@ def _speak_all(
     writing: Writing,
 ) -> tuple[list[Spoken], int]:
     """Write all pieces and the pauses between them; also how many pieces were there already."""
-    whole = sum(milliseconds(take.part.text) for take in takes)
+    whole = sum(milliseconds(take.piece.text) for take in takes)
     spoken: list[Spoken] = []
     done = reused = reused_length = 0
     for take, (recording, found) in zip(takes, _in_batches(takes, store, batch_size, writing), strict=True):
-        start = track.pause(take.part.pause)
+        start = track.pause(take.piece.pause)
         end = track.append(recording.samples)
         spoken.append(take.report(recording.frames, recording.attempts, start, end))
-        length = milliseconds(take.part.text)
+        length = milliseconds(take.piece.text)
         done, reused, reused_length = done + length, reused + found, reused_length + found * length
         progress(Progress(len(spoken), len(takes), end, done / max(whole, 1), reused_length / max(whole, 1)))
     return spoken, reused

@@ -14,7 +14,7 @@ PAUSES = {Break.WORD: 50, Break.CLAUSE: 150, Break.SENTENCE: 350, Break.PARAGRAP
 
 
 @dataclass(frozen=True)
-class Part:
+class PlannedPiece:
     """A piece with words, as the model reads it."""
 
     number: int  # from 0, among the pieces with words
@@ -30,19 +30,19 @@ def speakable(text: str) -> str:
     return cleaned
 
 
-def plan(text: str, language: str = "auto", target: float = TARGET, longest: float = LONGEST) -> list[Part]:
+def plan(text: str, language: str = "auto", target: float = TARGET, longest: float = LONGEST) -> list[PlannedPiece]:
     """The pieces of a :func:`speakable` text, as ``text/sentences.py`` splits it.
 
     The same text has the same pieces from a file, a pipe or an argument, on one line or wrapped.
     """
-    parts: list[Part] = []
+    pieces: list[PlannedPiece] = []
     pause = 0
     for piece in split(speakable(text), language, target, longest):
         if piece.has_words:
-            parts.append(Part(len(parts), piece.spoken, pause if parts else 0))
+            pieces.append(PlannedPiece(len(pieces), piece.spoken, pause if pieces else 0))
             pause = 0
         pause += PAUSES[piece.ends]
-    return parts
+    return pieces
 
 
 def seed_of(seed: int, number: int, attempt: int = 0) -> int:

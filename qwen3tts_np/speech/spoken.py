@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
+
+from ..notices import notify
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ def warn_of_runaway(piece: Spoken, cut: bool) -> None:
         outcome = f"did not stop{attempts}; it was cut after {piece.end - piece.start:.1f} s{where}"
     else:
         outcome = f"did not stop and was spoken again{where}; attempt {piece.attempts} is heard, with seed {piece.seed}"
-    warnings.warn(f"{shown(piece.text)} {outcome}", stacklevel=3)
+    notify(f"{shown(piece.text)} {outcome}")
 
 
 def shown(text: str) -> str:

@@ -11,7 +11,7 @@ from ..ops import Wave
 from ..request import DesignedVoice, Request, Utterance
 from .delivery import Delivery
 from .edges import trimmed
-from .plan import Part, seed_of
+from .plan import PlannedPiece, seed_of
 from .spoken import Spoken, warn_of_runaway
 from .store import Recording, hash_of
 
@@ -25,19 +25,19 @@ Writing = Callable[[list[str], int], None]  # called after every frame: the text
 class Take:
     """One piece to speak."""
 
-    part: Part
+    piece: PlannedPiece
     delivery: Delivery
     seed: int  # of the text; ``plan.seed_of`` says which the piece has
     alone: bool  # whether the text is this piece: then nothing is trimmed or faded
 
     def request(self, attempt: int = 0) -> Request:
         """An attempt at the piece, counted from 0."""
-        return self.delivery.request(self.part.text, self.seed_of(attempt))
+        return self.delivery.request(self.piece.text, self.seed_of(attempt))
 
     def seed_of(self, attempt: int) -> int:
         """The seed of an attempt. A designed voice is drawn with the codes, so all its pieces count as the first."""
         designed = isinstance(self.delivery.voice, DesignedVoice)
-        return seed_of(self.seed, 0 if designed else self.part.number, attempt)
+        return seed_of(self.seed, 0 if designed else self.piece.number, attempt)
 
     @property
     def attempts(self) -> int:
@@ -46,7 +46,7 @@ class Take:
 
     def ran_away(self, frames: int) -> bool:
         """Whether so many frames are speech that would not stop."""
-        bound = self.delivery.bound(self.part.text)
+        bound = self.delivery.bound(self.piece.text)
         return bound is not None and frames >= bound
 
     def is_complete(self, frames: int) -> bool:
@@ -64,7 +64,7 @@ class Take:
         """The report of a piece that is played from ``start`` to ``end``, in seconds; warns of a runaway."""
         cut = self.ran_away(frames)
         seed = self.seed_of(0 if cut else attempts - 1)
-        spoken = Spoken(self.part.text, start, end, frames, seed, attempts, self.is_complete(frames))
+        spoken = Spoken(self.piece.text, start, end, frames, seed, attempts, self.is_complete(frames))
         if cut or attempts > 1:
             warn_of_runaway(spoken, cut)
         return spoken
@@ -91,7 +91,7 @@ def _settled(take: Take, first: Utterance, writing: Writing) -> Recording:
 
 
 def _speak(takes: Sequence[Take], attempt: int, writing: Writing) -> list[Utterance]:
-    texts, model = [take.part.text for take in takes], takes[0].delivery.model
+    texts, model = [take.piece.text for take in takes], takes[0].delivery.model
     assert all(take.delivery.model is model for take in takes)
     requests = [take.request(attempt) for take in takes]
     return model.generate(requests, progress=lambda count: writing(texts, count), continuous=True)

@@ -171,7 +171,22 @@ def _speaker_encoder(like: Like) -> Json:
 
 def codec_config(like: Like) -> Json:
     """``speech_tokenizer/config.json``; one codec serves both released sizes, and one both tiny ones."""
-    decoder: Json = {
+    return {
+        "architectures": ["Qwen3TTSTokenizerV2Model"],
+        "model_type": "qwen3_tts_tokenizer_12hz",
+        "encoder_valid_num_quantizers": 16,
+        "input_sample_rate": 24000,
+        "output_sample_rate": 24000,
+        "decode_upsample_rate": 1920,
+        "encode_downsample_rate": 1920,
+        "encoder_config": _codec_encoder(is_tiny(like)),
+        "decoder_config": _codec_decoder(is_tiny(like)),
+        "transformers_version": "4.57.3",
+    }
+
+
+def _codec_decoder(tiny: bool) -> Json:
+    released = {
         "attention_bias": False,
         "attention_dropout": 0.0,
         "latent_dim": 1024,
@@ -195,7 +210,23 @@ def codec_config(like: Like) -> Json:
         "upsampling_ratios": [2, 2],
         "vector_quantization_hidden_dimension": 512,
     }
-    encoder: Json = {
+    if not tiny:
+        return released
+    return released | {
+        "latent_dim": 64,
+        "codebook_dim": 48,
+        "codebook_size": TINY_CODEBOOK_SIZE,
+        "decoder_dim": 96,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        **_heads(4, 4, 16),
+        "num_hidden_layers": 2,
+        "sliding_window": 24,
+    }
+
+
+def _codec_encoder(tiny: bool) -> Json:
+    released = {
         "_frame_rate": 12.5,
         "attention_bias": False,
         "attention_dropout": 0.0,
@@ -235,41 +266,19 @@ def codec_config(like: Like) -> Json:
         "use_streaming": False,
         "vector_quantization_hidden_dimension": 256,
     }
-    if is_tiny(like):
-        decoder |= {
-            "latent_dim": 64,
-            "codebook_dim": 48,
-            "codebook_size": TINY_CODEBOOK_SIZE,
-            "decoder_dim": 96,
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            **_heads(4, 4, 16),
-            "num_hidden_layers": 2,
-            "sliding_window": 24,
-        }
-        encoder |= {
-            "codebook_dim": 24,
-            "codebook_size": TINY_CODEBOOK_SIZE,
-            **_heads(4, 4, 16),
-            "hidden_size": 48,
-            "intermediate_size": 96,
-            "num_filters": 4,
-            "num_hidden_layers": 2,
-            "sliding_window": 12,
-            "upsample_groups": 48,
-            "vector_quantization_hidden_dimension": 24,
-        }
-    return {
-        "architectures": ["Qwen3TTSTokenizerV2Model"],
-        "model_type": "qwen3_tts_tokenizer_12hz",
-        "encoder_valid_num_quantizers": 16,
-        "input_sample_rate": 24000,
-        "output_sample_rate": 24000,
-        "decode_upsample_rate": 1920,
-        "encode_downsample_rate": 1920,
-        "encoder_config": encoder,
-        "decoder_config": decoder,
-        "transformers_version": "4.57.3",
+    if not tiny:
+        return released
+    return released | {
+        "codebook_dim": 24,
+        "codebook_size": TINY_CODEBOOK_SIZE,
+        **_heads(4, 4, 16),
+        "hidden_size": 48,
+        "intermediate_size": 96,
+        "num_filters": 4,
+        "num_hidden_layers": 2,
+        "sliding_window": 12,
+        "upsample_groups": 48,
+        "vector_quantization_hidden_dimension": 24,
     }
 
 

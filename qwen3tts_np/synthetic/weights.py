@@ -27,11 +27,10 @@ from ..checkpoint.writer import byte_size, write_safetensors
 from ..errors import CheckpointError
 from ..files.output import output_folder
 from ..layout.specs import codec_specs, model_specs
+from ..ops import F64
 from . import layouts
 from .layouts import RELEASED_TEXT, is_tiny
 from .text import TextVocabulary, write_tokenizer_files
-
-Float64s = NDArray[np.float64]
 
 CHUNK = 1 << 16  # values drawn at a time; a multiple of the four per word
 
@@ -95,7 +94,7 @@ def stream_key(name: str, seed: int) -> int:
     return key
 
 
-def uniforms(key: int, start: int, count: int) -> Float64s:
+def uniforms(key: int, start: int, count: int) -> F64:
     """Values ``start`` (a multiple of 4) to ``start + count`` of a stream, uniform in (-1, 1), exact in 17 bits.
 
     Word n of the stream is output n of SplitMix64 (Steele, Lea and Flood 2014) started at ``key``; each word gives
@@ -139,7 +138,7 @@ class SyntheticValues:
             single = values.astype(np.float32)
             yield round_ref(single) if spec.dtype == "BF16" else single
 
-    def _exact(self, spec: TensorSpec) -> Iterable[Float64s]:
+    def _exact(self, spec: TensorSpec) -> Iterable[F64]:
         if spec.key.endswith(".cluster_usage"):
             return [self._usage(spec)]
         if spec.key.endswith((".embedding_sum", ".embed_sum")):
@@ -151,33 +150,33 @@ class SyntheticValues:
         starts = range(0, spec.size, CHUNK)
         return (self._plain(spec, start, min(CHUNK, spec.size - start)) for start in starts)
 
-    def _plain(self, spec: TensorSpec, start: int, count: int) -> Float64s:
+    def _plain(self, spec: TensorSpec, start: int, count: int) -> F64:
         rule = rule_for(spec.key)
         u = uniforms(stream_key(spec.key, self.seed), start, count)
         return float(np.float32(rule.centre)) + amplitude(rule, spec) * u
 
-    def _whole(self, spec: TensorSpec) -> Float64s:
+    def _whole(self, spec: TensorSpec) -> F64:
         return self._plain(spec, 0, spec.size).reshape(spec.shape)
 
-    def _usage(self, spec: TensorSpec) -> Float64s:
+    def _usage(self, spec: TensorSpec) -> F64:
         """Some entries were never used in training, so the floor under the divisor counts."""
         usage = self._whole(spec)  # [C]
         every, first = UNUSED_ROWS
         usage[first::every] = 0
         return usage
 
-    def _sums(self, spec: TensorSpec) -> Float64s:
+    def _sums(self, spec: TensorSpec) -> F64:
         """Sums that give entries of the same scale, used or not."""
         name = spec.key.rpartition(".")[0] + ".cluster_usage"
         usage = self._usage(TensorSpec(name, spec.shape[:1], "C", "F32")).astype(np.float32)
         return self._whole(spec) * np.maximum(usage, np.float32(USAGE_FLOOR))[:, None]  # [C, E]
 
-    def _head(self, spec: TensorSpec) -> Float64s:
+    def _head(self, spec: TensorSpec) -> F64:
         head = self._whole(spec)  # [V, H]
         head[self.eos_row] *= float(np.float32(EOS_GAIN))
         return head
 
-    def _paired(self, spec: TensorSpec) -> Float64s:
+    def _paired(self, spec: TensorSpec) -> F64:
         """Odd mel bins cancel even ones: the loudness that all clips share would otherwise mask the voices."""
         weight = self._whole(spec)  # [out, mel, kernel]
         weight[:, 1::2] = -weight[:, 0::2]

@@ -16,17 +16,16 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ..errors import RequestError
-from ..ops import Array
+from ..ops import I64, Array
 from ..shown import shortened
 
-Ids = NDArray[np.int64]
 _MANY = (list, tuple, np.ndarray)  # of seeds
 
 
 class Generator(Protocol):
     """Draws the codes of a batch."""
 
-    def multinomial(self, p: Array) -> Ids:
+    def multinomial(self, p: Array) -> I64:
         """Draw one id per row. p [B, V], not negative, of any scale -> [B]."""
         ...
 
@@ -56,7 +55,7 @@ class TorchGenerator:
         uniform = ((words[..., 0] & 0x1FFFFF) * 2.0**32 + words[..., 1]) * 2.0**-53
         return np.asarray(-np.log1p(-uniform), dtype=dtype)
 
-    def multinomial(self, p: Array) -> Ids:
+    def multinomial(self, p: Array) -> I64:
         """``torch.multinomial(p, 1)[..., 0]``: one id per row. p [..., V], not negative, of any scale -> [...].
 
         The rows consume the stream in order, so the draw of a row depends on the rows before it.
@@ -72,7 +71,7 @@ class ItemGenerators:
     def __init__(self, seeds: Sequence[int | None]) -> None:
         self.items = tuple(TorchGenerator(seed) for seed in seeds)
 
-    def multinomial(self, p: Array) -> Ids:
+    def multinomial(self, p: Array) -> I64:
         """One id per row, each from the row's own stream. p [B, V] -> [B]."""
         return np.stack([item.multinomial(row) for item, row in zip(self.items, p, strict=True)])
 

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import RequestError
-from ..ops import Array, softmax
+from ..ops import I64, Array, softmax
 from ..shown import shortened
-from .generator import Generator, Ids
+from .generator import Generator
 
 MIN_NEW_TOKENS = 2  # the first two codes 0 are never the end of speech
 MOST_TOP_K = 2**31 - 1  # more than any vocabulary, so it keeps all
@@ -90,7 +90,7 @@ def warp(scores: Array, s: SamplingParameters) -> Array:
     return scores
 
 
-def choose(scores: Array, s: SamplingParameters, generator: Generator) -> Ids:
+def choose(scores: Array, s: SamplingParameters, generator: Generator) -> I64:
     """The code of each item: drawn from softmax(scores), or the best. scores [B, V] -> [B].
 
     The official package keeps drawing for items that have finished. To stay on its stream, keep their rows, with any

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from qwen3tts_np_kernels.transformer_jit import Cache, Columns, Sizes, Work
+from qwen3tts_np_kernels.transformer_jit import Cache, Columns, TransformerSizes, Work
 
 from ...ops import F32, I64, Array, rope_angles
 from .generator import Streams
@@ -62,7 +62,7 @@ def new_batch(model: Model, lengths: NDArray[np.int64], texts: Sequence[Array], 
     )
 
 
-def new_cache(sizes: Sizes, items: int, room: int, theta: float) -> Cache:
+def new_cache(sizes: TransformerSizes, items: int, room: int, theta: float) -> Cache:
     """An empty cache of ``room`` positions per item."""
     shape = items * sizes.layers * sizes.kv_heads * room * 2 * sizes.half
     angles = rope_angles(np.arange(room), sizes.head_dim, theta)  # each [room, D/2]

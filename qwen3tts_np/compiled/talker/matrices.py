@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from qwen3tts_np_kernels.pack import BLOCK, Format, Packed
 from qwen3tts_np_kernels.stack_jit import Stack
-from qwen3tts_np_kernels.transformer_jit import Sizes, Transformer
+from qwen3tts_np_kernels.transformer_jit import Transformer, TransformerSizes
 
 from ...config import CodePredictorConfig, TalkerConfig
 from ...talker.code_predictor import CodePredictorWeights
@@ -25,7 +25,7 @@ def transformer(
     ready: Callable[[str], Packed | None],
 ) -> Transformer:
     """The layers and the last norm of the talker or the code predictor. ``ready``: arenas of the checkpoint."""
-    sizes = Sizes(
+    sizes = TransformerSizes(
         layers=c.num_hidden_layers,
         width=padded(c.hidden_size),
         hidden_size=c.hidden_size,
@@ -56,7 +56,7 @@ def transformer(
     )
 
 
-def _qkv(w: Qwen3Layer, sizes: Sizes, form: Format) -> Matrix:
+def _qkv(w: Qwen3Layer, sizes: TransformerSizes, form: Format) -> Matrix:
     """Rows by key/value head: its queries, its key, its value. [K * (queries + 2) * head, H]"""
 
     def arrange(q: Rows, k: Rows, v: Rows) -> Rows:
@@ -67,13 +67,13 @@ def _qkv(w: Qwen3Layer, sizes: Sizes, form: Format) -> Matrix:
     return _together(arrange, [w.self_attn.q_proj, w.self_attn.k_proj, w.self_attn.v_proj], form)
 
 
-def _split_heads(rows: Rows, sizes: Sizes) -> Rows:
+def _split_heads(rows: Rows, sizes: TransformerSizes) -> Rows:
     """[N * D, ...] -> [N, head, ...]: each half of a head zero-padded."""
     halves = rows.reshape(-1, 2, sizes.head_dim // 2, rows.shape[1])
     return fill(halves, {2: sizes.half}).reshape(-1, 2 * sizes.half, rows.shape[1])
 
 
-def _o_proj(w: Qwen3Layer, sizes: Sizes, form: Format) -> Matrix:
+def _o_proj(w: Qwen3Layer, sizes: TransformerSizes, form: Format) -> Matrix:
     """[H, N * head]: the inputs in the order of the padded heads."""
     if 2 * sizes.half == sizes.head_dim:
         return take(w.self_attn.o_proj, form)
@@ -82,7 +82,7 @@ def _o_proj(w: Qwen3Layer, sizes: Sizes, form: Format) -> Matrix:
     return (fill(halves, {2: sizes.half}).reshape(len(matrix), -1),)
 
 
-def _gate_up(w: Qwen3Layer, sizes: Sizes, form: Format) -> Matrix:
+def _gate_up(w: Qwen3Layer, sizes: TransformerSizes, form: Format) -> Matrix:
     """[2 F, H]: 16 rows of gate, the same 16 of up, the next of gate ..."""
 
     def arrange(gate: Rows, up: Rows) -> Rows:
