@@ -231,10 +231,10 @@ def plant(root: Path, file: str, source: str) -> None:
 
 
 def test_an_array_type_has_one_definition():
-    """``ops.py`` has those that several files use; a name that means another type somewhere else would mislead."""
+    """``arrays.py`` and ``ops.py`` have those that several files use; a name of two types would mislead."""
     found: dict[str, list[str]] = {}
-    for module, path in modules(ROOT, PACKAGE).items():
-        for name in re.findall(r"^(\w+) *= *NDArray\[", path.read_text(encoding="utf-8"), re.M):
+    for module, path in (modules(ROOT, PACKAGE) | modules(ROOT / "kernels", KERNELS)).items():
+        for name in re.findall(r"^(\w+)(?:: TypeAlias)? *= *NDArray\[", path.read_text(encoding="utf-8"), re.M):
             found.setdefault(name, []).append(module)
     assert set(found) > {"Array", "Ints", "Wave"}
     assert {name: where for name, where in found.items() if len(where) > 1} == {}
