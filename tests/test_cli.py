@@ -320,6 +320,16 @@ def test_version(capsys):
     assert capsys.readouterr().out.startswith("qwen3tts-np ")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a system without /dev/full")
+@pytest.mark.parametrize("argv", [["say", "--help"], ["--version"]])
+def test_help_that_cannot_be_written_is_no_success(argv, monkeypatch, capsys):
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert cli.main(argv) == 2
+        monkeypatch.undo()
+    assert capsys.readouterr().err.endswith(": standard output cannot be written: No space left on device\n")
+
+
 def test_interrupted(tiny, monkeypatch):
     def interrupt(_):
         raise KeyboardInterrupt

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import tiny_world
 
 from qwen3tts_np import cli
 from qwen3tts_np.checkpoint.hub import published_names
@@ -66,6 +71,23 @@ def test_bash_offers_models_files_and_nothing_for_free_text(ask):
     assert set(published_names()) <= ask(["say", "Qw"])
     assert ask(["say", "MODEL", "--file", "tw"]) == {"two words.wav"}
     assert ask(["say", "MODEL", "--instruct", ""]) == set()
+
+
+def test_bash_offers_the_speakers_and_languages_of_the_given_model(ask, tmp_path, synthetic, monkeypatch):
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "qwen3tts-np"
+    path = os.pathsep.join([str(tiny_world.ROOT), str(tiny_world.ROOT / "kernels")])
+    program.write_text(tiny_world.PROGRAM.format(path=shlex.quote(path), python=shlex.quote(sys.executable)))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    model = shutil.copytree(synthetic("tiny", "custom_voice"), tmp_path / "models" / "mine")
+    config = json.loads((model / "config.json").read_text("utf-8"))
+    config["talker_config"]["spk_id"] = {"ryan": 200, "ruth anne": 201, "Ada": 202}
+    config["talker_config"]["spk_is_dialect"] = {}
+    (model / "config.json").write_text(json.dumps(config), "utf-8")
+    assert ask(["say", str(model), "--format", "int4", "--speaker", "r"]) == {"ryan", "ruth anne"}
+    assert {"english", "auto"} <= ask(["say", str(model), "--language", ""])
+    assert ask(["say", "Qwen/nobody-has-this", "--speaker", ""]) == ask(["say", "--speaker", ""]) == set()
 
 
 def test_every_option_of_every_command_is_in_every_script():

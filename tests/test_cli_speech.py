@@ -10,6 +10,7 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -100,10 +101,30 @@ def write(text: str) -> Path:
     return Path("text.txt")
 
 
-@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
-def test_the_suffix_names_the_format(run, suffix):
+@pytest.mark.parametrize(
+    ("suffix", "kind"),
+    [
+        ("wav", ("WAV", "PCM_16")),
+        ("flac", ("FLAC", "PCM_16")),
+        ("ogg", ("OGG", "VORBIS")),
+        ("oga", ("OGG", "VORBIS")),
+        ("opus", ("OGG", "OPUS")),
+        ("mp3", ("MP3", "MPEG_LAYER_III")),
+    ],
+)
+def test_the_suffix_names_the_format(run, suffix, kind):
     assert run("say", "Hello.", "-o", f"a.{suffix}", "--seed", 1) == 0
-    assert soundfile.info(f"a.{suffix}").format == suffix.upper()
+    found = soundfile.info(f"a.{suffix}")
+    assert (found.format, found.subtype, found.samplerate) == (*kind, RATE)
+
+
+def test_opus_needs_a_libsndfile_that_has_it(run, monkeypatch, capsys):
+    monkeypatch.setattr(soundfile, "available_subtypes", lambda _: {"VORBIS": "Vorbis"})
+    monkeypatch.setattr(soundfile, "__libsndfile_version__", "1.0.28")
+    assert run("say", "Hello.", "-o", "a.opus") == 2
+    assert capsys.readouterr().err == (
+        "qwen3tts-np say: a.opus: .opus needs libsndfile 1.0.29, here it is 1.0.28; use .wav, .flac or .ogg\n"
+    )
 
 
 def test_mp3_needs_a_new_libsndfile(run, monkeypatch, capsys):
@@ -232,6 +253,26 @@ def test_a_stream_is_the_same_speech(run, capsysbinary):
     assert run("say", "Hello there.", "--seed", 2, "-o", "-", "--stream") == 0
     assert capsysbinary.readouterr().out == wav_header(RATE) + raw
     assert np.abs(np.frombuffer(raw, "<i2") - streamed).max() <= 1
+
+
+def test_a_stream_into_a_fifo_arrives_while_it_is_made(run, custom, capsysbinary):
+    """Bytes of the first packet are there before the last is made: a FIFO holds less than the whole."""
+    assert run("say", "Hello there.", "--seed", 2, "-o", "-", "--stream") == 0
+    expected = capsysbinary.readouterr().out
+    os.mkfifo("pipe.wav")
+    heard: list[bytes] = []
+
+    def read() -> None:
+        with Path("pipe.wav").open("rb", buffering=0) as fifo:
+            while block := fifo.read(1 << 20):
+                heard.append(block)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    assert run("say", "Hello there.", "--seed", 2, "-o", "pipe.wav", "--stream") == 0
+    reader.join()
+    assert b"".join(heard) == expected and heard[0] == wav_header(RATE)
+    assert Path("pipe.wav").is_fifo()
 
 
 def test_a_packet_is_written_before_the_next_is_made(run, custom, monkeypatch):

@@ -49,6 +49,19 @@ def test_what_has_no_word_or_no_known_one_is_refused(text):
         demo.readable(text)
 
 
+@pytest.mark.parametrize("piped", [False, True])
+def test_a_file_or_a_pipe_without_a_model_is_spoken_by_the_demo_voice(piped, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.txt").write_text("Hello world.\n", encoding="utf-8")
+    options = ["--seed", "1", "--max-new-tokens", "4"]
+    assert main(["say", "hello world", *options, "-o", "as.wav"]) == 0
+    with open("text.txt", encoding="utf-8") as text:
+        monkeypatch.setattr("sys.stdin", text)
+        assert main(["say", *([] if piped else ["--file", "text.txt"]), *options]) == 0
+    assert (tmp_path / "speech.wav").read_bytes() == (tmp_path / "as.wav").read_bytes()
+    assert "this is the demo voice" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("only", ["hello world", "hello", "-"])
 def test_one_argument_is_a_text(only):
     assert demo.is_meant(only)

@@ -296,6 +296,15 @@ def test_every_command_takes_a_name(fake, options, tmp_path, monkeypatch, capsys
     assert cli.main(["info", "small"]) == 0
 
 
+def test_offline_takes_what_is_here_and_downloads_nothing(fake, capsys):
+    assert cli.main(["info", NAME, "--offline"]) == 2
+    assert "cannot be downloaded" in capsys.readouterr().err and fake.calls == []
+    pretrained.directory(NAME)
+    fake.calls.clear()
+    assert cli.main(["info", NAME, "--offline"]) == 0
+    assert fake.calls == []
+
+
 def test_a_cache_dir_of_ones_own(fake, tmp_path):
     for load in (Qwen3TTSModel.from_pretrained, Qwen3TTSTokenizer.from_pretrained):
         load(NAME, cache_dir=tmp_path / "mine")

@@ -274,7 +274,17 @@ def test_a_view_of_the_network(synthetic: Callable[..., Path]):
 
 
 @pytest.mark.parametrize(
-    ("code", "name"), [("en", "english"), ("EN_gb", "english"), ("zh-CN", "chinese"), ("de", "german")]
+    ("code", "name"),
+    [
+        ("en", "english"),
+        ("EN_gb", "english"),
+        ("zh-CN", "chinese"),
+        ("zh-Hans-CN", "chinese"),
+        ("de", "german"),
+        ("pt-BR", "portuguese"),
+        ("jpn", "japanese"),
+        ("fr_FR.UTF-8", "french"),
+    ],
 )
 def test_codes_are_languages(synthetic: Callable[..., Path], code, name):
     model = Qwen3TTSModel.from_pretrained(synthetic("tiny", "custom_voice"), backend="reference")

@@ -124,11 +124,14 @@ class AudioWriter:
 def open_audio(path: str | os.PathLike[str], rate: int) -> Iterator[AudioWriter]:
     """A file to write to, which gets its name once it is complete; errors as in :func:`write_audio`."""
     target = Path(path)
-    audio_format = format_of(target)
+    kind = {"format": format_of(target), "subtype": OPUS if is_opus(target) else None}
     rate = check_rate(rate)
+    if is_opus(target) and rate not in OPUS_RATES:
+        rates = ", ".join(map(str, OPUS_RATES))
+        raise RequestError(f"{path}: Opus has {rates} Hz, not {rate}; use .wav, .flac or .ogg")
     with output_file(target) as content:
         with _errors_of_libsndfile(content):
-            file = soundfile.SoundFile(content.fileno(), "w", rate, channels=1, format=audio_format, closefd=False)
+            file = soundfile.SoundFile(content.fileno(), "w", rate, channels=1, closefd=False, **kind)
         try:
             yield AudioWriter(file, content)
         except BaseException:
@@ -164,21 +167,30 @@ def _reason_of_the_disk(content: BinaryIO) -> str | None:
     return None
 
 
-SAME_FORMAT = {"OGA": "OGG", "AIF": "AIFF", "AIFC": "AIFF"}  # other suffixes -> libsndfile's name
+SAME_FORMAT = {"OGA": "OGG", "OPUS": "OGG", "AIF": "AIFF", "AIFC": "AIFF"}  # other suffixes -> libsndfile's name
 # The others of libsndfile have no header (RAW), a file beside the file (SD2), or a rate of their own (WVE, XI).
 SPEECH_FORMATS = frozenset("WAV FLAC OGG MP3 AIFF AU CAF W64 RF64 WAVEX NIST".split())
+OPUS = "OPUS"  # an encoding in an Ogg file
+OPUS_RATES = (8000, 12000, 16000, 24000, 48000)  # Hz
+
+
+def is_opus(path: Path) -> bool:
+    """Whether the suffix of ``path`` names Opus."""
+    return path.suffix[1:].upper() == OPUS
 
 
 def format_of(path: Path) -> str:
     """The audio format that the suffix of ``path`` names, as libsndfile calls it; raises RequestError if none."""
     audio_format = SAME_FORMAT.get(path.suffix[1:].upper(), path.suffix[1:].upper())
+    version = soundfile.__libsndfile_version__
     if audio_format in soundfile.available_formats() and audio_format not in SPEECH_FORMATS:
         raise RequestError(f"{path} cannot be written: {path.suffix} is no format for speech; use .wav, .flac or .ogg")
     if audio_format not in soundfile.available_formats():
         if audio_format == "MP3":
-            version = soundfile.__libsndfile_version__
             raise RequestError(f"{path}: .mp3 needs libsndfile 1.1, here it is {version}; use .wav, .flac or .ogg")
         raise RequestError(f"{path}: the suffix {path.suffix!r} names no audio format; use .wav, .flac, .ogg or .mp3")
+    if is_opus(path) and OPUS not in soundfile.available_subtypes(audio_format):
+        raise RequestError(f"{path}: .opus needs libsndfile 1.0.29, here it is {version}; use .wav, .flac or .ogg")
     return audio_format
 
 

@@ -101,6 +101,21 @@ def other_snapshot(
     return folder
 
 
+def cached(name: str, cache_dir: str | Path | None = None) -> Path | None:
+    """The directory of a model that has been downloaded, complete or not; nobody is asked and nothing verified."""
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ImportError:
+        return None
+    published = repository(name)
+    revision = published.revision if published else "main"
+    try:
+        found = try_to_load_from_cache(name, "config.json", cache_dir=cache_dir, revision=revision)
+    except ValueError:  # none of the hub's names
+        return None
+    return Path(found).parent if isinstance(found, str) else None
+
+
 @dataclass(frozen=True)
 class Hub:
     """How huggingface_hub is set up here."""

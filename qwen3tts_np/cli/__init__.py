@@ -47,27 +47,39 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(argv: list[str]) -> int:
     words = with_hyphens(argv)
-    parser = _parser(words[0] if words and words[0] in COMMANDS[:-1] else None)
-    args, unknown = parser.parse_known_args(words)
-    if unknown:  # trap: parse_args shows the usage of the program here, not that of the command
-        args.own_parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    args.parser = parser
+    command = words[0] if words and words[0] in COMMANDS else None
+    name = f"{PROGRAM} {command}" if command else PROGRAM
     try:
-        with warnings_of_one_line(args.command):
+        args = _parsed(words, command)
+        with warnings_of_one_line(name):
             status = args.run(args)
         sys.stdout.flush()  # here, where what goes wrong with it is handled
     except QwenTTSError as e:
-        print(f"{PROGRAM} {args.command}: {e}", file=sys.stderr)
+        print(f"{name}: {e}", file=sys.stderr)
         return 2
     except MemoryError as e:
         advice = "take a smaller model, or smaller weights with --format int4"
-        print(f"{PROGRAM} {args.command}: there is not enough memory: {e}; {advice}", file=sys.stderr)
+        print(f"{name}: there is not enough memory: {e}; {advice}", file=sys.stderr)
         return 2
     except OSError as e:
         if not reader_is_gone(e):
             raise
         return 0  # whoever read our output has seen enough
     return int(status or 0)
+
+
+def _parsed(words: list[str], command: str | None) -> argparse.Namespace:
+    """The arguments. SystemExit for wrong ones, and for --help and --version once these are written."""
+    parser = _parser(command if command in COMMANDS[:-1] else None)
+    try:
+        args, unknown = parser.parse_known_args(words)
+    except SystemExit:
+        sys.stdout.flush()
+        raise
+    if unknown:  # trap: parse_args shows the usage of the program here, not that of the command
+        args.own_parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    args.parser = parser
+    return args
 
 
 @contextmanager
@@ -108,11 +120,11 @@ def _with_hyphens(option: str) -> str:
 
 
 @contextmanager
-def warnings_of_one_line(command: str) -> Iterator[None]:
+def warnings_of_one_line(name: str) -> Iterator[None]:
     """Warnings of one line, without the source that Python shows to programmers."""
 
     def one_line(message: Warning | str, category: Any, filename: Any, lineno: Any, line: Any = None) -> str:
-        return f"{PROGRAM} {command}: warning: {printable(str(message))}\n"
+        return f"{name}: warning: {printable(str(message))}\n"
 
     before, warnings.formatwarning = warnings.formatwarning, one_line
     try:

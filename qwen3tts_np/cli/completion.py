@@ -1,7 +1,7 @@
 """``qwen3tts-np completion``: a script that teaches a shell the commands and their options.
 
 The scripts are made from the parsers that read the command line, so they know what it knows, and say nothing when
-the shell is asked to complete free text.
+the shell is asked to complete free text. For the speakers and languages of a model they run this command again.
 """
 
 from __future__ import annotations
@@ -12,8 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..checkpoint.hub import published_names
+from ..checkpoint.config_file import read_model_config
+from ..checkpoint.hub import cached, published_names
+from ..errors import QwenTTSError
+from ..text.prompt import supported_languages
 from .options import new_parser
+from .output import print_text
 
 EXAMPLES = (
     "source <(qwen3tts-np completion bash)",
@@ -21,6 +25,7 @@ EXAMPLES = (
     "qwen3tts-np completion fish > ~/.config/fish/completions/qwen3tts-np.fish",
 )
 SHELLS = ("bash", "zsh", "fish")
+OF_A_MODEL = {"speaker": "speakers", "language": "languages"}  # options whose values the model defines
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,7 @@ class Option:
     takes_value: bool
     choices: tuple[str, ...]
     files: bool
+    of_model: str = ""  # a value of OF_A_MODEL: the choices are those of the model on the command line
 
 
 @dataclass(frozen=True)
@@ -66,8 +72,34 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         description="Print a script for a shell. The first example does for the present session; put it into ~/.bashrc "
         "for all. The zsh file needs a folder of $fpath.",
     )
-    parser.add_argument("shell", choices=SHELLS)
-    parser.set_defaults(run=lambda args: print({"bash": bash, "zsh": zsh, "fish": fish}[args.shell](args.parser)))
+    parser.add_argument("shell", choices=SHELLS).required = False
+    asked = parser.add_mutually_exclusive_group()
+    for names in OF_A_MODEL.values():
+        asked.add_argument(f"--{names}", type=Path, metavar="MODEL", help=f"print the {names} of a model that is here")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    model = args.speakers or args.languages
+    if model is not None:
+        for name in names_of(model, "speakers" if args.speakers else "languages"):
+            print_text(name)
+    elif args.shell is None:
+        args.own_parser.error(f"name a shell: {', '.join(SHELLS)}")
+    else:
+        print({"bash": bash, "zsh": zsh, "fish": fish}[args.shell](args.parser))
+
+
+def names_of(model: Path, what: str) -> list[str]:
+    """The speakers or languages of a directory, or of a model that has been downloaded; [] where there is none."""
+    folder = model if model.is_dir() else cached(model.as_posix())
+    if folder is None:
+        return []
+    try:
+        talker = read_model_config(folder).talker_config
+    except QwenTTSError:
+        return []
+    return sorted(talker.spk_id) if what == "speakers" else supported_languages(talker)
 
 
 def tree(parser: argparse.ArgumentParser, words: tuple[str, ...] = (), help_: str = "") -> Iterator[Command]:
@@ -87,7 +119,8 @@ def _option(action: argparse.Action) -> Option:
     if action.metavar == "MODEL" and not action.option_strings:
         choices = tuple(published_names())
     files = action.type is Path or action.metavar in ("FILE", "CLIP", "AUDIO")
-    return Option(tuple(action.option_strings), _plain(action), action.nargs != 0, choices, files)
+    of_model = "" if choices else OF_A_MODEL.get(action.dest, "")
+    return Option(tuple(action.option_strings), _plain(action), action.nargs != 0, choices, files, of_model)
 
 
 def _plain(action: argparse.Action) -> str:
@@ -101,6 +134,15 @@ BASH = """# bash completion for {program}; made by '{program} completion bash'
 _{name}_reply() {{
     local reply
     while IFS= read -r reply; do COMPREPLY+=("$reply"); done < <(compgen "$@" -- "$cur")
+}}
+_{name}_ask() {{
+    local word IFS=$'\\n'
+    for word in "${{COMP_WORDS[@]:2:COMP_CWORD - 2}}"; do
+        word="${{word/#\\~/$HOME}}"
+        [[ -d $word || $word == [!-]*/* ]] || continue
+        _{name}_reply -W "$({program} completion "--$1" "$word" 2>/dev/null)"
+        return
+    done
 }}
 _{name}() {{
     local cur="${{COMP_WORDS[COMP_CWORD]}}" prev="${{COMP_WORDS[COMP_CWORD - 1]}}" at= word
@@ -128,7 +170,7 @@ def bash(parser: argparse.ArgumentParser) -> str:
         for option in command.options:
             if option.takes_value:
                 patterns = "|".join(f"{_quoted(f'{at}:{flag}')}" for flag in option.flags)
-                values.append(f"        {patterns}) {_bash_reply(option.choices, option.files)} return ;;")
+                values.append(f"        {patterns}) {_bash_values(option)} return ;;")
         words.append(f"        {_quoted(f'{at}:-')}*) {_bash_reply(tuple(command.flags), False)} ;;")
         words.append(f"        {_quoted(f'{at}:')}*) {_bash_reply(tuple(command.suggestions), command.files)} ;;")
     subcommands = []
@@ -144,6 +186,10 @@ def bash(parser: argparse.ArgumentParser) -> str:
     )
 
 
+def _bash_values(option: Option) -> str:
+    return f"_qwen3tts_np_ask {option.of_model};" if option.of_model else _bash_reply(option.choices, option.files)
+
+
 def _bash_reply(words: tuple[str, ...], files: bool) -> str:
     asked = [*([f"-W {_quoted(' '.join(words))}"] if words else []), *(["-f"] if files else [])]
     return f"_qwen3tts_np_reply {' '.join(asked)};" if asked else ""
@@ -157,6 +203,15 @@ ZSH = """#compdef {program}
 
 _qwen3tts_np_models() {{
     _alternative 'names:name:({models})' 'directories:directory:_files -/'
+}}
+_{name}_ask() {{
+    local word
+    for word in $words; do
+        word=${{word/#\\~/$HOME}}
+        [[ -d $word || $word == [^-]*/* ]] || continue
+        compadd -- ${{(f)"$({program} completion --$1 $word 2>/dev/null)"}}
+        return
+    done
 }}
 
 {functions}
@@ -201,6 +256,8 @@ def _zsh_option(option: Option) -> Iterator[str]:
 
 
 def _zsh_values(option: Option) -> str:
+    if option.of_model:
+        return f"{{_qwen3tts_np_ask {option.of_model}}}"
     if option.choices and option.files:
         return "_qwen3tts_np_models"
     if option.choices:
@@ -215,11 +272,19 @@ def _zsh_text(text: str) -> str:
 # --- fish -----------------------------------------------------------------------------------------
 
 FISH = """# fish completion for {program}; made by '{program} completion fish'
+function __{name}_ask
+    for word in (commandline -opc)[3..]
+        if test -d $word; or string match -qr '^[^-].*/' -- $word
+            {program} completion --$argv[1] $word 2>/dev/null
+            return
+        end
+    end
+end
 complete -c {program} -f"""
 
 
 def fish(parser: argparse.ArgumentParser) -> str:
-    lines = [FISH.format(program=parser.prog)]
+    lines = [FISH.format(program=parser.prog, name=_name(parser))]
     commands = list(tree(parser))
     for command in commands:
         children = [c for c in commands if c.words[:-1] == command.words and c.words]
@@ -238,7 +303,8 @@ def fish(parser: argparse.ArgumentParser) -> str:
 
 def _fish_option(option: Option) -> str:
     flags = " ".join(f"-l {flag[2:]}" if flag.startswith("--") else f"-s {flag[1:]}" for flag in option.flags)
-    values = f" -a {_quoted(' '.join(option.choices))}" if option.choices else ""
+    choices = f"(__qwen3tts_np_ask {option.of_model})" if option.of_model else " ".join(option.choices)
+    values = f" -a {_quoted(choices)}" if choices else ""
     kind = "" if not option.takes_value else " -r -F" if option.files else " -x"
     return f"{flags}{kind}{values} -d {_quoted(option.help)}"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..checkpoint.quantised import BITS
 from ..files.output import check_new_folder
 from ..layout.convert import STORED_FORMATS, convert
-from .options import add_cache_dir, add_json, checkpoint, new_parser
+from .options import add_hub, add_json, checkpoint, new_parser
 from .output import report
 
 EXAMPLES = ("qwen3tts-np convert --format int4 Qwen/Qwen3-TTS-12Hz-0.6B-Base small",)
@@ -28,7 +28,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--format", choices=STORED_FORMATS, required=True, help="of the weights")
     parser.add_argument("source", type=Path, metavar="SRC", help="checkpoint directory, or a name to download")
     parser.add_argument("target", type=Path, metavar="DST", help="must not exist, or be empty")
-    add_cache_dir(parser)
+    add_hub(parser)
     add_json(parser)
     parser.set_defaults(run=run)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..files.apart import check_outputs
 from ..files.arrays import read_codes
 from ..speech_tokenizer import Qwen3TTSTokenizer
-from .options import add_checkpoint, add_json, add_threads, new_parser
+from .options import add_checkpoint, add_json, add_threads, checkpoint, new_parser
 from .output import PIPE, add_output, check_output, report, save
 
 EXAMPLES = ("qwen3tts-np decode Qwen/Qwen3-TTS-12Hz-0.6B-Base ada.npy -o again.wav",)
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> None:
     target = None if args.output == PIPE else args.output
     check_outputs({"--output": target}, {"MODEL": args.model, "CODES": args.codes})
     codes = read_codes(args.codes)
-    tokenizer = Qwen3TTSTokenizer.from_pretrained(args.model, threads=args.threads, cache_dir=args.cache_dir)
+    tokenizer = Qwen3TTSTokenizer.from_pretrained(checkpoint(args), threads=args.threads)
     (wave,), rate = tokenizer.decode(codes, continuous=args.continuous)
     save(args, wave, rate)
     seconds = len(wave) / rate

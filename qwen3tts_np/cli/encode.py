@@ -8,7 +8,7 @@ from pathlib import Path
 from ..files.apart import check_outputs
 from ..files.output import npy_of, write_bytes
 from ..speech_tokenizer import Qwen3TTSTokenizer
-from .options import add_checkpoint, add_json, add_threads, new_parser
+from .options import add_checkpoint, add_json, add_threads, checkpoint, new_parser
 from .output import report
 
 EXAMPLES = ("qwen3tts-np encode Qwen/Qwen3-TTS-12Hz-0.6B-Base ada.wav -o ada.npy",)
@@ -32,7 +32,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> None:
     check_outputs({"--output": args.output}, {"MODEL": args.model, "AUDIO": args.audio})
-    tokenizer = Qwen3TTSTokenizer.from_pretrained(args.model, threads=args.threads, cache_dir=args.cache_dir)
+    tokenizer = Qwen3TTSTokenizer.from_pretrained(checkpoint(args), threads=args.threads)
     (codes,) = tokenizer.encode(args.audio).audio_codes
     write_bytes(args.output, npy_of(codes))
     frames, groups = codes.shape

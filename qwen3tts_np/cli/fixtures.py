@@ -17,7 +17,7 @@ from ..parity.fixture import TENSOR_FORMATS, read_fixture
 from ..parity.plot import error_plot
 from ..parity.report import as_html, as_json, as_markdown, as_text
 from ..parity.steps import KINDS, Step
-from .options import add_cache_dir, add_checkpoint, checkpoint, new_parser
+from .options import add_checkpoint, add_hub, checkpoint, new_parser
 from .output import print_text
 
 REPORTS = {"json": "everything", "markdown": "summary", "html": "everything, with plot", "svg": "plot"}
@@ -94,7 +94,7 @@ def _add_compare(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument("theirs", type=Path, metavar="THEIRS", help="what the other implementation computed")
     parser.add_argument("--names", type=Path, metavar="FILE.json", help="their names to ours, * for any part of a name")
     parser.add_argument("--model", type=Path, metavar="DIR", help="the checkpoint: names more causes")
-    add_cache_dir(parser)
+    add_hub(parser)
     parser.add_argument("--times", type=float, default=1.0, metavar="X", help="on every tolerance (%(default)s)")
     for name, what in REPORTS.items():
         parser.add_argument(f"--{name}", type=Path, metavar="FILE", help=f"write a report: {what}")

@@ -47,20 +47,24 @@ def new_parser(
     return parser
 
 
-def add_checkpoint(parser: argparse.ArgumentParser, name: str = "model", what: str = "checkpoint directory") -> None:
+def add_checkpoint(
+    parser: argparse.ArgumentParser, what: str = "checkpoint directory", *, required: bool = True
+) -> None:
     """The options of a checkpoint that is not run."""
     help_ = f"{what}, or a name to download: Qwen/Qwen3-TTS-12Hz-0.6B-Base"
-    parser.add_argument(name, type=Path, metavar="MODEL", help=help_)
-    add_cache_dir(parser)
+    parser.add_argument("model", type=Path, metavar="MODEL", help=help_).required = required
+    add_hub(parser)
 
 
-def add_cache_dir(parser: argparse.ArgumentParser) -> None:
+def add_hub(parser: argparse.ArgumentParser) -> None:
+    """The options of a model that has a name."""
     parser.add_argument("--cache-dir", type=Path, metavar="DIR", help="keep downloaded models here")
+    parser.add_argument("--offline", action="store_true", help="take models that are here, download nothing")
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
+def add_model(parser: argparse.ArgumentParser, required: bool = True) -> None:
     """The options of a checkpoint and of running it."""
-    add_checkpoint(parser)
+    add_checkpoint(parser, required=required)
     add_threads(parser)
     parser.add_argument(
         "--format",
@@ -105,7 +109,7 @@ def sampling(args: argparse.Namespace) -> dict[str, Any]:
 
 def checkpoint(args: argparse.Namespace, name: str = "model") -> Path:
     """The directory of the checkpoint that the arguments name, downloaded if need be."""
-    return directory(getattr(args, name), args.cache_dir)
+    return directory(getattr(args, name), args.cache_dir, local_files_only=args.offline)
 
 
 def load_model(args: argparse.Namespace) -> Qwen3TTSModel:

@@ -12,13 +12,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import soundfile
 from qwen3tts_np_kernels.system import appends
 
 from ..audio.files import format_of, open_audio, pcm16, write_audio
 from ..errors import RequestError
+from ..files.output import is_special, open_node
 from ..ops import Pcm, Wave
 from ..shown import printable
 
@@ -33,7 +34,7 @@ def add_output(parser: argparse.ArgumentParser, default: str) -> None:
         type=Path,
         default=default,
         metavar="FILE",
-        help="the suffix names the format: .wav, .flac, .ogg, .mp3; '-' is WAV to a pipe (%(default)s)",
+        help="the suffix names the format: .wav, .flac, .ogg, .opus, .mp3; '-' is WAV to a pipe (%(default)s)",
     )
 
 
@@ -84,28 +85,31 @@ class Sink(Protocol):
 def open_sink(args: argparse.Namespace, rate: int) -> Iterator[Sink]:
     """``args.output``, for speech that is written as it is generated."""
     if args.output == PIPE:
-        pipe = _Pipe(rate, args.raw)
+        pipe = _Pipe(sys.stdout.buffer, rate, args.raw)
         try:
             yield pipe
         finally:
             pipe.finish()
+    elif is_special(args.output) and format_of(args.output) == "WAV":  # other formats are complete or nothing
+        with open_node(args.output) as node:
+            yield _Pipe(node, rate, raw=False)
     else:
         with open_audio(args.output, rate) as file:
             yield file
 
 
 class _Pipe:
-    """Standard output as 16-bit mono, with a WAV header unless it is to be raw."""
+    """Standard output, a FIFO or a device as 16-bit mono, with a WAV header unless it is to be raw."""
 
-    def __init__(self, rate: int, raw: bool) -> None:
-        self._start = None if raw else _position()
+    def __init__(self, node: BinaryIO, rate: int, raw: bool) -> None:
+        self._node, self._start = node, None if raw else _position(node)
         self._bytes = 0
         if not raw:
-            _to_pipe(wav_header(rate))
+            self._put(wav_header(rate))
 
     def write(self, samples: Pcm) -> None:
         content = samples.astype("<i2").tobytes()
-        _to_pipe(content)
+        self._put(content)
         self._bytes += len(content)
 
     def finish(self) -> None:
@@ -113,16 +117,20 @@ class _Pipe:
         if self._start is None or 36 + self._bytes > UNKNOWN:
             return
         for offset, length in ((4, 36 + self._bytes), (40, self._bytes)):
-            sys.stdout.buffer.seek(self._start + offset)
-            _to_pipe(struct.pack("<I", length))
-        sys.stdout.buffer.seek(0, io.SEEK_END)
+            self._node.seek(self._start + offset)
+            self._put(struct.pack("<I", length))
+        self._node.seek(0, io.SEEK_END)
+
+    def _put(self, content: bytes) -> None:
+        self._node.write(content)
+        self._node.flush()
 
 
-def _position() -> int | None:
-    """Where in a file standard output is; None where it is no file, or one that is only appended to."""
+def _position(node: BinaryIO) -> int | None:
+    """Where in a file the stream is; None where it is no file, or one that is only appended to."""
     try:
-        regular = stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode)
-        return None if not regular or appends(sys.stdout.fileno()) else sys.stdout.buffer.tell()
+        regular = stat.S_ISREG(os.fstat(node.fileno()).st_mode)
+        return None if not regular or appends(node.fileno()) else node.tell()
     except OSError:  # a stream of another kind, in Python's memory
         return None
 

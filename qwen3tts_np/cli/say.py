@@ -38,14 +38,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--speaker", help="a voice of the model's table (default: its first); custom-voice models")
     parser.add_argument("--instruct", default="", help="how to say it, or the voice to design")
     parser.add_argument("--voice", metavar="FILE", help="a voice that 'voice create' has saved; base models")
-    add_speech(parser)
+    add_speech(parser, model_required=False)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> None:
-    of_demo = args.text is None and args.file is None and demo.is_meant(args.model)
+    of_demo = args.model is None or (args.text is None and args.file is None and demo.is_meant(args.model))
     if of_demo:
-        args.model, args.text = demo.CHECKPOINT, str(args.model)
+        args.model, args.text = demo.CHECKPOINT, args.text if args.model is None else str(args.model)
     text = read_request(args)
     if of_demo:
         text = demo.readable(text)

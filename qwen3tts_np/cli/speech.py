@@ -14,6 +14,7 @@ from ..files.apart import check_outputs
 from ..model import Qwen3TTSModel
 from ..speech.longform import narrate
 from ..speech.plan import speakable
+from ..speech.subtitles import subtitle_file
 from .options import add_json, add_model, add_sampling, add_seed, sampling
 from .output import PIPE, add_output, check_output, copy_to_pipe, report
 from .progress import bar
@@ -23,9 +24,9 @@ from .text_source import add_text, read_text
 LONG_ONLY = ("srt", "vtt", "work")
 
 
-def add_speech(parser: argparse.ArgumentParser) -> None:
+def add_speech(parser: argparse.ArgumentParser, model_required: bool = True) -> None:
     """The model, the text, and all that is said of how to speak it, except with which voice."""
-    add_model(parser)
+    add_model(parser, model_required)
     add_text(parser)
     add_output(parser, "speech.wav")
     parser.add_argument("--language", default="auto", help="language of the text (%(default)s)")
@@ -52,7 +53,10 @@ def read_request(args: argparse.Namespace) -> str:
 
 
 def _check_files(args: argparse.Namespace) -> None:
-    """OutputError if a file cannot be written, or is one that is read."""
+    """RequestError if a file cannot be written, or is one that is read."""
+    for path in (args.srt, args.vtt):
+        if path is not None:
+            subtitle_file(path)
     output = None if args.output == PIPE else args.output
     clip = getattr(args, "ref_audio", None)  # of clone alone
     check_outputs(

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ..audio.files import write_audio
+from ..audio.files import format_of, write_audio
 from ..checkpoint.safetensors import Checkpoint
 from ..errors import CheckpointError, RequestError
 from ..files.apart import check_outputs
@@ -18,6 +18,7 @@ from ..ops import Wave
 from ..request import ClonedVoice
 from ..shown import printable
 from ..speech.plan import seed_of
+from ..text.languages import language_name
 from ..voice.prompt_item import SIZES, VoiceClonePromptItem, is_voice
 from ..voice.reference_clip import spoken_seconds
 from .options import add_json, add_model, add_seed, load_model, new_parser
@@ -116,10 +117,11 @@ def _add_design(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("description", help="the voice, in words")
     parser.add_argument(
         "--language",
+        type=language_name,
         choices=sorted(SENTENCES),
         default="english",
         metavar="NAME",
-        help=f"of the sentence: {', '.join(sorted(SENTENCES))} (%(default)s)",
+        help=f"of the sentence: {', '.join(sorted(SENTENCES))}, or a code (%(default)s)",
     )
     parser.add_argument("--sentence", metavar="TEXT", help="another sentence to speak, of 10 to 20 s")
     add_seed(parser)
@@ -167,6 +169,8 @@ def create(args: argparse.Namespace) -> None:
 
 def design(args: argparse.Namespace) -> None:
     check_outputs({"--output": args.output, "--clip": args.clip}, {"MODEL": args.model, "DESIGN_MODEL": args.design})
+    if args.clip is not None:
+        format_of(args.clip)
     sentence = args.sentence or SENTENCES[args.language]
     clip = speak_design(args, sentence)
     if args.clip is not None:

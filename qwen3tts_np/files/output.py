@@ -63,7 +63,7 @@ def output_file(path: PathLike) -> Iterator[BinaryIO]:
             with tempfile.TemporaryFile() as content:
                 yield content
                 content.seek(0)
-                with open(path, "wb", opener=_without_making) as node:
+                with open_node(path) as node:
                     shutil.copyfileobj(content, node)
             return
         target = Path(os.path.realpath(path))
@@ -79,6 +79,15 @@ def output_file(path: PathLike) -> Iterator[BinaryIO]:
             os.replace(partial, target)
         finally:
             _drop(partial, file)
+
+
+@contextmanager
+def open_node(path: PathLike) -> Iterator[BinaryIO]:
+    """A FIFO or a device, open for writing as soon as there is a reader. Errors as in :func:`output_file`."""
+    with _in_one_sentence(path):
+        _check_place(path)
+        with open(path, "wb", opener=_without_making) as node:
+            yield node
 
 
 def write_bytes(path: PathLike, content: bytes) -> None:

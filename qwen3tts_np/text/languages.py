@@ -117,7 +117,7 @@ HABITS = {
         "после все всё весь ну нет",
     ),
 }
-# ISO 639-1, which most other programs send, sometimes with a region: en-US, zh_CN.
+# ISO 639, which most other programs send, sometimes with a script, a region or an encoding: en-US, zh_CN.UTF-8.
 CODES = {
     "zh": "chinese",
     "en": "english",
@@ -129,6 +129,17 @@ CODES = {
     "pt": "portuguese",
     "ru": "russian",
     "es": "spanish",
+    "zho": "chinese",
+    "cmn": "chinese",
+    "eng": "english",
+    "fra": "french",
+    "deu": "german",
+    "ita": "italian",
+    "jpn": "japanese",
+    "kor": "korean",
+    "por": "portuguese",
+    "rus": "russian",
+    "spa": "spanish",
 }
 _ASIAN = ("chinese", "japanese", "korean")  # abbreviations there are mostly English
 
@@ -136,7 +147,7 @@ _ASIAN = ("chinese", "japanese", "korean")  # abbreviations there are mostly Eng
 def language_name(language: str) -> str:
     """The name of a language as models have it, in lower case: of a name in any case, or of a code."""
     name = language.strip().lower()
-    return CODES.get(re.split("[-_]", name)[0], name)
+    return CODES.get(re.split("[-_.@]", name)[0], name)
 
 
 def habits_of(language: str, text: str) -> Habits:
