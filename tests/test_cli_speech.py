@@ -24,12 +24,14 @@ import soundfile
 import tiny_world
 
 from qwen3tts_np import Qwen3TTSModel, VoiceClonePromptItem, cli
+from qwen3tts_np.audio.encode import UNKNOWN, wav_header
 from qwen3tts_np.audio.files import pcm16
 from qwen3tts_np.cli import clone, say
-from qwen3tts_np.cli.output import PIPE, UNKNOWN, open_sink, wav_header
+from qwen3tts_np.cli.output import PIPE, open_sink
 from qwen3tts_np.speech import delivery
 from qwen3tts_np.speech.edges import trimmed
 from qwen3tts_np.speech.plan import PAUSES, seed_of
+from qwen3tts_np.talker.frame import Frame
 from qwen3tts_np.text.pace import most_milliseconds
 from qwen3tts_np.text.sentences import Break
 
@@ -279,18 +281,25 @@ def test_a_packet_is_written_before_the_next_is_made(run, custom, monkeypatch):
     """A monkeypatched model writes down when it is asked, a pipe when it is written to."""
     events: list[str] = []
 
-    class Speech:
-        codes = np.zeros((6, 16), np.int64)
+    class Packets:
+        written = 0
 
-        def __init__(self, request: Any, packet_frames: int) -> None:
-            assert packet_frames == 2
+        def add(self, codes: Any) -> Any:
+            self.written += 1
+            if self.written % 2 == 0:
+                yield np.full(FRAME * 2, self.written / 8, np.float32)
 
-        def close(self) -> None: ...
+        def rest(self) -> Any:
+            return iter(())
 
-        def __iter__(self) -> Any:
-            for i in range(3):
-                events.append(f"made {i}")
-                yield np.full(FRAME * 2, i / 4, np.float32)
+    def packets(self: Any, request: Any, packet_frames: int) -> Packets:
+        assert packet_frames == 2
+        return Packets()
+
+    def frames(self: Any, requests: Any) -> Any:
+        for i in range(6):
+            events.append(f"made {i}")
+            yield Frame(np.zeros(1, np.int64), np.zeros((1, 16), np.int64))
 
     class Pipe(io.BytesIO):
         def write(self, content: Any) -> int:
@@ -300,13 +309,15 @@ def test_a_packet_is_written_before_the_next_is_made(run, custom, monkeypatch):
         def flush(self) -> None:
             events.append("flushed")
 
-    monkeypatch.setattr(Qwen3TTSModel, "stream", lambda self, request, packet_frames: Speech(request, packet_frames))
+    monkeypatch.setattr(Qwen3TTSModel, "packets", packets)
+    monkeypatch.setattr(Qwen3TTSModel, "frames", frames)
     pipe = Pipe()
     written = SimpleNamespace(buffer=pipe, isatty=pipe.isatty, flush=lambda: None, fileno=pipe.fileno)
     monkeypatch.setattr(sys, "stdout", written)
     assert run("say", "Hello there.", "-o", "-", "--stream", "--packet-frames", "2") == 0
     packet = ["wrote 7680", "flushed"]
-    assert events == ["wrote 44", "flushed", "made 0", *packet, "made 1", *packet, "made 2", *packet]
+    made = (["made 0", "made 1"], ["made 2", "made 3"], ["made 4", "made 5"])
+    assert events == ["wrote 44", "flushed", *(event for pair in made for event in (*pair, *packet))]
 
 
 def test_a_long_stream_goes_piece_by_piece_with_pauses(run, custom, capsys):

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, Protocol
 import soundfile
 from qwen3tts_np_kernels.system import appends
 
+from ..audio.encode import UNKNOWN, wav_header
 from ..audio.files import format_of, open_audio, pcm16, write_audio
 from ..errors import RequestError
 from ..files.output import is_special, open_node
@@ -24,7 +25,6 @@ from ..ops import Pcm, Wave
 from ..shown import printable
 
 PIPE = Path("-")
-UNKNOWN = 0xFFFFFFFF  # the length in the header of a WAV that is not finished: programs read on to the end
 
 
 def add_output(parser: argparse.ArgumentParser, default: str) -> None:
@@ -133,12 +133,6 @@ def _position(node: BinaryIO) -> int | None:
         return None if not regular or appends(node.fileno()) else node.tell()
     except OSError:  # a stream of another kind, in Python's memory
         return None
-
-
-def wav_header(rate: int) -> bytes:
-    """The 44 bytes before 16-bit mono samples whose number is not known yet."""
-    layout = struct.pack("<HHIIHH", 1, 1, rate, 2 * rate, 2, 16)  # PCM, channels, rate, bytes/s, bytes/sample, bits
-    return b"RIFF" + struct.pack("<I", UNKNOWN) + b"WAVEfmt " + struct.pack("<I", 16) + layout + b"data\xff\xff\xff\xff"
 
 
 def copy_to_pipe(path: Path) -> None:

@@ -1,15 +1,20 @@
-"""A text streamed as it is spoken: the pieces, pauses and codes of ``longform.narrate``, packet by packet."""
+"""A text streamed as it is spoken: the pieces, pauses and codes of ``longform.narrate``, packet by packet.
+
+:class:`LiveText` is the policy, for whoever runs the frames: a :class:`TextStream` runs them for one text, a server for
+many in one batch.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..audio.files import pcm16
 from ..model import Qwen3TTSModel
-from ..ops import Pcm
+from ..ops import Ints, Pcm, Wave
+from ..request import Request
 from ..talker.generator import check_seed, fresh_seed
 from ..text.pace import milliseconds
 from ..text.sentences import LONGEST, TARGET
@@ -22,33 +27,118 @@ from .take import Take
 PACKET = 4  # frames
 
 
-class TextStream:
-    """A text of any length being spoken: an iterator over its samples as 16-bit integers, :class:`Pcm` packets.
+class LiveText:
+    """A text being spoken, piece by piece: takes the frames of its requests and gives 16-bit samples.
 
-    ``pieces`` are those that are over, ``share`` how much of the text is spoken, 0 to 1. Leaving the loop, or
-    :meth:`close`, ends the speech.
+        while (piece := text.begin()) is not None:
+            request, silence = piece
+            play(silence)
+            for codes in ...:  # the frames [G] of the request
+                for packet in text.add(codes): play(packet)
+            for packet in text.end(): play(packet)
+
+    ``pieces`` are those that are over, ``share`` how much of the text is spoken, 0 to 1. What has been heard cannot be
+    taken back, so a piece that does not stop is cut at once.
     """
 
-    def __init__(self, takes: list[Take], packet_frames: int) -> None:
+    def __init__(self, takes: Sequence[Take], packet_frames: int) -> None:
         self.seed = takes[0].seed  # of the text
         self.sample_rate = takes[0].delivery.sample_rate  # Hz
         self.pieces: list[Spoken] = []
         self.share = 0.0
-        self._samples = 0
-        self._speech = self._speak(takes, packet_frames)
-
-    def __iter__(self) -> Iterator[Pcm]:
-        return self
-
-    def __next__(self) -> Pcm:
-        packet = next(self._speech)
-        self._samples += len(packet)
-        return packet
+        self._takes, self._packet_frames = takes, packet_frames
+        self._lengths = [milliseconds(take.piece.text) / 1000 for take in takes]  # usual ones, s
+        self._whole = max(sum(self._lengths), 0.001)
+        self._samples = 0  # handed out
+        self._start = 0.0  # of the piece, s
 
     @property
     def seconds(self) -> float:
         """How much of the speech has been handed out."""
         return self._samples / self.sample_rate
+
+    @property
+    def usual_seconds(self) -> float:
+        """How long the text usually is when spoken, without its pauses."""
+        return sum(self._lengths)
+
+    def begin(self) -> tuple[Request, Pcm] | None:
+        """The next piece, to be spoken now, and the silence before it, which may be empty. None when all are over."""
+        if len(self.pieces) == len(self._takes):
+            return None
+        take = self._takes[len(self.pieces)]
+        request = take.request()
+        self._packets = take.delivery.model.packets(request, packet_frames=self._packet_frames)
+        self._edges = None if take.alone else Edges(self.sample_rate)
+        silence = np.zeros(self.sample_rate * take.piece.pause // 1000, np.int16)
+        self._samples += len(silence)
+        self._start = self.seconds
+        return request, silence
+
+    def add(self, codes: Ints) -> Iterator[Pcm]:
+        """The packets that are ready with the piece's next frame [G]."""
+        for wave in self._packets.add(codes):
+            yield from self._hand_out(wave if self._edges is None else self._edges.feed(wave))
+
+    def end(self) -> Iterator[Pcm]:
+        """The piece is over: its last packets."""
+        for wave in self._packets.rest():
+            yield from self._hand_out(wave if self._edges is None else self._edges.feed(wave))
+        if self._edges is not None:
+            yield from self._hand_out(self._edges.finish())
+        take = self._takes[len(self.pieces)]
+        self.pieces.append(take.report(self._packets.written, 1, self._start, self.seconds))
+        self.share = sum(self._lengths[: len(self.pieces)]) / self._whole
+
+    def _hand_out(self, wave: Wave) -> Iterator[Pcm]:
+        if len(wave):
+            self._samples += len(wave)
+            piece = len(self.pieces)
+            spoken = min(self.seconds - self._start, self._lengths[piece])
+            self.share = (sum(self._lengths[:piece]) + spoken) / self._whole
+            yield pcm16(wave)
+
+
+class TextStream:
+    """A :class:`LiveText` being spoken: an iterator over its :class:`Pcm` packets.
+
+    Leaving the loop, or :meth:`close`, ends the speech.
+    """
+
+    def __init__(self, text: LiveText, model: Qwen3TTSModel) -> None:
+        self._text = text
+        self._speech = self._speak(model)
+
+    def __iter__(self) -> Iterator[Pcm]:
+        return self
+
+    def __next__(self) -> Pcm:
+        return next(self._speech)
+
+    @property
+    def seed(self) -> int:
+        """Of the text."""
+        return self._text.seed
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz."""
+        return self._text.sample_rate
+
+    @property
+    def pieces(self) -> list[Spoken]:
+        """Those that are over."""
+        return self._text.pieces
+
+    @property
+    def share(self) -> float:
+        """How much of the text is spoken, 0 to 1."""
+        return self._text.share
+
+    @property
+    def seconds(self) -> float:
+        """How much of the speech has been handed out."""
+        return self._text.seconds
 
     @property
     def frames(self) -> int:
@@ -59,33 +149,17 @@ class TextStream:
         """End the speech here; no packet follows."""
         self._speech.close()
 
-    def _speak(self, takes: list[Take], packet_frames: int) -> Generator[Pcm, None, None]:
-        lengths = [milliseconds(take.piece.text) / 1000 for take in takes]
-        done, whole = 0.0, max(sum(lengths), 0.001)
-        for take, usual in zip(takes, lengths, strict=True):
-            if take.piece.pause:
-                yield np.zeros(self.sample_rate * take.piece.pause // 1000, np.int16)
-            start = self.seconds
-            for packet in self._piece(take, packet_frames, start):
-                self.share = (done + min(self.seconds + len(packet) / self.sample_rate - start, usual)) / whole
-                yield packet
-            done += usual
-            self.share = done / whole
-
-    def _piece(self, take: Take, packet_frames: int, start: float) -> Generator[Pcm, None, None]:
-        """One piece. What has been heard cannot be taken back, so one that does not stop is cut at once."""
-        speech = take.delivery.model.stream(take.request(), packet_frames=packet_frames)
-        edges = None if take.alone else Edges(self.sample_rate)
-        for wave in speech:
-            ready = wave if edges is None else edges.feed(wave)
-            if len(ready):
-                yield pcm16(ready)
-        if edges is not None and len(rest := edges.finish()):
-            yield pcm16(rest)
-        self.pieces.append(take.report(len(speech.codes), 1, start, self.seconds))
+    def _speak(self, model: Qwen3TTSModel) -> Generator[Pcm, None, None]:
+        while (piece := self._text.begin()) is not None:
+            request, silence = piece
+            if len(silence):
+                yield silence
+            for frame in model.frames([request]):
+                yield from self._text.add(frame.codes[0])
+            yield from self._text.end()
 
 
-def stream(
+def live_text(
     model: Qwen3TTSModel,
     text: str,
     *,
@@ -95,17 +169,22 @@ def stream(
     longest: float = LONGEST,
     runaway_guard: bool = False,
     **speech: Any,
-) -> TextStream:
+) -> LiveText:
+    """A text of any length, ready to be spoken. Arguments and errors are those of :func:`stream`."""
+    drawn = fresh_seed() if seed is None else check_seed(seed)
+    pieces = plan(text, str(speech.get("language") or "auto"), target, longest)
+    delivery = Delivery.of(model, speech, runaway_guard)
+    takes = [Take(piece, delivery, drawn, alone=len(pieces) == 1) for piece in pieces]
+    model.packets(takes[0].request(), packet_frames=packet_frames)  # what the model does not have is said now
+    warn_of_designed_voices(delivery, len(takes))
+    return LiveText(takes, packet_frames)
+
+
+def stream(model: Qwen3TTSModel, text: str, **arguments: Any) -> TextStream:
     """Speak a text of any length, ``packet_frames`` frames of 80 ms at once.
 
     Arguments, pieces, seeds, codes and samples are those of ``longform.narrate``, with one exception: a piece that does
     not stop has been heard by then, so it is cut and not spoken again. RequestError for whatever the model or the text
     cannot do, before the first packet is asked for.
     """
-    drawn = fresh_seed() if seed is None else check_seed(seed)
-    pieces = plan(text, str(speech.get("language") or "auto"), target, longest)
-    delivery = Delivery.of(model, speech, runaway_guard)
-    takes = [Take(piece, delivery, drawn, alone=len(pieces) == 1) for piece in pieces]
-    model.stream(takes[0].request(), packet_frames=packet_frames).close()  # what the model does not have is said now
-    warn_of_designed_voices(delivery, len(takes))
-    return TextStream(takes, packet_frames)
+    return TextStream(live_text(model, text, **arguments), model)
