@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 
 import numpy as np
 import pytest
@@ -52,18 +53,17 @@ def test_a_format_is_the_speech_and_comes_while_it_is_made(name):
     speech = tone(3)
     content, sizes = encoded(name, speech, 4 * 1920)
     assert sizes[0] > 0
-    late = int(np.ceil(WAITING[name] / 0.32))
+    late = max(1, int(np.ceil(WAITING[name] / 0.32)))
     assert all(a < b for a, b in zip(sizes[: -late or None], sizes[late:], strict=False)), sizes
     heard = decoded(name, content, len(speech)).astype(int)
     if name in ("wav", "pcm", "flac"):
         np.testing.assert_array_equal(heard, speech)
         return
     assert abs(len(heard) - len(speech)) <= 4000  # whole MP3 frames, and its encoder's delay
-    lags = np.correlate(heard[: 2 * RATE], speech[2000 : RATE + 2000].astype(int), "valid")
-    start = 2000 - int(np.argmax(lags))
-    assert -2000 <= start <= 0
-    error = heard[-start : 2 * RATE - start] - speech[: 2 * RATE]
-    assert np.sqrt((error**2).mean()) < 0.1 * np.sqrt((speech.astype(int) ** 2).mean())
+    delay = int(np.argmax(np.correlate(heard[: 2 * RATE], speech[2000 : RATE + 2000].astype(int), "valid"))) - 2000
+    assert -10 <= delay <= 2000
+    heard, speech = heard[max(delay, 0) :][: 2 * RATE], speech[max(-delay, 0) :][: 2 * RATE].astype(int)
+    assert np.sqrt(((heard - speech) ** 2).mean()) < 0.1 * np.sqrt((speech**2).mean())
 
 
 @settings(max_examples=10)
@@ -73,7 +73,7 @@ def test_packets_of_any_size_are_the_same_bytes(sizes: list[int]) -> None:
     ends = np.cumsum([0, *sizes])
     for name in ("wav", "pcm", "flac"):
         one = encoder(name, RATE)
-        content = b"".join(one.add(speech[a:b]) for a, b in zip(ends, ends[1:], strict=False)) + one.finish()
+        content = b"".join(one.add(speech[a:b]) for a, b in itertools.pairwise(ends)) + one.finish()
         assert content == encoded(name, speech, 1 << 20)[0]
 
 
