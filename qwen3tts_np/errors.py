@@ -34,7 +34,7 @@ class RequestTypeError(RequestError, TypeError):
     """An argument is of a type that the call does not take, or has a name that it does not know."""
 
 
-class MissingFileError(RequestError, CheckpointError, FileNotFoundError):
+class MissingFileError(ConfigError, CheckpointError, RequestError, FileNotFoundError):
     """A path or a model name does not exist."""
 
 
@@ -47,4 +47,12 @@ class InputError(ConfigError, CheckpointError, RequestError):
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(f"{name} cannot be read: {reason}")
-        self.reason = reason
+        self.name, self.reason = name, reason
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        """From one process to another, as a pool of workers hands errors on."""
+        return type(self), (self.name, self.reason)
+
+
+class MissingInputError(InputError, MissingFileError):
+    """A file that the user names does not exist."""

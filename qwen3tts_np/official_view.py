@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .config import ModelConfig
+from .config import ModelConfig, SpeakerEncoderConfig
 from .speaker.encoder import SpeakerEncoderWeights
 from .speech_tokenizer import Qwen3TTSTokenizer
+from .text.prompt import supported_languages
 
 
 @dataclass(frozen=True, repr=False)
@@ -33,6 +34,15 @@ class NetworkView:
         """ "qwen3_tts_tokenizer_12hz"."""
         return str(self.config.FIXED["tokenizer_type"])
 
+    @property
+    def speaker_encoder_sample_rate(self) -> int:
+        """Hz, of the audio that a speaker embedding is computed from."""
+        return int(SpeakerEncoderConfig.FIXED["sample_rate"])
+
     def get_supported_speakers(self) -> list[str]:
         """The model's table, sorted."""
         return sorted(self.config.talker_config.spk_id)
+
+    def get_supported_languages(self) -> list[str]:
+        """The names every ``language`` argument takes, sorted; "auto" is one of them."""
+        return supported_languages(self.config.talker_config)

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from numbers import Integral
 from typing import Any, NamedTuple
 
+from .checkpoint.pretrained import asks_for_nothing
 from .config import GenerationConfig, ModelConfig
 from .errors import RequestError, RequestTypeError
 from .notices import notify
@@ -50,6 +51,16 @@ class ClonedVoice:
 
     item: VoiceClonePromptItem
 
+
+# Arguments of transformers' generate() that the official package takes, and hands on to nobody.
+_UNUSED = frozenset(
+    "assistant_model attention_mask bad_words_ids bos_token_id cache_implementation custom_generate early_stopping "
+    "forced_bos_token_id forced_eos_token_id generation_config guidance_scale length_penalty logits_processor "
+    "max_length max_time min_length min_new_tokens min_p negative_prompt_ids no_repeat_ngram_size num_beams "
+    "num_return_sequences output_attentions output_hidden_states output_logits output_scores pad_token_id "
+    "prefix_allowed_tokens_fn renormalize_logits return_dict_in_generate stop_strings stopping_criteria streamer "
+    "suppress_tokens synced_gpus typical_p use_cache use_model_defaults".split()
+)
 
 Voice = CustomVoice | DesignedVoice | ClonedVoice
 MODEL_TYPE_OF: dict[type, str] = {CustomVoice: "custom_voice", DesignedVoice: "voice_design", ClonedVoice: "base"}
@@ -151,12 +162,15 @@ def limits_of(defaults: GenerationConfig, sampling: dict[str, Any]) -> Limits:
     """The caller's sampling arguments over those of generation_config.json; None stands for the latter."""
     values = asdict(defaults)
     for name, value in sampling.items():
-        if name not in values:
+        if name in values:
+            values[name] = values[name] if value is None else value
+        elif name in _UNUSED:
+            if not asks_for_nothing(value):
+                notify(f"{name} has no effect, here and in the official package")
+        elif not asks_for_nothing(value):
             raise RequestTypeError(
                 f"there is no argument {shortened(name)}; the sampling arguments are {', '.join(values)}"
             )
-        if value is not None:
-            values[name] = value
     limit = values["max_new_tokens"]
     if not isinstance(limit, Integral) or isinstance(limit, bool) or limit < 1:
         raise RequestError(f"max_new_tokens={shortened(limit)} must be a whole number of at least 1")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from qwen3tts_np import CheckpointError, ConfigError, CustomVoice, Qwen3TTSModel
+from qwen3tts_np import CheckpointError, ConfigError, CustomVoice, Qwen3TTSModel, RequestError
 from qwen3tts_np.checkpoint.config_file import read_model_config
 from qwen3tts_np.cli.info import as_text
 from qwen3tts_np.layout.description import describe
@@ -93,6 +93,32 @@ def test_a_speaker_encoder_kept_by_training_is_not_in_the_way(copied, synthetic:
     assert model.prepare("Hi.", CustomVoice("ADA")).prompt == model.prepare("Hi.", CustomVoice("ada")).prompt
     assert describe(folder).problems == []
     assert any("the speaker encoder is not used" in line for line in as_text(describe(folder), verified=False))
+
+
+def with_speakers(names: dict[str, int]) -> Callable[[dict[str, Any]], None]:
+    dialects = {name: "beijing_dialect" if name == "ADA" else False for name in names}
+    return lambda config: config["talker_config"].update(spk_id=names, spk_is_dialect=dialects)
+
+
+def test_speakers_that_differ_in_case_only_are_two(copied):
+    model = Qwen3TTSModel.for_prompts(copied(change=with_speakers({"ADA": 300, "Ada": 301, "Bob": 302})))
+    assert model.get_supported_speakers() == ["ADA", "Ada", "bob"]
+
+    def tags(speaker: str) -> set[int | None]:
+        return {position.codec for position in model.prepare("Hi.", CustomVoice(speaker)).prompt.prefill}
+
+    dialect = model.config.talker_config.codec_language_id["beijing_dialect"]
+    assert {300, dialect} <= tags("ADA") and 301 not in tags("ADA")
+    assert 301 in tags("Ada") and not {300, dialect} & tags("Ada")
+    assert tags("BOB") == tags("bob") == tags("Bob")
+    with pytest.raises(RequestError, match="speaker 'ada' could be 'ADA' or 'Ada'; write the one you mean"):
+        model.prepare("Hi.", CustomVoice("ada"))
+
+
+def test_one_speaker_under_two_spellings_is_one(copied):
+    model = Qwen3TTSModel.for_prompts(copied(change=with_speakers({"Ada": 300, "ada": 300})))
+    assert model.get_supported_speakers() == ["ada"]
+    model.prepare("Hi.", CustomVoice("ADA"))
 
 
 def test_tensors_without_a_place_are_still_refused(copied):

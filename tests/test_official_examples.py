@@ -7,10 +7,12 @@ local clips. What is left out by name: lines that call torch itself, and ``.cpu(
 from __future__ import annotations
 
 import io
+import pickle
 import sys
 import types
 import warnings
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +22,13 @@ import soundfile
 
 import qwen3tts_np
 from qwen3tts_np import (
-    MissingFileError,
     Qwen3TTSModel,
     Qwen3TTSTokenizer,
     RequestError,
     RequestTypeError,
     VoiceClonePromptItem,
 )
+from qwen3tts_np.errors import InputError, MissingInputError
 
 SHORT = {"max_new_tokens": 4}
 
@@ -213,12 +215,30 @@ def test_an_item_built_by_hand_of_tensors(synthetic_model, clip):
         {"device_map": {"": "cpu", "talker": "cpu:0"}},
         {"device_map": None, "attn_implementation": None, "trust_remote_code": False, "revision": None, "token": ""},
         {"local_files_only": True, "quantization_config": None},
+        {"device_map": False, "use_flash_attention_2": False, "dtype": "", "torch_dtype": False, "cache_dir": ""},
+        {"device_map": "balanced", "something_of_a_later_version": None},
     ],
 )
 def test_harmless_arguments_say_nothing(synthetic: Callable[..., Path], arguments):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         Qwen3TTSModel.from_pretrained(synthetic("tiny", "custom_voice"), backend="reference", **arguments)
+
+
+def test_arguments_of_generate_that_nothing_is_done_with(synthetic: Callable[..., Path]):
+    """The official package takes all that transformers knows, and hands on its own. Switches may be NumPy's."""
+    model = Qwen3TTSModel.from_pretrained(synthetic("tiny", "custom_voice"), backend="reference")
+    said: dict[str, Any] = {**SPEAK, "seed": 1, "return_codes": True}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        *_, expected = model.generate_custom_voice(**said, do_sample=False)
+        *_, same = model.generate_custom_voice(**said, do_sample=np.False_, streamer=None, eos_token_id=None, later="")
+    np.testing.assert_array_equal(same[0], expected[0])
+    with pytest.warns(UserWarning, match="num_beams has no effect, here and in the official package"):
+        *_, same = model.generate_custom_voice(**said, do_sample=False, num_beams=4)
+    np.testing.assert_array_equal(same[0], expected[0])
+    with pytest.raises(TypeError, match="there is no argument 'eos_token_id'"):  # this one has an effect there
+        model.generate_custom_voice(**said, eos_token_id=3)
 
 
 @pytest.mark.parametrize("device", ["cuda:0", {"": 0}, 0, {"": "cpu", "talker": "mps"}, "cuda"])
@@ -240,20 +260,82 @@ def test_by_its_official_name_and_numpy_integers(synthetic: Callable[..., Path],
     assert len(list(model.stream_custom_voice("Hi.", "ryan", packet_frames=np.int64(1), max_new_tokens=3)))  # type: ignore[arg-type]
 
 
-def test_errors_are_those_that_scripts_catch(synthetic: Callable[..., Path], tmp_path):
-    model = Qwen3TTSModel.from_pretrained(synthetic("tiny", "custom_voice"), backend="reference")
-    for error, call in (
-        (ValueError, lambda: model.generate_custom_voice("Hi.", "nobody")),
-        (ValueError, lambda: model.generate_voice_design("Hi.", "A voice")),
-        (TypeError, lambda: model.generate_custom_voice("Hi.", "ryan", beams=4)),
-        (TypeError, lambda: model.generate_custom_voice("Hi.", "ryan", language=3)),  # type: ignore[call-overload]
-        (FileNotFoundError, lambda: Qwen3TTSModel.from_pretrained(tmp_path / "nowhere")),
-        (FileNotFoundError, lambda: model.speech_tokenizer.encode(str(tmp_path / "none.wav"))),
-    ):
-        with pytest.raises(error) as caught:
-            call()
-        assert isinstance(caught.value, qwen3tts_np.QwenTTSError)
-    assert issubclass(MissingFileError, RequestError)
+@pytest.fixture(scope="module")
+def loaded(synthetic: Callable[..., Path]) -> Callable[[str], Qwen3TTSModel]:
+    """A model of a type, loaded once."""
+    return cache(lambda kind: Qwen3TTSModel.from_pretrained(synthetic("tiny", kind), backend="reference"))
+
+
+NOISE = np.zeros(24000, np.float32)
+SPEAK: dict[str, Any] = {"text": "Hi.", "speaker": "ryan", "max_new_tokens": 2}
+CLONE: dict[str, Any] = {"text": "Hi.", "ref_audio": (NOISE, 24000), "x_vector_only_mode": True, "max_new_tokens": 2}
+CODES = np.zeros((2, 16), np.int64)
+
+
+@pytest.mark.parametrize(
+    ("error", "method", "arguments"),
+    [
+        (ValueError, "speak", {"speaker": "nobody"}),
+        (ValueError, "speak", {"language": "Klingon"}),
+        (ValueError, "speak", {"text": ["Hi.", "You."], "language": ["English"] * 3}),
+        (ValueError, "speak", {"text": []}),
+        (ValueError, "speak", {"temperature": -1.0}),
+        (ValueError, "speak", {"max_new_tokens": 0}),
+        (TypeError, "speak", {"text": 3}),
+        (TypeError, "speak", {"text": ("Hi.", "You.")}),
+        (TypeError, "speak", {"speaker": 3}),
+        (TypeError, "speak", {"language": 3}),
+        (TypeError, "design", {"instruct": 3}),
+        (TypeError, "speak", {"beams": 4}),
+        (ValueError, "describe", {}),  # of another type of model
+        (ValueError, "clone", {"ref_audio": None}),
+        (ValueError, "clone", {"ref_audio": NOISE}),  # without its rate
+        (ValueError, "clone", {"ref_audio": (NOISE, 0)}),
+        (ValueError, "clone", {"x_vector_only_mode": False}),  # in context, without a transcript
+        (ValueError, "clone", {"voice_clone_prompt": {}}),
+        (TypeError, "clone", {"ref_audio": 3}),
+        (TypeError, "clone", {"ref_audio": (24000, NOISE)}),
+        (TypeError, "clone", {"voice_clone_prompt": 3}),
+        (FileNotFoundError, "clone", {"ref_audio": "none.wav"}),
+        (FileNotFoundError, "clone", {"voice_clone_prompt": "none.safetensors"}),
+        (FileNotFoundError, "voice", {"path": "none.safetensors"}),
+        (ValueError, "encode", {"audios": NOISE}),
+        (TypeError, "encode", {"audios": 3}),
+        (FileNotFoundError, "encode", {"audios": ["none.wav"]}),
+        (ValueError, "decode", {"encoded": {"codes": CODES}}),
+        (ValueError, "decode", {"encoded": CODES + 5000}),
+        (ValueError, "load", {"dtype": "int8"}),
+        (TypeError, "load", {"devices": "cpu"}),
+        (FileNotFoundError, "load", {"pretrained_model_name_or_path": "nowhere"}),
+        (FileNotFoundError, "load", {"pretrained_model_name_or_path": "."}),  # without a config.json
+        (FileNotFoundError, "load codec", {"pretrained_model_name_or_path": "nowhere"}),
+    ],
+)
+def test_errors_are_those_that_scripts_catch(loaded, synthetic, tmp_path, monkeypatch, error, method, arguments):
+    monkeypatch.chdir(tmp_path)
+    kind = {"clone": "base", "design": "voice_design"}.get(method, "custom_voice")
+    model = loaded(kind)
+    call, usual = {
+        "speak": (model.generate_custom_voice, SPEAK),
+        "design": (model.generate_voice_design, {"text": "Hi.", "instruct": "Calm."}),
+        "describe": (model.generate_voice_design, {"text": "Hi.", "instruct": "Calm."}),
+        "clone": (model.generate_voice_clone, CLONE),
+        "voice": (VoiceClonePromptItem.load, {}),
+        "encode": (model.speech_tokenizer.encode, {}),
+        "decode": (model.speech_tokenizer.decode, {}),
+        "load": (Qwen3TTSModel.from_pretrained, {"pretrained_model_name_or_path": synthetic("tiny", kind)}),
+        "load codec": (Qwen3TTSTokenizer.from_pretrained, {}),
+    }[method]
+    with pytest.raises(error) as caught:
+        call(**{**usual, **arguments})
+    assert isinstance(caught.value, qwen3tts_np.QwenTTSError)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_error_goes_from_one_process_to_another():
+    for error in (InputError("a.json", "it is a pipe"), MissingInputError("a.json", "No such file")):
+        again = pickle.loads(pickle.dumps(error))
+        assert (type(again), str(again), again.reason) == (type(error), str(error), error.reason)
 
 
 def test_a_view_of_the_network(synthetic: Callable[..., Path]):
@@ -262,6 +344,9 @@ def test_a_view_of_the_network(synthetic: Callable[..., Path]):
     assert (inside.tts_model_type, inside.tts_model_size) == ("base", model.config.tts_model_size)
     assert inside.tokenizer_type == "qwen3_tts_tokenizer_12hz" and inside.device == model.device == "cpu"
     assert inside.speech_tokenizer is model.speech_tokenizer and inside.speaker_encoder is model.speaker_encoder
+    assert inside.get_supported_languages() == model.get_supported_languages()
+    assert inside.get_supported_speakers() == model.get_supported_speakers()
+    assert inside.speaker_encoder_sample_rate == 24000
     assert model.generate_defaults["top_k"] == model.generation_config.top_k and model.processor is model.text_tokenizer
     tokenizer = model.speech_tokenizer
     assert tokenizer.model.get_input_sample_rate() == tokenizer.feature_extractor.sampling_rate

@@ -217,7 +217,7 @@ def _file_bytes(source: str, what: str) -> bytes:
     try:
         return read_bytes(source)
     except InputError as e:
-        kind = MissingFileError if isinstance(e.__cause__, FileNotFoundError) else RequestError
+        kind = MissingFileError if isinstance(e, MissingFileError) else RequestError
         raise kind(f"{what} cannot be read: {e.reason}") from None
 
 

@@ -66,10 +66,23 @@ def read_model_config(model_dir: Path) -> ModelConfig:
     if isinstance(talker, dict):
         _rope_of_transformers_5(talker, f"{path}: talker_config")
         _rope_of_transformers_5(talker.get("code_predictor_config"), f"{path}: code_predictor_config")
-    for table in ("codec_language_id", "spk_id", "spk_is_dialect"):  # callers may write names in any case
-        if isinstance(talker, dict) and isinstance(talker.get(table), dict):
-            talker[table] = {name.lower(): value for name, value in talker[table].items()}
+    if isinstance(talker, dict):
+        _small_names(talker)
     return _build(ModelConfig, raw, str(path))
+
+
+def _small_names(talker: dict[str, Any]) -> None:
+    """Speakers and languages in lower case, as callers may write them in any, except where two would be one then."""
+    for table in ("codec_language_id", "spk_id"):
+        entries = talker.get(table)
+        if isinstance(entries, dict):
+            ids: dict[str, list[Any]] = {}
+            for name, value in entries.items():
+                ids.setdefault(name.lower(), []).append(value)
+            kept = {name for name in entries if any(value != entries[name] for value in ids[name.lower()])}
+            for names in (table, "spk_is_dialect") if table == "spk_id" else (table,):
+                if isinstance(talker.get(names), dict):
+                    talker[names] = {name if name in kept else name.lower(): v for name, v in talker[names].items()}
 
 
 def read_codec_config(codec_dir: Path) -> CodecConfig:

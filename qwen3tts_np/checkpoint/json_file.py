@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, InputError
+from ..errors import ConfigError, InputError, MissingFileError
 from ..files.input import read_text
 
 MOST_JSON = 32 << 20  # bytes; the largest file of a released checkpoint, vocab.json, has 3 MB
@@ -19,7 +19,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raw = parse_json(read_text(path, MOST_JSON))
     except InputError as e:
         if isinstance(e.__cause__, FileNotFoundError | NotADirectoryError):
-            raise ConfigError(f"{path} not found; is {path.parent} a Qwen3-TTS checkpoint directory?") from None
+            raise MissingFileError(f"{path} not found; is {path.parent} a Qwen3-TTS checkpoint directory?") from None
         raise
     except json.JSONDecodeError as e:
         raise ConfigError(f"{path}:{e.lineno}: not valid JSON ({e.msg})") from None

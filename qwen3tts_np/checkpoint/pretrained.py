@@ -16,11 +16,13 @@ from .hub import OWNER, other_snapshot, published_names, repository, snapshot
 
 # Official arguments that choose where and how PyTorch and transformers run. Here there is nothing to choose.
 _WITHOUT_EFFECT = frozenset(
-    "adapter_kwargs attn_implementation code_revision config force_download from_flax from_tf generation_config "
-    "ignore_mismatched_sizes key_mapping load_in_4bit load_in_8bit low_cpu_mem_usage max_memory mirror offload_buffers "
-    "offload_folder offload_state_dict output_loading_info proxies quantization_config resume_download state_dict "
-    "subfolder tp_plan trust_remote_code use_auth_token use_safetensors variant weights_only".split()
+    "adapter_kwargs attn_implementation code_revision config device_mesh force_download from_flax from_tf "
+    "generation_config ignore_mismatched_sizes key_mapping load_in_4bit load_in_8bit low_cpu_mem_usage max_memory "
+    "mirror offload_buffers offload_folder offload_state_dict output_loading_info proxies quantization_config "
+    "resume_download state_dict subfolder tp_plan tp_size trust_remote_code use_auth_token use_flash_attention_2 "
+    "use_kernels use_safetensors variant weights_only".split()
 )
+_ANY_DEVICE = ("cpu", "auto", "balanced", "balanced_low_0", "sequential")
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")  # owner/name, as the hub has it
 
 
@@ -60,7 +62,7 @@ def compute_dtype(dtype: Any) -> np.dtype[Any]:
     ``dtype`` may be None, a name, a NumPy type or a torch dtype. Half types name the weights' storage in the official
     package; the weights are widened exactly here, so float32 is used, with a warning.
     """
-    name = "float32" if dtype is None else str(getattr(dtype, "__name__", dtype)).removeprefix("torch.")
+    name = "float32" if asks_for_nothing(dtype) else str(getattr(dtype, "__name__", dtype)).removeprefix("torch.")
     if name in ("bfloat16", "float16", "half", "auto"):
         notify(f"dtype={name}: computing in float32, which loses nothing of such weights")
         name = "float32"
@@ -72,17 +74,24 @@ def compute_dtype(dtype: Any) -> np.dtype[Any]:
 def check_leftovers(arguments: Mapping[str, Any]) -> None:
     """Warn about PyTorch's arguments where they ask for what is not done here, and refuse anything unknown by name."""
     for name, value in arguments.items():
+        if asks_for_nothing(value):
+            continue
         if name in ("device_map", "device"):
             if not _is_cpu(value):
                 notify(f"{name}={value!r}: this package runs on the CPU only, and computes there")
         elif name not in _WITHOUT_EFFECT:
             raise RequestTypeError(f"from_pretrained has no argument {name!r}")
-        elif value is not None and value is not False and value != "":
+        else:
             notify(f"{name} has no effect here and was ignored")
+
+
+def asks_for_nothing(value: Any) -> bool:
+    """Whether an argument at this value is as good as none: scripts pass on what their own options have."""
+    return value is None or value is False or (isinstance(value, str) and not value)
 
 
 def _is_cpu(device: Any) -> bool:
     """Whether a ``device_map`` of any kind asks for nothing but the CPU, or leaves the choice."""
     if isinstance(device, Mapping):
         return all(_is_cpu(part) for part in device.values())
-    return device is None or str(device).partition(":")[0] in ("cpu", "auto", "")
+    return asks_for_nothing(device) or str(device).partition(":")[0] in _ANY_DEVICE

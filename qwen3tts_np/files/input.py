@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from qwen3tts_np_kernels import system
 
-from ..errors import InputError
+from ..errors import InputError, MissingInputError
 from ..shown import shortened
 from .name import fault_of_name
 
@@ -100,7 +100,8 @@ def _in_one_sentence(path: PathLike) -> Iterator[None]:
         yield
     except OSError as e:
         reason = "its name is too long" if e.errno == errno.ENAMETOOLONG else e.strerror or str(e)
-        raise InputError(_name(path), reason) from e
+        kind = MissingInputError if isinstance(e, FileNotFoundError) else InputError
+        raise kind(_name(path), reason) from e
 
 
 def _name(path: PathLike) -> str:

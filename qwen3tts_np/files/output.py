@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 from qwen3tts_np_kernels import system
 
-from ..errors import OutputError
+from ..errors import OutputError, QwenTTSError
 from ..shown import shortened
 from .name import fault_of_name
 
@@ -150,7 +150,7 @@ def _in_one_sentence(path: PathLike) -> Iterator[None]:
     """The system's error for ``path`` in one sentence. A closed pipe is left to the caller."""
     try:
         yield
-    except BrokenPipeError:
+    except (BrokenPipeError, QwenTTSError):  # trap: a missing input is an OSError too
         raise
     except OSError as e:
         raise _refused(path, e.strerror or str(e)) from None

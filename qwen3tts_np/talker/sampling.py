@@ -45,14 +45,15 @@ class SamplingParameters:
     prefix: InitVar[str] = ""
 
     def __post_init__(self, prefix: str) -> None:
-        if not isinstance(self.do_sample, bool):
+        if not isinstance(self.do_sample, bool | np.bool_):
             name = f"{prefix}dosample" if prefix else "do_sample"  # the official spellings
             raise RequestError(f"{name}={shortened(self.do_sample)} must be True or False")
         positive = "a finite number above 0"
         checked: dict[str, Any] = {
+            "do_sample": bool(self.do_sample),
             "repetition_penalty": _number(
                 f"{prefix}repetition_penalty", self.repetition_penalty, lambda x: x > 0, positive
-            )
+            ),
         }
         if self.do_sample:
             greedy = f"{positive} (do_sample=False asks for the best code)"

@@ -9,6 +9,7 @@ Official: ``Qwen3TTSForConditionalGeneration.generate`` and ``generate_icl_promp
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ..config import ModelConfig, TalkerConfig
@@ -79,10 +80,9 @@ def language_id(c: TalkerConfig, language: str, speaker: str | None) -> int | No
     """The language tag, or None for "auto". A dialect speaker uses its dialect unless another language is given."""
     if not isinstance(language, str):
         raise RequestTypeError(f"language is {type(language).__name__}; give a name, a code such as en-US, or 'auto'")
-    name = language.strip().lower()
-    if name not in c.codec_language_id:
-        name = language_name(name)
-    dialect = c.spk_is_dialect.get(speaker.lower(), False) if speaker else False
+    name = key_of(c.codec_language_id, language.strip(), "language") or language_name(language)
+    speaker = key_of(c.spk_id, speaker, "speaker") if speaker else None
+    dialect = c.spk_is_dialect.get(speaker, False) if speaker else False
     if name in ("chinese", "auto") and isinstance(dialect, str):
         return c.codec_language_id[dialect]
     if name == "auto":
@@ -99,10 +99,23 @@ def supported_languages(c: TalkerConfig) -> list[str]:
 
 def speaker_id(c: TalkerConfig, speaker: str) -> int:
     """The codec id of a speaker; its name may be in any case."""
-    if speaker.lower() not in c.spk_id:
+    name = key_of(c.spk_id, speaker, "speaker")
+    if name is None:
         known = ", ".join(sorted(c.spk_id)) or "none: it is not a custom-voice model"
         raise RequestError(f"speaker {speaker!r} is not in this model; it has {known}")
-    return c.spk_id[speaker.lower()]
+    return c.spk_id[name]
+
+
+def key_of(table: Mapping[str, int], name: str, what: str) -> str | None:
+    """The key of ``table`` that is ``name``, in any case. RequestError where it could be several."""
+    if not isinstance(name, str):
+        raise RequestTypeError(f"{what} is {type(name).__name__}; give a name")
+    if name in table:
+        return name
+    found = [key for key in table if key.lower() == name.lower()]
+    if len(found) > 1:
+        raise RequestError(f"{what} {name!r} could be {' or '.join(map(repr, found))}; write the one you mean")
+    return found[0] if found else None
 
 
 def _codec_prefix(config: ModelConfig, language: str, voice: Conditioning) -> list[Position]:

@@ -21,7 +21,7 @@ import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
 
 from ..checkpoint.json_file import MOST_JSON, read_json
-from ..errors import CheckpointError, ConfigError, RequestError
+from ..errors import CheckpointError, ConfigError, RequestError, RequestTypeError
 from ..files.input import read_text
 from ..shown import shortened
 
@@ -123,7 +123,7 @@ class Tokenizer:
 def require_text(value: object, name: str) -> None:
     """Raises RequestError unless ``value`` is a string that UTF-8 can carry (a lone surrogate is not)."""
     if not isinstance(value, str):
-        raise RequestError(f"{name} must be a string, not {type(value).__name__}")
+        raise RequestTypeError(f"{name} must be a string, not {type(value).__name__}")
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as e:
@@ -213,5 +213,7 @@ def _add_tokens(backend: tokenizers.Tokenizer, path: Path) -> list[int]:
 def _read_object(path: Path) -> dict[str, Any]:
     try:
         return read_json(path)
+    except CheckpointError:
+        raise
     except ConfigError as e:
         raise CheckpointError(str(e)) from None
