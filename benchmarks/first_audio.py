@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="a checkpoint; default: a synthetic one")
     parser.add_argument("--like", default="0.6b", choices=["tiny", "0.6b", "1.7b"], help="size of the synthetic one")
     parser.add_argument("--formats", nargs="+", default=["float32", "bfloat16", "int8", "int4"], choices=WEIGHT_FORMATS)
-    parser.add_argument("--packets", nargs="+", type=int, default=[1, 4], help="frames a packet")
+    parser.add_argument("--packets", nargs="+", type=int, default=[1, 4], help="frames per packet")
     parser.add_argument("--threads", type=int, default=usable_cores())
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--text", default=TEXT)
@@ -101,7 +101,7 @@ def markdown(report: dict[str, Any]) -> str:
         f"{report['model']} on {report['machine']['cpu']}, {report['threads']} threads; median of {report['rounds']} "
         "rounds."
     )
-    headers = "format", "frames a packet", "prompt", "first audio", "next packet", "holds"
+    headers = "format", "frames per packet", "prompt", "first audio", "next packet", "holds"
     rows = []
     for row in report["rows"]:
         times = [f"{row[name]:.0f} ms" for name in ("first_audio_ms", "packet_ms", "packet_audio_ms")]

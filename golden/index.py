@@ -228,7 +228,7 @@ def _entry(step: Step) -> Json:
 
 
 def _stored(tensors: Json, name: str) -> str:
-    """Equal contents are stored once: the name that a tensor lies under."""
+    """Equal contents are stored once: the name that a tensor is stored under."""
     plain = name.removesuffix(".T")
     source = tensors.get(plain, {}).get("same_as", plain)
     return source + name[len(plain) :]

@@ -138,7 +138,7 @@ def main() -> None:
         for step in (s for s in STORED_STEPS if s < len(result.scores)):
             scores = result.scores[step].numpy()  # [B, V]
             kept = np.argwhere(np.isfinite(scores)).astype(np.int32)  # [kept, 2]
-            # argwhere gives a transposed view, and safetensors writes memory as it lies
+            # argwhere gives a transposed view, and safetensors writes memory in its order
             tensors[f"{name}.kept@{step}"] = np.ascontiguousarray(kept)
             tensors[f"{name}.scores@{step}"] = scores[np.isfinite(scores)]  # [kept]
         run["ran"] = result.sequences.shape[1]

@@ -130,7 +130,7 @@ class Qwen3TTSTokenizer:
 
     @cached_property
     def compiled_encoder(self) -> CompiledCodecEncoder:
-        """The twin of ``encoder`` on compiled kernels, packed when first used: who only speaks never needs it."""
+        """The twin of ``encoder`` on compiled kernels, packed when first used: speech alone does not need it."""
         from .compiled.codec.encoder import CompiledCodecEncoder
 
         groups, team = self.config.encoder_valid_num_quantizers, self.engine.team
@@ -153,7 +153,7 @@ class Qwen3TTSTokenizer:
         """The codes of one clip or of a list of clips.
 
         A clip is anything :func:`audio.files.read_audio` takes; ``sr`` is the sample rate in Hz of arrays that
-        come without one. The codes of each are [frames, G], frames = ceil(samples / samples a frame) at the codec's
+        come without one. The codes of each are [frames, G], frames = ceil(samples / samples per frame) at the codec's
         rate. The result is a tuple as well, so ``return_dict=False`` gives the same.
 
         Trap: where a clip does not fill its last frame, the last codes depend on what follows. Alone, every layer pads
@@ -167,7 +167,7 @@ class Qwen3TTSTokenizer:
             return EncoderOutput([self._encode(wave, longest) for wave in waves])
 
     def decode(self, encoded: Any, *, continuous: bool = False) -> tuple[list[Wave], int]:
-        """(waveforms, sample rate): a float32 waveform [frames * samples a frame], -1 to 1, for each clip.
+        """(waveforms, sample rate): a float32 waveform [frames * samples per frame], -1 to 1, for each clip.
 
         ``encoded`` is what ``encode`` returned, a mapping with ``audio_codes`` or a list of such, or the codes
         themselves: an array [frames, G], a list of them, or a batch [B, frames, G] padded with -1.

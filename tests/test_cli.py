@@ -75,12 +75,12 @@ def test_info_says_what_a_checkpoint_is(tiny, capsys):
         str(tiny),
         "  model            custom_voice, 0.6B",
         f"  talker           {transformer(talker)}, vocabulary {talker['vocab_size']}",
-        f"  code predictor   {transformer(talker['code_predictor_config'])}, 16 codes a frame",
+        f"  code predictor   {transformer(talker['code_predictor_config'])}, 16 codes per frame",
         "  languages        beijing_dialect, chinese, english, french, german, italian, japanese, korean, portuguese, "
         "russian, sichuan_dialect, spanish",
         "  speakers         aiden, dylan (beijing_dialect), eric (sichuan_dialect), ono_anna, ryan, serena, sohee, "
         "uncle_fu, vivian",
-        "  codec            24000 Hz to 24000 Hz, 12.5 frames a second, 16 codes of 128 a frame",
+        "  codec            24000 Hz to 24000 Hz, 12.5 frames per second, 16 codes of 128 per frame",
         "  layout           none of the published ones",
         "problems: none",
     ):
@@ -150,7 +150,7 @@ def hollow(path, specs) -> None:
 def test_info_of_a_speech_tokenizer_alone(tiny, capsys):
     assert cli.main(["info", str(tiny / "speech_tokenizer")]) == 0
     out = capsys.readouterr().out
-    assert "12.5 frames a second, 16 codes of 128 a frame" in out
+    assert "12.5 frames per second, 16 codes of 128 per frame" in out
     assert "talker" not in out
     assert problems(tiny / "speech_tokenizer", capsys) == []
 
@@ -217,7 +217,7 @@ def test_info_goes_on_after_a_broken_file(copy, capsys):
     assert "top_k = None, expected an int" in found[1]
     assert "lie outside" in found[2]
     assert cli.main(["info", str(copy)]) == 1
-    assert "12.5 frames a second" in capsys.readouterr().out
+    assert "12.5 frames per second" in capsys.readouterr().out
 
 
 def test_info_compares_talker_and_codec(copy, capsys):
@@ -227,7 +227,7 @@ def test_info_compares_talker_and_codec(copy, capsys):
 
     edit(copy / "speech_tokenizer" / "config.json", halve)
     found = problems(copy, capsys)
-    assert "the talker writes 16 codes a frame, speech_tokenizer reads 8" in found
+    assert "the talker writes 16 codes per frame, speech_tokenizer reads 8" in found
     assert "the talker writes 128 codes from the code predictor, speech_tokenizer reads 64" in found
 
 

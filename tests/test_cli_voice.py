@@ -101,7 +101,7 @@ def test_show(base, clip, tmp_path, capsys):
         "  model            0.6B",
         "  mode             in context",
         "  width            64",
-        "  codes a frame    16",
+        "  codes per frame  16",
         "  seconds          3.52",
         "  transcript       A short story, well told.",
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 import tempfile
 import urllib.error
 import urllib.request
@@ -65,10 +66,15 @@ def test_python(version, status, monkeypatch):
 
 
 def test_the_tested_versions_are_those_of_the_project():
-    project = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
-    assert f'requires-python = ">={doctor._dotted(doctor.OLDEST)}"' in project
-    for version in (doctor.OLDEST, doctor.NEWEST):
-        assert f"Programming Language :: Python :: {doctor._dotted(version)}" in project
+    root = Path(__file__).parents[1]
+    files = ("pyproject.toml", "README.md", ".github/workflows/check.yml")
+    project, readme, workflow = ((root / file).read_text(encoding="utf-8") for file in files)
+    oldest, newest = doctor.dotted(doctor.OLDEST), doctor.dotted(doctor.NEWEST)
+    assert f'requires-python = ">={oldest}"' in project
+    tested = [doctor.dotted((3, minor)) for minor in range(doctor.OLDEST[1], doctor.NEWEST[1] + 1)]
+    assert re.findall(r"Programming Language :: Python :: (3\.\d+)", project) == tested
+    assert f"Python {oldest} or later; {oldest} to {newest} are tested." in readme
+    assert f'python: ["{oldest}", "{newest}"]' in workflow
 
 
 def test_a_library_that_cannot_be_imported_is_a_fault(monkeypatch):

@@ -202,7 +202,7 @@ def test_explain_in_the_terminal_and_as_html(synthetic, tmp_path, capsys):
     arguments = ["explain", directory, "--text", "A <b> & 你好", "--speaker", "vivian", "--language", "english"]
     assert cli.main(arguments) == 0
     out = capsys.readouterr().out
-    assert out.startswith("custom voice, non-streaming: the whole text goes in first\n")
+    assert out.startswith("custom voice, non-streaming: the complete text is read first\n")
     assert re.search(r"^ +7  speaker +\d+  '<tts_pad>' +\d+  vivian ", out, re.M)
     page = tmp_path / "page.html"
     assert cli.main([*arguments, "--html", str(page)]) == 0

@@ -265,7 +265,7 @@ def test_inspect_prints_the_tree(base, capsys):
     assert f"model.safetensors: {count} tensors, as in the key table" in out
     assert re.search(r"^ +layers\.0-2  x3 .*Qwen3TTSTalkerDecoderLayer$", out, re.M)
     assert re.search(r"^ +self_attn\.q_proj|^ +q_proj  x3 +\[128, 64\] +BF16", out, re.M)
-    assert "Codec decoder: how far a frame of codes is heard" in out
+    assert "Codec decoder: reach of one frame of codes" in out
 
 
 def test_inspect_json_and_its_sums(base, capsys):

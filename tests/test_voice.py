@@ -143,11 +143,11 @@ EMBEDDING = np.ones(4, np.float32)
     [
         ({"x": EMBEDDING}, {"format": "pt"}, "holds no voice; 'qwen3tts-np voice create' makes one"),
         ({"ref_spk_embedding": EMBEDDING}, {**VALID, "version": "2"}, "a voice of format '2', this program reads"),
-        ({"x": EMBEDDING}, VALID, "is not a whole voice: 'ref_spk_embedding'"),
+        ({"x": EMBEDDING}, VALID, "is not a complete voice: 'ref_spk_embedding'"),
         ({"ref_spk_embedding": EMBEDDING[None]}, VALID, r"ref_spk_embedding \[1, 4\] is not one finite vector"),
         ({"ref_spk_embedding": EMBEDDING * np.nan}, VALID, "is not one finite vector"),
         ({"ref_spk_embedding": EMBEDDING, "ref_code": EMBEDDING}, VALID, r"ref_code is float32 \[4\]"),
-        ({"ref_spk_embedding": EMBEDDING}, {**VALID, "icl_mode": "yes"}, "is not a whole voice"),
+        ({"ref_spk_embedding": EMBEDDING}, {**VALID, "icl_mode": "yes"}, "is not a complete voice"),
         ({"ref_spk_embedding": EMBEDDING}, {**VALID, "icl_mode": "true"}, "ref_code is missing"),
     ],
 )

@@ -1,8 +1,8 @@
 """Published models by name: ``Qwen/Qwen3-TTS-12Hz-0.6B-Base`` becomes a directory on this machine.
 
-huggingface_hub downloads, takes up what was interrupted, and keeps the files in its own cache (``HF_HOME`` moves it,
+huggingface_hub downloads, resumes interrupted downloads, and keeps the files in its own cache (``HF_HOME`` moves it,
 ``HF_HUB_OFFLINE=1`` forbids the network). What is added here: the revision is the one that
-``checkpoint/published.py`` describes, only the files of the model are fetched, each is held against its published
+``checkpoint/published.py`` describes, only the files of the model are fetched, each is compared with its published
 size and SHA-256, and one that differs is fetched once more.
 """
 
@@ -118,7 +118,7 @@ def cached(name: str, cache_dir: str | Path | None = None) -> Path | None:
 
 @dataclass(frozen=True)
 class Hub:
-    """How huggingface_hub is set up here."""
+    """The settings of huggingface_hub."""
 
     cache: Path
     endpoint: str

@@ -1,4 +1,4 @@
-"""JSON files, strictly: every complaint names the file, and the line where there is one."""
+"""Strict JSON files: every error names the file and, if possible, the line."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def parse_json(text: str, pairs: Callable[[list[tuple[str, Any]]], Any] = dict) -> Any:
-    """``json.loads`` that keeps to the standard and whose every complaint is a ValueError; ``pairs`` makes objects."""
+    """``json.loads`` restricted to the standard, whose every error is a ValueError; ``pairs`` makes objects."""
     try:
         return json.loads(text, object_pairs_hook=pairs, parse_constant=_refuse)
     except RecursionError:

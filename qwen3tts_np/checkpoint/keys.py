@@ -110,7 +110,7 @@ def parts(cls: type, sizes: Sizes, prefix: str) -> Iterator[tuple[str, type]]:
 def problems(checkpoint: Checkpoint, wanted: Iterable[TensorSpec]) -> list[str]:
     """Tensors that are missing, unexpected, or of another shape or type, a sentence each; [] if there are none.
 
-    A speaker encoder that the configuration has no place for is none: training that is to be resumed keeps it.
+    A speaker encoder that the configuration does not declare is no problem: checkpoints for resumed training keep it.
     """
     found: list[str] = []
     wanted = list(wanted)

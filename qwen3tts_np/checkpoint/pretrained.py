@@ -14,7 +14,7 @@ from ..errors import MissingFileError, RequestError, RequestTypeError
 from ..notices import notify
 from .hub import OWNER, other_snapshot, published_names, repository, snapshot
 
-# Official arguments that choose where and how PyTorch and transformers run. Here there is nothing to choose.
+# Official arguments that choose where and how PyTorch and transformers run. They have no effect here.
 _WITHOUT_EFFECT = frozenset(
     "adapter_kwargs attn_implementation code_revision config device_mesh force_download from_flax from_tf "
     "generation_config ignore_mismatched_sizes key_mapping load_in_4bit load_in_8bit low_cpu_mem_usage max_memory "
@@ -36,9 +36,9 @@ def directory(
 ) -> Path:
     """``path`` as a checkpoint directory on disk; a name of the hub, ``owner/name``, is downloaded if need be.
 
-    What is a directory never touches the network, whatever its name. ``cache_dir``: where downloads are kept, if not
-    where huggingface_hub keeps them. With ``local_files_only`` they are taken from there, and nobody is asked.
-    ``revision`` and ``token`` are for models that are none of the published ones: these have theirs.
+    The network is never used for a directory, whatever its name. ``cache_dir``: where downloads are kept, if not where
+    huggingface_hub keeps them. With ``local_files_only`` they are taken from there, without network access.
+    ``revision`` and ``token`` are for models other than the published ones, whose revision is fixed.
     """
     folder = Path(path)
     if os.path.isdir(folder):
@@ -72,7 +72,7 @@ def compute_dtype(dtype: Any) -> np.dtype[Any]:
 
 
 def check_leftovers(arguments: Mapping[str, Any]) -> None:
-    """Warn about PyTorch's arguments where they ask for what is not done here, and refuse anything unknown by name."""
+    """Warn about PyTorch's arguments that ask for something else than the CPU, and refuse unknown arguments by name."""
     for name, value in arguments.items():
         if asks_for_nothing(value):
             continue

@@ -46,7 +46,7 @@ class PublishedModel:
 
 @dataclass(frozen=True)
 class PublishedVoice:
-    """A voice of the custom-voice models, as their model card describes it."""
+    """A voice of the custom-voice models, as described by their model card."""
 
     id: int  # its row of the code embedding (spk_id of config.json)
     description: str

@@ -29,8 +29,8 @@ from .tensor import StoredTensor
 
 BITS = {"int8": 8, "int6": 6, "int5": 5, "int4": 4}
 
-# The matrices that are multiplied every frame. Embeddings are looked up, not multiplied: they cost a row a frame and
-# stay as they are, like the norms, the text projection (used once a text) and the speaker encoder.
+# The matrices that are multiplied every frame. Embeddings are looked up, not multiplied: they cost one row per frame
+# and stay as they are, like the norms, the text projection (used once per text) and the speaker encoder.
 _LAYERS = re.compile(r"talker\.(code_predictor\.)?model\.layers\.\d+\.(self_attn|mlp)\.\w+_proj\.weight")
 # Heads choose the code: an error there is not averaged out by a layer above, so they keep at least 8 bits.
 _HEADS = re.compile(r"talker\.(codec_head|code_predictor\.lm_head\.\d+)\.weight")

@@ -1,7 +1,7 @@
 """safetensors files as memory-mapped NumPy arrays, without a copy.
 
 Format: 8 bytes little-endian header length, a JSON header ``{name: {dtype, shape, data_offsets}}``, the data.
-The header is not trusted: lengths and offsets are held against the file before anything is allocated.
+The header is not trusted: lengths and offsets are compared with the file before anything is allocated.
 https://github.com/huggingface/safetensors#format
 """
 

@@ -1,4 +1,4 @@
-"""Writing safetensors files, larger than memory where need be."""
+"""Writes safetensors files, which may be larger than memory."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def write_safetensors(
 ) -> None:
     """Write ``tensors`` in the order of their names, each as the chunks that ``values`` yields for it, in C order.
 
-    The chunks have the stored type (``uint16`` for BF16), so the file may be larger than memory. OutputError if the
-    disk refuses; ``path`` is then as it was. The data begins at a multiple of ``alignment`` bytes.
+    The chunks have the stored type (``uint16`` for BF16), so the file may be larger than memory. OutputError if
+    writing fails; ``path`` is then as it was. The data begins at a multiple of ``alignment`` bytes.
     """
     ordered = sorted(tensors, key=lambda spec: spec.key)
     with output_file(path) as file:

@@ -53,7 +53,7 @@ def _run(argv: list[str]) -> int:
         args = _parsed(words, command)
         with warnings_of_one_line(name):
             status = args.run(args)
-        sys.stdout.flush()  # here, where what goes wrong with it is handled
+        sys.stdout.flush()  # imported here, where its errors are handled
     except QwenTTSError as e:
         print(f"{name}: {e}", file=sys.stderr)
         return 2
@@ -64,7 +64,7 @@ def _run(argv: list[str]) -> int:
     except OSError as e:
         if not reader_is_gone(e):
             raise
-        return 0  # whoever read our output has seen enough
+        return 0  # the reader of our output has closed the pipe
     return int(status or 0)
 
 
@@ -84,7 +84,7 @@ def _parsed(words: list[str], command: str | None) -> argparse.Namespace:
 
 @contextmanager
 def orderly_end() -> Iterator[None]:
-    """A signal that asks the program to end lets it clean up first, as Ctrl-C does; a second one ends it at once.
+    """A signal that ends the program lets it clean up first, as Ctrl-C does; a second one ends it at once.
 
     The exit status is then 128 and the number of the signal. One that is ignored (``nohup``) stays ignored.
     """

@@ -28,7 +28,7 @@ EXAMPLES = (
 TEXT = "The quick brown fox jumps over the lazy dog, and then it does so once more."
 CODEC_FRAMES = 50  # 4 s
 MOST_FRAMES = 200  # of one speech
-FEWEST = 3  # measurements of anything, however long they take
+FEWEST = 3  # of each kind, whatever the duration
 
 
 @dataclass
@@ -44,7 +44,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         commands,
         "bench",
         EXAMPLES,
-        help="how fast a model runs on this machine",
+        help="speed of a model on this machine",
         description="Measure a model here: milliseconds per frame of talker and code predictor, of the codec, "
         "real-time factor (seconds of work per second of speech), load time, memory. The first run of an installation "
         "compiles the kernels, which is not counted.",
@@ -136,7 +136,7 @@ def _any_voice(model: Qwen3TTSModel) -> Voice:
         return CustomVoice(model.get_supported_speakers()[0])
     if kind == "voice_design":
         return DesignedVoice("A calm voice.")
-    silence = np.zeros(model.config.talker_config.hidden_size, np.float32)  # as good as any voice, for a clock
+    silence = np.zeros(model.config.talker_config.hidden_size, np.float32)  # the voice does not matter for timing
     return ClonedVoice(VoiceClonePromptItem(None, silence, True, False))
 
 

@@ -28,8 +28,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "compare-audio",
         EXAMPLES,
         help="how two sounds differ",
-        description="Lay one sound over another and say how they differ: in length, level, lag, sample by sample "
-        "(signal-to-noise ratio) and by ear (distance of mel spectrograms).",
+        description="Align two recordings and report their differences: length, level, lag, sample by sample "
+        "(signal-to-noise ratio) and perceptual (distance of mel spectrograms).",
     )
     parser.add_argument("a", metavar="A", help="anything libsndfile reads")
     parser.add_argument("b", metavar="B", help="the same")

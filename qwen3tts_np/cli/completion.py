@@ -69,7 +69,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "completion",
         EXAMPLES,
         help="teach a shell to complete this program's arguments",
-        description="Print a script for a shell. The first example does for the present session; put it into ~/.bashrc "
+        description="Print a script for a shell. The first example is for the current session; add it to ~/.bashrc "
         "for all. The zsh file needs a folder of $fpath.",
     )
     parser.add_argument("shell", choices=SHELLS).required = False

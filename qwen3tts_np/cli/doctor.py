@@ -1,4 +1,4 @@
-"""``qwen3tts-np doctor``: whether this installation can speak, and what would make it faster or more complete."""
+"""``qwen3tts-np doctor``: checks of this installation, with advice."""
 
 from __future__ import annotations
 

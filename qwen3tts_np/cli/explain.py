@@ -57,5 +57,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def heading(e: Explanation) -> str:
-    way = "streaming: the text is beside the frames" if e.streaming else "non-streaming: the whole text goes in first"
+    way = (
+        "streaming: the text is beside the frames" if e.streaming else "non-streaming: the complete text is read first"
+    )
     return f"{e.mode.replace('_', ' ')}, {way}"

@@ -1,4 +1,4 @@
-"""``qwen3tts-np fixtures``: exact tensors for another implementation, and the first difference in its own."""
+"""``qwen3tts-np fixtures``: exact tensors for another implementation, and the first difference in its tensors."""
 
 from __future__ import annotations
 

@@ -77,7 +77,9 @@ def _model(c: ModelConfig) -> Iterator[str]:
     yield _line("model", f"{c.tts_model_type}, {SIZES.get(c.tts_model_size, c.tts_model_size)}")
     yield _line("talker", f"{_attention(talker)}, vocabulary {talker.vocab_size}")
     yield _line("text", f"vocabulary {talker.text_vocab_size}, width {talker.text_hidden_size}")
-    yield _line("code predictor", f"{_attention(talker.code_predictor_config)}, {talker.num_code_groups} codes a frame")
+    yield _line(
+        "code predictor", f"{_attention(talker.code_predictor_config)}, {talker.num_code_groups} codes per frame"
+    )
     if c.speaker_encoder_config is not None:
         encoder = c.speaker_encoder_config
         yield _line("speaker encoder", f"channels {list(encoder.enc_channels)}, embedding {encoder.enc_dim}")
@@ -93,7 +95,7 @@ def _model(c: ModelConfig) -> Iterator[str]:
 def _codec(c: CodecConfig) -> str:
     rate = c.input_sample_rate / c.encode_downsample_rate
     codes = f"{c.decoder_config.num_quantizers} codes of {c.decoder_config.codebook_size}"
-    return f"{c.input_sample_rate} Hz to {c.output_sample_rate} Hz, {rate:g} frames a second, {codes} a frame"
+    return f"{c.input_sample_rate} Hz to {c.output_sample_rate} Hz, {rate:g} frames per second, {codes} per frame"
 
 
 def _attention(c: TalkerConfig | CodePredictorConfig) -> str:

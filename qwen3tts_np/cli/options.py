@@ -26,7 +26,7 @@ NUMBERS: dict[str, tuple[type, str]] = {
 SWITCHES = {
     "do_sample": "draw code 0, or take the best",
     "subtalker_dosample": "the same for the other codes",  # spelled so officially
-    "non_streaming_mode": "read the whole text before the first frame, or word by word while speaking",
+    "non_streaming_mode": "read the complete text before the first frame, or one token per frame",
 }
 
 

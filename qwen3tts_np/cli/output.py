@@ -53,7 +53,7 @@ def check_output(args: argparse.Namespace) -> None:
 
 
 def report(args: argparse.Namespace, found: dict[str, Any], line: str) -> None:
-    """Say what was made: ``found`` with --json, else ``line``, which stays out of an audio pipe."""
+    """Report the result: ``found`` with --json, else ``line``, which is not written into an audio pipe."""
     if args.json:
         print(json.dumps(found, indent=2))
     elif getattr(args, "output", None) != PIPE:
@@ -71,12 +71,12 @@ def save(args: argparse.Namespace, wave: Wave, rate: int) -> None:
 
 
 def print_text(text: object) -> None:
-    """Print what may hold foreign text: names, transcripts, what a file says. Control characters are escaped."""
+    """Print what may contain foreign text (names, transcripts, contents of files). Control characters are escaped."""
     print(printable(str(text), keep="\n"))
 
 
 class Sink(Protocol):
-    """Takes samples part by part."""
+    """Takes samples in parts."""
 
     def write(self, samples: Pcm) -> None: ...
 
@@ -127,7 +127,7 @@ class _Pipe:
 
 
 def _position(node: BinaryIO) -> int | None:
-    """Where in a file the stream is; None where it is no file, or one that is only appended to."""
+    """The position of the stream in its file; None if it is not a file, or is opened to append."""
     try:
         regular = stat.S_ISREG(os.fstat(node.fileno()).st_mode)
         return None if not regular or appends(node.fileno()) else node.tell()

@@ -13,33 +13,33 @@ from ..speech.longform import Progress
 from ..text.pace import milliseconds
 
 WIDTH = 24  # columns of the bar
-EVERY = 0.1  # seconds between two looks
+EVERY = 0.1  # seconds between two updates
 ALMOST = 0.99  # a text may take longer than texts of its length do
 
 
 class Bar:
     """Seconds of speech made, real-time factor (seconds of work per second of speech), time left.
 
-    How long the rest takes is guessed from the text (``text/pace.py``) and the speed since the first frame.
+    The remaining time is estimated from the text (``text/pace.py``) and the speed since the first frame.
     """
 
     def __init__(self, text: str, frame: float, shown: bool) -> None:
         self._whole, self._frame, self._shown = milliseconds(text) / 1000, frame, shown
-        self._next = 0.0  # when to look again
-        self._first: tuple[float, float, float] | None = None  # time, seconds made, share made at the first look
+        self._next = 0.0  # time of the next update
+        self._first: tuple[float, float, float] | None = None  # time, seconds made, share made at the first update
         self._pieces = ""
         self._finished = 0.0  # seconds of audio in the file
         self._share = self._share_reused = 0.0  # of the text
 
     def packet(self, seconds: float, share: float) -> None:
-        """So many seconds of a stream, this part of the text."""
+        """Report seconds of a stream, and the share of the text."""
         self._show(seconds, seconds, share)
 
     def writing(self, texts: list[str], count: int) -> None:
-        """So many frames of each of these pieces, none of which is in the file yet."""
+        """Report the frames of pieces that are being spoken, none of which is in the file yet."""
         if not self._shown:
             return
-        # Some of several have stopped before the longest, nobody knows where.
+        # Some of several have stopped before the longest; where is not known.
         likely = sum(min(count * self._frame, milliseconds(text) / 1000) for text in texts)
         made = count * self._frame if len(texts) == 1 else likely
         share = self._share + likely / max(self._whole, self._frame)
@@ -77,7 +77,7 @@ class Bar:
 
 @contextmanager
 def note(text: str) -> Iterator[None]:
-    """A line on a terminal as long as something takes its time; whatever is shown there last is wiped off."""
+    """A line on a terminal while something takes time; it is erased at the end."""
     shown = sys.stderr.isatty()
     if shown:
         print(f"\r{text}\x1b[K", end="", file=sys.stderr, flush=True)

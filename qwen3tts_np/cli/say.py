@@ -31,8 +31,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="speak a text",
         usage="%(prog)s [MODEL] [TEXT] [-o FILE] [options]",
         description="Speak a text with a custom-voice model (--speaker), a voice-design model (--instruct) or a base "
-        "model (--voice). A text of more than a few sentences is spoken in pieces: it may be a book, and run again "
-        "after an interruption the command goes on where it was. Without a model a demo voice speaks, which knows "
+        "model (--voice). A text of more than a few sentences is spoken in pieces: it may be a book, and after an "
+        "interruption the same command continues where it was. Without a model a demo voice speaks, which knows "
         "about a hundred words.",
     )
     parser.add_argument("--speaker", help="a voice of the model's table (default: its first); custom-voice models")
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _load_demo(args: argparse.Namespace) -> Qwen3TTSModel:
-    """In plain NumPy: so small a model speaks faster than its kernels are compiled the first time."""
+    """In NumPy: so small a model speaks in less time than compiling its kernels takes."""
     return Qwen3TTSModel.from_pretrained(
         args.model,
         threads=args.threads,
@@ -68,7 +68,7 @@ def _load_demo(args: argparse.Namespace) -> Qwen3TTSModel:
 
 
 def _check_voice(args: argparse.Namespace) -> None:
-    """RequestError for options that no model follows beside a saved voice; called before the model is loaded."""
+    """RequestError for options that have no effect beside a saved voice; called before the model is loaded."""
     for option in ("speaker", "instruct"):
         if args.voice and getattr(args, option):
             raise RequestError(f"--{option} does not go with --voice: a base model speaks as its voice does")

@@ -25,7 +25,7 @@ LONG_ONLY = ("srt", "vtt", "work")
 
 
 def add_speech(parser: argparse.ArgumentParser, model_required: bool = True) -> None:
-    """The model, the text, and all that is said of how to speak it, except with which voice."""
+    """Add the options of the model, the text, the output and sampling: everything but the voice."""
     add_model(parser, model_required)
     add_text(parser)
     add_output(parser, "speech.wav")
@@ -44,7 +44,7 @@ def add_speech(parser: argparse.ArgumentParser, model_required: bool = True) -> 
 
 
 def read_request(args: argparse.Namespace) -> str:
-    """The text, cleaned; RequestError for whatever can be known to be wrong before a model is loaded."""
+    """The text, cleaned; RequestError for every mistake that can be found before a model is loaded."""
     text = speakable(read_text(args))
     check_output(args)
     check_stream(args, [name for name in LONG_ONLY if getattr(args, name) is not None])
@@ -66,7 +66,7 @@ def _check_files(args: argparse.Namespace) -> None:
 
 
 def speak(model: Qwen3TTSModel, text: str, args: argparse.Namespace, voice: dict[str, Any]) -> None:
-    """Speak ``text`` as the options say and report it. ``voice``: what the model's method takes besides."""
+    """Speak ``text`` according to the options and report it. ``voice``: what the model's method takes besides."""
     arguments = {**voice, **sampling(args), "language": args.language}
     start = time.monotonic()
     found = (speak_live if args.stream else _speak_into_file)(model, text, args, arguments)
@@ -85,7 +85,7 @@ def speak(model: Qwen3TTSModel, text: str, args: argparse.Namespace, voice: dict
 def _speak_into_file(
     model: Qwen3TTSModel, text: str, args: argparse.Namespace, arguments: dict[str, Any]
 ) -> dict[str, Any]:
-    """A text into a file, or into a pipe once it is complete; interrupted, it says where finished pieces are."""
+    """A text into a file, or into a pipe once it is complete; interrupted, it prints where the finished pieces are."""
     with tempfile.TemporaryDirectory() as folder:
         output = args.output if args.output != PIPE else Path(folder, "speech.wav")
         kept = args.work or (None if args.output == PIPE else output.with_name(f"{output.name}.pieces"))

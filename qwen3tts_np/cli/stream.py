@@ -16,7 +16,7 @@ from .progress import bar
 
 def add_stream(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("streaming", "the first sound comes after a moment, whatever the length")
-    group.add_argument("--stream", action="store_true", help="write speech as it is made: --stream -o - | aplay")
+    group.add_argument("--stream", action="store_true", help="write speech as it is generated: --stream -o - | aplay")
     group.add_argument(
         "--packet-frames", type=int, default=PACKET, metavar="N", help="frames of 80 ms written at once (%(default)s)"
     )
@@ -34,7 +34,7 @@ def check_stream(args: argparse.Namespace, others: list[str]) -> None:
 
 
 def speak_live(model: Qwen3TTSModel, text: str, args: argparse.Namespace, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Speak ``text`` into ``args.output`` packet by packet; what there is to report of it."""
+    """Speak ``text`` into ``args.output`` packet by packet; returns its report."""
     start, first = time.monotonic(), None
     speech = stream(model, text, seed=args.seed, packet_frames=args.packet_frames, runaway_guard=True, **arguments)
     with bar(text, model) as shown, open_sink(args, speech.sample_rate) as sink:
@@ -53,6 +53,6 @@ def speak_live(model: Qwen3TTSModel, text: str, args: argparse.Namespace, argume
 
 
 def counts(model: Qwen3TTSModel, pieces: list[Spoken]) -> dict[str, int]:
-    """How many frames and codes the pieces have."""
+    """The numbers of frames and codes of the pieces."""
     frames = sum(piece.frames for piece in pieces)
     return {"frames": frames, "codes": frames * model.config.talker_config.num_code_groups}

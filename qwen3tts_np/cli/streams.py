@@ -1,4 +1,4 @@
-"""Standard streams that may be closed, full, or without a reader: the work does not end with a traceback.
+"""Standard streams that may be closed, full, or without a reader: no traceback ends the work.
 
 A closed one becomes the null device. Standard output that takes no more is an OutputError, for Python would raise an
 OSError of no name, often long after the line that printed. What standard error does not take is lost, not the work.
@@ -22,7 +22,7 @@ MODES = {"stdin": "r", "stdout": "w", "stderr": "w"}  # in the order of their nu
 
 @contextmanager
 def standard_streams() -> Iterator[None]:
-    """All three are there, and fail as this file says, until the block ends."""
+    """Within the block all three streams exist, and fail as described above."""
     for name, mode in MODES.items():
         if getattr(sys, name) is None:  # open() takes the first free number, its own: no file of ours gets it
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
@@ -33,14 +33,14 @@ def standard_streams() -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(OSError, OutputError):  # the caller flushes what it wants to know of
+        with suppress(OSError, OutputError):  # the caller flushes whose failure matters
             sys.stdout.flush()
         sys.stderr.flush()
         sys.stdout, sys.stderr = before
 
 
 class _Output(io.FileIO):
-    """Standard output; after its first failure it takes everything, so that nothing complains again."""
+    """Standard output; after its first failure it accepts everything, so that the error is raised once."""
 
     failed = False
 
@@ -67,7 +67,7 @@ class _Messages(io.FileIO):
 
 
 def _over(stream: TextIO, kind: type[io.FileIO]) -> TextIO:
-    """``stream`` with a raw file of another kind; what is no file (a console of Windows, a test's) as it is."""
+    """``stream`` with a raw file of another kind; what is not a file (a console of Windows, a test's) unchanged."""
     buffer = getattr(stream, "buffer", None)
     if not isinstance(stream, io.TextIOWrapper) or type(getattr(buffer, "raw", buffer)) is not io.FileIO:
         return stream

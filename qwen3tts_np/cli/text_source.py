@@ -1,4 +1,4 @@
-"""The text to speak, from wherever it comes."""
+"""The text to speak: an argument, a file, or a pipe."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def report(t: Traced) -> Iterator[str]:
-    """The summary for the terminal; the folder has everything."""
+    """The summary for the terminal; the complete result is in the folder."""
     yield f"{len(t.codes)} frames, {len(t.codes) / t.frame_rate:.2f} s of speech, in {t.seconds:.1f} s"
     yield as_text(residual(t))
     yield as_text(codebooks(t))

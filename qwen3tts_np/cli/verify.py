@@ -23,14 +23,16 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         commands,
         "verify",
         EXAMPLES,
-        help="whether a checkpoint is whole, and agrees with the official package",
+        help="checks of a checkpoint: complete, undamaged, in agreement with the official package",
         description="Compare the files with the published ones, the tensors with the key tables, every value with "
         "what weights look like and, with --official, codes, activations and audio with the official package. "
         "Exit status 1 if something is wrong.",
     )
     add_checkpoint(parser)
     parser.add_argument("--official", metavar="PYTHON", help="the Python of an environment that has qwen-tts")
-    parser.add_argument("--fine-tuned", action="store_true", help="one's own weights: compare no file")
+    parser.add_argument(
+        "--fine-tuned", action="store_true", help="weights of your own: files are not compared with the published ones"
+    )
     parser.add_argument("--json", action="store_true", help="everything, for programs")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the report there too")
     parser.set_defaults(run=run)

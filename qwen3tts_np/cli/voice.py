@@ -1,4 +1,4 @@
-"""``qwen3tts-np voice``: voices kept as files."""
+"""``qwen3tts-np voice``: makes, lists and shows saved voices."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ EXAMPLES = (
     LIST,
 )
 FRAME = 0.08  # s
-TRIES = 3  # of the design model, which sometimes does not stop
+TRIES = 3  # attempts of the design model, which sometimes does not stop
 SHOWN = 60  # characters of a text in the list
 
-# What a designed voice says for its reference: about 8 s, with the sounds of the language, and in no mood.
+# The sentence of a designed voice for its reference: about 8 s, covering the sounds of the language, neutral.
 SENTENCES = {
     "chinese": "渡轮九点半离开港口。如果风向变了，我们就在这里等着，喝杯热茶，改坐傍晚的那班船。",
     "english": "The ferry leaves the harbour at half past nine. If the wind turns, we will wait here, drink our tea, "
@@ -135,7 +135,7 @@ def _add_show(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         actions,
         "show",
         [SHOW],
-        help="what is in the file of a voice",
+        help="the contents of a voice file",
         description="Print what a voice was made of and which models can use it.",
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="as 'voice create' writes it")

@@ -59,8 +59,8 @@ class Explanation:
     def tables(self) -> Iterator[Table]:
         note = "text stands for text_projection(text_embedding[text id])."
         yield _table(f"Read at once: {len(self.prefill)} positions", self.prefill, note)
-        note = "The last row repeats, one position a frame, until the model writes the end of speech."
-        yield _table("Then one position a frame", self.frames, note)
+        note = "The last row repeats, one position per frame, until the model writes the end of speech."
+        yield _table("Then one position per frame", self.frames, note)
 
 
 def explain(model: Qwen3TTSModel, request: WrittenRequest) -> Explanation:

@@ -99,7 +99,7 @@ def _sizes(small: Inspection, large: Inspection) -> Table:
         rows.append([f"**{file}**", "", *(f"**{parameters:,}**" for parameters in sums), "", "", ""])
     headers = ["block", "official class or shape", *SIZES, "read", *(f"{name}: share of reads" for name in SIZES)]
     note = (
-        "Parameters. read: how often one frame reads the whole block; the shares are of the bytes of weights that a "
+        "Parameters. read: how often one frame reads the complete block; the shares are of the bytes of weights that a "
         "frame of speech reads, the codec included, where frames are made one by one. Shapes are those of the 1.7B."
     )
     return Table("", headers, "llrrlrr", rows, note)
@@ -118,11 +118,11 @@ def _read(block: Block) -> str:
     for when, cost in block.cost.items():
         times = cost.bytes_read / block.bytes
         if when == "text":
-            return "a row a token" if times < 0.5 else "once a token"
+            return "one row per token" if times < 0.5 else "once per token"
         if when == "reference":
-            return "once a clip"
+            return "once per clip"
         if times < 0.01:
-            return "a row each"
+            return "one row each"
         return "once" if times < 1.5 else f"**{times:.0f} times**"
     return "never"
 

@@ -138,7 +138,7 @@ def decoder_table(i: Inspection) -> Table:
         f"depends on at most {frames_of_a_sample(i.codec)} frames of codes; by convolutions alone it would be "
         f"{frames_of_a_sample(i.codec, attention=False)}."
     )
-    return _fields("Codec decoder: how far a frame of codes is heard", i.decoder_fields, ["reach", "s"], note)
+    return _fields("Codec decoder: reach of one frame of codes", i.decoder_fields, ["reach", "s"], note)
 
 
 def encoder_table(i: Inspection) -> Table:

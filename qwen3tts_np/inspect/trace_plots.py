@@ -91,7 +91,7 @@ def _time(t: Traced, path: Path) -> Path:
 
 def _attention(name: str, found: NDArray[np.float32], path: Path) -> Path:
     with plots.figure(path, f"Attention of the talker: {name}", 1, (7, 6)) as axes:
-        title = f"{len(found)} positions: the prompt, then one a frame"
+        title = f"{len(found)} positions: the prompt, then one per frame"
         plots.image(axes[0], np.sqrt(found), title, "position looked at", "position that looks", "sqrt of the weight")
     return path
 

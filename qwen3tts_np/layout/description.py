@@ -115,7 +115,7 @@ def mismatches(config: ModelConfig, codec: CodecConfig) -> list[str]:
     """Mismatches by which the talker would write codes that the codec cannot read."""
     talker, decoder = config.talker_config, codec.decoder_config
     pairs = {
-        "codes a frame": (talker.num_code_groups, decoder.num_quantizers),
+        "codes per frame": (talker.num_code_groups, decoder.num_quantizers),
         "codes from the code predictor": (talker.code_predictor_config.vocab_size, decoder.codebook_size),
     }
     return [

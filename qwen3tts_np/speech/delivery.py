@@ -25,7 +25,7 @@ class Delivery:
     language: str
     streaming: bool | None  # the layout of the prompt; None is the model's usual one
     sampling: Mapping[str, Any]  # where it departs from the checkpoint's generation configuration
-    runaway_guard: bool  # whether speech that no reading of its text could last is cut
+    runaway_guard: bool  # whether speech longer than any reading of its text is cut
 
     @classmethod
     def of(cls, model: Qwen3TTSModel, arguments: Mapping[str, Any], runaway_guard: bool) -> Delivery:
@@ -40,7 +40,7 @@ class Delivery:
         return cls(model, voice, language, streaming, given, runaway_guard)
 
     def request(self, text: str, seed: int) -> Request:
-        """One piece, ready to be spoken; where the guard is on, at most until :meth:`bound`."""
+        """The request for one piece; with the guard on, of at most :meth:`bound` frames."""
         options = {"language": self.language, "streaming": self.streaming, **self.sampling}
         request = self.model.prepare(text, self.voice, seed=seed, **options)
         bound = self.bound(text)

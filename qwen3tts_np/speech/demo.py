@@ -1,6 +1,6 @@
 """The voice that comes with the package: a tiny checkpoint that speaks English sentences of about a hundred words.
 
-It is made by ``golden/demo_voice``, whose README says how, what it can do and how well.
+``golden/demo_voice`` makes it; its README describes how, and how well it speaks.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ..checkpoint.hub import published_names, repository
 from ..errors import RequestError
 
 CHECKPOINT = Path(__file__).parents[1] / "demo_voice"
-LONGEST = 10  # words of a piece; the voice has never heard longer sentences
+LONGEST = 10  # words of a piece; the voice was trained on no longer sentences
 NAMED = 12  # words that a refusal lists
 UNITS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
@@ -37,7 +37,7 @@ def is_meant(only: str | Path) -> bool:
 
 
 def download_hint() -> str:
-    """How to get a model that says anything, in half a sentence."""
+    """Where to get a model for any text, as part of a sentence."""
     name = next(name for name in published_names() if name.endswith("CustomVoice"))
     return f'a real model says anything: qwen3tts-np say {name} "..." downloads one'
 
@@ -48,7 +48,7 @@ def notice() -> str:
 
 
 def readable(text: str) -> str:
-    """``text`` as the demo voice was taught to read: small letters, no signs, numbers in words, short lines.
+    """``text`` in the form that the demo voice was trained on: lower case, no symbols, numbers in words, short lines.
 
     Sentences, and parts of at most 10 words of longer ones, become paragraphs, which are spoken one by one.
     RequestError names the words it does not know.
@@ -64,7 +64,7 @@ def readable(text: str) -> str:
 
 
 def _words(sentence: str) -> Iterator[str]:
-    """Small letters and numbers up to 99 in words; whatever else is written stays as it is, to be refused."""
+    """Lower case, and numbers up to 99 in words; anything else is kept, to be refused."""
     for word in re.findall(r"[^\W_]+(?:['’][^\W_]+)*", sentence.lower()):
         if re.fullmatch("[0-9]{1,2}", word):
             yield from spelled(int(word))

@@ -1,7 +1,7 @@
-"""The edges of a piece of a longer text: silence is cut off, what is left fades in and out.
+"""The edges of a piece of a longer text: silence is trimmed, and the rest fades in and out.
 
-Nothing is decided by what comes more than some milliseconds later, so a piece gets the same edges however it arrives:
-at once, or packet by packet while it is being spoken.
+The look-ahead is a few milliseconds, so a piece has the same edges whether it arrives complete or packet by packet
+while it is being spoken.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Edges:
     """Trims and fades one piece: :meth:`feed` its packets in turn, then :meth:`finish`."""
 
     def __init__(self, rate: int) -> None:
-        """``rate``: Hz."""
+        """``rate`` in Hz."""
         self._edge, self._fade = rate * EDGE // 1000, rate * FADE // 1000
         self._held = np.zeros(0, np.float32)  # what may still be cut off or faded
         self._sure = 0  # where the last loud one of it ends; below 0 when that is gone
@@ -40,7 +40,7 @@ class Edges:
         return self._release(min(self._sure + self._edge, len(self._held)) - self._fade)
 
     def finish(self) -> Wave:
-        """The piece is over; the samples that were held back."""
+        """End the piece and return the samples that were held back."""
         if not self._begun:
             return np.zeros(0, np.float32)
         rest = self._held[: self._sure + self._edge].copy()

@@ -37,8 +37,8 @@ class LiveText:
                 for packet in text.add(codes): play(packet)
             for packet in text.end(): play(packet)
 
-    ``pieces`` are those that are over, ``share`` how much of the text is spoken, 0 to 1. What has been heard cannot be
-    taken back, so a piece that does not stop is cut at once.
+    ``pieces`` are the finished ones, ``share`` is the part of the text that is spoken, 0 to 1. Samples that were played
+    cannot be withdrawn, so a piece that does not stop is cut at once.
     """
 
     def __init__(self, takes: Sequence[Take], packet_frames: int) -> None:
@@ -54,16 +54,16 @@ class LiveText:
 
     @property
     def seconds(self) -> float:
-        """How much of the speech has been handed out."""
+        """Seconds of speech yielded so far."""
         return self._samples / self.sample_rate
 
     @property
     def usual_seconds(self) -> float:
-        """How long the text usually is when spoken, without its pauses."""
+        """The usual duration of the text when spoken, without its pauses."""
         return sum(self._lengths)
 
     def begin(self) -> tuple[Request, Pcm] | None:
-        """The next piece, to be spoken now, and the silence before it, which may be empty. None when all are over."""
+        """The next piece, to be spoken now, and the silence before it, which may be empty. None after the last."""
         if len(self.pieces) == len(self._takes):
             return None
         take = self._takes[len(self.pieces)]
@@ -81,7 +81,7 @@ class LiveText:
             yield from self._hand_out(wave if self._edges is None else self._edges.feed(wave))
 
     def end(self) -> Iterator[Pcm]:
-        """The piece is over: its last packets."""
+        """End the piece: its last packets."""
         for wave in self._packets.rest():
             yield from self._hand_out(wave if self._edges is None else self._edges.feed(wave))
         if self._edges is not None:
@@ -142,7 +142,7 @@ class TextStream:
 
     @property
     def frames(self) -> int:
-        """Of all pieces that are over."""
+        """Frames of all finished pieces."""
         return sum(piece.frames for piece in self.pieces)
 
     def close(self) -> None:
@@ -181,10 +181,10 @@ def live_text(
 
 
 def stream(model: Qwen3TTSModel, text: str, **arguments: Any) -> TextStream:
-    """Speak a text of any length, ``packet_frames`` frames of 80 ms at once.
+    """Speak a text of any length, in packets of ``packet_frames`` frames of 80 ms.
 
     Arguments, pieces, seeds, codes and samples are those of ``longform.narrate``, with one exception: a piece that does
-    not stop has been heard by then, so it is cut and not spoken again. RequestError for whatever the model or the text
+    not stop has been played by then, so it is cut and not spoken again. RequestError for whatever the model or the text
     cannot do, before the first packet is asked for.
     """
     return TextStream(live_text(model, text, **arguments), model)

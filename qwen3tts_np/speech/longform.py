@@ -41,7 +41,7 @@ class Narration:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a job is."""
+    """The progress of :func:`narrate`."""
 
     pieces: int  # written
     all_pieces: int
@@ -83,11 +83,11 @@ def narrate(
     is named stays. Run again after an interruption: with the same arguments the file gets the same bytes (.wav, .flac)
     as without one. A seed that is drawn is kept there. Nothing is found at ``output`` before it is complete.
 
-    ``runaway_guard``: a piece that is not over after a time that no speech of its words could take
+    ``runaway_guard``: a piece that lasts longer than any reading of its words
     (``pace.most_milliseconds``) is tried again with another seed, twice at most, with a warning. If none of them stops
     the first is kept, cut there. Greedy speech is cut at once.
 
-    ``progress`` is called for every piece that is in the file, ``writing`` after every frame with the texts that are
+    ``progress`` is called after every piece that is written, ``writing`` after every frame with the texts that are
     being spoken and the frames so far. RequestError for whatever the model, the text or the disk cannot do.
     """
     target_file, subtitle_files = Path(output), [subtitle_file(Path(path)) for path in subtitles]
@@ -96,7 +96,9 @@ def narrate(
     pieces = plan(text, language, target, longest)
     delivery = Delivery.of(model, speech, runaway_guard)
     delivery.request(pieces[0].text, 0)  # what the model does not have is said now
-    resumable = work is not None or len(pieces) > 1 or base_model is not None  # one piece has nothing to go on from
+    resumable = (
+        work is not None or len(pieces) > 1 or base_model is not None
+    )  # a single piece has nothing to resume from
     store = Store(Path(work or f"{target_file}.pieces")) if resumable else None
     if seed is None:
         seed = fresh_seed() if store is None else store.seed(_job(delivery, pieces, base_model))
@@ -122,7 +124,7 @@ def _check(model: Qwen3TTSModel, seed: int | None, batch_size: int, base_model: 
 
 
 def _job(delivery: Delivery, pieces: list[PlannedPiece], base_model: Qwen3TTSModel | None) -> str:
-    """A hash of the task, whose seed is kept under it where none was given."""
+    """A hash of the task, the key of its seed where none was given."""
     base = None if base_model is None else fingerprint(base_model)
     how = (delivery.voice, delivery.language, delivery.streaming, delivery.sampling, delivery.runaway_guard)
     return hash_of(delivery.fingerprint, base, how, pieces)
@@ -148,7 +150,7 @@ def _with_designed_voice(
             f"the designed voice said nothing of {shown(take.piece.text)}; try another seed or description"
         )
     clip = (recording.samples, take.delivery.sample_rate)
-    # What was cut does not say all of its text.
+    # Speech that was cut does not contain all of its text.
     words = {"ref_text": take.piece.text} if take.is_complete(recording.frames) else {"x_vector_only_mode": True}
     cloned = {name: value for name, value in speech.items() if name != "instruct"}
     delivery = Delivery.of(base_model, {**cloned, "ref_audio": clip, **words}, take.delivery.runaway_guard)
@@ -163,7 +165,7 @@ def _speak_all(
     progress: Callable[[Progress], None],
     writing: Writing,
 ) -> tuple[list[Spoken], int]:
-    """Write all pieces and the pauses between them; also how many pieces were there already."""
+    """Write all pieces and the pauses between them -> (their reports, the number that an earlier run had made)."""
     whole = sum(milliseconds(take.piece.text) for take in takes)
     spoken: list[Spoken] = []
     done = reused = reused_length = 0

@@ -23,7 +23,7 @@ class PlannedPiece:
 
 
 def speakable(text: str) -> str:
-    """``text``, cleaned (``text/clean.py``). RequestError if it says nothing: of punctuation the model makes noise."""
+    """``text``, cleaned (``text/clean.py``). RequestError if it has no words: the model makes noise of punctuation."""
     cleaned = clean(text)
     if not any(c.isalnum() for c in cleaned):
         raise RequestError("there is nothing to say: the text has neither letters nor digits")

@@ -41,21 +41,21 @@ class Take:
 
     @property
     def attempts(self) -> int:
-        """How often it may be tried. Greedy speech is not tried again: it would come out the same."""
+        """The number of attempts allowed. Greedy speech has one: another would be the same."""
         return ATTEMPTS if self.delivery.runaway_guard and not self.delivery.greedy else 1
 
     def ran_away(self, frames: int) -> bool:
-        """Whether so many frames are speech that would not stop."""
+        """Whether speech of this many frames did not stop."""
         bound = self.delivery.bound(self.piece.text)
         return bound is not None and frames >= bound
 
     def is_complete(self, frames: int) -> bool:
-        """Whether speech of so many frames stopped by itself, before any limit."""
+        """Whether speech of this many frames stopped by itself, before any limit."""
         return frames < self.request().limits.max_new_tokens - 1  # N tokens are N - 1 frames
 
     @cached_property
     def key(self) -> str:
-        """A hash of all that makes the piece what it is; seeds are no part of it where nothing is drawn."""
+        """A hash of everything that determines the piece; without seeds where nothing is drawn."""
         seeds = () if self.delivery.greedy else tuple(map(self.seed_of, range(self.attempts)))
         request = replace(self.request(), seed=0)
         return hash_of(KEY_VERSION, self.delivery.fingerprint, request, seeds, self.attempts, self.alone)

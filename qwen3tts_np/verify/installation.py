@@ -69,9 +69,9 @@ def python() -> Check:
     version = sys.version_info[:2]
     found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
     if version < OLDEST:
-        return Check("Python", "fault", found, f"install Python {_dotted(OLDEST)} or later")
+        return Check("Python", "fault", found, f"install Python {dotted(OLDEST)} or later")
     if version > NEWEST:
-        return Check("Python", "note", found, f"newer than the versions that are tested, up to {_dotted(NEWEST)}")
+        return Check("Python", "note", found, f"newer than the versions that are tested, up to {dotted(NEWEST)}")
     return Check("Python", "ok", found)
 
 
@@ -221,5 +221,5 @@ def _installed(name: str) -> bool:
     return True
 
 
-def _dotted(version: tuple[int, int]) -> str:
+def dotted(version: tuple[int, int]) -> str:
     return ".".join(map(str, version))

@@ -1,4 +1,4 @@
-"""Voices kept: saved prompt items and the reference clips they come from."""
+"""Saved voices (prompt items) and checks of the reference clips they are made from."""
 
 from .prompt_item import VoiceClonePromptItem
 

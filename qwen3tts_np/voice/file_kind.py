@@ -1,4 +1,4 @@
-"""The kind of a file that was given as a voice and is none, for a sentence that says what to do."""
+"""Recognises files that are given as a voice and are something else, for an error that says what to do."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The cloned voice of a reference clip, in memory and as a file. Official: ``VoiceClonePromptItem``, its dict form.
 
 A voice file is a safetensors file: ``ref_spk_embedding`` [H] and, in context, ``ref_code`` [frames, G]; the other
-fields of the item, what the voice fits and a checksum stand in its metadata. It names no path and no machine.
+fields of the item, the fingerprint of the model and a checksum are in its metadata. No path and no machine is named.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from .torch_file import read_torch_items
 
 FORMAT, VERSION = "qwen3tts-np voice", "1"
 SIZES = {"0b6": "0.6B", "1b7": "1.7B"}
-_STORED = {"float32": "F32", "float64": "F64", "int64": "I64"}  # NumPy type -> what the file calls it
+_STORED = {"float32": "F32", "float64": "F64", "int64": "I64"}  # NumPy type -> safetensors type
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Which model made a voice, as far as that gives the voice its meaning. The arrays themselves tell the sizes."""
+    """The parts of a model that give a voice its meaning. Sizes are those of the arrays."""
 
     model_size: str  # tts_model_size
     speaker_encoder: str  # digest of the weights that made the embedding
@@ -73,8 +73,8 @@ class VoiceClonePromptItem:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> VoiceClonePromptItem:
-        """Read what :meth:`save` wrote, or the official demo (.pt). CheckpointError for a file that is damaged, or no
-        voice."""
+        """Read what :meth:`save` wrote, or the official demo (.pt). CheckpointError for a file that is damaged, or is
+        not a voice."""
         file = Path(path)
         kind = kind_of(file)
         if kind == TORCH:
@@ -97,7 +97,7 @@ class VoiceClonePromptItem:
         try:
             return _item_of_file(metadata, arrays)
         except (KeyError, TypeError, ValueError, RequestError) as e:
-            raise CheckpointError(f"{file} is not a whole voice: {e}") from None
+            raise CheckpointError(f"{file} is not a complete voice: {e}") from None
 
 
 def is_voice(metadata: Mapping[str, str]) -> bool:
@@ -110,8 +110,8 @@ def check_fits(
 ) -> None:
     """RequestError where a model of these sizes cannot use ``item``, a warning where it can but was not meant to.
 
-    Sizes decide what is possible. Weights that differ are no error: models fine-tuned from one base share the meaning
-    of embeddings and codes well enough, and only an ear can tell.
+    Sizes that differ are an error. Weights that differ are not: models fine-tuned from one base share the meaning of
+    embeddings and codes well enough, and only listening can decide.
     """
     if item.ref_spk_embedding.shape != (width,):
         shape = list(item.ref_spk_embedding.shape)
@@ -136,7 +136,7 @@ def check_fits(
 def digest(part: Any, dtype: type[np.floating[Any]]) -> str:
     """SHA-256 of an array, of all arrays in a weights class, or in a tuple of them, each rounded to ``dtype``.
 
-    Rounded, they are the same values whichever type they were stored and are computed in.
+    Rounding makes the digest independent of the type in which the arrays are stored and computed.
     """
     total = hashlib.sha256()
     for array in _leaves(part):
@@ -207,7 +207,7 @@ def _items_of_torch(file: Path, most: int | None = None) -> list[VoiceClonePromp
 
 
 def _of(item: VoiceClonePromptItem) -> str:
-    """Whose voice it is, for a sentence, where that is known."""
+    """ " of a SIZE model" where the model is known, for error messages."""
     if item.fingerprint is None:
         return ""
     return f" of a {SIZES.get(item.fingerprint.model_size, item.fingerprint.model_size)} model"
@@ -263,7 +263,7 @@ def _checksum(metadata: Mapping[str, str], arrays: Mapping[str, NDArray[Any]]) -
 
 
 def _item_of_file(metadata: Mapping[str, str], arrays: Mapping[str, NDArray[Any]]) -> VoiceClonePromptItem:
-    """The item that a file with a right checksum holds. KeyError, ValueError or RequestError if it is none."""
+    """The item in a file whose checksum is correct. KeyError, ValueError or RequestError if it is not a voice."""
     embedding, codes = arrays["ref_spk_embedding"], arrays.get("ref_code")
     if embedding.ndim != 1 or not np.isfinite(embedding).all():
         raise ValueError(f"ref_spk_embedding {list(embedding.shape)} is not one finite vector")

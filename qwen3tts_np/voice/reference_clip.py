@@ -1,4 +1,4 @@
-"""Problems of a reference clip, as sentences, before a voice is made of it.
+"""Problems of a reference clip, reported before a voice is made from it.
 
 Nothing here changes or refuses a clip: the official package takes any, and so does this one.
 """
@@ -13,14 +13,14 @@ from ..notices import notify
 from ..ops import Wave
 from ..text.pace import SLOWEST, SPARE, milliseconds
 
-# What the makers ask of a clip for voice cloning: 10 to 20 s, and 3 s of speech without a break at the least (Alibaba
+# The recommendation for clips: 10 to 20 s, with at least 3 s of uninterrupted speech (Alibaba
 # Cloud Model Studio, "Qwen voice cloning API reference"); "3-second rapid voice clone" is also the model card's claim.
 SHORTEST, LONGEST = 3.0, 30.0  # s
 BEST = "10 to 20 s"
 
 WINDOW = 0.02  # s, over which loudness is measured: short enough for a syllable, long enough for a low voice
 SOUND = 40.0  # dB below the loudest window: quieter than that is a pause; soft consonants are about 30 dB down
-SILENT = -60.0  # dB of full scale: speech is recorded around -20, and 40 dB below it nothing is left to hear
+SILENT = -60.0  # dB of full scale: speech is recorded around -20, and is inaudible 40 dB below that
 NOISY = 20.0  # dB from the quietest tenth of the clip up to its sound: speech in a quiet room has 35 and more
 NOISE_BAND = 100.0, 8000.0  # Hz, where rooms and microphones are heard; resampled clips are empty above
 FLAT_SPECTRUM = 0.1  # of that tenth: noise of rooms and microphones is above, voices and music far below
@@ -48,7 +48,7 @@ def warn_about_clip(wave: Wave, rate: int, transcript: str | None, name: str) ->
 def clip_problems(wave: Wave, rate: int, transcript: str | None = None) -> list[str]:
     """Problems of ``wave`` [samples] at ``rate`` Hz as a reference clip, and of ``transcript`` as its words.
 
-    Each is a predicate with its reason ("is 2.1 s long; ..."). [] where all is well.
+    Each is a predicate with its reason ("is 2.1 s long; ..."); [] if there are none.
     """
     seconds, sound = len(wave) / rate, sound_seconds(wave, rate)
     loudest = _decibels(float(_loudness(wave, rate).max()))
@@ -86,7 +86,7 @@ def clip_problems(wave: Wave, rate: int, transcript: str | None = None) -> list[
 
 
 def sound_seconds(wave: Wave, rate: int) -> float:
-    """How long ``wave`` [samples] is without its pauses, in seconds."""
+    """The duration of ``wave`` [samples] without its pauses, in seconds."""
     loudness = _loudness(wave, rate)
     return float((loudness > loudness.max() * 10 ** (-SOUND / 20)).mean()) * len(wave) / rate
 
@@ -112,7 +112,7 @@ def noise_distance(wave: Wave, rate: int) -> float:
 
 
 def spoken_seconds(text: str) -> tuple[float, float]:
-    """The shortest and the longest time in which anyone says ``text``, in seconds."""
+    """The shortest and the longest plausible duration of ``text``, in seconds."""
     # In lower case, since the table takes capitals for spelt out, and some transcripts have nothing else.
     return milliseconds(text.lower()) / FASTEST / 1000, (SPARE + SLOWEST * milliseconds(text)) / 1000
 
@@ -128,7 +128,7 @@ def _transcript_problems(transcript: str, seconds: float, sound: float) -> list[
 
 
 def _loudness(wave: Wave, rate: int) -> Wave:
-    """[windows] The RMS of each window, the mean of the clip taken away."""
+    """[windows] The RMS of each window, after subtracting the mean of the clip."""
     size = min(len(wave), max(1, round(WINDOW * rate)))
     windows = wave[: len(wave) // size * size].reshape(-1, size).astype(np.float64)
     return np.sqrt(((windows - wave.mean(dtype=np.float64)) ** 2).mean(axis=1)).astype(np.float32)

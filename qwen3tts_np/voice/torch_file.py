@@ -1,7 +1,7 @@
 """Voices that the official demo has saved (``torch.save``), read without PyTorch and without executing anything.
 
 Such a file is a zip: ``data.pkl`` describes the items and names the storages, each a member of raw values. A pickle can
-call whatever it names, so the reader here knows the few names that tensors need and refuses all others.
+call anything that it names, so this reader allows the few names that tensors need and refuses all others.
 
 Official: ``qwen_tts/cli/demo.py``, whose file is ``{"items": [VoiceClonePromptItem as a dict, ...]}``.
 """
@@ -61,7 +61,7 @@ class _StorageType(NamedTuple):
 
 
 class _Refused(Exception):
-    """The file asks for something that a voice does not need."""
+    """The pickle names something that a voice does not need."""
 
 
 def read_torch_items(path: Path) -> list[dict[str, Any]]:
@@ -113,7 +113,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _tensor(values: NDArray[Any], offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> NDArray[Any]:
-    """A copy of the part of a storage that a tensor shows; ValueError where it reaches beyond."""
+    """A copy of the part of a storage that a tensor views; ValueError if the view exceeds the storage."""
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     if not all(type(n) is int and n >= 0 for n in (offset, *size, *stride)) or (0 not in size and last >= len(values)):
         raise ValueError("a tensor is larger than what is stored of it")

@@ -89,9 +89,7 @@ def shifted(ours: AnyArray, theirs: AnyArray, context: Context) -> Finding | Non
             for k in range(1, min(SHIFTS, n // 2) + 1):
                 first, last = range(n - k), range(k, n)
                 for way, here, there in (("later", first, last), ("earlier", last, first)):
-                    message = (
-                        f"everything stands {k} {way} along axis {axis}: padded or cut on the wrong side, or one off"
-                    )
+                    message = f"everything is {k} {way} along axis {axis}: padded or cut on the wrong side, or one off"
                     moved, seen = ours.take(here, axis), theirs.take(there, axis)
                     yield finding("shifted", message, ours.take(there, axis), seen, moved, context)
 
