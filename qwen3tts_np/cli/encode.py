@@ -36,5 +36,5 @@ def run(args: argparse.Namespace) -> None:
     (codes,) = tokenizer.encode(args.audio).audio_codes
     write_bytes(args.output, npy_of(codes))
     frames, groups = codes.shape
-    found = {"file": str(args.output), "frames": frames, "codes_a_frame": groups, "codes": codes.size}
+    found = {"file": str(args.output), "frames": frames, "codes_per_frame": groups, "codes": codes.size}
     report(args, found, f"{args.output}: {frames} frames of {groups} codes")

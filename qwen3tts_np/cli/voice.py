@@ -252,7 +252,7 @@ def _summary(path: Path, voice: VoiceClonePromptItem) -> dict[str, Any]:
         "model": None if made is None else SIZES.get(made.model_size, made.model_size),
         "mode": "in context" if voice.icl_mode else "speaker embedding",
         "width": len(voice.ref_spk_embedding),
-        "codes_a_frame": None if voice.ref_code is None else voice.ref_code.shape[1],
+        "codes_per_frame": None if voice.ref_code is None else voice.ref_code.shape[1],
         "seconds": seconds,
         "transcript": voice.ref_text,
         "description": voice.description or None,
