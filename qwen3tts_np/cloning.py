@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .arguments import require_text, switch
 from .audio.files import read_audio, resample
 from .compiled.engine import Engine
 from .config import ModelConfig
@@ -40,6 +41,10 @@ class VoiceCloner:
         clips = [read_audio(clip) for clip in (ref_audio if isinstance(ref_audio, list) else [ref_audio])]
         texts = per_item(ref_text, len(clips), "ref_text", None)
         x_vector_only = per_item(x_vector_only_mode, len(clips), "x_vector_only_mode", False)
+        for transcript in texts:
+            if transcript is not None:
+                require_text(transcript, "ref_text")
+        x_vector_only = [switch(alone, "x_vector_only_mode") for alone in x_vector_only]
         for i, (transcript, alone) in enumerate(zip(texts, x_vector_only, strict=True)):
             if not alone and not transcript:
                 raise RequestError(f"ref_text of item {i} is missing; only x_vector_only_mode=True works without it")

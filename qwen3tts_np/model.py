@@ -15,12 +15,12 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .arguments import callback, codes_of, require_type, switch, whole_number
 from .batch import RunningBatch
 from .checkpoint.config_file import read_generation_config, read_model_config
 from .checkpoint.keys import check, load
@@ -30,7 +30,7 @@ from .cloning import VoiceCloner
 from .compiled.engine import Engine
 from .compiled.frame_loop import FrameLoop
 from .config import GenerationConfig, ModelConfig
-from .errors import ConfigError, RequestError
+from .errors import ConfigError, RequestError, RequestTypeError
 from .generate import FrameWriter, ProgressCallback, collect, numbered, reported
 from .layout.description import mismatches
 from .layout.specs import model_specs
@@ -43,12 +43,12 @@ from .request import (
     Request,
     Utterance,
     Voice,
+    check_sizes,
     groups_of_one_rule,
     limits_of,
     make_request,
     prompt_layout,
 )
-from .shown import shortened
 from .speaker.encoder import SpeakerEncoderWeights, speaker_encoder_sizes
 from .speech_tokenizer import Qwen3TTSTokenizer
 from .streaming import ArrivingText, Packets, Playback, SpeechSession, SpeechStream
@@ -119,7 +119,7 @@ class Qwen3TTSModel(OfficialCalls):
         folder = directory(
             pretrained_model_name_or_path,
             cache_dir,
-            local_files_only=bool(local_files_only),
+            local_files_only=switch(local_files_only, "local_files_only"),
             revision=revision,
             token=token,
         )
@@ -230,9 +230,10 @@ class Qwen3TTSModel(OfficialCalls):
         checkpoint's ``GenerationConfig``. RequestError for whatever the model does not have or cannot do.
         """
         (voice,) = followed(self.config, [self._checked(voice)])
-        streaming = isinstance(voice, ClonedVoice) if streaming is None else streaming
+        streaming = isinstance(voice, ClonedVoice) if streaming is None else switch(streaming, "streaming")
+        language = "auto" if language is None else language
         limits = limits_of(self.generation_config, sampling)
-        return make_request(self.config, self.text_tokenizer, text, voice, language or "auto", streaming, limits, seed)
+        return make_request(self.config, self.text_tokenizer, text, voice, language, streaming, limits, seed)
 
     def generate(
         self,
@@ -248,13 +249,16 @@ class Qwen3TTSModel(OfficialCalls):
         finished ones go on drawing; their own seeds do not count. ``progress`` is called after every frame with the
         number of frames so far. ``continuous``: see :meth:`decode`.
         """
-        frames = reported(self.frames(requests, joint_seed=joint_seed), progress)
+        continuous, report = switch(continuous, "continuous"), callback(progress, "progress")
+        requests = self._made_here(requests)
+        frames = reported(self.frames(requests, joint_seed=joint_seed), report)
         codes = collect(frames, len(requests), self.config.talker_config.num_code_groups)
         waves = [self.decode(*spoken, continuous=continuous) for spoken in zip(requests, codes, strict=True)]
         return [Utterance(*spoken) for spoken in zip(waves, codes, strict=True)]
 
     def stream(self, request: Request, *, packet_frames: int = 4) -> SpeechStream:
         """Speak one request packet by packet, ``packet_frames`` frames of 80 ms each, as they are generated."""
+        (request,) = self._made_here([request])
         playback = self._playback(request.reference_codes, packet_frames)
         return SpeechStream(self.frames([request]), playback)
 
@@ -278,7 +282,8 @@ class Qwen3TTSModel(OfficialCalls):
         """A request whose text comes piece by piece, to be spoken in a :class:`RunningBatch`: what ``open`` speaks."""
         (voice,) = followed(self.config, [voice])
         empty = self.prepare("", voice, language=language, streaming=True, seed=seed, **sampling)
-        lay_out = prompt_layout(self.config, self.text_tokenizer, voice, language or "auto", streaming=True)
+        language = "auto" if language is None else language
+        lay_out = prompt_layout(self.config, self.text_tokenizer, voice, language, streaming=True)
         return ArrivingText(TextFeed(self.text_tokenizer), empty, lay_out, self.config.tts_eos_token_id)
 
     def open_batch(self, *, places: int, positions: int | None = None) -> RunningBatch:
@@ -287,12 +292,8 @@ class Qwen3TTSModel(OfficialCalls):
         ``positions``: the most that a request can have, of its prompt and its frames together; the memory of all places
         is then fixed. None lets it grow.
         """
-        for name, value in {"places": places, "positions": positions}.items():
-            if value is None and name == "positions":
-                continue
-            if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-                raise RequestError(f"{name}={shortened(value)} must be a whole number of at least 1")
-        return RunningBatch(self.frame_loop, self.config, places, positions)
+        positions = None if positions is None else whole_number(positions, "positions")
+        return RunningBatch(self.frame_loop, self.config, whole_number(places, "places"), positions)
 
     def packets(self, request: Request | ArrivingText, *, packet_frames: int = 4) -> Packets:
         """The decoder of a request's codes into packets of samples, for frames that come from a :class:`RunningBatch`.
@@ -307,6 +308,7 @@ class Qwen3TTSModel(OfficialCalls):
 
         One pass of the frame loop has one set of sampling rules: requests with other rules follow after the first.
         """
+        requests = self._made_here(requests)
         if joint_seed is not None:
             if any(request.limits != requests[0].limits for request in requests):
                 raise RequestError("a joint draw needs requests with the same sampling arguments; these differ")
@@ -324,6 +326,8 @@ class Qwen3TTSModel(OfficialCalls):
         sample early for some lengths. ``continuous`` is the exact decode, that of a stream; up to 300 frames, those of
         the reference counted, the samples are the same.
         """
+        (request,) = self._made_here([request])
+        codes = codes_of(codes, "codes", self.config.talker_config.num_code_groups)
         reference = request.reference_codes
         spoken = codes if reference is None else np.concatenate([reference, codes])
         (wave,), _ = self.speech_tokenizer.decode({"audio_codes": spoken}, continuous=continuous)
@@ -333,6 +337,15 @@ class Qwen3TTSModel(OfficialCalls):
             return wave[len(reference) * self.speech_tokenizer.get_decode_upsample_rate() :]
         # Trap: the official cut is float arithmetic, which for some lengths lands one sample early.
         return wave[int(len(reference) / max(len(spoken), 1) * len(wave)) :]
+
+    def _made_here(self, requests: Sequence[Request]) -> Sequence[Request]:
+        """``requests``; RequestError for what is none, or was prepared for a model of other sizes."""
+        if not isinstance(requests, list | tuple):
+            raise RequestTypeError(f"requests is {type(requests).__name__}, expected a list of what prepare returns")
+        for request in requests:
+            require_type(request, Request, "a request")
+            check_sizes(self.config, request)
+        return requests
 
     def _checked(self, voice: Voice) -> Voice:
         """``voice``; RequestError if this model cannot speak with it."""
@@ -346,12 +359,10 @@ class Qwen3TTSModel(OfficialCalls):
         return voice
 
     def _playback(self, reference: Ints | None, packet_frames: int) -> Playback:
-        if not isinstance(packet_frames, Integral) or isinstance(packet_frames, bool) or packet_frames < 1:
-            raise RequestError(f"packet_frames={shortened(packet_frames)} must be a whole number of at least 1")
         return Playback(
             decode=self.speech_tokenizer.stream(),
             reference=reference,
-            packet_frames=int(packet_frames),
+            packet_frames=whole_number(packet_frames, "packet_frames"),
             groups=self.config.talker_config.num_code_groups,
             sample_rate=self.speech_tokenizer.get_output_sample_rate(),
         )

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Literal, overload
 
+from .arguments import switch
 from .audio.files import AudioLike
 from .cloning import VoiceCloner
 from .config import ModelConfig
@@ -130,7 +131,7 @@ class OfficialCalls(ABC):
         Trap: the official package drops the instruction on 0.6B models without a word; here it warns.
         """
         said = self._custom_voices("generate_custom_voice", texts_of(text), speaker, instruct)
-        return self._speak(said, language, not non_streaming_mode, seed, return_codes, progress, sampling)
+        return self._speak(said, language, non_streaming_mode, seed, return_codes, progress, sampling)
 
     def stream_custom_voice(
         self,
@@ -146,7 +147,7 @@ class OfficialCalls(ABC):
     ) -> SpeechStream:
         """The codes of ``generate_custom_voice`` as packets of samples, continuously decoded."""
         said = self._custom_voices("stream_custom_voice", [one_text(text)], speaker, instruct)
-        return self._stream(said, language, not non_streaming_mode, packet_frames, seed, sampling)
+        return self._stream(said, language, non_streaming_mode, packet_frames, seed, sampling)
 
     def open_custom_voice(
         self,
@@ -218,7 +219,7 @@ class OfficialCalls(ABC):
     ) -> Speech:
         """Speak with the voice that ``instruct`` describes; "" lets the model choose one."""
         said = self._designed_voices("generate_voice_design", texts_of(text), instruct)
-        return self._speak(said, language, not non_streaming_mode, seed, return_codes, progress, sampling)
+        return self._speak(said, language, non_streaming_mode, seed, return_codes, progress, sampling)
 
     def stream_voice_design(
         self,
@@ -233,7 +234,7 @@ class OfficialCalls(ABC):
     ) -> SpeechStream:
         """The codes of ``generate_voice_design`` as packets of samples, continuously decoded."""
         said = self._designed_voices("stream_voice_design", [one_text(text)], instruct)
-        return self._stream(said, language, not non_streaming_mode, packet_frames, seed, sampling)
+        return self._stream(said, language, non_streaming_mode, packet_frames, seed, sampling)
 
     def open_voice_design(
         self,
@@ -321,7 +322,7 @@ class OfficialCalls(ABC):
         """
         reference = (ref_audio, ref_text, x_vector_only_mode, voice_clone_prompt)
         said = self._cloned_voices("generate_voice_clone", texts_of(text), *reference)
-        return self._speak(said, language, not non_streaming_mode, seed, return_codes, progress, sampling)
+        return self._speak(said, language, non_streaming_mode, seed, return_codes, progress, sampling)
 
     def stream_voice_clone(
         self,
@@ -345,7 +346,7 @@ class OfficialCalls(ABC):
         """
         reference = (ref_audio, ref_text, x_vector_only_mode, voice_clone_prompt)
         said = self._cloned_voices("stream_voice_clone", [one_text(text)], *reference)
-        return self._stream(said, language, not non_streaming_mode, packet_frames, seed, sampling)
+        return self._stream(said, language, non_streaming_mode, packet_frames, seed, sampling)
 
     def open_voice_clone(
         self,
@@ -402,7 +403,7 @@ class OfficialCalls(ABC):
         self,
         said: list[tuple[str, Voice]],
         language: str | list[str] | None,
-        streaming: bool,
+        non_streaming_mode: bool,
         seed: Seed,
         return_codes: bool,
         progress: ProgressCallback,
@@ -410,6 +411,8 @@ class OfficialCalls(ABC):
     ) -> Speech:
         """All texts together; one seed for several of them is the official joint draw."""
         languages = per_item(language, len(said), "language", "auto")
+        streaming = not switch(non_streaming_mode, "non_streaming_mode")
+        return_codes = switch(return_codes, "return_codes")
         requests = [
             self.prepare(*pair, language=spoken, streaming=streaming, seed=own, **sampling)
             for pair, spoken, own in zip(said, languages, item_seeds(seed, len(said)), strict=True)
@@ -423,13 +426,14 @@ class OfficialCalls(ABC):
         self,
         said: list[tuple[str, Voice]],
         language: str | None,
-        streaming: bool,
+        non_streaming_mode: bool,
         packet_frames: int,
         seed: Seed,
         sampling: dict[str, Any],
     ) -> SpeechStream:
         (pair,), (own,) = said, item_seeds(seed, 1)
         (spoken,) = per_item(language, 1, "language", "auto")
+        streaming = not switch(non_streaming_mode, "non_streaming_mode")
         request = self.prepare(*pair, language=spoken, streaming=streaming, seed=own, **sampling)
         return self.stream(request, packet_frames=packet_frames)
 

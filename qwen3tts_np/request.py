@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
-from numbers import Integral
 from typing import Any, NamedTuple
 
+from .arguments import codes_of, require_text, require_type, vector_of, whole_number
 from .checkpoint.pretrained import asks_for_nothing
 from .config import GenerationConfig, ModelConfig
 from .errors import RequestError, RequestTypeError
@@ -37,6 +37,11 @@ class CustomVoice:
     speaker: str
     instruct: str = ""
 
+    def __post_init__(self) -> None:
+        if self.speaker is not None:  # of the official package: none
+            require_text(self.speaker, "speaker")
+        require_text(self.instruct, "instruct")
+
 
 @dataclass(frozen=True)
 class DesignedVoice:
@@ -44,12 +49,18 @@ class DesignedVoice:
 
     instruct: str = ""
 
+    def __post_init__(self) -> None:
+        require_text(self.instruct, "instruct")
+
 
 @dataclass(frozen=True)
 class ClonedVoice:
     """The voice of a reference clip, as ``create_voice_clone_prompt`` or a saved file has it. Base models."""
 
     item: VoiceClonePromptItem
+
+    def __post_init__(self) -> None:
+        require_type(self.item, VoiceClonePromptItem, "item")
 
 
 # Arguments of transformers' generate() that the official package takes, and hands on to nobody.
@@ -90,7 +101,15 @@ class Request:
     incoming: TextSource | None = None  # text that follows ``prompt.trailing`` and is still arriving
 
     def __post_init__(self) -> None:
+        require_type(self.prompt, Prompt, "prompt")
+        require_type(self.limits, Limits, "limits")
         check_seed(self.seed)
+        if self.x_vector is not None:
+            object.__setattr__(self, "x_vector", vector_of(self.x_vector, "x_vector"))
+        if self.reference_codes is not None:
+            object.__setattr__(self, "reference_codes", codes_of(self.reference_codes, "the reference codes"))
+        if self.incoming is not None:
+            require_type(self.incoming, TextSource, "incoming")
         if self.x_vector is None and any(position.x_vector for position in self.prompt.prefill):
             raise RequestError("the prompt has a place for a speaker embedding (x-vector), and the request has none")
 
@@ -171,9 +190,7 @@ def limits_of(defaults: GenerationConfig, sampling: dict[str, Any]) -> Limits:
             raise RequestTypeError(
                 f"there is no argument {shortened(name)}; the sampling arguments are {', '.join(values)}"
             )
-    limit = values["max_new_tokens"]
-    if not isinstance(limit, Integral) or isinstance(limit, bool) or limit < 1:
-        raise RequestError(f"max_new_tokens={shortened(limit)} must be a whole number of at least 1")
+    limit = whole_number(values["max_new_tokens"], "max_new_tokens")
     names = ("do_sample", "temperature", "top_k", "top_p", "repetition_penalty")
     talker = SamplingParameters(**{name: values[name] for name in names})
     subtalker = SamplingParameters(
@@ -181,7 +198,7 @@ def limits_of(defaults: GenerationConfig, sampling: dict[str, Any]) -> Limits:
         **{name: values[f"subtalker_{name}"] for name in names[1:4]},
         prefix="subtalker_",
     )
-    return Limits(talker, subtalker, int(limit))
+    return Limits(talker, subtalker, limit)
 
 
 def within_positions(config: ModelConfig, prompt: Prompt, limits: Limits) -> Limits:
@@ -202,6 +219,19 @@ def within_positions(config: ModelConfig, prompt: Prompt, limits: Limits) -> Lim
         return limits
     notify(f"speech ends after {most - 1} frames at the latest, where the model's {positions} positions end")
     return replace(limits, max_new_tokens=most)
+
+
+def check_sizes(config: ModelConfig, request: Request) -> None:
+    """RequestError for a request that was prepared for a model with other tables or another width."""
+    c, prompt = config.talker_config, request.prompt
+    highest = max([*(position.text for position in prompt.prefill), *prompt.trailing], default=0)
+    codec = max((position.codec for position in prompt.prefill if position.codec is not None), default=0)
+    fits = highest < c.text_vocab_size and codec < c.vocab_size
+    fits &= request.x_vector is None or request.x_vector.shape == (c.hidden_size,)
+    if not fits or len(prompt.prefill) > c.max_position_embeddings:
+        raise RequestError("the request was prepared for another model: its ids, or its embedding, do not fit this one")
+    if request.reference_codes is not None:
+        codes_of(request.reference_codes, "the reference codes", c.num_code_groups, c.code_predictor_config.vocab_size)
 
 
 def groups_of_one_rule(requests: Iterable[Request]) -> list[list[int]]:

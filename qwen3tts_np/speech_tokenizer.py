@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .arguments import array_of, codes_of, switch
 from .audio.files import AudioLike, check_rate, read_audio, resample
 from .checkpoint.config_file import read_codec_config
 from .checkpoint.keys import check
@@ -87,7 +88,7 @@ class Qwen3TTSTokenizer:
         folder = directory(
             pretrained_model_name_or_path,
             cache_dir,
-            local_files_only=bool(local_files_only),
+            local_files_only=switch(local_files_only, "local_files_only"),
             revision=revision,
             token=token,
         )
@@ -176,13 +177,14 @@ class Qwen3TTSTokenizer:
         ``continuous``: then a clip is decoded as one stream, with the same result up to frame 300 (in NumPy, up to
         rounding).
         """
+        continuous = switch(continuous, "continuous")
         clips = [self._check_codes(codes) for codes in _codes_of(encoded)]
         with self.engine.limited():
             waves = [self._decode(codes, continuous) if len(codes) else np.zeros(0) for codes in clips]
         return [wave.astype(np.float32) for wave in waves], self.get_output_sample_rate()
 
     def stream(self) -> Callable[[Ints], Array]:
-        """A new stream: a function of its next codes [T, G], T at least 1, that gives their samples.
+        """A new stream: a function of its next codes [T, G] that gives their samples.
 
         However the codes are cut into calls, the samples are those of ``decode(..., continuous=True)`` to the last bit.
         What a stream keeps of the past does not grow.
@@ -192,6 +194,9 @@ class Qwen3TTSTokenizer:
             decode = partial(self.compiled_decoder.decode, past=self.compiled_decoder.stream())
 
         def decode_next(codes: Ints) -> Array:
+            codes = self._check_codes(codes)
+            if not len(codes):
+                return np.zeros(0, self.engine.dtype)
             with self.engine.limited():
                 return decode(codes)
 
@@ -241,15 +246,10 @@ class Qwen3TTSTokenizer:
 
     def _check_codes(self, codes: Any) -> Ints:
         """One clip's codes as an int array [frames, G] without the padding at its end."""
-        array, groups = np.asarray(codes), self.config.decoder_config.num_quantizers
-        if array.ndim != 2 or array.shape[1] != groups or array.dtype.kind not in "iu":
-            raise RequestError(f"codes are {array.dtype} {list(array.shape)}, expected integers [frames, {groups}]")
-        array = array[: int((array[:, 0] > -1).sum())]
-        size = self.config.decoder_config.codebook_size
-        if array.size and not 0 <= array.min() <= array.max() < size:
-            frame, group = np.argwhere((array < 0) | (array >= size))[0]
-            raise RequestError(f"code {array[frame, group]} (frame {frame}, group {group}) is not from 0 to {size - 1}")
-        return array
+        decoder = self.config.decoder_config
+        array = codes_of(codes, "codes", decoder.num_quantizers)
+        spoken = array[: int((array[:, 0] > -1).sum())]
+        return codes_of(spoken, "codes", decoder.num_quantizers, decoder.codebook_size)
 
 
 def _codes_of(encoded: Any) -> list[Any]:
@@ -263,5 +263,5 @@ def _codes_of(encoded: Any) -> list[Any]:
         return _codes_of(encoded["audio_codes"])
     if isinstance(encoded, list | tuple):
         return [codes for item in encoded for codes in _codes_of(item)]
-    array = np.asarray(encoded)
+    array = array_of(encoded, "audio_codes")
     return list(array) if array.ndim == 3 else [array]

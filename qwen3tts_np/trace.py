@@ -26,6 +26,8 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from .arguments import require_text
+
 
 class Collector(Protocol):
     """Receives activations."""
@@ -60,6 +62,8 @@ _current: ContextVar[Collector | None] = ContextVar("trace", default=None)
 @contextmanager
 def trace(*patterns: str) -> Iterator[Trace]:
     """Collect activations whose name matches one of ``patterns`` (shell style); all of them where none is given."""
+    for pattern in patterns:
+        require_text(pattern, "a pattern")
     with collect_into(Trace(patterns)) as collected:
         yield collected
 

@@ -47,7 +47,7 @@ FLOORS = (
     {"talker", "codec", "speaker", "text"},
     {"mlp", "conv"},
     {"checkpoint", "trace", "audio", "report"},
-    {"config", "ops", "files"},
+    {"config", "ops", "files", "arguments"},
     {"errors", "notices", "start"},
     {"shown"},
     {KERNELS},

@@ -11,7 +11,6 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from numbers import Real
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,6 +19,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from ..arguments import real_number
 from ..errors import InputError, MissingFileError, RequestError, RequestTypeError
 from ..files.input import read_bytes
 from ..files.output import output_file
@@ -196,9 +196,9 @@ def format_of(path: Path) -> str:
 
 def check_rate(rate: Any) -> int:
     """``rate`` as an integer in Hz; raises RequestError if it is not one."""
-    number = float(rate) if isinstance(rate, Real) else 0.0
+    number = real_number(rate)
     if not MIN_RATE <= number <= MAX_RATE:
-        raise RequestError(f"sample rate {rate!r} must be a number of Hz from {MIN_RATE} to {MAX_RATE}")
+        raise RequestError(f"sample rate {shortened(rate)} must be a number of Hz from {MIN_RATE} to {MAX_RATE}")
     return int(number)
 
 

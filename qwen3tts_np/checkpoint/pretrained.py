@@ -10,8 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import path_of
 from ..errors import MissingFileError, RequestError, RequestTypeError
+from ..files.name import shown_name
 from ..notices import notify
+from ..shown import shortened
 from .hub import OWNER, other_snapshot, published_names, repository, snapshot
 
 # Official arguments that choose where and how PyTorch and transformers run. They have no effect here.
@@ -40,19 +43,20 @@ def directory(
     huggingface_hub keeps them. With ``local_files_only`` they are taken from there, without network access.
     ``revision`` and ``token`` are for models other than the published ones, whose revision is fixed.
     """
-    folder = Path(path)
+    folder = path_of(path, "the model")
+    cache_dir = None if cache_dir is None else path_of(cache_dir, "cache_dir")
     if os.path.isdir(folder):
         return folder
     if wanted := repository(folder.as_posix()):
         return snapshot(wanted, cache_dir, local_files_only=local_files_only)
     if folder.name.startswith("Qwen3-TTS") and (len(folder.parts) == 1 or folder.parts[0] == OWNER):
         known = ", ".join(published_names())
-        raise MissingFileError(f"{folder} is neither a directory nor a published model; those are {known}")
+        raise MissingFileError(f"{shown_name(folder)} is neither a directory nor a published model; those are {known}")
     if _NAME.fullmatch(folder.as_posix()) and not os.path.exists(folder) and not os.path.exists(folder.parts[0]):
         return other_snapshot(folder.as_posix(), revision, cache_dir, local_files_only=local_files_only, token=token)
     raise MissingFileError(
-        f"{folder} is not a directory; give the folder that holds a checkpoint's config.json, or a name such as "
-        f"{published_names()[0]}"
+        f"{shown_name(folder)} is not a directory; give the folder that holds a checkpoint's config.json, or a name "
+        f"such as {published_names()[0]}"
     )
 
 
@@ -67,7 +71,7 @@ def compute_dtype(dtype: Any) -> np.dtype[Any]:
         notify(f"dtype={name}: computing in float32, which loses nothing of such weights")
         name = "float32"
     if name not in ("float32", "float64"):
-        raise RequestError(f"dtype={dtype!r} is not supported; use float32 or float64")
+        raise RequestError(f"dtype={shortened(dtype)} is not supported; use float32 or float64")
     return np.dtype(name)
 
 
@@ -78,9 +82,9 @@ def check_leftovers(arguments: Mapping[str, Any]) -> None:
             continue
         if name in ("device_map", "device"):
             if not _is_cpu(value):
-                notify(f"{name}={value!r}: this package runs on the CPU only, and computes there")
+                notify(f"{name}={shortened(value)}: this package runs on the CPU only, and computes there")
         elif name not in _WITHOUT_EFFECT:
-            raise RequestTypeError(f"from_pretrained has no argument {name!r}")
+            raise RequestTypeError(f"from_pretrained has no argument {shortened(name)}")
         else:
             notify(f"{name} has no effect here and was ignored")
 

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
-from numbers import Integral
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from qwen3tts_np_kernels.pack import FORMATS
 from qwen3tts_np_kernels.system import usable_cores
 
+from ..arguments import whole_number
 from ..errors import RequestError
 from ..notices import notify
 from ..shown import shortened
@@ -38,7 +38,8 @@ def most_threads() -> int:
 
 def _too_many(threads: int) -> str:
     started = f"; {most_threads()} are started" if threads > most_threads() else ""
-    return f"threads={threads} is more than the {usable_cores()} cores this process may use, which is slower{started}"
+    cores = f"the {usable_cores()} cores this process may use"
+    return f"threads={shortened(threads)} is more than {cores}, which is slower{started}"
 
 
 WEIGHT_FORMATS = tuple(FORMATS)
@@ -63,8 +64,7 @@ class Engine:
         "auto" means the compiled kernels where they can run: they need float32 and Numba's compiler. Raises
         RequestError if an argument is invalid, or requests kernels where they cannot run.
         """
-        if threads is not None and (not isinstance(threads, Integral) or isinstance(threads, bool) or threads < 1):
-            raise RequestError(f"threads={shortened(threads)} must be a whole number of at least 1")
+        threads = None if threads is None else whole_number(threads, "threads")
         if backend not in ("auto", "compiled", "reference"):
             raise RequestError(f"backend={shortened(backend)} must be 'auto', 'compiled' or 'reference'")
         if weights_format not in ("auto", *WEIGHT_FORMATS):

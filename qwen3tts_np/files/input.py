@@ -17,14 +17,12 @@ from typing import BinaryIO
 from qwen3tts_np_kernels import system
 
 from ..errors import InputError, MissingInputError
-from ..shown import shortened
-from .name import fault_of_name
+from .name import fault_of_name, shown_name
 
 PathLike = str | os.PathLike[str]
 
 PATIENCE = 10  # seconds for the next bytes of a pipe
 BLOCK = 1 << 20  # bytes
-LONGEST_PATH = 1024  # characters of one in a sentence
 MOST = 2 << 30  # bytes that are read into memory
 SPECIAL = ((stat.S_ISDIR, "a directory"), (stat.S_ISSOCK, "a socket"), (stat.S_ISCHR, "a device"))
 
@@ -47,7 +45,7 @@ def read_text(path: PathLike, most: int = MOST) -> str:
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as e:
-        raise InputError(_name(path), f"byte {e.start} is not UTF-8") from e
+        raise InputError(shown_name(path), f"byte {e.start} is not UTF-8") from e
 
 
 @contextmanager
@@ -55,7 +53,7 @@ def open_input(path: PathLike) -> Iterator[BinaryIO]:
     """The regular file ``path``, to be mapped or read in parts. InputError for anything else."""
     with _opened(path) as (file, mode):
         if not stat.S_ISREG(mode):
-            raise InputError(_name(path), "it is a pipe, and this has to be a file")
+            raise InputError(shown_name(path), "it is a pipe, and this has to be a file")
         yield file
 
 
@@ -63,7 +61,7 @@ def open_input(path: PathLike) -> Iterator[BinaryIO]:
 def _opened(path: PathLike) -> Iterator[tuple[BinaryIO, int]]:
     """The open file or pipe, and its mode. Opening a FIFO in the usual way waits for a writer."""
     if fault := fault_of_name(path):
-        raise InputError(_name(path), fault)
+        raise InputError(shown_name(path), fault)
     with _in_one_sentence(path):
         _refuse_special(path, os.stat(path).st_mode)  # before it is opened: opening a device may do something
         file = system.open_without_waiting(path)
@@ -76,9 +74,9 @@ def _opened(path: PathLike) -> Iterator[tuple[BinaryIO, int]]:
 def _refuse_special(path: PathLike, mode: int) -> None:
     for is_kind, kind in SPECIAL:
         if is_kind(mode):
-            raise InputError(_name(path), f"it is {kind}; give the name of a file")
+            raise InputError(shown_name(path), f"it is {kind}; give the name of a file")
     if not stat.S_ISREG(mode) and not stat.S_ISFIFO(mode):
-        raise InputError(_name(path), "it is not a file")
+        raise InputError(shown_name(path), "it is not a file")
 
 
 def _read_pipe(file: BinaryIO, path: PathLike, most: int) -> bytes:
@@ -86,7 +84,7 @@ def _read_pipe(file: BinaryIO, path: PathLike, most: int) -> bytes:
     content = bytearray()
     while len(content) <= most:
         if not system.wait_to_read(file, PATIENCE):
-            raise InputError(_name(path), f"nobody has written to it for {PATIENCE} s")
+            raise InputError(shown_name(path), f"nobody has written to it for {PATIENCE} s")
         block = os.read(file.fileno(), BLOCK)
         if not block:
             break
@@ -101,14 +99,8 @@ def _in_one_sentence(path: PathLike) -> Iterator[None]:
     except OSError as e:
         reason = "its name is too long" if e.errno == errno.ENAMETOOLONG else e.strerror or str(e)
         kind = MissingInputError if isinstance(e, FileNotFoundError) else InputError
-        raise kind(_name(path), reason) from e
-
-
-def _name(path: PathLike) -> str:
-    """A name for a sentence: as it is, but quoted where it cannot be one, and its beginning where it is too long."""
-    text = os.fspath(path)
-    return text if len(text) <= LONGEST_PATH and not fault_of_name(path) else shortened(text)
+        raise kind(shown_name(path), reason) from e
 
 
 def _too_long(path: PathLike, most: int) -> InputError:
-    return InputError(_name(path), f"it has more than {most} bytes")
+    return InputError(shown_name(path), f"it has more than {most} bytes")

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 
+from ..shown import shortened
+
+LONGEST = 1024  # characters of a path in a sentence
+
 
 def fault_of_name(path: str | os.PathLike[str]) -> str | None:
     """Why ``path`` cannot be the name of a file, None where it can."""
@@ -14,3 +18,9 @@ def fault_of_name(path: str | os.PathLike[str]) -> str | None:
     if b"\0" in encoded:
         return "it holds a null byte"
     return None if encoded else "it names no file"
+
+
+def shown_name(path: str | os.PathLike[str]) -> str:
+    """A name for a sentence: as it is, but quoted where it cannot be one, and its beginning where it is too long."""
+    text = os.fspath(path)
+    return text if len(text) <= LONGEST and not fault_of_name(path) else shortened(text)

@@ -31,7 +31,7 @@ from qwen3tts_np_kernels import system
 
 from ..errors import OutputError, QwenTTSError
 from ..shown import shortened
-from .name import fault_of_name
+from .name import fault_of_name, shown_name
 
 PathLike = str | os.PathLike[str]
 
@@ -157,7 +157,7 @@ def _in_one_sentence(path: PathLike) -> Iterator[None]:
 
 
 def _refused(path: PathLike, reason: str) -> OutputError:
-    return OutputError(f"{os.fspath(path)} cannot be written: {reason}")
+    return OutputError(f"{shown_name(path)} cannot be written: {reason}")
 
 
 # --- checks before the work -----------------------------------------------------------------------
@@ -185,7 +185,7 @@ def check_new_folder(path: PathLike) -> None:
     with _in_one_sentence(path):
         _check_name(path)
         if os.path.lexists(path) and (not os.path.isdir(path) or any(os.scandir(path))):
-            raise OutputError(f"{os.fspath(path)} exists already and is not an empty directory")
+            raise OutputError(f"{shown_name(path)} exists already and is not an empty directory")
 
 
 def is_special(path: PathLike) -> bool:
@@ -308,4 +308,4 @@ def _drop(partial: Path, file: IO[bytes] | None = None) -> None:
 
 
 def _busy(path: PathLike, process: int) -> OutputError:
-    return OutputError(f"{os.fspath(path)} is being written by process {process}; wait for it, or give another name")
+    return OutputError(f"{shown_name(path)} is being written by process {process}; wait for it, or give another name")

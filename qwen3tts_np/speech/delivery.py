@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from ..arguments import switch
 from ..errors import RequestError
 from ..model import Qwen3TTSModel
 from ..notices import notify
@@ -36,7 +37,7 @@ class Delivery:
                 raise RequestError(f"{name} is a list; a text takes one value for all its pieces")
         voice = model.voice(**{name: given.pop(name) for name in VOICE_ARGUMENTS if name in given})
         language, whole_text = given.pop("language", "auto"), given.pop("non_streaming_mode", None)
-        streaming = None if whole_text is None else not whole_text
+        streaming = None if whole_text is None else not switch(whole_text, "non_streaming_mode")
         return cls(model, voice, language, streaming, given, runaway_guard)
 
     def request(self, text: str, seed: int) -> Request:

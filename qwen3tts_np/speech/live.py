@@ -172,7 +172,7 @@ def live_text(
 ) -> LiveText:
     """A text of any length, ready to be spoken. Arguments and errors are those of :func:`stream`."""
     drawn = fresh_seed() if seed is None else check_seed(seed)
-    pieces = plan(text, str(speech.get("language") or "auto"), target, longest)
+    pieces = plan(text, speech.get("language"), target, longest)
     delivery = Delivery.of(model, speech, runaway_guard)
     takes = [Take(piece, delivery, drawn, alone=len(pieces) == 1) for piece in pieces]
     model.packets(takes[0].request(), packet_frames=packet_frames)  # what the model does not have is said now

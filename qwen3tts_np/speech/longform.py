@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..arguments import path_of, whole_number
 from ..errors import RequestError
 from ..files.output import write_text
 from ..model import Qwen3TTSModel
@@ -90,10 +91,9 @@ def narrate(
     ``progress`` is called after every piece that is written, ``writing`` after every frame with the texts that are
     being spoken and the frames so far. RequestError for whatever the model, the text or the disk cannot do.
     """
-    target_file, subtitle_files = Path(output), [subtitle_file(Path(path)) for path in subtitles]
+    target_file, subtitle_files = path_of(output, "output"), [subtitle_file(path_of(p, "subtitles")) for p in subtitles]
     _check(model, seed, batch_size, base_model)
-    language = str(speech.get("language") or "auto")
-    pieces = plan(text, language, target, longest)
+    pieces = plan(text, speech.get("language"), target, longest)
     delivery = Delivery.of(model, speech, runaway_guard)
     delivery.request(pieces[0].text, 0)  # what the model does not have is said now
     resumable = (
@@ -107,7 +107,7 @@ def narrate(
         takes = _with_designed_voice(takes, store, base_model, speech, writing)
         spoken, reused = _speak_all(takes, store, track, batch_size, progress, writing)
     for path in subtitle_files:
-        write_text(path, SUBTITLE_FORMATS[path.suffix.lower()](spoken, language))
+        write_text(path, SUBTITLE_FORMATS[path.suffix.lower()](spoken, speech.get("language") or "auto"))
     if work is None and store is not None:
         store.remove()
     return Narration(track.seconds, delivery.sample_rate, spoken, reused, seed)
@@ -117,8 +117,7 @@ def _check(model: Qwen3TTSModel, seed: int | None, batch_size: int, base_model: 
     """RequestError for what can be known to be wrong before the text is read."""
     if seed is not None:
         check_seed(seed)
-    if batch_size < 1:
-        raise RequestError(f"batch_size={batch_size} must be at least 1")
+    whole_number(batch_size, "batch_size")
     if base_model is not None and model.config.tts_model_type != "voice_design":
         raise RequestError(f"base_model goes with a voice_design model; this is a {model.config.tts_model_type} model")
 

@@ -30,14 +30,16 @@ def speakable(text: str) -> str:
     return cleaned
 
 
-def plan(text: str, language: str = "auto", target: float = TARGET, longest: float = LONGEST) -> list[PlannedPiece]:
+def plan(
+    text: str, language: str | None = None, target: float = TARGET, longest: float = LONGEST
+) -> list[PlannedPiece]:
     """The pieces of a :func:`speakable` text, as ``text/sentences.py`` splits it.
 
     The same text has the same pieces from a file, a pipe or an argument, on one line or wrapped.
     """
     pieces: list[PlannedPiece] = []
     pause = 0
-    for piece in split(speakable(text), language, target, longest):
+    for piece in split(speakable(text), language if isinstance(language, str) else "auto", target, longest):
         if piece.has_words:
             pieces.append(PlannedPiece(len(pieces), piece.spoken, pause if pieces else 0))
             pause = 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import operator
 import secrets
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -18,8 +18,6 @@ from numpy.typing import DTypeLike, NDArray
 from ..errors import RequestError
 from ..ops import I64, Array
 from ..shown import shortened
-
-_MANY = (list, tuple, np.ndarray)  # of seeds
 
 
 class Generator(Protocol):
@@ -83,21 +81,26 @@ def make_generator(seed: int | Sequence[int | None] | None, batch: int) -> Gener
     Raises RequestError if the list does not have one seed per item.
     """
     seeds = item_seeds(seed, batch)
-    return ItemGenerators(seeds) if isinstance(seed, _MANY) else TorchGenerator(seeds[0])
+    return ItemGenerators(seeds) if _is_list(seed) else TorchGenerator(seeds[0])
 
 
 def shared_seed(seed: int | Sequence[int | None] | None, batch: int) -> int | None:
     """The seed shared by several items (the official behaviour); None where each item has its own."""
-    return None if isinstance(seed, _MANY) or batch == 1 else seed  # type: ignore[return-value]  # checked when used
+    return None if _is_list(seed) or batch == 1 else seed  # type: ignore[return-value]  # checked when used
 
 
 def item_seeds(seed: int | Sequence[int | None] | None, batch: int) -> list[int | None]:
     """The seed of each item. Raises RequestError for a list that does not have one per item."""
-    if not isinstance(seed, _MANY):
+    if not _is_list(seed):
         return [seed] * batch  # type: ignore[list-item]  # whatever it is, it is checked when used
     if len(seed) != batch:
         raise RequestError(f"seed has {len(seed)} values for {batch} items; give one seed, or one for each item")
     return np.asarray(seed, dtype=object).tolist()
+
+
+def _is_list(seed: object) -> TypeGuard[Sequence[int | None]]:
+    """Whether it is one seed for each item."""
+    return isinstance(seed, list | tuple) or (isinstance(seed, np.ndarray) and seed.ndim > 0)
 
 
 def fresh_seed() -> int:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import InitVar, dataclass
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arguments import real_number
 from ..errors import RequestError
 from ..ops import I64, Array, softmax
 from ..shown import shortened
@@ -169,10 +169,7 @@ def _drop(scores: Array, drop: NDArray[np.bool_]) -> Array:
 
 
 def _number(name: str, value: Any, holds: Callable[[float], bool], rule: str) -> float:
-    number = math.nan
-    if isinstance(value, Real) and not isinstance(value, bool):
-        with suppress(OverflowError):
-            number = float(value)
+    number = real_number(value)
     if not (math.isfinite(number) and holds(number)):
         raise RequestError(f"{name}={shortened(value)} must be {rule}")
     return number

@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from ..arguments import require_text
 from ..errors import RequestError
-from .tokenizer import require_text
 
 _LINE_END = re.compile("\r\n|[\r\v\f\x1c-\x1e\x85\u2028]")
 _BROKEN_WORD = re.compile("\u00ad[ \t]*\n[ \t]*")  # a soft hyphen at the end of a line joins the parts of a word

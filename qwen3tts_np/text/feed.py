@@ -17,8 +17,9 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
+from ..arguments import require_text
 from .templates import TEXT_TEMPLATE
-from .tokenizer import Tokenizer, require_text
+from .tokenizer import Tokenizer
 
 
 class TextFeed:

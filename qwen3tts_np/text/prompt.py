@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from ..config import ModelConfig, TalkerConfig
 from ..errors import RequestError, RequestTypeError
 from ..ops import Ints
+from ..shown import shortened
 from .languages import language_name
 from .templates import TextIds
 
@@ -80,7 +81,7 @@ def language_id(c: TalkerConfig, language: str, speaker: str | None) -> int | No
     """The language tag, or None for "auto". A dialect speaker uses its dialect unless another language is given."""
     if not isinstance(language, str):
         raise RequestTypeError(f"language is {type(language).__name__}; give a name, a code such as en-US, or 'auto'")
-    name = key_of(c.codec_language_id, language.strip(), "language") or language_name(language)
+    name = key_of(c.codec_language_id, language.strip(), "language") or language_name(language) or "auto"
     speaker = key_of(c.spk_id, speaker, "speaker") if speaker else None
     dialect = c.spk_is_dialect.get(speaker, False) if speaker else False
     if name in ("chinese", "auto") and isinstance(dialect, str):
@@ -88,7 +89,9 @@ def language_id(c: TalkerConfig, language: str, speaker: str | None) -> int | No
     if name == "auto":
         return None
     if name not in c.codec_language_id or "dialect" in name:  # dialects are selected through their speakers
-        raise RequestError(f"language {language!r} is not in this model; it has {', '.join(supported_languages(c))}")
+        raise RequestError(
+            f"language {shortened(language)} is not in this model; it has {', '.join(supported_languages(c))}"
+        )
     return c.codec_language_id[name]
 
 
@@ -102,7 +105,7 @@ def speaker_id(c: TalkerConfig, speaker: str) -> int:
     name = key_of(c.spk_id, speaker, "speaker")
     if name is None:
         known = ", ".join(sorted(c.spk_id)) or "none: it is not a custom-voice model"
-        raise RequestError(f"speaker {speaker!r} is not in this model; it has {known}")
+        raise RequestError(f"speaker {shortened(speaker)} is not in this model; it has {known}")
     return c.spk_id[name]
 
 
@@ -114,7 +117,8 @@ def key_of(table: Mapping[str, int], name: str, what: str) -> str | None:
         return name
     found = [key for key in table if key.lower() == name.lower()]
     if len(found) > 1:
-        raise RequestError(f"{what} {name!r} could be {' or '.join(map(repr, found))}; write the one you mean")
+        which = " or ".join(map(shortened, found))
+        raise RequestError(f"{what} {shortened(name)} could be {which}; write the one you mean")
     return found[0] if found else None
 
 

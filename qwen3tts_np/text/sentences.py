@@ -14,6 +14,7 @@ Lengths are in milliseconds of speech (``pace.py``), so they mean the same in ev
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from bisect import bisect_left, bisect_right
@@ -22,10 +23,11 @@ from dataclasses import dataclass
 from enum import IntEnum
 from itertools import accumulate, pairwise
 
+from ..arguments import real_number, require_text
 from ..errors import RequestError
+from ..shown import shortened
 from .languages import Habits, habits_of, is_common
 from .pace import is_han, is_kana, milliseconds
-from .tokenizer import require_text
 
 TARGET, LONGEST = 12.0, 18.0  # seconds; some 180 and 270 letters of English, 55 and 80 characters of Chinese
 SHORT = 2_000  # ms; shorter sentences sound isolated and join a neighbour
@@ -69,8 +71,9 @@ def split(text: str, language: str = "auto", target: float = TARGET, longest: fl
     trained on; with any other name, such as "auto", it is detected. Raises RequestError unless 1 <= target <= longest.
     """
     require_text(text, "text")
-    if not 1 <= target <= longest:
-        raise RequestError(f"pieces of {target:g} to {longest:g} s: the target must be at least 1 s and not the larger")
+    if not 1 <= real_number(target) <= real_number(longest) < math.inf:
+        pieces = f"pieces of {shortened(target)} to {shortened(longest)} s"
+        raise RequestError(f"{pieces}: the target must be at least 1 s and not the larger")
     source = _Source(text, habits_of(language, text), round(1000 * target), round(1000 * longest))
     parts = [part for block in _blocks(text) for part in source.cut_block(block)]
     ends = [0, *(part.start for part in parts[1:]), len(text)]

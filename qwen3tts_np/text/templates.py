@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .tokenizer import Tokenizer, require_text
+from ..arguments import require_text
+from .tokenizer import Tokenizer
 
 TEXT_TEMPLATE = "<|im_start|>assistant\n{text}<|im_end|>\n<|im_start|>assistant\n"
 ROLE = 3  # <|im_start|> assistant \n

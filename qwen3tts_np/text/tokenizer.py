@@ -20,8 +20,9 @@ from typing import Any, Literal
 import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
 
+from ..arguments import require_text
 from ..checkpoint.json_file import MOST_JSON, read_json
-from ..errors import CheckpointError, ConfigError, RequestError, RequestTypeError
+from ..errors import CheckpointError, ConfigError, RequestError
 from ..files.input import read_text
 from ..shown import shortened
 
@@ -67,7 +68,7 @@ class Tokenizer:
         """
         directory = Path(path)
         if pretokenizer not in (*PATTERNS, "official-local"):
-            raise RequestError(f"pretokenizer {pretokenizer!r} is not one of native, official-local, mistral")
+            raise RequestError(f"pretokenizer {shortened(pretokenizer)} is not one of native, official-local, mistral")
         vocab = _read_vocab(directory / "vocab.json")
         merges = _read_merges(directory / "merges.txt")
         pattern = official_local(directory, len(vocab)) if pretokenizer == "official-local" else pretokenizer
@@ -118,18 +119,6 @@ class Tokenizer:
                 raise RequestError(f"token id {i} has no token; the vocabulary ends at {self.vocab_size - 1}")
         text: str = self._backend.decode(list(ids), skip_special_tokens=False)
         return text
-
-
-def require_text(value: object, name: str) -> None:
-    """Raises RequestError unless ``value`` is a string that UTF-8 can carry (a lone surrogate is not)."""
-    if not isinstance(value, str):
-        raise RequestTypeError(f"{name} must be a string, not {type(value).__name__}")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as e:
-        raise RequestError(
-            f"{name}: U+{ord(value[e.start]):04X} at position {e.start} is half a surrogate pair, not a character"
-        ) from None
 
 
 def official_local(directory: Path, vocab_size: int) -> Pattern:

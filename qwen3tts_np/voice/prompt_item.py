@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arguments import codes_of, path_of, require_text, require_type, switch, vector_of
 from ..checkpoint.keys import TensorSpec
 from ..checkpoint.safetensors import Checkpoint
 from ..checkpoint.writer import write_safetensors
 from ..errors import CheckpointError, RequestError, RequestTypeError
 from ..notices import notify
-from ..ops import Array, Ints, as_array
+from ..ops import Array, Ints
 from .file_kind import TORCH, kind_of
 from .torch_file import read_torch_items
 
@@ -56,9 +57,16 @@ class VoiceClonePromptItem:
     description: str = ""  # of a designed voice, what was asked for
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "ref_spk_embedding", np.asarray(as_array(self.ref_spk_embedding)))
+        object.__setattr__(self, "ref_spk_embedding", vector_of(self.ref_spk_embedding, "ref_spk_embedding"))
         if self.ref_code is not None:
-            object.__setattr__(self, "ref_code", np.asarray(as_array(self.ref_code)))
+            object.__setattr__(self, "ref_code", codes_of(self.ref_code, "the codes (ref_code)"))
+        for name in ("x_vector_only_mode", "icl_mode"):
+            object.__setattr__(self, name, switch(getattr(self, name), name))
+        if self.ref_text is not None:
+            require_text(self.ref_text, "ref_text")
+        if self.fingerprint is not None:
+            require_type(self.fingerprint, Fingerprint, "fingerprint")
+        require_text(self.description, "description")
         if self.icl_mode and (self.ref_code is None or not self.ref_text):
             missing = "ref_code" if self.ref_code is None else "ref_text"
             raise RequestError(f"{missing} is missing, and cloning in context (icl_mode=True) needs it")
@@ -69,13 +77,13 @@ class VoiceClonePromptItem:
         specs = [TensorSpec(name, a.shape, "", _STORED[a.dtype.name]) for name, a in arrays.items()]
         metadata = _metadata_of(self)
         metadata["sha256"] = _checksum(metadata, arrays)
-        write_safetensors(Path(path), specs, lambda spec: [arrays[spec.key]], metadata)
+        write_safetensors(path_of(path, "the file of the voice"), specs, lambda spec: [arrays[spec.key]], metadata)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> VoiceClonePromptItem:
         """Read what :meth:`save` wrote, or the official demo (.pt). CheckpointError for a file that is damaged, or is
         not a voice."""
-        file = Path(path)
+        file = path_of(path, "the file of the voice")
         kind = kind_of(file)
         if kind == TORCH:
             (item,) = _items_of_torch(file, most=1)
@@ -153,7 +161,7 @@ def voice_prompt_items(prompt: Any) -> list[VoiceClonePromptItem]:
     if isinstance(prompt, VoiceClonePromptItem):
         return [prompt]
     if isinstance(prompt, str | os.PathLike):
-        if kind_of(Path(prompt)) == TORCH:
+        if kind_of(path_of(prompt, "voice_clone_prompt")) == TORCH:
             return _items_of_torch(Path(prompt))
         return [VoiceClonePromptItem.load(prompt)]
     if isinstance(prompt, Mapping):
@@ -174,22 +182,22 @@ _CURE = "; make the voice again from its clip, with this model"
 
 def _items_of_dict(prompt: Mapping[str, Any]) -> list[VoiceClonePromptItem]:
     embeddings = prompt.get("ref_spk_embedding")
-    if not isinstance(embeddings, Sequence) or not embeddings:
+    if not isinstance(embeddings, list | tuple) or not embeddings:
         raise RequestError("voice_clone_prompt needs 'ref_spk_embedding', a list with one embedding for each item")
     columns: dict[str, Sequence[Any]] = {}
     for key, absent in (("ref_code", None), ("x_vector_only_mode", False), ("icl_mode", False), ("ref_text", None)):
         column = prompt.get(key)
         columns[key] = [absent] * len(embeddings) if column is None else column
+        if not isinstance(columns[key], list | tuple):
+            raise RequestTypeError(f"{key} of voice_clone_prompt is {type(column).__name__}, expected a list")
         if len(columns[key]) != len(embeddings):
             raise RequestError(f"voice_clone_prompt has {len(embeddings)} embeddings and {len(columns[key])} {key}")
     return [
         VoiceClonePromptItem(
-            ref_code=None
-            if columns["ref_code"][i] is None
-            else np.asarray(as_array(columns["ref_code"][i]), dtype=np.int64),
+            ref_code=columns["ref_code"][i],
             ref_spk_embedding=embedding,
-            x_vector_only_mode=bool(columns["x_vector_only_mode"][i]),
-            icl_mode=bool(columns["icl_mode"][i]),
+            x_vector_only_mode=columns["x_vector_only_mode"][i],
+            icl_mode=columns["icl_mode"][i],
             ref_text=columns["ref_text"][i],
         )
         for i, embedding in enumerate(embeddings)
@@ -274,8 +282,8 @@ def _item_of_file(metadata: Mapping[str, str], arrays: Mapping[str, NDArray[Any]
     return VoiceClonePromptItem(
         ref_code=codes,
         ref_spk_embedding=embedding,
-        x_vector_only_mode=bool(json.loads(metadata["x_vector_only_mode"])),
-        icl_mode=bool(json.loads(metadata["icl_mode"])),
+        x_vector_only_mode=json.loads(metadata["x_vector_only_mode"]),
+        icl_mode=json.loads(metadata["icl_mode"]),
         ref_text=metadata.get("ref_text"),
         fingerprint=Fingerprint(**{name: metadata[name] for name in names}) if known else None,
         description=metadata.get("description", ""),
