@@ -180,7 +180,7 @@ def test_info_lists_missing_files(copy, capsys):
     (copy / "model.safetensors").unlink()
     found = problems(copy, capsys)
     assert f"{copy} holds neither model.safetensors nor model.safetensors.index.json" in found
-    assert any(p.startswith(f"{copy / 'speech_tokenizer' / 'config.json'} not found") for p in found)
+    assert any(p.startswith(f"{copy / 'speech_tokenizer'} is missing: the folder of the codec") for p in found)
 
 
 def test_info_lists_what_the_tensors_should_be(copy, capsys):

@@ -10,15 +10,20 @@ import reprlib
 import sys
 import types
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from ..config import CodecConfig, GenerationConfig, ModelConfig
-from ..errors import ConfigError
+from ..errors import CheckpointError, ConfigError, MissingFileError
+from .foreign import files_of, layout_of, quantised_by
 from .json_file import read_json
+from .safetensors import Checkpoint
 
+CODEC_DIR = "speech_tokenizer"  # in the folder of a model
 _T = TypeVar("_T")
+_QUANTISATION = ("quantization_config", "compression_config", "quantization")  # keys of transformers, and of MLX
 _MAX_INT = 2**31 - 1
 
 # The official class fills these in, and no released config.json states them.
@@ -49,26 +54,34 @@ GENERATION_DEFAULTS: dict[str, Any] = {
 
 def read_model_config(model_dir: Path) -> ModelConfig:
     """Read ``model_dir/config.json``."""
-    path = model_dir / "config.json"
-    raw = read_json(path)
-    _refuse_other_quantisation(raw, path)
+    raw, where = _read(model_dir), str(model_dir / "config.json")
+    try:
+        return _model_config(raw, where)
+    except ConfigError:
+        with suppress(CheckpointError):  # the weights may say what it is
+            weights = Checkpoint.open(model_dir)
+            if other := layout_of(weights, weights.metadata):
+                raise ConfigError(f"{weights.path} {other}") from None
+        raise
+
+
+def _model_config(raw: dict[str, Any], where: str) -> ModelConfig:
     if "talker_config" not in raw:
-        raise ConfigError(f"{path} has no talker_config: model_type is {raw.get('model_type')!r}, not 'qwen3_tts'")
+        raise ConfigError(f"{where} has no talker_config: model_type is {raw.get('model_type')!r}, not 'qwen3_tts'")
     # Only a base model has the encoder; fine-tuned custom-voice models keep its config without its weights.
     if raw.get("tts_model_type") == "base":
         encoder = raw.get("speaker_encoder_config")
         if not isinstance(encoder, dict):
-            raise ConfigError(f"{path}: speaker_encoder_config is missing, and a base model needs it")
+            raise ConfigError(f"{where}: speaker_encoder_config is missing, and a base model needs it")
         raw["speaker_encoder_config"] = {**SPEAKER_ENCODER_DEFAULTS, **encoder}
     else:
         raw["speaker_encoder_config"] = None
     talker = raw["talker_config"]
     if isinstance(talker, dict):
-        _rope_of_transformers_5(talker, f"{path}: talker_config")
-        _rope_of_transformers_5(talker.get("code_predictor_config"), f"{path}: code_predictor_config")
-    if isinstance(talker, dict):
+        _rope_of_transformers_5(talker, f"{where}: talker_config")
+        _rope_of_transformers_5(talker.get("code_predictor_config"), f"{where}: code_predictor_config")
         _small_names(talker)
-    return _build(ModelConfig, raw, str(path))
+    return _build(ModelConfig, raw, where)
 
 
 def _small_names(talker: dict[str, Any]) -> None:
@@ -85,10 +98,31 @@ def _small_names(talker: dict[str, Any]) -> None:
                     talker[names] = {name if name in kept else name.lower(): v for name, v in talker[names].items()}
 
 
+def _read(folder: Path) -> dict[str, Any]:
+    """``config.json`` of a checkpoint that this package can read. ConfigError names what it is otherwise."""
+    path = folder / "config.json"
+    if not path.exists() and folder.is_dir() and (other := files_of(folder)):
+        raise MissingFileError(f"{folder} holds no config.json but {other}")
+    if not path.exists() and (snapshot := _snapshot_in(folder)):
+        raise MissingFileError(f"{folder} is a folder of the hub's cache; give the model by name, or {snapshot}")
+    raw = read_json(path)
+    _refuse_other_quantisation(raw, path)
+    return raw
+
+
+def _snapshot_in(folder: Path) -> Path | None:
+    """A checkpoint in ``folder`` as huggingface_hub keeps it."""
+    return next((path.parent for path in sorted(folder.glob("snapshots/*/config.json"))), None)
+
+
 def read_codec_config(codec_dir: Path) -> CodecConfig:
     """Read ``config.json`` of a ``speech_tokenizer`` directory."""
     path = codec_dir / "config.json"
-    raw = read_json(path)
+    if codec_dir.name == CODEC_DIR and not codec_dir.exists():
+        raise MissingFileError(
+            f"{codec_dir} is missing: the folder of the codec, which is the same for all models; copy it from another"
+        )
+    raw = _read(codec_dir)
     for part in ("encoder_config", "decoder_config"):
         _rope_of_transformers_5(raw.get(part), f"{path}: {part}")
         if isinstance(raw.get(part), dict) and "head_dim" not in raw[part]:  # both official classes derive it
@@ -164,15 +198,13 @@ def _named(hint: Any) -> str:
 
 
 def _refuse_other_quantisation(raw: Mapping[str, Any], path: Path) -> None:
-    """Raises ConfigError for a checkpoint quantised by another program."""
-    for key in ("quantization_config", "quantization"):  # transformers' key, and MLX's
-        if found := raw.get(key):
+    """Raises ConfigError for a checkpoint quantised by another program, which says so at the top or in a part."""
+    parts = [raw, *(part for part in raw.values() if isinstance(part, dict))]
+    for part, key in ((part, key) for part in parts for key in _QUANTISATION):
+        if found := part.get(key):
             method = found.get("quant_method") if isinstance(found, dict) else None
             by = method or ("MLX" if key == "quantization" else reprlib.repr(found))
-            raise ConfigError(
-                f"{path}: the weights are quantised by {by} ({key}), which is not read here; take the original "
-                "checkpoint, of which 'qwen3tts-np convert' makes int8 to int4"
-            )
+            raise ConfigError(f"{path}: {quantised_by(f'{by} ({key})')}")
 
 
 def _rope_of_transformers_5(part: Any, where: str) -> None:
@@ -180,6 +212,11 @@ def _rope_of_transformers_5(part: Any, where: str) -> None:
     parameters = part.get("rope_parameters") if isinstance(part, dict) else None
     if not isinstance(parameters, dict):
         return
+    kinds = [kind for kind in parameters.values() if isinstance(kind, dict)]  # one for each type of layer
+    if kinds and len(kinds) == len(parameters):
+        if any(kind != kinds[0] for kind in kinds):
+            raise ConfigError(f"{where}: rope_parameters differ between {' and '.join(parameters)}")
+        parameters = kinds[0]
     theta = parameters.get("rope_theta", part.get("rope_theta"))
     if part.get("rope_theta", theta) != theta:
         raise ConfigError(f"{where}: rope_theta is {part['rope_theta']!r}, and {theta!r} in rope_parameters")

@@ -24,6 +24,7 @@ import numpy as np
 
 from ..errors import CheckpointError
 from ..ops import Array
+from .foreign import integers, layout_of
 from .safetensors import Checkpoint
 from .tensor import StoredTensor
 
@@ -60,8 +61,8 @@ class Embedding:
         return self.tensor.rows(np.asarray(ids), self.dtype)
 
 
-PORT = "text_projection.linear_1.weight"  # in transformers' own Qwen3TTSForConditionalGeneration
 SPEAKER_ENCODER = "speaker_encoder."  # what the keys of its tensors begin with
+_DERIVED = ".rotary_emb.inv_freq"  # follows from the configuration
 
 
 def tensor(key: str, letters: str, *, when: str = "") -> Any:
@@ -111,10 +112,11 @@ def problems(checkpoint: Checkpoint, wanted: Iterable[TensorSpec]) -> list[str]:
     """Tensors that are missing, unexpected, or of another shape or type, a sentence each; [] if there are none.
 
     A speaker encoder that the configuration does not declare is no problem: checkpoints for resumed training keep it.
+    Nor are rotary frequencies, which some programs save with the weights.
     """
     found: list[str] = []
     wanted = list(wanted)
-    unexpected = set(checkpoint)
+    unexpected = {key for key in checkpoint if not key.endswith(_DERIVED)}
     if not any(spec.key.startswith(SPEAKER_ENCODER) for spec in wanted):
         unexpected = {key for key in unexpected if not key.startswith(SPEAKER_ENCODER)}
     for spec in wanted:
@@ -132,14 +134,16 @@ def problems(checkpoint: Checkpoint, wanted: Iterable[TensorSpec]) -> list[str]:
 
 
 def check(checkpoint: Checkpoint, wanted: Iterable[TensorSpec]) -> None:
-    """Raise ``CheckpointError`` with the first of :func:`problems` and the number of the others."""
+    """Raise ``CheckpointError`` with the first of :func:`problems` and the number of the others.
+
+    Where the tensors are those of another layout, it says which.
+    """
+    wanted = list(wanted)
     found = problems(checkpoint, wanted)
-    if found and PORT in checkpoint:
-        raise CheckpointError(
-            f"{checkpoint.path} has the layout of the port inside transformers, which has other names and no codec; "
-            "take the original checkpoint, such as Qwen/Qwen3-TTS-12Hz-0.6B-Base"
-        )
     if found:
+        types = [checkpoint[spec.key].dtype for spec in wanted if spec.key in checkpoint]
+        if other := layout_of(checkpoint, checkpoint.metadata) or integers(types):
+            raise CheckpointError(f"{checkpoint.path} {other}")
         more = f" ({len(found) - 1} more problems like this)" if len(found) > 1 else ""
         raise CheckpointError(f"{checkpoint.path}: {found[0]}{more}")
 

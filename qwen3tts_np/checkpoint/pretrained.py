@@ -15,6 +15,7 @@ from ..errors import MissingFileError, RequestError, RequestTypeError
 from ..files.name import shown_name
 from ..notices import notify
 from ..shown import shortened
+from .foreign import CURE
 from .hub import OWNER, other_snapshot, published_names, repository, snapshot
 
 # Official arguments that choose where and how PyTorch and transformers run. They have no effect here.
@@ -54,10 +55,21 @@ def directory(
         raise MissingFileError(f"{shown_name(folder)} is neither a directory nor a published model; those are {known}")
     if _NAME.fullmatch(folder.as_posix()) and not os.path.exists(folder) and not os.path.exists(folder.parts[0]):
         return other_snapshot(folder.as_posix(), revision, cache_dir, local_files_only=local_files_only, token=token)
+    if os.path.isfile(folder):
+        raise MissingFileError(f"{shown_name(folder)} is a file{_advice(folder)}")
     raise MissingFileError(
         f"{shown_name(folder)} is not a directory; give the folder that holds a checkpoint's config.json, or a name "
         f"such as {published_names()[0]}"
     )
+
+
+def _advice(file: Path) -> str:
+    """What to give in place of a file, as the end of a sentence."""
+    if file.suffix.lower() == ".gguf":
+        return f", and GGUF is not read here: {CURE}"
+    if (file.parent / "config.json").exists():
+        return f"; give its folder, {shown_name(file.parent)}"
+    return "; a checkpoint is a folder with a config.json"
 
 
 def compute_dtype(dtype: Any) -> np.dtype[Any]:

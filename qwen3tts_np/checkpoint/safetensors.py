@@ -20,8 +20,9 @@ import numpy as np
 from qwen3tts_np_kernels.pack import Packed
 from qwen3tts_np_kernels.system import return_free_memory
 
-from ..errors import CheckpointError, ConfigError
+from ..errors import CheckpointError, ConfigError, MissingFileError
 from ..files.input import open_input
+from .foreign import CURE, files_of, quantised_by
 from .json_file import parse_json, read_json
 from .packed import unfold
 from .quantised import fold
@@ -29,6 +30,8 @@ from .tensor import DTYPES, StoredTensor
 
 _LFS_POINTER = b"version https://git-lfs"  # what 'git clone' leaves where Git LFS is not installed
 _MAX_HEADER = 100_000_000  # bytes, the limit of the format's own library
+_SMALL_FLOATS = ("F8_", "F6_", "F4")
+_GGUF = b"GGUF"
 _MAX_DIMS = 32  # what every NumPy can hold
 
 
@@ -60,7 +63,9 @@ class Checkpoint(Mapping[str, StoredTensor]):
             return cls._folded(single, *_map_file(single))
         if index.exists():
             return cls._folded(index, *_map_shards(index))
-        raise CheckpointError(f"{path} holds neither model.safetensors nor model.safetensors.index.json")
+        if other := files_of(path):
+            raise MissingFileError(f"{path} holds no model.safetensors but {other}")
+        raise MissingFileError(f"{path} holds neither model.safetensors nor model.safetensors.index.json")
 
     @classmethod
     def _folded(cls, path: Path, tensors: dict[str, StoredTensor], metadata: dict[str, str]) -> Checkpoint:
@@ -91,6 +96,8 @@ def _map_file(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     if mapped[: len(_LFS_POINTER)] == _LFS_POINTER:
         raise CheckpointError(f"{path} is a pointer of Git LFS, not the weights; run 'git lfs pull' in that folder")
+    if mapped[: len(_GGUF)] == _GGUF:
+        raise CheckpointError(f"{path} is a GGUF file; {CURE}")
     length = int.from_bytes(mapped[:8], "little")
     if length > min(_MAX_HEADER, size - 8):
         raise CheckpointError(f"{path}: the header claims {length} of {size} bytes; the file is damaged or cut short")
@@ -134,6 +141,8 @@ def _span(entry: Any, where: str, data_bytes: int) -> tuple[str, tuple[int, ...]
     if not isinstance(entry, dict):
         raise CheckpointError(f"{where}: the header entry is {type(entry).__name__}, expected an object")
     dtype, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
+    if isinstance(dtype, str) and dtype.startswith(_SMALL_FLOATS):
+        raise CheckpointError(f"{where}: type {dtype}: {quantised_by('a program that writes such floats')}")
     if not isinstance(dtype, str) or dtype not in DTYPES:
         raise CheckpointError(f"{where}: type {reprlib.repr(dtype)} is none of {', '.join(DTYPES)}")
     if not _are_sizes(shape) or len(shape) > _MAX_DIMS:

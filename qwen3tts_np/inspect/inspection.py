@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..checkpoint.config_file import read_codec_config, read_model_config
+from ..checkpoint.config_file import CODEC_DIR, read_codec_config, read_model_config
 from ..checkpoint.json_file import read_json
 from ..checkpoint.keys import TensorSpec, problems
 from ..checkpoint.safetensors import Checkpoint
 from ..config import CodecConfig, ModelConfig
 from ..errors import QwenTTSError
-from ..layout.description import CODEC_DIR, mismatches
+from ..layout.description import mismatches
 from ..layout.specs import codec_specs, model_specs
 from .architecture import WHENS, Block, Cost, tree
 from .caches import AttentionCost, attention_costs

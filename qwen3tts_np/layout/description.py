@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from ..checkpoint.config_file import read_codec_config, read_generation_config, read_model_config
+from ..checkpoint.config_file import CODEC_DIR, read_codec_config, read_generation_config, read_model_config
 from ..checkpoint.json_file import read_json
 from ..checkpoint.keys import TensorSpec, problems
 from ..checkpoint.published import CODEC_NAME, CODEC_WEIGHTS, MODELS, published_files, sha256_of
@@ -18,7 +18,6 @@ from ..errors import QwenTTSError
 from .specs import codec_specs, model_specs
 
 _T = TypeVar("_T")
-CODEC_DIR = "speech_tokenizer"
 
 # Block -> the prefixes of its keys.
 MODEL_BLOCKS = {
@@ -44,6 +43,7 @@ CODEC_BLOCKS = {
 }
 # Every other file is read by a reader here, which reports it as missing.
 REQUIRED = ("vocab.json", "merges.txt", "tokenizer_config.json")
+INSTEAD = "tokenizer.json"  # of all of them, as transformers 5 saves a tokenizer
 REQUIRED_OFFICIALLY = ("generation_config.json", f"{CODEC_DIR}/preprocessor_config.json")
 
 
@@ -105,7 +105,7 @@ def describe(directory: Path) -> Description:
     if config is not None and codec is not None:
         found += mismatches(config, codec)
     files = _files(directory)
-    found += [f"{name} is missing" + _who_needs(name) for name in required if name not in files]
+    found += [f"{name} is missing" + _who_needs(name) for name in required if not is_there(name, files)]
     summaries = [summary for summary in weights if summary is not None]
     released = _released(config, summaries)
     return Description(str(directory), released, config, generation, codec, summaries, files, found)
@@ -166,6 +166,11 @@ def _summary(
 def _files(directory: Path) -> dict[str, int]:
     paths: Iterable[Path] = sorted([*directory.iterdir(), *directory.glob(f"{CODEC_DIR}/*")])
     return {path.relative_to(directory).as_posix(): path.stat().st_size for path in paths if path.is_file()}
+
+
+def is_there(name: str, files: Container[str]) -> bool:
+    """Whether ``files`` have ``name``, or what stands in its place."""
+    return name in files or (name in REQUIRED and INSTEAD in files)
 
 
 def _who_needs(name: str) -> str:

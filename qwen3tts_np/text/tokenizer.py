@@ -25,6 +25,7 @@ from ..checkpoint.json_file import MOST_JSON, read_json
 from ..errors import CheckpointError, ConfigError, RequestError
 from ..files.input import read_text
 from ..shown import shortened
+from . import tokenizer_json
 
 Pattern = Literal["native", "mistral"]
 Pretokenizer = Literal["native", "official-local", "mistral"]
@@ -57,7 +58,8 @@ class Tokenizer:
 
     @classmethod
     def from_directory(cls, path: str | Path, pretokenizer: Pretokenizer = "native") -> Tokenizer:
-        """Read ``vocab.json``, ``merges.txt`` and ``tokenizer_config.json``.
+        """Read ``vocab.json``, ``merges.txt`` and ``tokenizer_config.json``; or ``tokenizer.json``, as transformers 5
+        writes it in their place.
 
         ``"official-local"`` uses the regex that the official package uses for this directory; ``"mistral"`` always uses
         Mistral's.
@@ -69,8 +71,7 @@ class Tokenizer:
         directory = Path(path)
         if pretokenizer not in (*PATTERNS, "official-local"):
             raise RequestError(f"pretokenizer {shortened(pretokenizer)} is not one of native, official-local, mistral")
-        vocab = _read_vocab(directory / "vocab.json")
-        merges = _read_merges(directory / "merges.txt")
+        vocab, merges = _read_model(directory)
         pattern = official_local(directory, len(vocab)) if pretokenizer == "official-local" else pretokenizer
 
         try:
@@ -85,7 +86,7 @@ class Tokenizer:
             ]
         )
         backend.decoder = decoders.ByteLevel()
-        added = _add_tokens(backend, directory / "tokenizer_config.json")
+        added = _add_tokens(backend, *_read_added(directory))
         literals = tuple(str(backend.id_to_token(i)) for i in added)
         return cls(backend, pattern, vocab_size=max(max(vocab.values()), *added) + 1, added=literals)
 
@@ -155,8 +156,27 @@ def _version_key(version: object, where: Path) -> tuple[list[int], int]:
     return release, -1 if before else int(bool(match[2]))
 
 
-def _read_vocab(path: Path) -> dict[str, int]:
-    vocab = _read_object(path)
+def _read_model(directory: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """The vocabulary and the merges, from whichever files have them."""
+    path, alone = directory / "vocab.json", directory / tokenizer_json.NAME
+    if path.exists() or not alone.exists():
+        merges = directory / "merges.txt"
+        return _checked_vocab(tokenizer_json.read_tables(path), path), _merges_of(_lines(merges), merges)
+    vocab, lines = tokenizer_json.read_model(alone)
+    return _checked_vocab(vocab, alone), _merges_of(lines, alone)
+
+
+def _read_added(directory: Path) -> tuple[Any, Path]:
+    """The added tokens, id -> properties, and the file that has them."""
+    path, alone = directory / "tokenizer_config.json", directory / tokenizer_json.NAME
+    if path.exists() or not alone.exists():
+        table = tokenizer_json.read_tables(path).get("added_tokens_decoder")
+        if table is not None or not alone.exists():
+            return table, path
+    return tokenizer_json.read_added(alone), alone
+
+
+def _checked_vocab(vocab: dict[str, Any], path: Path) -> dict[str, int]:
     for token, i in vocab.items():
         if type(i) is not int or not 0 <= i < 2**31:
             raise CheckpointError(f"{path}: the id of {shortened(token)} is {shortened(i)}, not a non-negative integer")
@@ -168,10 +188,14 @@ def _read_vocab(path: Path) -> dict[str, int]:
     return vocab
 
 
-def _read_merges(path: Path) -> list[tuple[str, str]]:
+def _lines(path: Path) -> list[str]:
     lines = read_text(path, MOST_JSON).split("\n")
     if lines[0].startswith("#version:"):
         lines[0] = ""
+    return lines
+
+
+def _merges_of(lines: list[str], path: Path) -> list[tuple[str, str]]:
     merges: dict[tuple[str, str], None] = {}  # of duplicate rules the first counts
     for number, line in enumerate(lines, start=1):
         parts = line.split()
@@ -182,9 +206,8 @@ def _read_merges(path: Path) -> list[tuple[str, str]]:
     return list(merges)
 
 
-def _add_tokens(backend: tokenizers.Tokenizer, path: Path) -> list[int]:
-    """Add ``added_tokens_decoder`` in the order of its ids, which must match those in the file; returns them."""
-    table: Any = _read_object(path).get("added_tokens_decoder")
+def _add_tokens(backend: tokenizers.Tokenizer, table: Any, path: Path) -> list[int]:
+    """Add the tokens of ``table`` in the order of their ids, which must match those in the file; returns the ids."""
     try:
         added = {int(i): AddedToken(**fields) for i, fields in sorted(table.items(), key=lambda item: int(item[0]))}
     except (AttributeError, TypeError, ValueError):
@@ -197,12 +220,3 @@ def _add_tokens(backend: tokenizers.Tokenizer, path: Path) -> list[int]:
             actual = backend.token_to_id(token.content)
             raise CheckpointError(f"{path}: {token.content!r} has id {i}, but after vocab.json its id is {actual}")
     return list(added)
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        return read_json(path)
-    except CheckpointError:
-        raise
-    except ConfigError as e:
-        raise CheckpointError(str(e)) from None

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..checkpoint.config_file import CODEC_DIR
 from ..checkpoint.safetensors import Checkpoint
 from ..errors import QwenTTSError
-from ..layout.description import CODEC_DIR, Description, unpublished_files
+from ..layout.description import Description, unpublished_files
 from .statistics import RowStatistics, problems_of, row_problems, row_statistics, summaries
 
 OK, WRONG, SKIPPED = "ok", "wrong", "skipped"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import QwenTTSError
-from ..layout.description import REQUIRED, Description
+from ..layout.description import REQUIRED, Description, is_there
 from ..text.tokenizer import Tokenizer
 
 TEXT_TOKENS = {
@@ -19,7 +19,7 @@ TEXT_TOKENS = {
 
 def tokenizer_problems(directory: Path, found: Description) -> list[str]:
     """The problems of the tokenizer files of ``directory``; missing files are already in ``found.problems``."""
-    if found.config is None or not set(REQUIRED) <= found.files.keys():
+    if found.config is None or not all(is_there(name, found.files) for name in REQUIRED):
         return []
     try:
         tokenizer = Tokenizer.from_directory(directory)
