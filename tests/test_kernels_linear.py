@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from qwen3tts_np_kernels import linear_jit as kernels
 from qwen3tts_np_kernels.bfloat16 import round_ref, widen_ref
-from qwen3tts_np_kernels.cpu import compiled
+from qwen3tts_np_kernels.cpu import compiled, kernel
 from qwen3tts_np_kernels.pack import (
     BLOCK,
     FORMATS,
@@ -240,6 +240,16 @@ def test_what_does_not_fit_is_refused_in_one_sentence() -> None:
 # ---- the kernels as other compiled code calls them ----
 
 
+def as_kernel(function: Any) -> Any:
+    """A function for compiled code that can be called from Python."""
+    return kernel(function.py_func) if compiled() else function
+
+
+matvec_float, matmul_float = as_kernel(kernels.matvec_float), as_kernel(kernels.matmul_float)
+matvec_int8, matmul_int8 = as_kernel(kernels.matvec_int8), as_kernel(kernels.matmul_int8)
+matvec_int4, matmul_int4 = as_kernel(kernels.matvec_int4), as_kernel(kernels.matmul_int4)
+
+
 @needs_compiler
 @given(sizes, st.integers(0, 70))
 def test_quantised_inputs_equal_the_oracle(inputs: int, offset: int) -> None:
@@ -301,17 +311,17 @@ class Place:
     def matvec(self, item: int, y: NDArray[np.float32], first: int, last: int) -> None:
         x_start, y_start = self.x_start + item * self.x_to, self.y_start + item * self.y_to
         if self.bits is None:
-            kernels.matvec_float(self.weights[0], self.start, self.inputs, self.x, x_start, y, y_start, first, last)
+            matvec_float(self.weights[0], self.start, self.inputs, self.x, x_start, y, y_start, first, last)
         else:
-            product = kernels.matvec_int4 if self.bits == 4 else kernels.matvec_int8
+            product = matvec_int4 if self.bits == 4 else matvec_int8
             product(*self.weights, self.start, self.inputs, *self.quantised, x_start, y, y_start, first, last)
 
     def matmul(self, y: NDArray[np.float32], first: int, last: int) -> None:
         where = (self.x_start, self.x_to, y, self.y_start, self.y_to, first, last)
         if self.bits is None:
-            kernels.matmul_float(self.weights[0], self.start, self.inputs, self.items, self.x, *where)
+            matmul_float(self.weights[0], self.start, self.inputs, self.items, self.x, *where)
         else:
-            product = kernels.matmul_int4 if self.bits == 4 else kernels.matmul_int8
+            product = matmul_int4 if self.bits == 4 else matmul_int8
             product(*self.weights, self.start, self.inputs, self.items, *self.quantised, *where)
 
 

@@ -13,7 +13,7 @@ from again import NO_COMPILER, OLDER, Again
 from numba import njit
 from numba.core.errors import TypingError
 from numpy.typing import NDArray
-from qwen3tts_np_kernels import cpu
+from qwen3tts_np_kernels import compiler, cpu  # noqa: F401  # the compiler tells Numba what an operation is
 from qwen3tts_np_kernels.bfloat16 import widen_ref
 from qwen3tts_np_kernels.simd import functions, instruction_sets, ops, tiles
 

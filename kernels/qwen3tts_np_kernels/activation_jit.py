@@ -11,7 +11,7 @@ import numpy as np
 
 from .activation import elu_ref, gelu_ref, silu_ref
 from .arrays import F32, Array
-from .cpu import compiled, kernel
+from .cpu import compiled, inner, kernel
 from .simd.functions import elu, gelu, silu, sin_squared
 from .simd.llvm import LANES
 from .simd.ops import fma, load, maximum, mul, store, zeros
@@ -107,7 +107,7 @@ def activate_rows(x: F32, first: int, end: int, width: int, kind: int, frequency
             store(y, i, maximum(load(x, i), zeros()))
 
 
-@kernel
+@inner
 def snake_row(x: F32, row: int, width: int, frequency: F32, gain: F32, y: F32) -> None:
     """SnakeBeta of the ``width`` values at offset ``row`` of x, written at the same offset of y."""
     for i in range(0, width, LANES):

@@ -1,9 +1,10 @@
 """On-disk cache of compiled kernels: one file per function and argument types, verified before it is used.
 
-A file is a SHA-256 followed by the bytes it covers. It is written under a temporary name and renamed, so concurrent
-processes never read a partial file; a file whose digest differs is neither unpickled nor passed to LLVM: the kernel is
-compiled and written again. The folder is named by a digest of the kernel sources and of the versions that compile
-them. So machine code of other sources is never loaded, which Numba would reuse if only an imported file has changed.
+A file is a SHA-256 followed by the bytes it covers: an object file of machine code, and what it is of. It is written
+under a temporary name and renamed, so concurrent processes never read a partial file; a file whose digest differs is
+not passed to LLVM: the kernel is compiled and written again. The folder is named by a digest of the kernel sources and
+of the versions that compile them. So machine code of other sources is never loaded, which Numba would reuse if only an
+imported file has changed.
 
 The folder is in the first usable of these locations: ``NUMBA_CACHE_DIR``; ``__pycache__`` beside the sources; the
 user's cache folder. Without any, kernels are compiled in memory.
@@ -14,78 +15,79 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import pickle
 import shutil
+import struct
 import sys
 import tempfile
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from types import CodeType
 from typing import Any
 
 import llvmlite
-import numba
 import numpy as np
 from llvmlite import binding
-from numba import config
-from numba.core.caching import FunctionCache
-from numba.core.compiler import CompileResult
-from numba.core.serialize import dumps
+
+from .arguments import Kind
+from .machine_code import Code, target
 
 _DIGEST = hashlib.sha256().digest_size
+_LENGTHS = struct.Struct("<4Q")
 _KEPT = 4  # folders of other sources or versions that are kept beside the one in use
 _HERE = Path(__file__).parent
 _SCALARS = (int, float, str, np.generic)
 
 
-class KernelCache(FunctionCache):  # type: ignore[misc]  # Numba is not typed
-    """The cache of one function, replacing Numba's own; ``kind`` distinguishes two kernels compiled from it."""
+def code_of(function: Callable[..., Any], kinds: tuple[Kind, ...], make: Callable[[str], Code]) -> Code:
+    """The machine code of ``function`` for these kinds of arguments: from disk, or made, and stored where possible.
 
-    def __init__(self, function: Callable[..., Any], kind: str = "kernel") -> None:
-        self._py_func = function
-        self._name = f"{kind}-{function.__module__.rpartition('.')[2]}.{function.__name__}"
-        self._sources = sources_of(Path(function.__code__.co_filename))
-        self.enable()
-
-    @property
-    def cache_path(self) -> str | None:
-        found = folder(self._sources)
-        return None if found is None else str(found)
-
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """The compiled function for these types, or None."""
-        target_context.refresh()
-        where = folder(self._sources)
-        if where is None or not self._enabled:
-            return None
-        key = self._key(sig, target_context.codegen())
-        content = _checked(where / self._file(key))
-        if content is None:
-            return None
-        stored, payload = pickle.loads(content)
-        return CompileResult._rebuild(target_context, *payload) if stored == key else None
-
-    def save_overload(self, sig: Any, data: Any) -> None:
-        """Store a compiled function, if a cache folder is usable."""
-        where = folder(self._sources)
-        if where is None or not self._enabled or data.library.has_dynamic_globals:
-            return
-        key = self._key(sig, data.codegen)
-        content = dumps((key, data._reduce()))
+    ``make``: compiles it under a name.
+    """
+    sources = sources_of(Path(function.__code__.co_filename))
+    key = _key(function, kinds)
+    entry = f"{function.__module__.rpartition('.')[2]}.{function.__name__}-{hashlib.sha256(key).hexdigest()[:20]}"
+    where = folder(sources)
+    if where is None:
+        return make(entry)
+    path = where / f"{entry}.bin"
+    code = _read(path, key)
+    if code is None:
+        code = make(entry)
         try:
-            _write(where / self._file(key), hashlib.sha256(content).digest() + content)
+            _write(path, _sealed(key, code))
         except OSError as e:
             _say_once("cannot keep", f"compiled kernels cannot be kept in {where}: {e.strerror}; {_CONSEQUENCE}")
+    return code
 
-    def _key(self, sig: Any, codegen: Any) -> Any:
-        """The types, the CPU and the function: for closures with their free variables; constants of other packages."""
-        return self._py_func.__qualname__, constants(self._py_func), *self._index_key(sig, codegen)
 
-    def _file(self, key: Any) -> str:
-        return f"{self._name}-{hashlib.sha256(str(key).encode()).hexdigest()[:20]}.bin"
+def _key(function: Callable[..., Any], kinds: tuple[Kind, ...]) -> bytes:
+    """All that code depends on beside the sources: the CPU, the kinds, and constants of other packages."""
+    name = f"{function.__module__}.{function.__qualname__}"
+    return repr((name, constants(function), tuple(map(str, kinds)), tuple(target()))).encode()
+
+
+def _sealed(key: bytes, code: Code) -> bytes:
+    """The content of a file: a digest of the rest; lengths; key, names and object."""
+    parts = (key, code.entry.encode(), " ".join(code.needs).encode(), code.object)
+    content = b"".join((_LENGTHS.pack(*map(len, parts)), *parts))
+    return hashlib.sha256(content).digest() + content
+
+
+def _read(path: Path, key: bytes) -> Code | None:
+    """The code in a file; None if there is none, if it is of something else, or damaged (reported once)."""
+    content = _checked(path)
+    if content is None:
+        return None
+    parts, at = [], _LENGTHS.size
+    for length in _LENGTHS.unpack_from(content):
+        parts.append(content[at : at + length])
+        at += length
+    stored, entry, needs, code = parts
+    return Code(entry.decode(), tuple(needs.decode().split()), code) if stored == key else None
 
 
 _CONSEQUENCE = (
@@ -161,11 +163,19 @@ def _names(code: CodeType) -> Iterator[str]:
             yield from _names(inner)
 
 
+def _numba_version() -> str:
+    """The file that states it: importing Numba takes long."""
+    found = find_spec("numba")
+    if found is None or found.origin is None:
+        return ""
+    return Path(found.origin).with_name("_version.py").read_text(encoding="utf-8")
+
+
 @functools.cache
 def stamp(sources: tuple[Path, ...]) -> str:
     """A digest of the sources and of the versions of everything that compiles them."""
     digest = hashlib.sha256()
-    versions = numba.__version__, llvmlite.__version__, binding.llvm_version_info, sys.version, sys.platform
+    versions = _numba_version(), llvmlite.__version__, binding.llvm_version_info, sys.version, sys.platform
     digest.update(repr(versions).encode())
     for source in sources:
         for file in [source] if source.is_file() else sorted(source.rglob("*.py")):
@@ -194,8 +204,8 @@ def folder(sources: tuple[Path, ...]) -> Path | None:
 
 
 def _places() -> Iterator[Path]:
-    if config.CACHE_DIR:
-        yield Path(config.CACHE_DIR)
+    if named := os.environ.get("NUMBA_CACHE_DIR"):
+        yield Path(named)
     yield _HERE / "__pycache__"
     base = os.environ.get("LOCALAPPDATA") or os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     if os.path.isabs(base):  # otherwise there is no home directory

@@ -19,7 +19,7 @@ import numpy as np
 from .activation_jit import NOTHING, Activation, activate_rows, activation_ref
 from .arrays import F32, Array
 from .conv import conv1d_ref, depthwise_conv1d_ref
-from .cpu import CPU, compiled, kernel
+from .cpu import CPU, compiled, inner, kernel
 from .simd.llvm import LANES
 from .simd.ops import fma, load, store, total, zeros
 from .simd.tiles import add_tiles, fma_tile, load_grid, load_tile, store_grid
@@ -134,7 +134,7 @@ def _conv_ref(x: F32, w: Convolution, y: F32, stride: int, dilation: int, residu
 def _tile_of_height(height: int) -> Any:
     """The innermost loops, for ``height`` rows by TILE_VECTORS vectors of channels."""
 
-    @kernel
+    @inner
     def tile(
         x: F32,
         x_at: int,
@@ -195,7 +195,7 @@ def _conv(
             activate_rows(y, y_at, y_at + count * y_width, y_width, kind, frequency, gain, activated)
 
 
-@kernel
+@inner
 def multiply(
     x: F32,
     x_at: int,

@@ -1,23 +1,30 @@
-"""The CPU that Numba compiles for, and the decorators that compile kernels.
+"""The CPU that kernels are compiled for, and the decorators that make kernels of Python functions.
 
-``CPU`` is the matching entry of ``simd/instruction_sets.py``, chosen once at import. It follows the target of Numba,
-not the host, so ``NUMBA_CPU_NAME`` and ``NUMBA_CPU_FEATURES`` can select an older CPU.
+``CPU`` is the matching entry of ``simd/instruction_sets.py``, chosen once at import. It follows ``NUMBA_CPU_NAME`` and
+``NUMBA_CPU_FEATURES``, which can select an older CPU.
+
+Nothing here imports Numba: a kernel whose machine code is on disk runs without it, which saves a second of each start.
 """
 
 from __future__ import annotations
 
+import ctypes
+import functools
+import os
 import platform
+import struct
+import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from llvmlite import binding
-from numba import config, njit
-from numba.core.ccallback import CFunc
-from numba.core.codegen import get_host_cpu_features
 
-from .cache import KernelCache, folder, sources_of
+from . import cache
+from .arguments import Kind, code_of, flatten
+from .callee import Callee
+from .machine_code import load, target
 from .simd.instruction_sets import INSTRUCTION_SETS, InstructionSet
 
 P = ParamSpec("P")
@@ -26,62 +33,78 @@ R = TypeVar("R")
 
 def compiled() -> bool:
     """Whether kernels run compiled. With ``NUMBA_DISABLE_JIT=1`` the public functions return their oracle's result."""
-    return not config.DISABLE_JIT
+    return os.environ.get("NUMBA_DISABLE_JIT", "0") == "0"
+
+
+# Without a count of references: threads that count on the same array would wait for each other all the time.
+OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile at the first call, without the GIL, and cache the machine code on disk. x / 0 does not raise."""
-    return compile_function(function, cache=True)
+    """A function that is called from Python: compiled at the first call, without the GIL, and kept on disk.
+
+    It returns an integer or nothing, which is 0 to Python, and cannot create arrays. Arguments are contiguous arrays,
+    numbers, and tuples of them. Numbers are int64, float64 or bool in compiled code. x / 0 does not raise.
+    """
+    return Kernel(function, OPTIONS) if compiled() else function
 
 
 def inner(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile as part of the kernels that call it, and cache it with them; it cannot be called from Python.
-
-    Unlike a kernel it may close over other compiled functions, which would change a cache key every time.
-    """
-    return compile_function(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    """A function that kernels call; it cannot be called from Python. Unlike a kernel it may close over others."""
+    return Callee(function, OPTIONS) if compiled() else function
 
 
 def inlined(function: Callable[P, R]) -> Callable[P, R]:
-    """Like a kernel, but inlined into other compiled code, which compiles faster.
-
-    Compiled code cannot call it with ``*arguments``.
-    """
-    return compile_function(function, cache=True, inline="always")
+    """Like ``inner``, but inlined into its callers, which compiles faster. They cannot pass it ``*arguments``."""
+    return Callee(function, {**OPTIONS, "inline": "always"}) if compiled() else function
 
 
-def compile_function(function: Callable[P, R], *, cache: bool = False, **options: Any) -> Callable[P, R]:
-    """``function`` compiled by Numba, without the GIL; the other decorators use this.
+class _Entry(NamedTuple):
+    """The machine code of a kernel for arguments of certain kinds."""
 
-    Trap: the linker identifies a function by its qualified name, and picks one of two with the same name and argument
-    types, even when they come from the caches of different processes. So closures get names made from their contents.
-    """
-    cells = [cell.cell_contents for cell in function.__closure__ or ()]
-    if cells:
-        function.__qualname__ += f"({', '.join(getattr(cell, '__qualname__', repr(cell)) for cell in cells)})"
-    compiled_function: Any = njit(nogil=True, error_model="numpy", **options)(function)
-    if cache and compiled():
-        compiled_function._cache = KernelCache(function)
-    return compiled_function
+    pack: Callable[..., bytes]  # words to a block
+    call: Callable[[bytes], int]  # releases the GIL
+    address: int
 
 
-def c_function(signature: Any, function: Callable[..., Any]) -> Any:
-    """``function`` compiled for these types as a C function with an ``address``; cached on disk like kernels."""
-    made: Any = CFunc(function, (signature.args, signature.return_type), {}, {"error_model": "numpy"})
-    made._cache = KernelCache(function, "c")
-    made.compile()
-    return made
+class Kernel(Callee):
+    """A kernel: its machine code for each combination of kinds of arguments that it has been called with."""
+
+    def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
+        super().__init__(function, options)
+        self._entries: dict[tuple[Kind, ...], _Entry] = {}
+
+    def __call__(self, *arguments: Any) -> int:
+        words: list[Any] = []
+        kinds = tuple([flatten(argument, words) for argument in arguments])
+        entry = self._entries.get(kinds) or self._loaded(kinds)
+        return entry.call(entry.pack(*words))
+
+    def address(self, kinds: tuple[Kind, ...]) -> int:
+        """The address of its entry for arguments of these kinds, valid until the process ends."""
+        return (self._entries.get(kinds) or self._loaded(kinds)).address
+
+    def _loaded(self, kinds: tuple[Kind, ...]) -> _Entry:
+        with _LOADING:
+            if kinds not in self._entries:
+                address = load(cache.code_of(self.py_func, kinds, functools.partial(self._compile, kinds)))
+                words = struct.Struct(f"={''.join(map(code_of, kinds))}")
+                self._entries[kinds] = _Entry(words.pack, _FUNCTION(address), address)
+        return self._entries[kinds]
+
+    def _compile(self, kinds: tuple[Kind, ...], entry: str) -> Any:
+        from .compiler import compile_kernel
+
+        return compile_kernel(self.py_func, self.targetoptions, kinds, entry)
+
+
+_FUNCTION = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_char_p)
+_LOADING = threading.RLock()
 
 
 def cache_folder() -> Path | None:
     """The folder of the kernels' machine code; None where they are compiled in memory, or not at all."""
-    return folder(sources_of(Path(__file__))) if compiled() else None
-
-
-def _target_features() -> frozenset[str]:
-    """The enabled LLVM features, without their plus sign."""
-    flags: str = config.CPU_FEATURES if config.CPU_FEATURES is not None else get_host_cpu_features()
-    return frozenset(flag[1:] for flag in flags.split(",") if flag.startswith("+"))
+    return cache.folder(cache.sources_of(Path(__file__))) if compiled() else None
 
 
 def _knows(declaration: str) -> bool:
@@ -107,4 +130,6 @@ def instruction_set(machine: str, features: frozenset[str]) -> InstructionSet:
     raise AssertionError("the last entry of the table fits every machine")
 
 
-CPU = instruction_set(platform.machine(), _target_features())
+CPU = instruction_set(
+    platform.machine(), frozenset(flag[1:] for flag in target().features.split(",") if flag.startswith("+"))
+)

@@ -21,13 +21,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from .arguments import INTEGER, ArrayKind
 from .arrays import F32, I8, I32, U8, U16, AnyArray
 from .cpu import CPU, compiled, inlined, inner, kernel
-from .pack import GROUP, TINY, Packed, linear_ref
+from .pack import GROUP, TINY, Format, Packed, linear_ref
 from .simd.llvm import LANES
 from .simd.ops import absolute, add_int, largest, load, load_first, maximum, mul, splat, store_i8, to_int, total_int
 from .simd.tiles import (
@@ -67,17 +68,9 @@ def linear(x: F32, packed: Packed, rows: int) -> F32:
     blocks = -(-rows // LANES)
     width = blocks * LANES
     y = np.empty(items * width, np.float32)
-    if packed.format.bits is None:
-        matmul_float(packed.values, 0, inputs, items, flat, 0, inputs, y, 0, width, 0, blocks)
-    else:
-        levels, groups = np.empty(flat.size, np.int8), flat.size // GROUP
-        scales, zeros = np.empty(groups, np.float32), np.empty(groups, np.int32)
-        quantise_groups(flat, 0, flat.size, levels, scales, zeros, 0)
-        product = matmul_int4 if packed.format.bits == 4 else matmul_int8
-        product(
-            packed.values, packed.scales, 0, inputs, items,
-            levels, scales, zeros, 0, inputs, y, 0, width, 0, blocks,
-        )  # fmt: skip
+    groups = flat.size // GROUP
+    own = np.empty(flat.size, np.int8), np.empty(groups, np.float32), np.empty(groups, np.int32)
+    _product(packed.format)(packed.values, packed.scales, 0, inputs, items, flat, *own, y, width, 0, blocks)
     return y.reshape(items, width)[:, :rows]
 
 
@@ -274,3 +267,59 @@ def matmul_int4(
     """Items times an int4 matrix."""
     x = (levels, x_scales, zeros)
     _int4_matrix((values, scales), start, inputs, items, x, x_start, x_to, y, y_start, y_to, first, last)
+
+
+# ---- by address: the products of a format, for one item or many ----
+
+
+def product_address(form: Format) -> int:
+    """The address of the product of a format, which :func:`stack_jit.multiply` calls."""
+    values, scales, x, levels, zeros = (
+        ArrayKind(np.dtype(dtype), 1) for dtype in (form.dtype, np.uint16, np.float32, np.int8, np.int32)
+    )
+    sizes = (INTEGER, INTEGER, INTEGER)
+    return _product(form).address((values, scales, *sizes, x, levels, x, zeros, x, *sizes))
+
+
+def _product(form: Format) -> Any:
+    return _float_product if form.bits is None else _int4_product if form.bits == 4 else _int8_product
+
+
+@kernel
+def _float_product(
+    values: AnyArray, scales: U16, start: int, inputs: int, count: int,
+    x: F32, levels: I8, x_scales: F32, zeros: I32, y: F32, y_to: int, first: int, end: int,
+) -> None:  # fmt: skip
+    """The quantised inputs are not used."""
+    if count == 1:
+        matvec_float(values, start, inputs, x, 0, y, 0, first, end)
+    else:
+        matmul_float(values, start, inputs, count, x, 0, inputs, y, 0, y_to, first, end)
+
+
+@kernel
+def _int8_product(
+    values: U8, scales: U16, start: int, inputs: int, count: int,
+    x: F32, levels: I8, x_scales: F32, zeros: I32, y: F32, y_to: int, first: int, end: int,
+) -> None:  # fmt: skip
+    quantise_groups(x, 0, count * inputs, levels, x_scales, zeros, 0)
+    if count == 1:
+        matvec_int8(values, scales, start, inputs, levels, x_scales, zeros, 0, y, 0, first, end)
+    else:
+        matmul_int8(
+            values, scales, start, inputs, count, levels, x_scales, zeros, 0, inputs, y, 0, y_to, first, end
+        )  # fmt: skip
+
+
+@kernel
+def _int4_product(
+    values: U8, scales: U16, start: int, inputs: int, count: int,
+    x: F32, levels: I8, x_scales: F32, zeros: I32, y: F32, y_to: int, first: int, end: int,
+) -> None:  # fmt: skip
+    quantise_groups(x, 0, count * inputs, levels, x_scales, zeros, 0)
+    if count == 1:
+        matvec_int4(values, scales, start, inputs, levels, x_scales, zeros, 0, y, 0, first, end)
+    else:
+        matmul_int4(
+            values, scales, start, inputs, count, levels, x_scales, zeros, 0, inputs, y, 0, y_to, first, end
+        )  # fmt: skip

@@ -8,7 +8,7 @@ import numpy as np
 
 from .arrays import F32, I32, I64, Array
 from .conv_jit import Convolution, multiply, pack_conv
-from .cpu import compiled, kernel
+from .cpu import compiled, inner, kernel
 from .rvq import nearest_ref
 from .simd.llvm import LANES
 from .simd.ops import (
@@ -57,14 +57,16 @@ def nearest(x: F32, codebook: Codebook) -> I64:
     if not compiled():
         return nearest_ref(x, codebook.entries)
     codes = np.empty(len(x), np.int64)
-    _nearest(x.reshape(-1), codebook.products.weight, codebook.products.bias, size, codes)
+    distances = np.empty(_BAND * len(codebook.products.bias), np.float32)
+    best, chosen = np.empty(LANES, np.float32), np.empty(LANES, np.int32)
+    weight, lengths = codebook.products.weight, codebook.products.bias
+    _nearest(x.reshape(-1), weight, lengths, size, codes, distances, best, chosen)
     return codes
 
 
 @kernel
-def _nearest(x: F32, weight: F32, lengths: F32, size: int, codes: I64) -> None:
-    distances = np.empty(_BAND * lengths.size, np.float32)
-    best, chosen = np.empty(LANES, np.float32), np.empty(LANES, np.int32)
+def _nearest(x: F32, weight: F32, lengths: F32, size: int, codes: I64, distances: F32, best: F32, chosen: I32) -> None:
+    """Write the codes; distances [_BAND, C], best and chosen are working buffers."""
     for first in range(0, codes.size, _BAND):
         rows = min(_BAND, codes.size - first)
         zero, one = np.int64(0), np.int64(1)
@@ -76,7 +78,7 @@ def _nearest(x: F32, weight: F32, lengths: F32, size: int, codes: I64) -> None:
             codes[first + row] = _smallest(distances, row * lengths.size, lengths.size, square, best, chosen)
 
 
-@kernel
+@inner
 def _smallest(distances: F32, at: int, count: int, square: float, best: F32, chosen: I32) -> int:
     """Index of the smallest sqrt(distance + square), the first of a tie; best and chosen are working buffers."""
     nearest_yet, where = splat(np.float32(np.inf)), splat_int(np.int32(0))

@@ -6,18 +6,16 @@ loop are compiled once, not once per format, and do not contain the products, wh
 
 from __future__ import annotations
 
-from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, from_dtype, types
 
 from .arrays import F32, I8, I32, U8, U16
-from .cpu import c_function, inlined
-from .linear_jit import matmul_float, matmul_int4, matmul_int8, matvec_float, matvec_int4, matvec_int8, quantise_groups
+from .cpu import inlined
+from .linear_jit import product_address
 from .pack import BLOCK, Packed
-from .simd.llvm import ARRAY, LANES, Builder, Value, operation
+from .simd.llvm import ARRAY, I64, INT64, LANES, VOID, Builder, Value, operation
 from .simd.ops import add, load, store
 from .threads_jit import Member, share
 
@@ -42,23 +40,29 @@ class Levels(NamedTuple):
 
 def new_stack(arena: Packed, size: int, inputs: int) -> Stack:
     """The matrices of ``arena`` as a stack: ``size`` weights and ``inputs`` inputs each, padding included."""
-    return Stack(
-        arena.values.view(np.uint8), arena.scales, size, inputs, _product(arena.format.bits, arena.format.dtype).address
-    )
+    return Stack(arena.values.view(np.uint8), arena.scales, size, inputs, product_address(arena.format))
 
 
 @operation(
-    types.void, types.int64, ARRAY, ARRAY, types.int64, types.int64, types.int64,
-    ARRAY, ARRAY, ARRAY, ARRAY, ARRAY, types.int64, types.int64, types.int64,
+    VOID, INT64, ARRAY, ARRAY, INT64, INT64, INT64,
+    ARRAY, ARRAY, ARRAY, ARRAY, ARRAY, INT64, INT64, INT64,
 )  # fmt: skip
 def _call(
     b: Builder, address: Value, values: Value, scales: Value, start: Value, inputs: Value, count: Value,
     x: Value, levels: Value, x_scales: Value, zeros: Value, y: Value, y_to: Value, first: Value, end: Value,
 ) -> None:  # fmt: skip
-    """Call the product at an address. It receives arrays as pointers to their first elements."""
+    """nothing; calls the product at an address with a block of arguments (``arguments.py``), arrays without sizes"""
     arguments = (values, scales, start, inputs, count, x, levels, x_scales, zeros, y, y_to, first, end)
-    signature = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments])
-    b.call(b.inttoptr(address, signature.as_pointer()), arguments)
+    words = []
+    for argument in arguments:
+        is_array = isinstance(argument.type, ir.PointerType)
+        words += [b.ptrtoint(argument, I64), ir.Constant(I64, 0)] if is_array else [argument]
+    with b.goto_entry_block():  # once, not in every turn of a loop
+        block = b.alloca(I64, len(words))
+    for i, word in enumerate(words):
+        b.store(word, b.gep(block, [ir.Constant(I64, i)]))
+    signature = ir.FunctionType(I64, [block.type])
+    b.call(b.inttoptr(address, signature.as_pointer()), [block])
 
 
 @inlined
@@ -91,57 +95,3 @@ def affine(me: Member, w: Affine, x: F32, count: int, y: F32, own: Levels) -> No
     for c in range(count):
         for i in range(first * BLOCK, end * BLOCK, LANES):
             store(y, c * rows + i, add(load(y, c * rows + i), load(w.bias, i)))
-
-
-# ---- the functions at these addresses: C functions, so arrays are passed as pointers, without sizes ----
-
-
-def _float_product(
-    values: Any, scales: Any, start: int, inputs: int, count: int,
-    x: Any, levels: Any, x_scales: Any, zeros: Any, y: Any, y_to: int, first: int, end: int,
-) -> None:  # fmt: skip
-    weights, given, result = carray(values, 1), carray(x, 1), carray(y, 1)
-    if count == 1:
-        matvec_float(weights, start, inputs, given, 0, result, 0, first, end)
-    else:
-        matmul_float(weights, start, inputs, count, given, 0, inputs, result, 0, y_to, first, end)
-
-
-def _int8_product(
-    values: Any, scales: Any, start: int, inputs: int, count: int,
-    x: Any, levels: Any, x_scales: Any, zeros: Any, y: Any, y_to: int, first: int, end: int,
-) -> None:  # fmt: skip
-    weights, steps, result = carray(values, 1), carray(scales, 1), carray(y, 1)
-    q, q_steps, q_zeros = carray(levels, 1), carray(x_scales, 1), carray(zeros, 1)
-    quantise_groups(carray(x, 1), 0, count * inputs, q, q_steps, q_zeros, 0)
-    if count == 1:
-        matvec_int8(weights, steps, start, inputs, q, q_steps, q_zeros, 0, result, 0, first, end)
-    else:
-        matmul_int8(weights, steps, start, inputs, count, q, q_steps, q_zeros, 0, inputs, result, 0, y_to, first, end)
-
-
-def _int4_product(
-    values: Any, scales: Any, start: int, inputs: int, count: int,
-    x: Any, levels: Any, x_scales: Any, zeros: Any, y: Any, y_to: int, first: int, end: int,
-) -> None:  # fmt: skip
-    weights, steps, result = carray(values, 1), carray(scales, 1), carray(y, 1)
-    q, q_steps, q_zeros = carray(levels, 1), carray(x_scales, 1), carray(zeros, 1)
-    quantise_groups(carray(x, 1), 0, count * inputs, q, q_steps, q_zeros, 0)
-    if count == 1:
-        matvec_int4(weights, steps, start, inputs, q, q_steps, q_zeros, 0, result, 0, first, end)
-    else:
-        matmul_int4(weights, steps, start, inputs, count, q, q_steps, q_zeros, 0, inputs, result, 0, y_to, first, end)
-
-
-@cache
-def _product(bits: int | None, dtype: np.dtype[Any]) -> Any:
-    """The compiled product of a format. Kept indefinitely, since stacks hold its address."""
-    function = _float_product if bits is None else _int4_product if bits == 4 else _int8_product
-    pointer = {name: types.CPointer(getattr(types, name)) for name in ("float32", "int8", "uint16", "int32")}
-    integer = types.int64
-    signature = types.void(
-        types.CPointer(from_dtype(dtype)), pointer["uint16"], integer, integer, integer,
-        pointer["float32"], pointer["int8"], pointer["float32"], pointer["int32"],
-        pointer["float32"], integer, integer, integer,
-    )  # fmt: skip
-    return c_function(signature, function)

@@ -13,30 +13,21 @@ import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from queue import SimpleQueue
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
-from llvmlite import binding
-from numba import types
 from numpy.typing import NDArray
 
-from .cpu import compile_function, inner
+from .cpu import inner, kernel
+from .machine_code import add_symbol
+from .simd.llvm import I32, I64, INT64, VOID, Builder, Value, call, operation
 from .simd.ops import atomic_add, atomic_load, pause
 from .system import at_fork, futex, yield_address
 
-P = ParamSpec("P")
-R = TypeVar("R")
+team_kernel = kernel  # a kernel that a team runs: its first argument is a Member
 
 _LINE = 8  # int64 values in a cache line: counters of different threads are on different lines
 _SPINS = 2000  # reads of the counter (some tens of microseconds) before the thread yields its core
-
-
-def team_kernel(function: Callable[P, R]) -> Callable[P, R]:
-    """A kernel that a team runs. It cannot create arrays, and does no reference counting on those it has.
-
-    A reference count is a write to memory: threads that count on the same array wait for each other all the time.
-    """
-    return compile_function(function, cache=True, _nrt=False)
 
 
 class Member(NamedTuple):
@@ -53,17 +44,21 @@ class Member(NamedTuple):
 _WAIT, _WAKE, _ALL = 128, 129, (1 << 31) - 1  # FUTEX_WAIT_PRIVATE, FUTEX_WAKE_PRIVATE, and how many to wake
 
 
-def _external(name: str, address: int, signature: Any) -> Any:
-    """A C function, as a symbol that machine code loaded from the disk cache also resolves."""
-    binding.add_symbol(name, address)
-    return types.ExternalFunction(name, signature)
-
-
-_yield = _external("qwen3tts_np_let_others_run", yield_address(), types.int32())
 _SYSCALL, _FUTEX = futex() or (yield_address(), 0)  # 0: no futex on this system; threads yield instead of sleeping
-_syscall = _external(
-    "qwen3tts_np_syscall", _SYSCALL, types.int64(*[types.int64] * 5)
-)  # number, address, operation, value, timeout
+add_symbol("qwen3tts_np_let_others_run", yield_address())
+add_symbol("qwen3tts_np_syscall", _SYSCALL)
+
+
+@operation(VOID)
+def _yield(b: Builder) -> None:
+    """nothing; another thread may run"""
+    call(b, "qwen3tts_np_let_others_run", I32)
+
+
+@operation(INT64, INT64, INT64, INT64, INT64, INT64)
+def _syscall(b: Builder, number: Value, address: Value, operation: Value, value: Value, timeout: Value) -> Value:
+    """the result of a call of Linux"""
+    return call(b, "qwen3tts_np_syscall", I64, number, address, operation, value, timeout)
 
 
 @inner

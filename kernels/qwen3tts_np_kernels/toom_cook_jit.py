@@ -27,13 +27,12 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import types
 
 from .activation_jit import NOTHING, Activation, activation_ref, snake_row
 from .arrays import F32, F64, I64, Array
 from .conv import conv1d_ref
 from .conv_jit import multiply, width
-from .cpu import CPU, compiled, kernel
+from .cpu import CPU, compiled, inner, kernel
 from .simd.llvm import LANES, TILE, Builder, Value, f32x16, number, operation
 from .simd.ops import load, store, zeros
 from .simd.tiles import load_tile, store_tile
@@ -163,7 +162,8 @@ def minimal_conv(
     if compiled():
         starts, counts = tiles(SCHEMES[w.taps].results, frame, dilation)
         flat = x.reshape(-1), x.shape[1], dilation, *w[:4], y.reshape(-1)
-        _minimal_conv(*flat, *activation, out.reshape(-1), frame, starts, counts)
+        room = _room(SCHEMES[w.taps].products, len(y) // frame * len(starts), x.shape[1], len(w.bias))
+        _minimal_conv(*flat, *activation, out.reshape(-1), frame, starts, counts, room)
     else:
         y[:] = 0
         y[:, : w.outputs] = conv1d_ref(x[:, : w.inputs].T, *unpack_minimal(w), dilation=dilation).T
@@ -198,7 +198,7 @@ def _evaluate(b: Builder, rows: list[Value]) -> list[Value]:
 
 
 def _results_of(tile: Any, *_: Any) -> Any:
-    return types.UniTuple(f32x16, _SCHEME_OF_TILE[tile.count].results)
+    return f32x16, _SCHEME_OF_TILE[tile.count].results
 
 
 @operation(_results_of, TILE, f32x16)
@@ -226,7 +226,7 @@ def _tile_kernels(scheme: Scheme) -> Any:
     """The kernels applied to one tile before and after the multiplications."""
     count, results, others = scheme.products, scheme.results, scheme.taps - 1
 
-    @kernel
+    @inner
     def evaluate(
         x: F32, at: int, columns: int, dilation: int, known: int, patch: F32, values: F32, to: int, stride: int
     ) -> None:
@@ -240,7 +240,7 @@ def _tile_kernels(scheme: Scheme) -> Any:
         for i in range(0, columns, LANES):
             store_tile(values, to + i, stride, _evaluate(load_tile(x, at + i, step, count)))
 
-    @kernel
+    @inner
     def read_off(
         products: F32, start: int, stride: int, bias: F32, dilation: int, known: int, patch: F32, y: F32, at: int
     ) -> None:
@@ -266,6 +266,22 @@ _evaluate_2, _read_off_2 = _tile_kernels(TWO_TAPS)
 _PRODUCTS_7, _PRODUCTS_2 = SEVEN_TAPS.products, TWO_TAPS.products
 
 
+class _Room(NamedTuple):
+    """Working space for a band of tiles."""
+
+    band: int  # tiles
+    values: F32
+    products: F32
+    patch: F32
+    nothing: F32  # a bias
+
+
+def _room(count: int, all_tiles: int, x_width: int, y_width: int) -> _Room:
+    band = min(max(_BAND // (count * max(x_width, y_width)), _FEWEST), all_tiles)
+    sizes = count * (band * x_width + LANES), count * (band * y_width + LANES), count * max(x_width, y_width)
+    return _Room(band, *(np.empty(size, np.float32) for size in sizes), np.zeros(y_width, np.float32))
+
+
 @kernel
 def _minimal_conv(
     x: F32,
@@ -283,13 +299,12 @@ def _minimal_conv(
     frame: int,
     starts: I64,
     counts: I64,
+    room: _Room,
 ) -> None:
     y_width, count = bias.size, _PRODUCTS_7 if taps == 7 else _PRODUCTS_2
     all_tiles = y.size // y_width // frame * starts.size
-    band = min(max(_BAND // (count * max(x_width, y_width)), _FEWEST), all_tiles)
+    band, values, products, patch, nothing = room
     x_step, y_step = band * x_width + LANES, band * y_width + LANES  # a cache line more, against set conflicts
-    values, products = np.empty(count * x_step, np.float32), np.empty(count * y_step, np.float32)
-    patch, nothing = np.empty(count * max(x_width, y_width), np.float32), np.zeros(y_width, np.float32)
     zero, one = np.int64(0), np.int64(1)
     for first in range(0, all_tiles, band):
         here = min(band, all_tiles - first)

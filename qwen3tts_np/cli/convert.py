@@ -8,6 +8,7 @@ from pathlib import Path
 from ..checkpoint.quantised import BITS
 from ..files.output import check_new_folder
 from ..layout.convert import STORED_FORMATS, convert
+from ..text.tokenizer import pack_vocabulary
 from .options import add_hub, add_json, checkpoint, new_parser
 from .output import report
 
@@ -22,8 +23,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="write a checkpoint in another weight format",
         description="Write a checkpoint whose weights are stored in another format; every command reads the result. "
         "int8 to int4 quantise the matrices of talker and code predictor in groups of 32 (heads keep 8 bits); beside "
-        "the codec, which stays float32, its decoder is written as the kernels read it (0.5 GB), so that nothing is "
-        "packed when the model is loaded.",
+        "the codec, which stays float32, its decoder is written as the kernels read it (0.5 GB), and beside the "
+        "vocabulary its tables, so that nothing is packed when the model is loaded.",
     )
     parser.add_argument("--format", choices=STORED_FORMATS, required=True, help="of the weights")
     parser.add_argument("source", type=Path, metavar="SRC", help="checkpoint directory, or a name to download")
@@ -35,13 +36,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> None:
     check_new_folder(args.target)
-    convert(checkpoint(args, "source"), args.target, args.format, _pack_codec if args.format in BITS else None)
+    convert(checkpoint(args, "source"), args.target, args.format, _pack_rest if args.format in BITS else None)
     size = (args.target / "model.safetensors").stat().st_size
     found = {"directory": str(args.target), "format": args.format, "model_bytes": size}
     report(args, found, f"{args.target}: {args.format}, model.safetensors {size / 1e6:.1f} MB")
 
 
-def _pack_codec(folder: Path) -> None:
-    from ..compiled.codec.packed import write_packed_decoder  # imports Numba
+def _pack_rest(folder: Path) -> None:
+    from ..compiled.codec.packed import write_packed_decoder
 
     write_packed_decoder(folder / "speech_tokenizer")
+    pack_vocabulary(folder)

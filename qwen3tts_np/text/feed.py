@@ -27,6 +27,7 @@ class TextFeed:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
+        tokenizer.complete()  # now, and not in the middle of speech
         self._pending, self._tail = TEXT_TEMPLATE.split("{text}")
 
     def feed(self, text: str) -> list[int]:

@@ -13,11 +13,14 @@ transformers) and passed to the ``tokenizers`` package, which does the work. Tra
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import tokenizers
+from numpy.typing import NDArray
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
 
 from ..arguments import require_text
@@ -26,6 +29,7 @@ from ..errors import CheckpointError, ConfigError, RequestError
 from ..files.input import read_text
 from ..shown import shortened
 from . import tokenizer_json
+from .packed_vocabulary import PackedVocabulary, pairs_of, read_packed, write_packed
 
 Pattern = Literal["native", "mistral"]
 Pretokenizer = Literal["native", "official-local", "mistral"]
@@ -48,10 +52,8 @@ class Tokenizer:
     ``vocab_size`` is one more than the highest id, so the text embedding needs at least that many rows.
     """
 
-    def __init__(
-        self, backend: tokenizers.Tokenizer, pretokenizer: Pattern, vocab_size: int, added: tuple[str, ...]
-    ) -> None:
-        self._backend = backend
+    def __init__(self, backends: Backends, pretokenizer: Pattern, vocab_size: int, added: tuple[str, ...]) -> None:
+        self._backends = backends
         self.added = added  # the literals that become one token wherever they occur
         self.pretokenizer: Pattern = pretokenizer
         self.vocab_size = vocab_size
@@ -71,24 +73,21 @@ class Tokenizer:
         directory = Path(path)
         if pretokenizer not in (*PATTERNS, "official-local"):
             raise RequestError(f"pretokenizer {shortened(pretokenizer)} is not one of native, official-local, mistral")
-        vocab, merges = _read_model(directory)
-        pattern = official_local(directory, len(vocab)) if pretokenizer == "official-local" else pretokenizer
+        packed = read_packed(directory)
+        vocab, merges = _read_model(directory) if packed is None else ({}, [])
+        size = len(vocab) if packed is None else len(packed)
+        pattern = official_local(directory, size) if pretokenizer == "official-local" else pretokenizer
+        table, path = _read_added(directory)
+        added = _added_tokens(table, path)
+        literals = {str(token.content): i for i, token in added.items()}
+        finish = partial(_backend, pattern, added, path)
+        source = finish(_whole_model(vocab, merges, directory)) if packed is None else packed
+        backends = Backends(source, finish, literals)
+        return cls(backends, pattern, vocab_size=max(size - 1, *added) + 1, added=tuple(literals))
 
-        try:
-            backend = tokenizers.Tokenizer(models.BPE(vocab=vocab, merges=merges))
-        except Exception as e:  # the package raises nothing more specific; it names the missing symbol
-            raise CheckpointError(f"{directory}: merges.txt does not fit vocab.json ({shortened(str(e))})") from None
-        backend.normalizer = normalizers.NFC()
-        backend.pre_tokenizer = pre_tokenizers.Sequence(
-            [
-                pre_tokenizers.Split(Regex(PATTERNS[pattern]), behavior="isolated"),
-                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-            ]
-        )
-        backend.decoder = decoders.ByteLevel()
-        added = _add_tokens(backend, *_read_added(directory))
-        literals = tuple(str(backend.id_to_token(i)) for i in added)
-        return cls(backend, pattern, vocab_size=max(max(vocab.values()), *added) + 1, added=literals)
+    def complete(self) -> None:
+        """Make ready what any text needs, so that no later call takes long."""
+        self._backends.of_all_texts()
 
     def encode(self, text: str) -> list[int]:
         """Token ids of ``text``; literals of added tokens (``<|im_end|>``) become those tokens.
@@ -96,13 +95,13 @@ class Tokenizer:
         Raises RequestError as :func:`require_text` does.
         """
         require_text(text, "text")
-        ids: list[int] = self._backend.encode(text, add_special_tokens=False).ids
+        ids: list[int] = self._backends.of(text).encode(text, add_special_tokens=False).ids
         return ids
 
     def words(self, text: str) -> list[tuple[int, list[int]]]:
         """The same ids word by word: the start in ``text`` of each regex piece or added token, and its ids."""
         require_text(text, "text")
-        encoding = self._backend.encode(text, add_special_tokens=False)
+        encoding = self._backends.of(text).encode(text, add_special_tokens=False)
         words: dict[int | None, tuple[list[int], list[int]]] = {}
         for word, (start, _), token in zip(encoding.word_ids, encoding.offsets, encoding.ids, strict=True):
             starts, ids = words.setdefault(word, ([], []))
@@ -115,11 +114,87 @@ class Tokenizer:
 
         Raises RequestError for an id without a token (the padding rows of the text embedding have none).
         """
+        backend = self._backends.of_all_texts()
         for i in ids:
-            if not 0 <= i < self.vocab_size or self._backend.id_to_token(i) is None:
+            if not 0 <= i < self.vocab_size or backend.id_to_token(i) is None:
                 raise RequestError(f"token id {i} has no token; the vocabulary ends at {self.vocab_size - 1}")
-        text: str = self._backend.decode(list(ids), skip_special_tokens=False)
+        text: str = backend.decode(list(ids), skip_special_tokens=False)
         return text
+
+
+class Backends:
+    """The tokenizers of the package: one for all texts, or from packed tables, at first those that a text needs.
+
+    A small one takes some milliseconds to make. After ``MOST_SMALL`` there is one for all texts.
+    """
+
+    MOST_SMALL = 8
+
+    def __init__(
+        self,
+        source: tokenizers.Tokenizer | PackedVocabulary,
+        finish: Callable[[models.BPE], tokenizers.Tokenizer],
+        literals: Mapping[str, int],
+    ) -> None:
+        self._source, self._finish, self._literals = source, finish, literals
+        self._small: tuple[NDArray[np.bool_], tokenizers.Tokenizer] | None = None  # pairs of bytes, and what knows them
+        self._made = 0
+
+    def of(self, text: str) -> tokenizers.Tokenizer:
+        """One that gives ``text`` the ids of the complete vocabulary."""
+        if not isinstance(self._source, PackedVocabulary) or self._made >= self.MOST_SMALL:
+            return self.of_all_texts()
+        if normalizers.NFC().normalize_str(text) != text:  # its bytes are not those that are tokenized
+            return self.of_all_texts()
+        pairs, small = pairs_of(text), self._small
+        if small is not None and not (pairs & ~small[0]).any():
+            return small[1]
+        if small is not None:
+            pairs |= small[0]
+        backend = self._finish(self._source.model(pairs, self._literals))
+        self._small, self._made = (pairs, backend), self._made + 1
+        return backend
+
+    def of_all_texts(self) -> tokenizers.Tokenizer:
+        """The one with the complete vocabulary."""
+        if isinstance(self._source, PackedVocabulary):
+            self._source = self._finish(self._source.model(None, self._literals))
+        return self._source
+
+
+def pack_vocabulary(directory: Path) -> bool:
+    """Write what :meth:`Tokenizer.from_directory` reads instead of its sources, beside them; whether it is possible."""
+    vocab, merges = _read_model(directory)
+    table, path = _read_added(directory)
+    added = _added_tokens(table, path)
+    _backend("native", added, path, _whole_model(vocab, merges, directory))  # files that do not fit are refused
+    return write_packed(directory, vocab, merges, [str(token.content) for token in added.values()])
+
+
+def _whole_model(vocab: dict[str, int], merges: list[tuple[str, str]], directory: Path) -> models.BPE:
+    try:
+        return models.BPE(vocab=vocab, merges=merges)
+    except Exception as e:  # the package raises nothing more specific; it names the missing symbol
+        raise CheckpointError(f"{directory}: merges.txt does not fit vocab.json ({shortened(str(e))})") from None
+
+
+def _backend(pattern: Pattern, added: dict[int, AddedToken], path: Path, model: models.BPE) -> tokenizers.Tokenizer:
+    """The steps around a model. The ids of the added tokens, which follow the others, must be those in their file."""
+    backend = tokenizers.Tokenizer(model)
+    backend.normalizer = normalizers.NFC()
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(PATTERNS[pattern]), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    backend.decoder = decoders.ByteLevel()
+    backend.add_tokens(list(added.values()))
+    for i, token in added.items():
+        if backend.token_to_id(token.content) != i:
+            actual = backend.token_to_id(token.content)
+            raise CheckpointError(f"{path}: {token.content!r} has id {i}, but after vocab.json its id is {actual}")
+    return backend
 
 
 def official_local(directory: Path, vocab_size: int) -> Pattern:
@@ -206,17 +281,12 @@ def _merges_of(lines: list[str], path: Path) -> list[tuple[str, str]]:
     return list(merges)
 
 
-def _add_tokens(backend: tokenizers.Tokenizer, table: Any, path: Path) -> list[int]:
-    """Add the tokens of ``table`` in the order of their ids, which must match those in the file; returns the ids."""
+def _added_tokens(table: Any, path: Path) -> dict[int, AddedToken]:
+    """The tokens of ``table`` in the order of their ids."""
     try:
         added = {int(i): AddedToken(**fields) for i, fields in sorted(table.items(), key=lambda item: int(item[0]))}
     except (AttributeError, TypeError, ValueError):
         raise CheckpointError(f"{path}: added_tokens_decoder must map ids to tokens with their properties") from None
     if not added:  # the templates could not be written
         raise CheckpointError(f"{path}: added_tokens_decoder is empty, <|im_start|> and its like are missing")
-    backend.add_tokens(list(added.values()))
-    for i, token in added.items():
-        if backend.token_to_id(token.content) != i:
-            actual = backend.token_to_id(token.content)
-            raise CheckpointError(f"{path}: {token.content!r} has id {i}, but after vocab.json its id is {actual}")
-    return list(added)
+    return added

@@ -105,7 +105,7 @@ def kernel_cache(folder: Path | None) -> Check:
     """Whether machine code is kept for the next process."""
     if folder is None:
         return Check("kernel cache", "note", "not used, as the compiler is switched off")
-    kept = [path for path in folder.glob("kernel-*.bin") if path.is_file()] if folder.is_dir() else []
+    kept = [path for path in folder.glob("*.bin") if path.is_file()] if folder.is_dir() else []
     found = f"{folder}: {len(kept)} files, {sum(path.stat().st_size for path in kept) / 1e6:.0f} MB"
     try:
         folder.mkdir(parents=True, exist_ok=True)

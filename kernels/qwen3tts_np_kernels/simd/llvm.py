@@ -7,9 +7,6 @@ from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec
 
 from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic, models, register_model
 
 P = ParamSpec("P")
 Builder = Any  # llvmlite is not typed
@@ -21,75 +18,42 @@ BYTES, SHORTS, INTS, HALVES, FLOATS = (ir.VectorType(element, LANES) for element
 WORDS = ir.VectorType(I16, 2 * LANES)  # the 16-bit halves of the lanes
 
 
-class Vector(types.Type):  # type: ignore[misc]  # Numba has no types
-    """The Numba type of a vector; values live in registers only."""
+# ---- types of operands and results: names of Numba's types, and of vectors, which live in registers only ----
 
-    def __init__(self, name: str, llvm_type: ir.VectorType) -> None:
-        self.llvm_type = llvm_type
-        super().__init__(name)
+f32x16, i32x16 = "f32x16", "i32x16"
+FLOAT, INT32, INT64, INDEX, VOID = "float32", "int32", "int64", "intp", "void"
 
-
-f32x16 = Vector("f32x16", FLOATS)
-i32x16 = Vector("i32x16", INTS)
-
-
-@register_model(Vector)
-class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
-    def __init__(self, manager: Any, vector: Vector) -> None:
-        super().__init__(manager, vector, vector.llvm_type)
-
-
-# ---- Numba functions: kinds of operands, and what the body receives for each ----
-
+# Kinds of operands, and what the body receives for each.
 ARRAY = object()  # a contiguous array of any dtype; the body receives a pointer to its first element
 FLOAT_ARRAY = object()  # the same, float32 only
 TILE = object()  # a tuple of vectors; the body receives a list of them
-WEIGHTS = object()  # a contiguous array whose dtype is the format; the body receives a pointer and the Numba dtype
+WEIGHTS = object()  # a contiguous array whose dtype is the format; the body receives a pointer and the dtype's name
 COUNT = object()  # a constant integer; the body receives it as a Python int
-_ARRAYS = (ARRAY, FLOAT_ARRAY, WEIGHTS)
+ARRAYS = (ARRAY, FLOAT_ARRAY, WEIGHTS)
+
+
+class Operation:
+    """A function of compiled code whose body emits LLVM IR. The compiler (``compiler.py``) gives it a type."""
+
+    def __init__(self, body: Callable[..., Any], result: Any, operands: tuple[Any, ...]) -> None:
+        functools.update_wrapper(self, body)
+        self.body, self.result, self.operands = body, result, operands
+
+    def __deepcopy__(self, memo: Any) -> Operation:
+        return self  # the compiler copies what refers to it
+
+    def __call__(self, *operands: Any) -> Any:
+        raise NotImplementedError(f"{self.body.__name__} is for compiled code only")
 
 
 def operation(result: Any, *operands: Any) -> Callable[[Callable[Concatenate[Any, P], Any]], Callable[P, Any]]:
-    """Make a Numba function of a body that emits LLVM IR: body(builder, one LLVM value per operand).
+    """Make a function of compiled code of a body that emits LLVM IR: body(builder, one LLVM value per operand).
 
-    ``result``: its Numba type, or a function of the types of the operands.
+    ``result``: a type, a type and a count for a tile, or a function that gives one for the operands' Numba types.
     """
 
-    def accepts(operand: Any, actual: Any) -> bool:
-        if operand in _ARRAYS:
-            fits = isinstance(actual, types.Array) and actual.layout in "CF" and actual.ndim == 1
-            return fits and (operand is not FLOAT_ARRAY or actual.dtype == types.float32)
-        if operand is TILE:
-            return isinstance(actual, types.UniTuple) and isinstance(actual.dtype, Vector)
-        return operand is not COUNT or isinstance(actual, types.IntegerLiteral)
-
-    def lower(context: Any, builder: Any, operand: Any, actual: Any, value: Any) -> Any:
-        if operand in _ARRAYS:
-            pointer = context.make_array(actual)(context, builder, value).data
-            return (pointer, actual.dtype) if operand is WEIGHTS else pointer
-        if operand is TILE:
-            return cgutils.unpack_tuple(builder, value)
-        return actual.literal_value if operand is COUNT else value
-
     def decorate(body: Callable[Concatenate[Any, P], Any]) -> Callable[P, Any]:
-        @functools.wraps(body)
-        def typed(_context: Any, *actual: Any) -> Any:
-            if not all(map(accepts, operands, actual)):
-                return None
-            out = result if isinstance(result, types.Type) else result(*actual)
-            kept = [a if o in (*_ARRAYS, TILE, COUNT) else o for o, a in zip(operands, actual, strict=True)]
-
-            def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-                each = zip(operands, signature.args, values, strict=True)
-                value = body(builder, *(lower(context, builder, *one) for one in each))  # type: ignore[call-arg]
-                if out is types.void:
-                    return context.get_dummy_value()
-                return cgutils.pack_array(builder, value) if isinstance(out, types.UniTuple) else value
-
-            return out(*kept), generate
-
-        function: Callable[P, Any] = intrinsic(prefer_literal=COUNT in operands)(typed)
-        return function
+        return Operation(body, result, operands)
 
     return decorate
 
@@ -105,8 +69,10 @@ def number(value: float) -> Any:
 
 def call(b: Builder, name: str, result: Any, *values: Value) -> Value:
     """A call of an LLVM intrinsic or a C function with the given operands."""
-    function_type = ir.FunctionType(result, [value.type for value in values])
-    return b.call(cgutils.get_or_insert_function(b.module, function_type, name), values)
+    known = b.module.globals.get(name)
+    if known is None:
+        known = ir.Function(b.module, ir.FunctionType(result, [value.type for value in values]), name)
+    return b.call(known, values)
 
 
 def lane_list(lanes: list[int]) -> Any:

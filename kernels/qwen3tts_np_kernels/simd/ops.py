@@ -9,8 +9,6 @@ import functools
 from collections.abc import Callable
 
 from llvmlite import ir
-from numba import types
-from numba.core import cgutils
 
 from ..cpu import CPU
 from . import llvm
@@ -18,12 +16,18 @@ from .llvm import (
     ARRAY,
     BYTES,
     F32,
+    FLOAT,
     FLOAT_ARRAY,
     FLOATS,
     I32,
+    INDEX,
+    INT32,
+    INT64,
     INTS,
     LANES,
     SHORTS,
+    VOID,
+    WEIGHTS,
     Builder,
     Value,
     f32x16,
@@ -55,13 +59,13 @@ def lane_numbers(b: Builder) -> Value:
     return ir.Constant(INTS, [ir.Constant(I32, lane) for lane in range(LANES)])
 
 
-@operation(f32x16, types.float32)
+@operation(f32x16, FLOAT)
 def splat(b: Builder, x: Value) -> Value:
     """the number x in all lanes"""
     return llvm.splat(b, x)
 
 
-@operation(i32x16, types.int32)
+@operation(i32x16, INT32)
 def splat_int(b: Builder, x: Value) -> Value:
     """the integer x in all lanes"""
     return llvm.splat(b, x)
@@ -70,28 +74,37 @@ def splat_int(b: Builder, x: Value) -> Value:
 # ---- memory ----
 
 
-@operation(f32x16, FLOAT_ARRAY, types.intp)
+@operation(f32x16, FLOAT_ARRAY, INDEX)
 def load(b: Builder, array: Value, i: Value) -> Value:
     """16 float32"""
     return b.load(pointer_to(b, array, i, FLOATS), align=4)
 
 
-@operation(f32x16, ARRAY, types.intp)
+@operation(f32x16, ARRAY, INDEX)
 def load_bf16(b: Builder, array: Value, i: Value) -> Value:
     """16 bfloat16 (uint16), widened exactly"""
     bits = b.load(pointer_to(b, array, i, SHORTS), align=2)
     return b.bitcast(b.shl(b.zext(bits, INTS), number(16)), FLOATS)
 
 
-@operation(i32x16, ARRAY, types.intp)
+@operation(f32x16, WEIGHTS, INDEX)
+def load_stored(b: Builder, weights: tuple[Value, str], i: Value) -> Value:
+    """16 values as stored: float32, or bfloat16 as uint16"""
+    array, dtype = weights
+    return (load if dtype == FLOAT else load_bf16).body(b, array, i)  # type: ignore[attr-defined]
+
+
+@operation(i32x16, ARRAY, INDEX)
 def load_int(b: Builder, array: Value, i: Value) -> Value:
     """64 bytes from element i of an array of any type"""
     return b.load(pointer_to(b, array, i, INTS), align=1)
 
 
-@operation(f32x16, FLOAT_ARRAY, types.intp, types.intp)
+@operation(f32x16, FLOAT_ARRAY, INDEX, INDEX)
 def load_first(b: Builder, array: Value, i: Value, count: Value) -> Value:
     """the first count float32 of 16, 0.0 in the other lanes; touches no more than these"""
+    from numba.core import cgutils
+
     place = cgutils.alloca_once_value(b, number(0.0))
     with cgutils.for_range(b, count) as loop:
         lane = b.gep(b.bitcast(place, F32.as_pointer()), [loop.index])
@@ -99,27 +112,29 @@ def load_first(b: Builder, array: Value, i: Value, count: Value) -> Value:
     return b.load(place)
 
 
-@operation(types.void, FLOAT_ARRAY, types.intp, f32x16)
+@operation(VOID, FLOAT_ARRAY, INDEX, f32x16)
 def store(b: Builder, array: Value, i: Value, x: Value) -> None:
     """16 float32"""
     b.store(x, pointer_to(b, array, i, FLOATS), align=4)
 
 
-@operation(types.void, ARRAY, types.intp, i32x16)
+@operation(VOID, ARRAY, INDEX, i32x16)
 def store_int(b: Builder, array: Value, i: Value, x: Value) -> None:
     """64 bytes from element i of an array of any type"""
     b.store(x, pointer_to(b, array, i, INTS), align=1)
 
 
-@operation(types.void, ARRAY, types.intp, i32x16)
+@operation(VOID, ARRAY, INDEX, i32x16)
 def store_i8(b: Builder, array: Value, i: Value, x: Value) -> None:
     """16 int8: the low bytes"""
     b.store(b.trunc(x, BYTES), pointer_to(b, array, i, BYTES), align=1)
 
 
-@operation(types.void, FLOAT_ARRAY, types.intp, f32x16, types.intp)
+@operation(VOID, FLOAT_ARRAY, INDEX, f32x16, INDEX)
 def store_first(b: Builder, array: Value, i: Value, x: Value, count: Value) -> None:
     """the first count float32 of 16; touches no more than these"""
+    from numba.core import cgutils
+
     with cgutils.for_range(b, count) as loop:
         b.store(b.extract_element(x, loop.index), b.gep(array, [b.add(i, loop.index)]))
 
@@ -220,19 +235,19 @@ def _fold(b: Builder, x: Value, combine: Callable[[Value, Value], Value]) -> Val
     return b.extract_element(x, ir.Constant(I32, 0))
 
 
-@operation(types.float32, f32x16)
+@operation(FLOAT, f32x16)
 def total(b: Builder, x: Value) -> Value:
     """the sum of all lanes, always in the same order: halves onto halves"""
     return _fold(b, x, b.fadd)
 
 
-@operation(types.int32, i32x16)
+@operation(INT32, i32x16)
 def total_int(b: Builder, x: Value) -> Value:
     """the sum of all lanes"""
     return _fold(b, x, b.add)
 
 
-@operation(types.float32, f32x16)
+@operation(FLOAT, f32x16)
 def largest(b: Builder, x: Value) -> Value:
     """the greatest lane"""
     return _fold(b, x, functools.partial(llvm.maximum, b))
@@ -241,19 +256,19 @@ def largest(b: Builder, x: Value) -> Value:
 # ---- between threads: arrays of int64 ----
 
 
-@operation(types.int64, ARRAY, types.intp, types.int64)
+@operation(INT64, ARRAY, INDEX, INT64)
 def atomic_add(b: Builder, array: Value, i: Value, x: Value) -> Value:
     """array[i] before array[i] += x, atomic across threads"""
     return b.atomic_rmw("add", b.gep(array, [i]), x, "seq_cst")
 
 
-@operation(types.int64, ARRAY, types.intp)
+@operation(INT64, ARRAY, INDEX)
 def atomic_load(b: Builder, array: Value, i: Value) -> Value:
     """array[i], with acquire ordering: all that its writer wrote before is visible"""
     return b.load_atomic(b.gep(array, [i]), "acquire", 8)
 
 
-@operation(types.void)
+@operation(VOID)
 def pause(b: Builder) -> None:
     """nothing; a hint to the CPU that this is a spin loop"""
     CPU.pause(b)

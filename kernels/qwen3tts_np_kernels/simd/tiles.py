@@ -10,22 +10,24 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from llvmlite import ir
-from numba import types
 
 from ..cpu import CPU
 from .llvm import (
     ARRAY,
     COUNT,
     F32,
+    FLOAT,
     FLOAT_ARRAY,
     FLOATS,
     I8,
     I32,
     I64,
+    INDEX,
     INTS,
     LANES,
     SHORTS,
     TILE,
+    VOID,
     WEIGHTS,
     Builder,
     Value,
@@ -48,14 +50,14 @@ def _prefetch(b: Builder, array: Value, i: Value, ahead: int) -> None:
     call(b, f"llvm.prefetch.{pointer.type.intrinsic_name}", ir.VoidType(), pointer, *flags)
 
 
-def _widen_two(b: Builder, array: Value, dtype: Any, i: Value, ahead: int) -> tuple[Value, Value]:
+def _widen_two(b: Builder, array: Value, dtype: str, i: Value, ahead: int) -> tuple[Value, Value]:
     """16 weights of each of two neighbouring inputs (pack.py), with a prefetch."""
     second = b.add(i, ir.Constant(i.type, LANES))
     _prefetch(b, array, i, ahead)
-    if dtype == types.float32:
+    if dtype == FLOAT:
         _prefetch(b, array, second, ahead)
         return b.load(pointer_to(b, array, i, FLOATS), align=4), b.load(pointer_to(b, array, second, FLOATS), align=4)
-    if dtype == types.uint16:
+    if dtype == "uint16":
         cells = b.load(pointer_to(b, array, i, INTS), align=2)
         low, high = b.shl(cells, number(16)), b.and_(cells, number(-1 << 16))
         return b.bitcast(low, FLOATS), b.bitcast(high, FLOATS)
@@ -82,12 +84,12 @@ def _outer(
 
 def _tile_of(*arguments: Any) -> Any:
     """Tile type for an operation whose last operand is the number of vectors."""
-    return types.UniTuple(f32x16, arguments[-1].literal_value)
+    return f32x16, arguments[-1].literal_value
 
 
 def _int_tile_of(*arguments: Any) -> Any:
     """The same, for integers."""
-    return types.UniTuple(i32x16, arguments[-1].literal_value)
+    return i32x16, arguments[-1].literal_value
 
 
 def like_tile(tile: Any, *_: Any) -> Any:
@@ -101,27 +103,27 @@ def zeros_tile(b: Builder, count: int) -> list[Value]:
     return [number(0.0)] * count
 
 
-@operation(_tile_of, FLOAT_ARRAY, types.intp, types.intp, COUNT)
+@operation(_tile_of, FLOAT_ARRAY, INDEX, INDEX, COUNT)
 def load_tile(b: Builder, array: Value, i: Value, stride: Value, count: int) -> list[Value]:
     """count times 16 float32, from array[i], array[i + stride], ..."""
     return [b.load(pointer_to(b, array, start, FLOATS), align=4) for start in steps(b, i, stride, count)]
 
 
-@operation(types.void, FLOAT_ARRAY, types.intp, types.intp, TILE)
+@operation(VOID, FLOAT_ARRAY, INDEX, INDEX, TILE)
 def store_tile(b: Builder, array: Value, i: Value, stride: Value, tile: list[Value]) -> None:
     """16 float32 each, to array[i], array[i + stride], ..."""
     for start, x in zip(steps(b, i, stride, len(tile)), tile, strict=True):
         b.store(x, pointer_to(b, array, start, FLOATS), align=4)
 
 
-@operation(like_tile, TILE, TILE, FLOAT_ARRAY, types.intp, types.intp)
+@operation(like_tile, TILE, TILE, FLOAT_ARRAY, INDEX, INDEX)
 def fma_tile(b: Builder, tile: list[Value], w: list[Value], x: Value, i: Value, stride: Value) -> list[Value]:
     """outer product: tile[c, r] + w[r] x[i + c stride], for tiles in the order (0, 0), (0, 1), ... (1, 0), ..."""
     columns = _broadcasts(b, x, i, stride, len(tile) // len(w))
     return [CPU.fma(b, row, column, acc) for (column, row), acc in _outer(columns, w, tile)]
 
 
-@operation(like_tile, TILE, TILE, ARRAY, types.intp, types.intp)
+@operation(like_tile, TILE, TILE, ARRAY, INDEX, INDEX)
 def dot4_tile(b: Builder, tile: list[Value], u: list[Value], s: Value, i: Value, stride: Value) -> list[Value]:
     """like fma_tile, of integers: 4 unsigned bytes in each lane of u[r] times the 4 signed bytes at s[i + c stride]"""
     columns = [
@@ -133,14 +135,14 @@ def dot4_tile(b: Builder, tile: list[Value], u: list[Value], s: Value, i: Value,
 # ---- single rows of a tile ----
 
 
-@operation(like_tile, TILE, f32x16, FLOAT_ARRAY, types.intp, types.intp)
+@operation(like_tile, TILE, f32x16, FLOAT_ARRAY, INDEX, INDEX)
 def fma_rows(b: Builder, tile: list[Value], x: Value, array: Value, i: Value, stride: Value) -> list[Value]:
     """tile[r] + x times 16 float32 from array[i + r stride]"""
     rows = (b.load(pointer_to(b, array, start, FLOATS), align=4) for start in steps(b, i, stride, len(tile)))
     return [CPU.fma(b, x, row, acc) for row, acc in zip(rows, tile, strict=True)]
 
 
-@operation(types.void, FLOAT_ARRAY, types.intp, TILE)
+@operation(VOID, FLOAT_ARRAY, INDEX, TILE)
 def store_totals(b: Builder, array: Value, i: Value, tile: list[Value]) -> None:
     """array[i + r] = the sum of all lanes of tile[r], for 2, 4, 8 or 16 of them, always in the same order"""
     count = len(tile)
@@ -162,7 +164,7 @@ def add_tiles(b: Builder, x: list[Value], y: list[Value]) -> list[Value]:
 def _grid_of(*arguments: Any) -> Any:
     """Tile type for an operation whose last operands are the numbers of rows and of vectors of each."""
     rows, vectors = (argument.literal_value for argument in arguments[-2:])
-    return types.UniTuple(f32x16, rows * vectors)
+    return f32x16, rows * vectors
 
 
 def _grid(b: Builder, array: Value, start: Value, stride: Value, rows: int, vectors: int) -> list[Value]:
@@ -172,13 +174,13 @@ def _grid(b: Builder, array: Value, start: Value, stride: Value, rows: int, vect
     return [pointer_to(b, array, b.add(row, offset), FLOATS) for row, offset in starts]
 
 
-@operation(_grid_of, FLOAT_ARRAY, types.intp, types.intp, COUNT, COUNT)
+@operation(_grid_of, FLOAT_ARRAY, INDEX, INDEX, COUNT, COUNT)
 def load_grid(b: Builder, array: Value, i: Value, stride: Value, rows: int, vectors: int) -> list[Value]:
     """a tile: ``vectors`` times 16 float32 from array[i], from array[i + stride], ..."""
     return [b.load(pointer, align=4) for pointer in _grid(b, array, i, stride, rows, vectors)]
 
 
-@operation(types.void, FLOAT_ARRAY, types.intp, types.intp, TILE, COUNT)
+@operation(VOID, FLOAT_ARRAY, INDEX, INDEX, TILE, COUNT)
 def store_grid(b: Builder, array: Value, i: Value, stride: Value, tile: list[Value], vectors: int) -> None:
     """the reverse of load_grid"""
     for pointer, x in zip(_grid(b, array, i, stride, len(tile) // vectors, vectors), tile, strict=True):
@@ -188,7 +190,7 @@ def store_grid(b: Builder, array: Value, i: Value, stride: Value, tile: list[Val
 # ---- packed weights as in pack.py: row r of a tile is 16 rows of the matrix, column c an item ----
 
 
-@operation(like_tile, TILE, WEIGHTS, types.intp, types.intp, FLOAT_ARRAY, types.intp, types.intp, COUNT, COUNT)
+@operation(like_tile, TILE, WEIGHTS, INDEX, INDEX, FLOAT_ARRAY, INDEX, INDEX, COUNT, COUNT)
 def fma_weights(
     b: Builder,
     tile: Value,
@@ -213,7 +215,7 @@ def fma_weights(
     return tile
 
 
-@operation(_int_tile_of, ARRAY, types.intp, types.intp, COUNT, COUNT)
+@operation(_int_tile_of, ARRAY, INDEX, INDEX, COUNT, COUNT)
 def load_cells(b: Builder, array: Value, i: Value, stride: Value, ahead: int, rows: int) -> list[Value]:
     """64 bytes of any type from array[i], array[i + stride], ...; it prefetches those that many bytes ahead"""
     cells = []
@@ -235,7 +237,7 @@ def high_halves(b: Builder, tile: list[Value]) -> list[Value]:
     return [b.and_(b.lshr(cells, number(4)), number(0x0F0F0F0F)) for cells in tile]
 
 
-@operation(_int_tile_of, ARRAY, types.intp, types.intp, COUNT, COUNT, COUNT)
+@operation(_int_tile_of, ARRAY, INDEX, INDEX, COUNT, COUNT, COUNT)
 def zero_points(b: Builder, zeros: Value, i: Value, to: Value, bits: int, rows: int, size: int) -> list[Value]:
     """the int32 zeros[i + c to] << bits in all lanes of tile[c, r]"""
     values = [b.load(b.gep(zeros, [start])) for start in steps(b, i, to, size // rows)]
@@ -243,7 +245,7 @@ def zero_points(b: Builder, zeros: Value, i: Value, to: Value, bits: int, rows: 
     return [column for column in columns for _ in range(rows)]
 
 
-@operation(like_tile, TILE, TILE, ARRAY, types.intp, types.intp, FLOAT_ARRAY, types.intp, types.intp, COUNT, COUNT)
+@operation(like_tile, TILE, TILE, ARRAY, INDEX, INDEX, FLOAT_ARRAY, INDEX, INDEX, COUNT, COUNT)
 def scale_tile(
     b: Builder,
     tile: Value,
@@ -269,7 +271,7 @@ def scale_tile(
     ]
 
 
-@operation(types.void, FLOAT_ARRAY, types.intp, types.intp, types.intp, TILE, COUNT)
+@operation(VOID, FLOAT_ARRAY, INDEX, INDEX, INDEX, TILE, COUNT)
 def store_items(b: Builder, y: Value, i: Value, stride: Value, to: Value, tile: list[Value], rows: int) -> None:
     """tile[c, r] to y[i + r stride + c to]"""
     starts = [start for item in steps(b, i, to, len(tile) // rows) for start in steps(b, item, stride, rows)]

@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 from qwen3tts_np_kernels.cpu import inlined, inner
 from qwen3tts_np_kernels.pack import BLOCK
 from qwen3tts_np_kernels.simd.llvm import LANES
-from qwen3tts_np_kernels.simd.ops import load, store
+from qwen3tts_np_kernels.simd.ops import load, load_stored, store
 from qwen3tts_np_kernels.stack_jit import affine
 from qwen3tts_np_kernels.threads_jit import Member, barrier, share
 from qwen3tts_np_kernels.transformer_jit import Cache, Columns, Work, levels_of, normalise, transform
 
 from .batch import Batch, Choosing
-from .code_tables import load_stored
 from .sampling import NOT_A_NUMBER, Rule, Scratch, choose, predictor_scores, skip_choice
 from .talker import read_head
 from .weights import Model, Predictor

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import types
-from numba.extending import overload
 from numpy.typing import NDArray
 from qwen3tts_np_kernels.bfloat16 import round_ref
 from qwen3tts_np_kernels.pack import Packed
-from qwen3tts_np_kernels.simd.ops import load, load_bf16
 
 from ...checkpoint.tensor import StoredTensor
 from ...talker.code_predictor import CodePredictorWeights
@@ -49,23 +45,3 @@ def code_tables(
             rows[:] = tensor.widen(FLOAT32) if wide else round_ref(tensor.widen(FLOAT32))
         tensor.release()
     return CodeTables(values.reshape(-1), first, width)
-
-
-def load_stored(values: NDArray[Any], i: int) -> Any:
-    """16 values from element i, as stored: float32, or bfloat16 as uint16."""
-    raise NotImplementedError("compiled code only")
-
-
-@overload(load_stored)
-def _load_stored(values: Any, i: Any) -> Callable[..., Any]:
-    if values.dtype == types.float32:
-
-        def whole(values: Any, i: Any) -> Any:
-            return load(values, i)
-
-        return whole
-
-    def half(values: Any, i: Any) -> Any:
-        return load_bf16(values, i)
-
-    return half

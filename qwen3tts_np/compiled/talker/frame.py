@@ -14,14 +14,14 @@ import numpy as np
 from qwen3tts_np_kernels.cpu import inlined
 from qwen3tts_np_kernels.pack import BLOCK
 from qwen3tts_np_kernels.simd.llvm import LANES
-from qwen3tts_np_kernels.simd.ops import add, load, store
+from qwen3tts_np_kernels.simd.ops import add, load, load_stored, store
 from qwen3tts_np_kernels.threads_jit import Member, barrier, share, team_kernel
 from qwen3tts_np_kernels.transformer_jit import Cache, Columns, Work, transform
 
 from ...talker.sampling import CONTROL_TOKENS, MIN_NEW_TOKENS
 from .batch import Batch, Choosing
 from .code_predictor import chosen, complete_frame
-from .code_tables import CodeTables, load_stored
+from .code_tables import CodeTables
 from .sampling import skip_choice, talker_scores
 from .talker import read_logits
 from .weights import Model, Talker

@@ -1,0 +1,79 @@
+"""Machine code in this process: what it is made for, and how it is loaded. Numba is not needed for either.
+
+LLVM's loader places the code of one kernel, an object file, in memory. Everything in it is private except its entry.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+from typing import Any, NamedTuple
+
+from llvmlite import binding
+
+
+class Code(NamedTuple):
+    """The machine code of one kernel for arguments of certain kinds."""
+
+    entry: str  # the name of its function, which takes the address of a block of arguments
+    needs: tuple[str, ...]  # functions outside of it that it calls
+    object: bytes
+
+
+class Target(NamedTuple):
+    """The CPU that code is made for, as LLVM names it."""
+
+    triple: str
+    cpu: str
+    features: str  # "+avx2,-sse4a,..."
+
+
+@functools.cache
+def target() -> Target:
+    """The CPU of this machine, or the one that ``NUMBA_CPU_NAME`` and ``NUMBA_CPU_FEATURES`` name."""
+    features = os.environ.get("NUMBA_CPU_FEATURES")
+    if features is None:
+        features = binding.get_host_cpu_features().flatten()
+    cpu = os.environ.get("NUMBA_CPU_NAME") or binding.get_host_cpu_name()
+    return Target(binding.get_process_triple(), cpu, features)
+
+
+def target_machine() -> Any:
+    """LLVM's generator of code for :func:`target`, to be loaded by :func:`load`."""
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
+    triple, cpu, features = target()
+    reloc = "static" if platform.machine().lower() in ("x86_64", "amd64", "i686", "x86") else "default"
+    return binding.Target.from_triple(triple).create_target_machine(
+        cpu=cpu, features=features, opt=3, reloc=reloc, codemodel="jitdefault", jit=True
+    )
+
+
+@functools.cache
+def _engine() -> Any:
+    module = binding.parse_assembly(f'target triple = "{target().triple}"')
+    return binding.create_mcjit_compiler(module, target_machine())
+
+
+def add_symbol(name: str, address: int) -> None:
+    """Let machine code call the C function at ``address`` by ``name``."""
+    binding.add_symbol(name, address)
+
+
+_addresses: dict[str, int] = {}
+
+
+def load(code: Code) -> int:
+    """The address of the entry; the code stays in memory until the process ends. One thread at a time."""
+    if code.entry in _addresses:
+        return _addresses[code.entry]
+    engine = _engine()
+    if any(binding.address_of_symbol(name) is None for name in code.needs):
+        from numba.core.registry import cpu_target  # a function that only Numba has
+
+        cpu_target.target_context.refresh()
+    engine.add_object_file(binding.ObjectFileRef.from_data(code.object))
+    engine.finalize_object()
+    _addresses[code.entry] = engine.get_function_address(code.entry)
+    return _addresses[code.entry]
