@@ -9,18 +9,21 @@ size and SHA-256, and one that differs is fetched once more.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import CheckpointError, OutputError
+from ..errors import CheckpointError, MissingFileError, OutputError
 from ..files.output import write_text
 from ..notices import notify
 from .published import CODEC_NAME, CODEC_REVISION, MODELS, PublishedFile, published_files, sha256_of
 
 OWNER = "Qwen"
+UNVERIFIED = "is none of the published models: no hashes of its files are known, and they are used unverified"
+log = logging.getLogger(__name__)  # says what is downloaded; the command line shows it
 VERIFIED = ".qwen3tts-np-verified.json"  # in a snapshot: name -> [bytes, mtime in ns, sha256] of the files hashed
 
 # The files of a model, in a repository that may hold others as well.
@@ -58,18 +61,21 @@ def snapshot(wanted: Repository, cache_dir: str | Path | None = None, *, local_f
     """The directory with the files of ``wanted``, each verified; downloads what is not on this machine yet.
 
     ``cache_dir`` takes the place of huggingface_hub's own cache; with ``local_files_only`` nothing is downloaded. Once
-    a file has been hashed, only its size and time
-    are looked at. CheckpointError where huggingface_hub is not installed, the download fails, or a file is not the
-    published one even when fetched again.
+    a file has been hashed, only its size and time are looked at. CheckpointError where huggingface_hub is not
+    installed, the download fails, or a file is not the published one even when fetched again.
     """
     download = _downloader(wanted, {} if cache_dir is None else {"cache_dir": cache_dir})
     wrong: dict[str, str] = {}
     for options in ATTEMPTS[:1] if local_files_only else ATTEMPTS:
         names = list(wrong if "force_download" in options else wanted.files)
+        if "local_files_only" not in options:
+            log.info("downloading %s%s", wanted.name, ", what is missing or wrong" if wrong else "")
         try:
             folder = download(names, **options)
         except CheckpointError as e:
-            if "local_files_only" in options and not local_files_only:
+            if local_files_only:
+                raise
+            if "local_files_only" in options:
                 continue
             known = "".join(f"{name} {difference}, and " for name, difference in [*wrong.items()][:1])
             raise CheckpointError(f"{known}{e}") from e.__cause__
@@ -77,7 +83,7 @@ def snapshot(wanted: Repository, cache_dir: str | Path | None = None, *, local_f
         if not wrong:
             return folder
     name, difference = next(iter(wrong.items()))
-    rest = "local_files_only forbids downloading" if local_files_only else "downloading {} did not change that"
+    rest = "the network may not be used" if local_files_only else "downloading {} did not change that"
     raise CheckpointError(f"{folder / name} {difference}, and {rest.format(wanted.name)}")
 
 
@@ -96,8 +102,10 @@ def other_snapshot(
     """
     where = {"cache_dir": cache_dir, "token": token}
     download = _downloader(Repository(name, revision or "main", {}), {k: v for k, v in where.items() if v is not None})
+    if not local_files_only and cached(name, cache_dir) is None:
+        log.info("downloading %s", name)
     folder = download(PATTERNS, local_files_only=local_files_only)
-    notify(f"{name} is none of the published models: no hashes of its files are known, and they are used unverified")
+    notify(f"{name} {UNVERIFIED}")
     return folder
 
 
@@ -172,6 +180,8 @@ def _downloader(wanted: Repository, where: Mapping[str, Any]) -> Callable[..., P
             found = snapshot_download(wanted.name, revision=wanted.revision, allow_patterns=names, **where, **options)
             return Path(found)
         except Exception as e:  # of huggingface_hub, of whichever HTTP library it uses, of the disk
+            if options.get("local_files_only"):
+                raise MissingFileError(f"{wanted.name} is not on this machine, and the network may not be used") from e
             first: BaseException = e
             while first.__cause__ is not None:  # the others say that there was an error before them
                 first = first.__cause__

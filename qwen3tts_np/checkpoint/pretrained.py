@@ -17,6 +17,7 @@ from ..notices import notify
 from ..shown import shortened
 from .foreign import CURE
 from .hub import OWNER, other_snapshot, published_names, repository, snapshot
+from .modelscope import is_chosen, modelscope_snapshot
 
 # Official arguments that choose where and how PyTorch and transformers run. They have no effect here.
 _WITHOUT_EFFECT = frozenset(
@@ -42,19 +43,29 @@ def directory(
 
     The network is never used for a directory, whatever its name. ``cache_dir``: where downloads are kept, if not where
     huggingface_hub keeps them. With ``local_files_only`` they are taken from there, without network access.
-    ``revision`` and ``token`` are for models other than the published ones, whose revision is fixed.
+    ``revision`` and ``token`` are for models other than the published ones, whose revision is fixed. Models come from
+    the hub of Hugging Face, or from ModelScope (``checkpoint/modelscope.py``).
     """
     folder = path_of(path, "the model")
-    cache_dir = None if cache_dir is None else path_of(cache_dir, "cache_dir")
+    cache_dir = None if asks_for_nothing(cache_dir) else path_of(cache_dir, "cache_dir")
     if os.path.isdir(folder):
         return folder
     if wanted := repository(folder.as_posix()):
+        if revision and revision not in ("main", wanted.revision):
+            notify(
+                f"revision={shortened(revision)} has no effect: of {wanted.name} one revision is known, and verified"
+            )
+        if is_chosen():
+            return modelscope_snapshot(wanted.name, None, cache_dir, local_files_only=local_files_only)
         return snapshot(wanted, cache_dir, local_files_only=local_files_only)
     if folder.name.startswith("Qwen3-TTS") and (len(folder.parts) == 1 or folder.parts[0] == OWNER):
         known = ", ".join(published_names())
         raise MissingFileError(f"{shown_name(folder)} is neither a directory nor a published model; those are {known}")
     if _NAME.fullmatch(folder.as_posix()) and not os.path.exists(folder) and not os.path.exists(folder.parts[0]):
-        return other_snapshot(folder.as_posix(), revision, cache_dir, local_files_only=local_files_only, token=token)
+        name = folder.as_posix()
+        if is_chosen():
+            return modelscope_snapshot(name, revision, cache_dir, local_files_only=local_files_only)
+        return other_snapshot(name, revision, cache_dir, local_files_only=local_files_only, token=token)
     if os.path.isfile(folder):
         raise MissingFileError(f"{shown_name(folder)} is a file{_advice(folder)}")
     raise MissingFileError(

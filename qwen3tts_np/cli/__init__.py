@@ -7,6 +7,8 @@ Exit status: 0 all is well, 1 ``doctor``, ``info``, ``verify``, ``fidelity`` or 
 from __future__ import annotations
 
 import argparse
+import logging
+import os
 import signal
 import sys
 import threading
@@ -35,9 +37,22 @@ COMMANDS = (
 )
 
 
+# What libraries say and show unasked. They read this when they are imported; what a user has set stays.
+QUIET = {
+    "HF_HUB_VERBOSITY": "error",  # asks for a token
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_EXPERIMENTAL_WARNING": "1",
+    "TOKENIZERS_PARALLELISM": "false",  # warns after a fork
+}
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return the exit status."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     with standard_streams():
+        if not sys.stderr.isatty():
+            os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         try:
             with orderly_end():
                 return _run(sys.argv[1:] if argv is None else argv)
@@ -51,7 +66,7 @@ def _run(argv: list[str]) -> int:
     name = f"{PROGRAM} {command}" if command else PROGRAM
     try:
         args = _parsed(words, command)
-        with warnings_of_one_line(name):
+        with warnings_of_one_line(name), notes_of_one_line(name):
             status = args.run(args)
         sys.stdout.flush()  # imported here, where its errors are handled
     except QwenTTSError as e:
@@ -134,6 +149,23 @@ def warnings_of_one_line(name: str) -> Iterator[None]:
             yield
     finally:
         warnings.formatwarning = before
+
+
+@contextmanager
+def notes_of_one_line(name: str) -> Iterator[None]:
+    """What the package logs, such as what it downloads, on standard error."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter(f"{name}: %(message)s"))
+    logger = logging.getLogger(__package__.partition(".")[0])
+    before = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.level, logger.propagate = before
 
 
 def _parser(command: str | None = None) -> argparse.ArgumentParser:
