@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import io
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +23,10 @@ import pytest
 
 from qwen3tts_np import cli, start
 from qwen3tts_np.audio.files import write_audio
+from qwen3tts_np.checkpoint.safetensors import Checkpoint
+from qwen3tts_np.cli import signals
 from qwen3tts_np.cli.streams import standard_streams
-from qwen3tts_np.errors import OutputError
+from qwen3tts_np.errors import CheckpointError, OutputError
 from qwen3tts_np.files import output
 from qwen3tts_np.files.output import output_folder, write_bytes
 from qwen3tts_np.layout.convert import convert
@@ -142,6 +148,70 @@ def test_a_signal_while_a_command_runs(monkeypatch, number):
         signal.signal(number, before)
 
 
+@posix
+@pytest.mark.parametrize("number", start.SIGNALS, ids=lambda number: number.name)
+def test_a_signal_inside_a_function_that_c_has_called_is_not_lost(monkeypatch, capsys, number):
+    """Python reports the exception and goes on; so it is raised again, outside."""
+    inside = ctypes.CFUNCTYPE(None)(lambda: signal.raise_signal(number))
+
+    def run(_: Any) -> None:
+        inside()
+        inside()
+        time.sleep(20)
+
+    monkeypatch.setattr("qwen3tts_np.cli.info.run", run)
+    assert ended_with() == 128 + number
+    assert capsys.readouterr() == ("", "")
+
+
+@posix
+def test_other_exceptions_there_are_reported_as_always(monkeypatch):
+    inside, seen = ctypes.CFUNCTYPE(None)(lambda: 1 / 0), []
+    monkeypatch.setattr(sys, "unraisablehook", seen.append)
+    monkeypatch.setattr("qwen3tts_np.cli.info.run", lambda _: inside())
+    assert cli.main(["info", "m"]) == 0
+    assert [found.exc_type for found in seen] == [ZeroDivisionError]
+
+
+@posix
+def test_a_second_signal_ends_at_once_unless_it_is_a_copy(monkeypatch):
+    """A terminal that closes sends SIGHUP, and so may the shell in it; Ctrl-C comes twice through a wrapper."""
+    ended: list[int] = []
+    monkeypatch.setattr(signals, "end_at_once", ended.append)
+
+    def run(_: Any) -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGHUP)
+            monkeypatch.setattr(signals, "COPIES", -1.0)
+            with suppress(SystemExit):
+                signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("qwen3tts_np.cli.info.run", run)
+    assert ended_with() == 143
+    assert ended == [signal.SIGINT]
+
+
+def ended_with() -> int:
+    """The exit status of ``info`` where a signal ends it."""
+    try:
+        return cli.main(["info", "m"])
+    except SystemExit as e:
+        return int(e.code or 0)
+
+
+@posix
+def test_a_signal_when_all_is_done_does_not_change_the_exit_status():
+    """Python gives handlers up before it has ended."""
+    before = signal.signal(signal.SIGTERM, start.end_at_once)
+    try:
+        start.let_it_end()
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 @pytest.mark.parametrize(
     ("name", "words", "ours"),
     [
@@ -171,6 +241,32 @@ def test_no_memory_is_one_sentence(monkeypatch, capsys):
     monkeypatch.setattr("qwen3tts_np.cli.info.run", run)
     assert cli.main(["info", "m"]) == 2
     assert capsys.readouterr().err.startswith("qwen3tts-np info: there is not enough memory: Unable to allocate 8.00")
+
+
+@posix
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not say how much is in use")
+@pytest.mark.parametrize("megabytes", [80, 300, 900])
+def test_a_limit_on_address_space_that_is_too_low_is_one_sentence(megabytes):
+    """Below it NumPy cannot be imported, OpenBLAS hangs, or LLVM aborts."""
+
+    def limited() -> None:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (megabytes << 20, megabytes << 20))
+
+    done = command("info", "m", preexec_fn=limited)
+    assert (done.returncode, done.stdout) == (2, "")
+    told = r"qwen3tts-np: \d+ MB of address space are free \(ulimit -v\), and 900 are needed at least\n"
+    assert re.fullmatch(told, done.stderr)
+
+
+def test_weights_that_cannot_be_mapped_are_one_sentence(synthetic, monkeypatch):
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    monkeypatch.setattr("mmap.mmap", refuse)
+    with pytest.raises(CheckpointError, match=r"^\S+: its \d+ bytes cannot be mapped: Cannot allocate memory$"):
+        Checkpoint.open(synthetic("tiny", "base"))
 
 
 # --- the gate of everything that is written -------------------------------------------------------

@@ -336,6 +336,36 @@ def test_what_stops_the_work_passes_and_nothing_is_left(tmp_path, stop):
     assert (tmp_path / "o.wav").read_text() == "old"
 
 
+def test_what_an_interrupted_clean_up_leaves_is_removed_at_the_end_of_the_process(write, tmp_path, monkeypatch):
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", interrupt)
+        patch.setattr(Path, "is_dir", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            write(tmp_path / "o.wav")
+    assert len(names(tmp_path)) == 1
+    monkeypatch.setattr(os, "getpid", lambda: 1)  # a forked child leaves it alone
+    output.drop_unfinished()
+    assert len(names(tmp_path)) == 1
+    monkeypatch.undo()
+    output.drop_unfinished()
+    assert names(tmp_path) == []
+    assert not output._unfinished
+
+
+def test_outputs_of_another_process_may_go_while_they_are_looked_at(tmp_path, monkeypatch):
+    """It has just finished, and its file has its final name."""
+    theirs = tmp_path / f".o.{os.getpid()}-0123abcd.partial"
+    theirs.touch()
+    monkeypatch.setattr(system, "lock", lambda _: theirs.unlink(missing_ok=True) is None)
+    monkeypatch.setattr(output, "_partials", lambda _: iter([(theirs, os.getpid())]))
+    for _ in range(2):  # it goes after it was found to exist, then before
+        write_text(tmp_path / "o", "new")
+    assert names(tmp_path) == ["o"]
+
+
 # --- folders --------------------------------------------------------------------------------------
 
 
@@ -579,7 +609,7 @@ def test_no_command_begins_what_it_cannot_write(world, monkeypatch, capsys, comm
         assert cli.main([*OUTPUTS[command], name]) == 2
         out, error = capsys.readouterr()
         assert (out, error.count("\n")) == ("", 1)
-        assert re.search("cannot be written|would overwrite|names no audio format", error)
+        assert re.search("cannot be written|would overwrite|names no audio format|subtitles are", error)
     assert {path.name: path.read_bytes() for path in world.iterdir() if path.is_file()} == before
     assert Path("m/config.json").read_bytes() == config
 
@@ -588,7 +618,7 @@ def test_no_command_begins_what_it_cannot_write(world, monkeypatch, capsys, comm
     ("options", "sentence"),
     [
         (["--file", "t.srt", "--srt", "t.srt"], "--srt t.srt would overwrite what --file t.srt reads"),
-        (["--file", "t.srt", "--srt", "x", "--vtt", "./x"], "--srt and --vtt are the same file, x"),
+        (["--file", "t.srt", "--srt", "x.srt", "--vtt", "./x.srt"], "--srt and --vtt are the same file, x.srt"),
         (["Hi", "--voice", "a.wav", "-o", "a.wav"], "--output a.wav would overwrite what --voice a.wav reads"),
     ],
 )

@@ -7,8 +7,11 @@ import errno
 import mmap
 import os
 import signal
+import stat
+import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -241,24 +244,96 @@ def test_a_lock_where_there_is_no_flock(tmp_path, monkeypatch):
         assert not system.lock(second)
 
 
-def test_permissions_are_kept(tmp_path, monkeypatch):
-    old, new = tmp_path / "old", tmp_path / "new"
+def files_of(folder: Path) -> tuple[Path, Path]:
+    """An old file and a new one."""
+    old, new = folder / "old", folder / "new"
     for path, mode in ((old, 0o600), (new, 0o644)):
         path.touch()
         path.chmod(mode)
+    return old, new
+
+
+def test_permissions_are_kept(tmp_path, monkeypatch):
+    old, new = files_of(tmp_path)
     system.keep_permissions(old, new)
     assert new.stat().st_mode == old.stat().st_mode
-    asked = []
-    monkeypatch.setattr(os, "chown", lambda *given: asked.append(given), raising=False)
+    monkeypatch.delattr(os, "chown", raising=False)
     system.keep_permissions(old, new)
-    assert asked == [(new, old.stat().st_uid, old.stat().st_gid)]
 
-    def refuse(*given: object) -> None:
-        raise PermissionError(errno.EPERM, "Operation not permitted")
 
+gives_away = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root gives files away")
+
+
+def refuse(*_: object) -> None:
+    raise PermissionError(errno.EPERM, "Operation not permitted")
+
+
+@gives_away
+def test_an_owner_that_cannot_be_kept_is_an_error(tmp_path, monkeypatch):
+    old, new = files_of(tmp_path)
+    os.chown(old, 1234, 2345)
+    system.keep_permissions(old, new)
+    assert (new.stat().st_uid, new.stat().st_gid) == (1234, 2345)
+    os.chown(new, 1235, 2345)
+    monkeypatch.setattr(os, "chown", refuse)  # as for root of a container
+    with pytest.raises(PermissionError):
+        system.keep_permissions(old, new)
+
+
+@gives_away
+@pytest.mark.parametrize(("mode", "kept"), [(0o660, 0o600), (0o664, 0o644), (0o750, 0o700), (0o646, 0o646)])
+def test_another_group_gets_no_more_than_everybody(tmp_path, monkeypatch, mode, kept):
+    old, new = files_of(tmp_path)
+    os.chown(old, -1, 2345)
+    old.chmod(mode)
     monkeypatch.setattr(os, "chown", refuse)
-    old.chmod(0o640)
     system.keep_permissions(old, new)
-    assert new.stat().st_mode == old.stat().st_mode
-    monkeypatch.delattr(os, "chown")
+    assert stat.S_IMODE(new.stat().st_mode) == kept
+
+
+@pytest.mark.skipif(not hasattr(os, "setxattr"), reason="this system keeps access control lists elsewhere")
+def test_an_access_control_list_is_kept(tmp_path):
+    old, new = files_of(tmp_path)
+    entries = [(0x01, 6, -1), (0x02, 4, 1234), (0x04, 4, -1), (0x10, 4, -1), (0x20, 0, -1)]  # tag, permissions, who
+    acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
+    try:
+        os.setxattr(old, "system.posix_acl_access", acl)
+    except OSError as e:
+        pytest.skip(f"this file system has none: {e.strerror}")
     system.keep_permissions(old, new)
+    assert os.getxattr(new, "system.posix_acl_access") == acl
+
+
+def test_a_limit_on_address_space_is_known():
+    """The limit of a process of its own; without one the answer is None, as on Windows."""
+    if system.free_address_space() is not None:
+        pytest.skip("the tests themselves run under a limit")
+    program = "from qwen3tts_np_kernels import system; print(system.free_address_space())"
+    limit = 400 << 20
+
+    def limited() -> None:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+    if sys.platform != "linux":
+        pytest.skip("other systems do not say how much is in use")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "kernels")}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, preexec_fn=limited, capture_output=True, check=True
+    )
+    assert limit - (100 << 20) < int(done.stdout) < limit
+
+
+def test_the_main_thread_is_woken_from_another(monkeypatch):
+    seen: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: seen.append(number))
+    try:
+        for _ in range(2):
+            thread = threading.Thread(target=system.signal_main_thread, args=[signal.SIGTERM])
+            thread.start()
+            thread.join()
+            monkeypatch.delattr(signal, "pthread_kill", raising=False)  # as on Windows
+        assert seen == [signal.SIGTERM] * 2
+    finally:
+        signal.signal(signal.SIGTERM, before)

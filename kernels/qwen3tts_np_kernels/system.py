@@ -6,6 +6,7 @@ its docstring states. ``tests/test_system.py`` finds such calls anywhere else. S
 
 from __future__ import annotations
 
+import _thread
 import ctypes
 import errno
 import importlib
@@ -16,6 +17,7 @@ import select
 import signal
 import stat
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -150,6 +152,19 @@ def peak_memory() -> int | None:
     return peak if sys.platform == "darwin" else peak * 1024  # Trap: kilobytes everywhere except on macOS
 
 
+def free_address_space() -> int | None:
+    """Bytes of address space that this process may still take; None without a limit (``ulimit -v``), or if unknown."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    kind, used = getattr(resource, "RLIMIT_AS", None), _words(Path("/proc/self/statm"))
+    limit = resource.RLIM_INFINITY if kind is None else resource.getrlimit(kind)[0]
+    if limit == resource.RLIM_INFINITY or not used:
+        return None
+    return max(0, limit - int(used[0]) * mmap.PAGESIZE)
+
+
 def advise(mapping: mmap.mmap, advice: Advice, start: int = 0, length: int | None = None) -> None:
     """Advise the system about bytes of a mapped file from ``start`` on; ``start`` may be anywhere in a page.
 
@@ -174,6 +189,14 @@ def return_free_memory() -> None:
 def stop_signals() -> list[signal.Signals]:
     """The signals of this system that ask a program to end: SIGTERM, and of a closing terminal (SIGHUP, SIGBREAK)."""
     return [getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)]
+
+
+def signal_main_thread(number: signal.Signals) -> None:
+    """Deliver a signal to the main thread, which wakes it where the system can do that; callable from any thread."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+    else:
+        _thread.interrupt_main(number)
 
 
 def reader_is_gone(error: OSError) -> bool:
@@ -248,12 +271,25 @@ def may_own(found: os.stat_result) -> bool:
 
 
 def keep_permissions(old: Path, new: Path) -> None:
-    """Give ``new`` the permissions of ``old``, and its owner and group as far as the system permits."""
-    found = old.stat()
+    """Give ``new`` the owner, group, permissions and access control list of ``old``.
+
+    PermissionError if the owner cannot be kept. If the group cannot, its members get no more than everybody.
+    """
+    found, mine = old.stat(), new.stat()
+    mode, whole = stat.S_IMODE(found.st_mode), True
     if hasattr(os, "chown"):
-        with suppress(PermissionError):  # only root can change the owner
-            os.chown(new, found.st_uid, found.st_gid)
-    new.chmod(stat.S_IMODE(found.st_mode))  # after chown, which clears the setuid bits
+        if mine.st_uid != found.st_uid:
+            os.chown(new, found.st_uid, -1)  # only root can change the owner
+        try:
+            if mine.st_gid != found.st_gid:
+                os.chown(new, -1, found.st_gid)
+        except PermissionError:
+            mode, whole = mode & ~stat.S_IRWXG | mode & (mode & stat.S_IRWXO) << 3, False
+    new.chmod(mode)  # after chown, which clears the setuid bits
+    if whole and hasattr(os, "getxattr"):
+        for name in ("security.selinux", "system.posix_acl_access"):
+            with suppress(OSError):  # there is none, or the file system has none
+                os.setxattr(new, name, os.getxattr(old, name))
 
 
 # --- standard output ------------------------------------------------------------------------------

@@ -93,7 +93,10 @@ def _map_file(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
         size = file.seek(0, 2)
         if size < 8:
             raise CheckpointError(f"{path}: {size} bytes, too short for a safetensors file")
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        try:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except OSError as e:  # a limit on address space; a file system that maps nothing
+            raise CheckpointError(f"{path}: its {size} bytes cannot be mapped: {e.strerror}") from None
     if mapped[: len(_LFS_POINTER)] == _LFS_POINTER:
         raise CheckpointError(f"{path} is a pointer of Git LFS, not the weights; run 'git lfs pull' in that folder")
     if mapped[: len(_GGUF)] == _GGUF:

@@ -11,21 +11,19 @@ import logging
 import os
 import signal
 import sys
-import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
-from qwen3tts_np_kernels import system
-from qwen3tts_np_kernels.system import reader_is_gone
+from qwen3tts_np_kernels.system import free_address_space, reader_is_gone
 
 from .. import __version__
 from ..errors import QwenTTSError
 from ..shown import printable
-from ..start import end_at_once
 from .options import Formatter
+from .signals import orderly_end
 from .streams import standard_streams
 
 PROGRAM = "qwen3tts-np"
@@ -74,6 +72,8 @@ def _run(argv: list[str]) -> int:
         return 2
     except MemoryError as e:
         advice = "take a smaller model, or smaller weights with --format int4"
+        if free_address_space() is not None:
+            advice = f"{advice}, or raise the limit on address space (ulimit -v)"
         print(f"{name}: there is not enough memory: {e}; {advice}", file=sys.stderr)
         return 2
     except OSError as e:
@@ -95,32 +95,6 @@ def _parsed(words: list[str], command: str | None) -> argparse.Namespace:
         args.own_parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     args.parser = parser
     return args
-
-
-@contextmanager
-def orderly_end() -> Iterator[None]:
-    """A signal that ends the program lets it clean up first, as Ctrl-C does; a second one ends it at once.
-
-    The exit status is then 128 and the number of the signal. One that is ignored (``nohup``) stays ignored.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(number: int, _: object) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        raise SystemExit(128 + number)
-
-    wanted = {signal.SIGINT: signal.default_int_handler, **dict.fromkeys(system.stop_signals(), end)}
-    before = {number: signal.getsignal(number) for number in wanted}
-    replaced = {number: handler for number, handler in before.items() if handler in (signal.SIG_DFL, end_at_once)}
-    try:
-        for number in replaced:
-            signal.signal(number, wanted[number])
-        yield
-    finally:
-        for number, handler in replaced.items():
-            signal.signal(number, handler)
 
 
 def with_hyphens(argv: list[str]) -> list[str]:

@@ -10,6 +10,7 @@ same file.
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import io
 import os
@@ -223,12 +224,29 @@ def _check_name(path: PathLike) -> None:
 # --- one holder -----------------------------------------------------------------------------------
 
 
+_unfinished: dict[Path, int] = {}
+"""Private files and folders, each with the process that writes it."""
+
+
+@atexit.register
+def drop_unfinished() -> None:
+    """Remove what is left of this process: an interrupt may come between any two lines, also in a clean-up."""
+    for partial, process in list(_unfinished.items()):
+        if process == os.getpid():  # otherwise this is a forked child
+            _drop(partial)
+
+
 def _claim(path: PathLike, target: Path, make: Callable[[Path], BinaryIO]) -> tuple[Path, BinaryIO]:
     """A new private file or folder beside ``target``, created by ``make``, and the open file that locks it."""
     holder = 0
     for _ in range(PATIENCE):
         partial = _private_name(target)
-        lock = make(partial)
+        _unfinished[partial] = os.getpid()
+        try:
+            lock = make(partial)
+        except OSError:  # also where something else has this name
+            del _unfinished[partial]
+            raise
         with suppress(OSError):  # some network file systems have no locks
             system.lock(lock)
         holder = _other_holder(target, partial)
@@ -257,9 +275,17 @@ def _other_holder(target: Path, own: Path | None = None) -> int:
             continue
         if _is_locked(partial, process):
             found = process
-        elif not system.process_runs(process) or time.time() - os.stat(partial).st_mtime > YOUNG:
+        elif not system.process_runs(process) or _age(partial) > YOUNG:
             _drop(partial)
     return found
+
+
+def _age(partial: Path) -> float:
+    """Seconds since it was written to; 0 if it has just got its final name."""
+    try:
+        return time.time() - partial.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _partials(target: Path) -> Iterator[tuple[Path, int]]:
@@ -268,8 +294,16 @@ def _partials(target: Path) -> Iterator[tuple[Path, int]]:
     with suppress(OSError), os.scandir(target.parent) as entries:
         for entry in entries:
             match = PRIVATE.fullmatch(entry.name)
-            if match and match["name"] == name and not entry.is_symlink() and system.may_own(entry.stat()):
+            if match and match["name"] == name and _is_ours(entry):
                 yield Path(entry.path), int(match["process"])
+
+
+def _is_ours(entry: os.DirEntry[str]) -> bool:
+    """Whether this user may have made it; False if it has gone. None of ours is a link."""
+    try:
+        return not entry.is_symlink() and system.may_own(entry.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _is_locked(partial: Path, process: int) -> bool:
@@ -305,6 +339,7 @@ def _drop(partial: Path, file: IO[bytes] | None = None) -> None:
             shutil.rmtree(partial, ignore_errors=True)
         else:
             partial.unlink(missing_ok=True)
+    _unfinished.pop(partial, None)
 
 
 def _busy(path: PathLike, process: int) -> OutputError:
