@@ -1,6 +1,6 @@
 """Imports go one way: a room may use the rooms below it, never those above or beside it.
 
-cli -> verify -> parity -> inspect -> speech -> model -> official_calls -> voice_arguments ->
+cli -> server -> verify -> parity -> inspect -> speech -> model -> official_calls -> voice_arguments ->
 cloning, official_view, streaming -> speech_tokenizer -> compiled -> batch -> generate -> request -> voice ->
 synthetic -> layout -> talker | codec | speaker | text -> mlp, conv -> checkpoint, trace, audio, report ->
 config, ops, files -> errors, notices -> shown -> kernels -> NumPy
@@ -28,6 +28,7 @@ FLOORS = (
     {"__main__"},
     {"cli"},
     {"__init__"},
+    {"server"},
     {"verify"},
     {"parity"},
     {"inspect"},
@@ -58,8 +59,9 @@ FLOOR_OF = {room: i for i, floor in enumerate(FLOORS) for room in floor}
 PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 DEPENDENCIES = re.search(r"^dependencies = \[(.*?)^\]", PYPROJECT, re.M | re.S)
 RUN_TIME = set(re.findall(r'"([A-Za-z0-9_]+)', DEPENDENCIES[1] if DEPENDENCIES else ""))  # imported as they are named
+SERVER = {"fastapi", "starlette", "uvicorn"}  # an extra; the command line imports the room where it needs it
 # llvmlite comes with Numba: kernels may name instructions that Numba has no words for. huggingface_hub is an extra.
-ALSO = {KERNELS: {"llvmlite"}, "checkpoint": {"huggingface_hub"}, "report": {"matplotlib"}}
+ALSO = {KERNELS: {"llvmlite"}, "checkpoint": {"huggingface_hub"}, "report": {"matplotlib"}, "server": SERVER}
 FRAMEWORKS = {"torch", "torchaudio", "transformers", "qwen_tts", "tensorflow", "jax", "onnxruntime"}
 
 

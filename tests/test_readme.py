@@ -17,9 +17,10 @@ from qwen3tts_np.checkpoint.published import CODEC_NAME, CODEC_WEIGHTS, MODELS, 
 from qwen3tts_np.cli.completion import tree
 
 README = (tiny_world.ROOT / "README.md").read_text(encoding="utf-8")
+WITHOUT_SERVER = re.sub(r"^## Server\n.*?(?=^## )", "", README, flags=re.M | re.S)  # test_serve_command.py has that
 SETS_UP = [line.strip() for line in re.findall(r"^ {4}(\S.*)$", README, re.M) if line.startswith("pip ")]
-SHELL = [line for block in re.findall(r"^```sh\n(.*?)^```", README, re.M | re.S) for line in block.splitlines()]
-PYTHON = re.findall(r"^```python\n(.*?)^```", README, re.M | re.S)
+SHELL = [line for block in re.findall(r"^```sh\n(.*?)^```", WITHOUT_SERVER, re.M | re.S) for line in block.splitlines()]
+PYTHON = re.findall(r"^```python\n(.*?)^```", WITHOUT_SERVER, re.M | re.S)
 
 # Commands that take minutes, or install things: a person runs them. Each with the file it needs.
 LONGER = {

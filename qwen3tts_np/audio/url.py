@@ -6,6 +6,7 @@ Whatever it does, reading ends: after 60 s for everything together, a limit in b
 from __future__ import annotations
 
 import http.client
+import ipaddress
 import socket
 import ssl
 import threading
@@ -31,13 +32,19 @@ def is_url(source: str) -> bool:
     return source.lower().startswith(("http://", "https://"))
 
 
-def read_url(url: str) -> bytes:
-    """The body of the response to ``url``. Raises RequestError, without user name and password in its sentence."""
+def read_url(url: str, *, public: bool = False) -> bytes:
+    """The body of the response to ``url``. Raises RequestError, without user name and password in its sentence.
+
+    ``public``: for URLs of strangers. Addresses of this machine and its networks are refused, after every redirect and
+    before the connection, and proxies of the environment are not used.
+    """
     what, until = f"audio {without_password(url)!r}", time.monotonic() + SECONDS
     _check(url)
     try:
-        with _connections_that_end() as connections, _opener(connections).open(url, timeout=SECONDS) as response:
-            return _content(response, until)
+        with _connections_that_end() as connections:
+            opener = _opener(connections, public)
+            with opener.open(url, timeout=SECONDS) as response:
+                return _content(response, until)
     except RequestError:  # a ValueError too
         raise
     except urllib.error.HTTPError as e:
@@ -101,16 +108,32 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
 
-def _opener(connections: list[Any]) -> urllib.request.OpenerDirector:
+def _connect_publicly(address: tuple[str, int], timeout: float, *_: Any) -> socket.socket:
+    """A connection to one of the addresses of a host, checked before it is made. Trap: a name that is looked up again
+    for the connection may have another address by then."""
+    places = [(str(found[4][0]), address[1]) for found in socket.getaddrinfo(*address, type=socket.SOCK_STREAM)]
+    for place in places:
+        if not ipaddress.ip_address(place[0].partition("%")[0]).is_global:
+            raise RequestError(f"audio is not read from {address[0][:LONGEST]!r}: its address is not a public one")
+    for place in places[:-1]:
+        with suppress(OSError):
+            return socket.create_connection(place, timeout)
+    return socket.create_connection(places[-1], timeout)
+
+
+def _opener(connections: list[Any], public: bool) -> urllib.request.OpenerDirector:
     """http and https, with the proxies of the environment, and nothing else: no files, no ftp, no data."""
+    connect = _connect_publicly if public else socket.create_connection
 
     class Http(http.client.HTTPConnection):
         def connect(self) -> None:
+            self._create_connection = connect
             super().connect()
             connections.append(self.sock)
 
     class Https(http.client.HTTPSConnection):
         def connect(self) -> None:
+            self._create_connection = connect
             super().connect()
             connections.append(self.sock)
 
@@ -124,7 +147,7 @@ def _opener(connections: list[Any]) -> urllib.request.OpenerDirector:
 
     opener = urllib.request.OpenerDirector()
     for handler in (
-        urllib.request.ProxyHandler(),
+        urllib.request.ProxyHandler({} if public else None),
         urllib.request.UnknownHandler(),
         urllib.request.HTTPDefaultErrorHandler(),
         urllib.request.HTTPErrorProcessor(),

@@ -10,6 +10,7 @@ from typing import Any
 from ..checkpoint.pretrained import directory
 from ..compiled.engine import WEIGHT_FORMATS
 from ..model import Qwen3TTSModel
+from ..speech import demo
 from .progress import note
 
 # The sampling arguments of ``generate_*``, under their official names: name -> (type, what it does).
@@ -66,6 +67,10 @@ def add_model(parser: argparse.ArgumentParser, required: bool = True) -> None:
     """The options of a checkpoint and of running it."""
     add_checkpoint(parser, required=required)
     add_threads(parser)
+    add_format(parser)
+
+
+def add_format(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format",
         choices=("auto", *WEIGHT_FORMATS),
@@ -116,6 +121,16 @@ def load_model(args: argparse.Namespace) -> Qwen3TTSModel:
     folder = checkpoint(args)
     with note(f"loading {args.model}"):
         return Qwen3TTSModel.from_pretrained(folder, threads=args.threads, weights_format=args.format)
+
+
+def load_demo(args: argparse.Namespace) -> Qwen3TTSModel:
+    """The demo voice, in plain NumPy: so small a model speaks faster than its kernels are compiled the first time."""
+    return Qwen3TTSModel.from_pretrained(
+        demo.CHECKPOINT,
+        threads=args.threads,
+        weights_format=args.format,
+        backend="reference" if args.format == "auto" else "auto",
+    )
 
 
 def _option(name: str) -> str:

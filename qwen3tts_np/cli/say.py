@@ -10,7 +10,7 @@ from ..errors import RequestError
 from ..model import Qwen3TTSModel
 from ..speech import demo
 from ..voice.prompt_item import VoiceClonePromptItem
-from .options import load_model, new_parser
+from .options import load_demo, load_model, new_parser
 from .speech import add_speech, only_for, read_request, speak
 
 EXAMPLES = (
@@ -53,18 +53,8 @@ def run(args: argparse.Namespace) -> None:
         print(f"qwen3tts-np say: {demo.notice()}", file=sys.stderr)
     _check_voice(args)
     voice = VoiceClonePromptItem.load(args.voice) if args.voice else None
-    model = _load_demo(args) if of_demo else load_model(args)
+    model = load_demo(args) if of_demo else load_model(args)
     speak(model, text, args, _voice(model, args, voice))
-
-
-def _load_demo(args: argparse.Namespace) -> Qwen3TTSModel:
-    """In NumPy: so small a model speaks in less time than compiling its kernels takes."""
-    return Qwen3TTSModel.from_pretrained(
-        args.model,
-        threads=args.threads,
-        weights_format=args.format,
-        backend="reference" if args.format == "auto" else "auto",
-    )
 
 
 def _check_voice(args: argparse.Namespace) -> None:

@@ -53,7 +53,7 @@ class Delivery:
         """The number of frames that no speech of ``text`` reaches (``text/pace.py``); None without the guard."""
         if not self.runaway_guard:
             return None
-        return -(-most_milliseconds(text) * self.sample_rate // (1000 * self.samples_per_frame))
+        return most_frames(self.model, text)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -67,14 +67,15 @@ class Delivery:
         return not (limits.talker.do_sample or limits.subtalker.do_sample)
 
     @property
-    def samples_per_frame(self) -> int:
-        """Samples per frame of the speech."""
-        return self.model.speech_tokenizer.get_decode_upsample_rate()
-
-    @property
     def sample_rate(self) -> int:
         """Hz."""
         return self.model.speech_tokenizer.get_output_sample_rate()
+
+
+def most_frames(model: Qwen3TTSModel, text: str) -> int:
+    """The number of frames that no speech of ``text`` reaches (``text/pace.py``)."""
+    codec = model.speech_tokenizer
+    return -(-most_milliseconds(text) * codec.get_output_sample_rate() // (1000 * codec.get_decode_upsample_rate()))
 
 
 def frame_seconds(model: Qwen3TTSModel) -> float:

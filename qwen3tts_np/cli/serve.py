@@ -1,0 +1,128 @@
+"""``qwen3tts-np serve``: speech over HTTP, for many at once."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import RequestError
+from ..files.input import read_bytes
+from ..speech import demo
+from .options import add_format, add_hub, add_threads, load_demo, load_model, new_parser
+
+if TYPE_CHECKING:
+    from ..server.models import Served
+    from ..server.settings import Settings
+
+EXAMPLES = (
+    "qwen3tts-np serve",
+    "qwen3tts-np serve Qwen/Qwen3-TTS-12Hz-0.6B-CustomVoice --format int4 --places 8",
+    "qwen3tts-np serve Qwen/Qwen3-TTS-12Hz-0.6B-CustomVoice Qwen/Qwen3-TTS-12Hz-0.6B-Base --voices voices",
+    "qwen3tts-np serve small --host 0.0.0.0 --api-key SECRET --ssl-certfile cert.pem --ssl-keyfile key.pem",
+)
+NEEDED = ("fastapi", "uvicorn", "python_multipart", "websockets")  # of the extra, as they are imported
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = new_parser(
+        commands,
+        "serve",
+        EXAMPLES,
+        help="speak over HTTP, for many at once",
+        usage="%(prog)s [MODEL ...] [options]",
+        description="Serve the speech endpoint of OpenAI's API, a WebSocket for text that is still being written, and "
+        "a page to try it all. Several people speak at once with one model. Several models answer by their names. "
+        "Without a model the demo voice answers.",
+    )
+    parser.add_argument(
+        "models", nargs="*", type=Path, metavar="MODEL", help="checkpoint directory, or a name to download"
+    )
+    add_hub(parser)
+    add_threads(parser)
+    add_format(parser)
+    parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen at (%(default)s)")
+    parser.add_argument("--port", type=int, default=8000, metavar="N", help="port to listen at (%(default)s)")
+    parser.add_argument("--api-key", metavar="KEY", help="what clients have to send as 'Authorization: Bearer KEY'")
+    parser.add_argument("--places", type=int, default=4, metavar="N", help="answers of a model at once (%(default)s)")
+    parser.add_argument(
+        "--queue", type=int, default=32, metavar="N", help="answers of a model that wait for a place (%(default)s)"
+    )
+    parser.add_argument(
+        "--max-text", type=int, default=20_000, metavar="N", help="characters of a request (%(default)s)"
+    )
+    parser.add_argument("--voices", type=Path, metavar="DIR", help="keep registered voices here (default: none are)")
+    parser.add_argument(
+        "--allow-fetch", action="store_true", help="read clips from http(s) URLs of public addresses, too"
+    )
+    parser.add_argument(
+        "--cors", action="append", default=[], metavar="ORIGIN", help="let pages of this origin call (repeatable)"
+    )
+    parser.add_argument("--ssl-certfile", type=Path, metavar="FILE", help="certificate: serve https")
+    parser.add_argument("--ssl-keyfile", type=Path, metavar="FILE", help="its key")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> None:
+    if missing := [name for name in NEEDED if find_spec(name) is None]:
+        raise RequestError(f"serve needs {', '.join(missing)}: pip install 'qwen3tts-np[server]'")
+    from ..server.run import bind, make_house, serve, url_of
+
+    settings = _settings(args)
+    with bind(settings) as listening:
+        house = make_house(_models(args), settings)
+        for room in house.engine.rooms.values():
+            gigabytes = (room.batch.nbytes or 0) / 1e9
+            print(
+                f"{room.name}: {room.batch.places} places of {room.batch.positions} positions, "
+                f"{gigabytes:.2f} GB of keys and values at most"
+            )
+        if settings.host not in LOOPBACK and settings.api_key is None:
+            print(f"qwen3tts-np serve: warning: everybody who reaches {settings.host} can speak here: --api-key "
+                  "asks for a key", file=sys.stderr)  # fmt: skip
+        print(f"ready: {url_of(settings, listening)}", flush=True)
+        serve(house, listening)
+
+
+def _settings(args: argparse.Namespace) -> Settings:
+    from ..server.settings import Settings
+
+    for name, least in {"places": 1, "queue": 0, "max_text": 1, "port": 0}.items():
+        if getattr(args, name) < least:
+            raise RequestError(f"--{name.replace('_', '-')} {getattr(args, name)} must be at least {least}")
+    if args.api_key == "":
+        raise RequestError("--api-key is empty; leave it away to ask for none")
+    if (args.ssl_certfile is None) != (args.ssl_keyfile is None):
+        raise RequestError("--ssl-certfile and --ssl-keyfile go together: give both or neither")
+    for path in (args.ssl_certfile, args.ssl_keyfile):
+        if path is not None:
+            read_bytes(path)
+    return Settings(
+        host=args.host,
+        port=args.port,
+        api_key=args.api_key,
+        places=args.places,
+        queue=args.queue,
+        max_text=args.max_text,
+        voices=args.voices,
+        allow_fetch=args.allow_fetch,
+        origins=tuple(origin.rstrip("/") for origin in args.cors),
+        certificate=args.ssl_certfile,
+        key=args.ssl_keyfile,
+    )
+
+
+def _models(args: argparse.Namespace) -> list[Served]:
+    from ..server.models import Served
+
+    if not args.models:
+        print(f"qwen3tts-np serve: {demo.notice()}", file=sys.stderr)
+        return [Served("demo", load_demo(args), of_demo=True)]
+    served = []
+    for name in args.models:
+        args.model = name
+        served.append(Served(name.resolve().name, load_model(args)))
+    return served

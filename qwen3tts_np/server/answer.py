@@ -1,0 +1,151 @@
+"""A spoken answer: prepared in the engine, read from its outlet, encoded, and sent as it is made."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from ..audio.encode import encoder
+from ..errors import QwenTTSError
+from ..ops import Pcm
+from ..speech.live import live_text
+from . import sse
+from .client import TextClient
+from .engine import Engine
+from .metrics import Metrics
+from .models import Served, choose, kinds_for, voice_arguments
+from .outlet import End, Outlet
+from .refusal import Refusal
+from .schema import SpeechRequest
+from .settings import Settings
+from .voices import VoiceFolder
+
+T = TypeVar("T")
+
+
+class ClientGone(Exception):
+    """Nobody waits for the answer any more."""
+
+
+@dataclass(frozen=True)
+class House:
+    """All that answers share."""
+
+    models: dict[str, Served]
+    voices: VoiceFolder
+    engine: Engine
+    metrics: Metrics
+    settings: Settings
+
+
+@dataclass
+class Answer:
+    """One answer on its way out."""
+
+    asked: SpeechRequest
+    client: TextClient
+    input_tokens: int
+    notes: list[str]  # warnings about the request
+    metrics: Metrics
+    began: float
+    first: Pcm | End  # what came first
+
+    @property
+    def rate(self) -> int:
+        """Hz."""
+        return self.client.text.sample_rate
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body, packet by packet. Leaving it ends the speech."""
+        one, outlet = encoder(self.asked.response_format, self.rate), self.client.outlet
+        wrap: Callable[[bytes], bytes] = sse.delta if self.asked.sse else bytes
+        item, samples, complete = self.first, 0, False
+        try:
+            while not isinstance(item, End):
+                samples += len(item)
+                if data := await asyncio.to_thread(one.add, item):
+                    yield wrap(data)
+                item = await outlet.next()
+            if item.error is not None:
+                raise item.error
+            if data := await asyncio.to_thread(one.finish):
+                yield wrap(data)
+            if self.asked.sse:
+                yield sse.done(self.input_tokens, item)
+            complete = True
+            cut = sum(not piece.complete for piece in item.pieces)
+            self.metrics.answer(time.monotonic() - self.began, samples / self.rate, cut)
+        finally:
+            outlet.left = True
+            if not complete:
+                self.metrics.left()
+
+
+async def begin_answer(house: House, asked: SpeechRequest, gone: Callable[[], Awaitable[None]]) -> Answer:
+    """Prepare an answer and wait for its first samples. ``gone`` returns when the client goes away: ClientGone.
+
+    Refusal or QwenTTSError for whatever the model cannot do.
+    """
+    began = time.monotonic()
+    voices, settings = house.voices, house.settings
+    served = choose(house.models, asked.model, kinds_for(asked, voices) if asked.model is None else ())
+    arguments = await asyncio.to_thread(voice_arguments, served, asked, voices, settings)
+    outlet = Outlet()
+
+    def prepare() -> tuple[TextClient, int]:
+        room = house.engine.rooms[served.name]
+        if outlet.left:
+            raise ClientGone
+        text = live_text(
+            served.model,
+            served.text(asked.text),
+            language=served.language(asked.language),
+            seed=asked.seed,
+            runaway_guard=True,
+            **arguments,
+            **asked.sampling,
+        )
+        client = TextClient(text, outlet)
+        room.enter(client)
+        return client, len(served.model.text_tokenizer.encode(asked.text))
+
+    try:
+        prepared = asyncio.wrap_future(house.engine.call(prepare))
+        (client, tokens), notes = await _unless(gone, prepared)
+        first = await _unless(gone, outlet.next())
+        if isinstance(first, End) and first.error is not None:
+            raise first.error
+    except BaseException as e:
+        outlet.left = True
+        house.engine.nudge()
+        if isinstance(e, ClientGone):
+            house.metrics.left()
+        raise
+    if not isinstance(first, End):
+        house.metrics.first_audio(time.monotonic() - began)
+    return Answer(asked, client, tokens, notes, house.metrics, began, first)
+
+
+async def _unless(gone: Callable[[], Awaitable[None]], wanted: Awaitable[T]) -> T:
+    """What is wanted, or ClientGone."""
+    work, watch = asyncio.ensure_future(wanted), asyncio.ensure_future(gone())
+    try:
+        await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            raise ClientGone
+        return work.result()
+    finally:
+        for task in (work, watch):
+            task.cancel()
+
+
+def as_refusal(error: Exception) -> Refusal | None:
+    """The refusal that an error of ours is for a client; None for a defect."""
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, QwenTTSError):
+        return Refusal(400, str(error))
+    return None

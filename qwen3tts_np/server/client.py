@@ -1,0 +1,152 @@
+"""Those who speak in a running batch: a text of one or more pieces, and a text that is still arriving."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Protocol
+
+from ..audio.files import pcm16
+from ..errors import RequestError
+from ..model import Qwen3TTSModel
+from ..ops import Ints
+from ..request import Request
+from ..speech.delivery import most_frames
+from ..speech.live import PACKET, LiveText
+from ..streaming import ArrivingText
+from .outlet import End, Outlet, Piece
+from .settings import POSITIONS, UNREAD_SECONDS
+
+
+class Client(Protocol):
+    """Somebody who speaks: its requests get a place one after another, and their frames come back to it.
+
+    All is called by the engine's thread.
+    """
+
+    outlet: Outlet
+
+    @property
+    def ready(self) -> bool:
+        """Whether its next request may have a place now."""
+        ...
+
+    @property
+    def cut(self) -> bool:
+        """Whether its request ends here, because it would not stop by itself."""
+        ...
+
+    def begin(self) -> Request | None:
+        """The request to speak now. None where all is said; the outlet has had its end by then."""
+        ...
+
+    def add(self, codes: Ints) -> None:
+        """The next frame [G] of the request."""
+        ...
+
+    def end(self) -> None:
+        """The request is over."""
+        ...
+
+
+def within(request: Request, positions: int = POSITIONS) -> Request:
+    """``request``, ending where a place ends. RequestError if its prompt does not fit into one."""
+    most = positions - len(request.prompt.prefill) + 1  # N tokens are N - 1 frames
+    if most < 2:
+        raise RequestError(
+            f"the prompt has {len(request.prompt.prefill)} positions and a place of this server has {positions}: "
+            "shorten the text, the instructions or the reference clip"
+        )
+    limits = replace(request.limits, max_new_tokens=min(request.limits.max_new_tokens, most))
+    return replace(request, limits=limits)
+
+
+class TextClient:
+    """A text that is there, spoken piece by piece. A reader who falls behind delays its own next piece."""
+
+    def __init__(self, text: LiveText, outlet: Outlet) -> None:
+        self.text, self.outlet = text, outlet
+        self.pieces: list[Piece] = []  # that are over
+        self._most = UNREAD_SECONDS * text.sample_rate
+        self._last = 0  # frame of the piece
+
+    @property
+    def ready(self) -> bool:
+        return self.outlet.unread <= self._most
+
+    @property
+    def cut(self) -> bool:
+        return False  # its requests have the bound as their limit
+
+    def begin(self) -> Request | None:
+        piece = self.text.begin()
+        if piece is None:
+            self.outlet.put(End(self.pieces))
+            return None
+        request = within(piece[0])
+        self._last = request.limits.max_new_tokens - 1
+        if len(piece[1]):
+            self.outlet.put(piece[1])
+        return request
+
+    def add(self, codes: Ints) -> None:
+        for packet in self.text.add(codes):
+            self.outlet.put(packet)
+
+    def end(self) -> None:
+        for packet in self.text.end():
+            self.outlet.put(packet)
+        spoken = self.text.pieces[-1]
+        self.pieces.append(Piece(spoken.text, spoken.frames, spoken.complete and spoken.frames < self._last))
+
+
+class ArrivingClient:
+    """A text that is still arriving. Feed it in the engine's thread.
+
+    Before the text is complete speech cannot run away: every frame waits for its token.
+    """
+
+    def __init__(self, model: Qwen3TTSModel, text: ArrivingText, outlet: Outlet) -> None:
+        self.outlet = outlet
+        self._model, self._text, self._spoken = model, text, ""
+        self._packets = model.packets(text, packet_frames=PACKET)
+        self._frames = self._last = 0
+        self._begun = False
+
+    @property
+    def ready(self) -> bool:
+        return self._text.request is not None
+
+    @property
+    def cut(self) -> bool:
+        return self._text.finished and self._frames >= self._last
+
+    def feed(self, text: str) -> None:
+        """Add text. RequestError if it is not a proper string."""
+        self._text.feed(text)
+        self._spoken += text
+
+    def finish(self) -> None:
+        """The text is complete."""
+        self._text.finish()
+        bound = most_frames(self._model, self._spoken)
+        self._last = min(self._last, bound) if self._begun else bound
+
+    def begin(self) -> Request | None:
+        if self._begun:
+            self.outlet.put(End([Piece(self._spoken, self._frames, self._frames < self._last)]))
+            return None
+        assert self._text.request is not None
+        self._begun = True
+        request = within(self._text.request)
+        last = request.limits.max_new_tokens - 1
+        self._last = min(self._last, last) if self._text.finished else last
+        return request
+
+    def add(self, codes: Ints) -> None:
+        self._frames += 1
+        for wave in self._packets.add(codes):
+            self.outlet.put(pcm16(wave))
+
+    def end(self) -> None:
+        for wave in self._packets.rest():
+            self.outlet.put(pcm16(wave))

@@ -1,0 +1,205 @@
+"""The thread that speaks: it owns all models, and a running batch of each.
+
+Whatever touches a model is done here, between two frames: :meth:`Engine.call` hands work over, and clients are given
+places in the order in which they came. A client between two pieces of its text keeps its place before newcomers.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import traceback
+import warnings
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from queue import Empty, SimpleQueue
+from typing import TypeVar
+
+from ..errors import RequestError
+from ..model import Qwen3TTSModel
+from .client import Client
+from .metrics import Metrics
+from .outlet import End
+from .refusal import Refusal
+from .settings import POSITIONS
+
+T = TypeVar("T")
+
+
+class Room:
+    """The places of one model, and those who wait for one."""
+
+    def __init__(self, name: str, model: Qwen3TTSModel, places: int, queue: int, metrics: Metrics) -> None:
+        self.name, self.model = name, model
+        self.batch = model.open_batch(places=places, positions=POSITIONS)
+        self.speaking: dict[int, Client] = {}  # place -> who has it
+        self.between: deque[Client] = deque()  # those between two pieces
+        self.waiting: deque[Client] = deque()  # newcomers
+        self._queue, self._metrics = queue, metrics
+
+    @property
+    def full(self) -> bool:
+        """Whether a newcomer would have to wait longer than the queue is."""
+        return len(self.waiting) + len(self.between) + len(self.speaking) >= self.batch.places + self._queue
+
+    def enter(self, client: Client) -> None:
+        """Wait for a place. Refusal where too many do."""
+        if self.full:
+            seconds = str(max(1, round(self._metrics.usual_seconds)))
+            raise Refusal(
+                429,
+                f"{len(self.waiting)} requests wait for a place already, and this server lets {self._queue} (--queue)",
+                code="queue_full",
+                headers={"Retry-After": seconds},
+            )
+        self.waiting.append(client)
+
+    @property
+    def resting(self) -> bool:
+        """Whether a turn would do nothing."""
+        coming = any(client.ready or client.outlet.left for client in (*self.between, *self.waiting))
+        leaving = any(client.outlet.left for client in self.speaking.values())
+        return self.batch.idle and not leaving and not (coming and self.batch.free)
+
+    def turn(self) -> None:
+        """Give places back and out, and write one frame of everybody who speaks."""
+        self._see_off()
+        self._admit(self.between)
+        self._admit(self.waiting)
+        if self.batch.idle:
+            return
+        step = self.batch.step()
+        self._metrics.frames(self.name, len(step.places))
+        for place, codes in zip(step.places.tolist(), step.codes, strict=True):
+            self._guarded(self.speaking[place], lambda client, codes=codes: client.add(codes))  # type: ignore[misc]
+        cut = [place for place, client in self.speaking.items() if client.cut and place not in step.ended]
+        for place in cut:
+            self.batch.leave(place)
+        for place in (*step.ended, *cut):
+            client = self.speaking.pop(place)
+            if place in step.failed:
+                client.outlet.put(End(error=step.failed[place]))
+            elif self._guarded(client, lambda client: client.end()):
+                self.between.append(client)
+
+    def fail_all(self, error: Exception) -> None:
+        """End everybody's speech."""
+        for client in (*self.speaking.values(), *self.between, *self.waiting):
+            client.outlet.put(End(error=error))
+        self.speaking.clear()
+        self.between.clear()
+        self.waiting.clear()
+        self.batch.close()
+
+    def _see_off(self) -> None:
+        """Those who have gone away give their places back."""
+        for place, client in list(self.speaking.items()):
+            if client.outlet.left:
+                self.batch.leave(place)
+                del self.speaking[place]
+        for queue in (self.between, self.waiting):
+            for client in [client for client in queue if client.outlet.left]:
+                queue.remove(client)
+
+    def _admit(self, queue: deque[Client]) -> None:
+        for client in [client for client in queue if client.ready]:
+            if not self.batch.free:
+                return
+            queue.remove(client)
+            self._guarded(client, self._seat)
+
+    def _seat(self, client: Client) -> None:
+        request = client.begin()
+        if request is not None:
+            self.speaking[self.batch.join(request)] = client
+
+    def _guarded(self, client: Client, work: Callable[[Client], None]) -> bool:
+        """Do ``work``; what goes wrong ends this client's speech and nobody else's. Whether all went well."""
+        try:
+            work(client)
+        except RequestError as e:
+            client.outlet.put(End(error=e))
+        except Exception as defect:
+            traceback.print_exc(file=sys.stderr)
+            client.outlet.put(End(error=defect))
+        else:
+            return True
+        client.outlet.left = True  # whatever place it has
+        return False
+
+
+class Engine:
+    """The rooms of all models, and the thread in which they speak."""
+
+    def __init__(self, models: Mapping[str, Qwen3TTSModel], places: int, queue: int, metrics: Metrics) -> None:
+        self.rooms = {name: Room(name, model, places, queue, metrics) for name, model in models.items()}
+        self._work: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="speech", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    def close(self) -> None:
+        """End all speech, and wait for the thread."""
+        self._closing = True
+        self.nudge()
+        self._thread.join()
+
+    def nudge(self) -> None:
+        """Look again at who is there: somebody has left, or is ready."""
+        self._work.put(lambda: None)
+
+    def call(self, work: Callable[[], T]) -> Future[tuple[T, list[str]]]:
+        """Do ``work`` between two frames: what it returns, and the warnings it gave."""
+        future: Future[tuple[T, list[str]]] = Future()
+
+        def do() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                with warnings.catch_warnings(record=True) as given:
+                    warnings.simplefilter("always")
+                    result = work()
+            except Exception as e:  # it belongs to whoever waits for the future
+                future.set_exception(e)
+            else:
+                future.set_result((result, [str(warning.message) for warning in given]))
+
+        self._work.put(do)
+        return future
+
+    def gauges(self) -> dict[str, dict[str, int]]:
+        """What is counted now: name -> model -> value."""
+        rooms = self.rooms.values()
+        return {
+            "queue": {room.name: len(room.waiting) for room in rooms},
+            "places": {room.name: room.batch.places for room in rooms},
+            "places_in_use": {room.name: len(room.speaking) for room in rooms},
+        }
+
+    def _run(self) -> None:
+        try:
+            while not self._closing:
+                self._do_work()
+                for room in self.rooms.values():
+                    room.turn()
+        finally:
+            for room in self.rooms.values():
+                room.fail_all(Refusal(503, "this server has stopped speaking", code="stopped"))
+
+    def _do_work(self) -> None:
+        """All work that was handed over; waits for some where nobody has anything to say."""
+        try:
+            self._work.get(block=all(room.resting for room in self.rooms.values()))()
+            while True:
+                self._work.get(block=False)()
+        except Empty:
+            return

@@ -1,0 +1,226 @@
+"""Speech of a text that is still being written, over a WebSocket; messages as vllm-omni names them.
+
+One utterance is what comes between ``session.config`` (or the end of the last utterance) and ``input.done``. It is one
+token-level session (``model.open``): speech begins as soon as the text has settled, and does not wait for sentences.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import WebSocket, WebSocketDisconnect
+
+from ..audio.encode import encoder
+from .answer import House, as_refusal
+from .client import ArrivingClient
+from .engine import Room
+from .models import choose, kinds_for, voice_arguments
+from .outlet import End, Outlet
+from .refusal import Refusal
+from .schema import SpeechRequest, check_text, parse_speech, read_json
+from .settings import READ_SECONDS
+
+MESSAGES = ("session.config", "input.text", "input.done", "input.cancel", "session.close")
+
+
+async def speak_while_written(socket: WebSocket, house: House) -> None:
+    """Serve one connection."""
+    await socket.accept()
+    session = Session(socket, house)
+    try:
+        more = True
+        while more:
+            try:
+                more = await session.message(await asyncio.wait_for(socket.receive_text(), READ_SECONDS))
+            except asyncio.TimeoutError:
+                more = session.speaks  # it is our turn
+        await socket.close()
+    except WebSocketDisconnect:
+        if session.speaks:
+            house.metrics.left()
+    finally:
+        await session.cancel()
+
+
+@dataclass
+class Utterance:
+    """A text that is arriving, and the task that sends its speech."""
+
+    client: ArrivingClient
+    room: Room
+    began: float
+    complete: asyncio.Event  # set when the text is
+    length: int = 0  # characters
+    entered: bool = False
+    sending: asyncio.Task[None] | None = None
+
+
+class Session:
+    """The state of one connection."""
+
+    def __init__(self, socket: WebSocket, house: House) -> None:
+        self._socket, self._house = socket, house
+        self._asked: SpeechRequest | None = None
+        self._utterance: Utterance | None = None
+        self._number = 0  # of the utterance
+
+    @property
+    def speaks(self) -> bool:
+        """Whether the text of an utterance is complete and its speech is not."""
+        return self._utterance is not None and self._utterance.complete.is_set()
+
+    async def message(self, text: str) -> bool:
+        """Act on one message; whether more may come. A mistake is an ``error`` message, and the connection goes on."""
+        try:
+            message = read_json(text.encode("utf-8", errors="surrogatepass"))
+            return await self._act(message.pop("type", None), message)
+        except Exception as e:
+            refusal = as_refusal(e)
+            if refusal is None:
+                raise
+            await self._send_error(refusal)
+            return True
+
+    async def cancel(self) -> None:
+        """End what is being spoken."""
+        utterance, self._utterance = self._utterance, None
+        if utterance is None:
+            return
+        utterance.client.outlet.left = True
+        self._house.engine.nudge()
+        if utterance.sending is not None:
+            utterance.sending.cancel()
+            await asyncio.wait({utterance.sending})
+
+    async def _act(self, kind: Any, message: Mapping[str, Any]) -> bool:
+        if kind == "session.config":
+            await self._configure(message)
+        elif kind == "input.text":
+            await self._add(message)
+        elif kind == "input.done":
+            await self._finish()
+        elif kind == "input.cancel":
+            await self.cancel()
+            await self._end(total_sentences=0, cancelled=True)
+        elif kind == "session.close":
+            return False
+        else:
+            raise Refusal(400, f"type={kind!r} is none of {', '.join(MESSAGES)}", "type")
+        return True
+
+    async def _configure(self, message: Mapping[str, Any]) -> None:
+        if self._utterance is not None:
+            raise Refusal(400, "an utterance is being spoken: send input.done or input.cancel before session.config")
+        asked = parse_speech({"input": "", "response_format": "pcm", **message}, self._house.settings)
+        if asked.text:
+            raise Refusal(400, "session.config takes no 'input': send it as input.text", "input")
+        self._asked = asked
+
+    async def _add(self, message: Mapping[str, Any]) -> None:
+        text = message.get("text")
+        if not isinstance(text, str) or len(message) != 1:
+            raise Refusal(400, "input.text takes 'text', a string, and nothing else", "text")
+        if self.speaks:
+            raise Refusal(400, "the last utterance is still being spoken: wait for session.done, or send input.cancel")
+        utterance = self._utterance or await self._open()
+        utterance.length += len(text)
+        check_text("." * utterance.length, self._house.settings)
+
+        def feed() -> None:
+            utterance.client.feed(text)
+            self._enter(utterance)
+
+        await asyncio.wrap_future(self._house.engine.call(feed))
+
+    async def _finish(self) -> None:
+        utterance = self._utterance
+        if utterance is None:
+            await self._end(total_sentences=0)
+            return
+        if self.speaks:
+            raise Refusal(400, "input.done came twice")
+
+        def finish() -> None:
+            utterance.client.finish()
+            self._enter(utterance)
+
+        await asyncio.wrap_future(self._house.engine.call(finish))
+        utterance.complete.set()
+
+    def _enter(self, utterance: Utterance) -> None:
+        """Wait for a place as soon as there is something to say. In the engine's thread."""
+        if not utterance.entered and utterance.client.ready:
+            utterance.room.enter(utterance.client)
+            utterance.entered = True
+
+    async def _open(self) -> Utterance:
+        """Begin an utterance."""
+        asked, house = self._asked, self._house
+        if asked is None:
+            raise Refusal(400, "send session.config first; it may be empty but for its type")
+        served = choose(house.models, asked.model, kinds_for(asked, house.voices))
+        if served.of_demo:
+            raise Refusal(400, "the demo voice reads complete sentences only: POST /v1/audio/speech speaks them")
+        arguments = await asyncio.to_thread(voice_arguments, served, asked, house.voices, house.settings)
+        outlet = Outlet()
+        sampling = {name: value for name, value in asked.sampling.items() if name != "non_streaming_mode"}
+
+        def prepare() -> ArrivingClient:
+            voice = served.model.voice(**arguments)
+            text = served.model.arriving(voice, language=asked.language, seed=asked.seed, **sampling)
+            return ArrivingClient(served.model, text, outlet)
+
+        client, _ = await asyncio.wrap_future(house.engine.call(prepare))
+        rate = served.model.speech_tokenizer.get_output_sample_rate()
+        utterance = Utterance(client, house.engine.rooms[served.name], time.monotonic(), asyncio.Event())
+        utterance.sending = asyncio.create_task(self._speak(utterance, asked.response_format, rate))
+        self._utterance = utterance
+        return utterance
+
+    async def _speak(self, utterance: Utterance, audio_format: str, rate: int) -> None:
+        """Send the speech of an utterance as it is made."""
+        one, outlet, metrics = encoder(audio_format, rate), utterance.client.outlet, self._house.metrics
+        of = {"utterance_index": self._number, "sentence_index": 0}
+        sent = samples = 0
+        try:
+            await self._send("audio.start", **of, format=audio_format, sample_rate=rate)
+            while not isinstance(item := await outlet.next(), End):
+                if not samples:
+                    metrics.first_audio(time.monotonic() - utterance.began)
+                samples += len(item)
+                sent += await self._send_bytes(await asyncio.to_thread(one.add, item))
+            if item.error is not None:
+                refusal = as_refusal(item.error) or Refusal(500, "a defect of the server; its log has the details")
+                await self._send_error(refusal)
+            else:
+                sent += await self._send_bytes(await asyncio.to_thread(one.finish))
+                cut = sum(not piece.complete for piece in item.pieces)
+                metrics.answer(time.monotonic() - utterance.began, samples / rate, cut)
+            complete = item.error is None and all(piece.complete for piece in item.pieces)
+            await self._send("audio.done", **of, total_bytes=sent, error=item.error is not None, complete=complete)
+            await utterance.complete.wait()  # what is written after the end of the speech is not spoken
+            self._utterance = None
+            await self._end(total_sentences=1)
+        except WebSocketDisconnect:
+            outlet.left = True
+
+    async def _end(self, **fields: Any) -> None:
+        """The utterance is over."""
+        number, self._number = self._number, self._number + 1
+        await self._send("session.done", utterance_index=number, **fields)
+
+    async def _send_error(self, refusal: Refusal) -> None:
+        await self._send("error", message=refusal.message, param=refusal.param, code=refusal.code)
+
+    async def _send_bytes(self, content: bytes) -> int:
+        if content:
+            await self._socket.send_bytes(content)
+        return len(content)
+
+    async def _send(self, kind: str, **fields: Any) -> None:
+        await self._socket.send_text(json.dumps({"type": kind, **fields}))

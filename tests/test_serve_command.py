@@ -1,0 +1,154 @@
+"""``serve`` as a program: README's server section as printed, a clean start, a clean stop, and refusals."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import tiny_world
+
+from qwen3tts_np import cli
+from qwen3tts_np.cli import serve
+
+for _needed in ("fastapi", "uvicorn", "python_multipart", "websockets"):
+    pytest.importorskip(_needed)
+httpx = pytest.importorskip("httpx")
+
+README = (tiny_world.ROOT / "README.md").read_text(encoding="utf-8")
+SECTION = re.search(r"^## Server\n.*?(?=^## )", README, re.M | re.S)
+assert SECTION is not None
+SHELL = re.findall(r"^```sh\n(.*?)^```", SECTION[0], re.M | re.S)
+LINES = [line for block in SHELL for line in block.replace("\\\n", "").splitlines()]
+PYTHON = re.findall(r"^```python\n(.*?)^```", SECTION[0], re.M | re.S)
+
+
+@contextmanager
+def serving(line: str, folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The command of one line on a free port, and the URL that it says."""
+    path = os.pathsep.join([str(tiny_world.ROOT), str(tiny_world.ROOT / "kernels")])
+    command = [sys.executable, "-m", *line.replace("qwen3tts-np", "qwen3tts_np").split(), "--port", "0"]
+    environment = {**os.environ, "PYTHONPATH": path}
+    process = subprocess.Popen(
+        command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    try:
+        said = ""
+        while not (found := re.search(r"^ready: (\S+)/$", said, re.M)):
+            line = process.stdout.readline()
+            assert line, process.communicate()
+            said += line
+        assert re.search(r"^\S+: \d+ places of 1024 positions, [\d.]+ GB of keys and values at most$", said, re.M)
+        yield process, found[1]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_the_readme_as_printed_and_a_clean_stop(tmp_path, synthetic):
+    if shutil.which("curl") is None or shutil.which("openssl") is None:
+        pytest.skip("needs curl and openssl")
+    tiny_world.build(tmp_path, synthetic)
+    commands = [line for line in LINES if line.startswith("qwen3tts-np")]
+    for line in commands:
+        cli._parser("serve").parse_args(line.split()[1:])
+    subprocess.run(next(line for line in LINES if line.startswith("openssl")), shell=True, cwd=tmp_path, check=True)
+    with serving(commands[0], tmp_path) as (process, url):
+        for line in LINES:
+            if line.startswith("curl"):
+                here = line.replace("localhost:8000", url.removeprefix("http://")).replace("curl", "curl -sS --fail", 1)
+                ran = subprocess.run(here, shell=True, cwd=tmp_path, capture_output=True, check=False)
+                assert ran.returncode == 0, (line, ran.stderr)
+        for name in ("hello.mp3", "hello.wav", "ada.opus"):
+            assert (tmp_path / name).stat().st_size > 100
+        for program in PYTHON:
+            pytest.importorskip("openai")
+            (tmp_path / "hello.mp3").unlink()
+            code = program.replace("http://localhost:8000", url).replace("hello.mp3", str(tmp_path / "hello.mp3"))
+            exec(code, {})
+            assert (tmp_path / "hello.mp3").stat().st_size > 100
+
+        answers = []
+        body = {"input": "One more sentence. " * 40, "response_format": "pcm", "max_new_tokens": 100, "seed": 1}
+        asking = threading.Thread(
+            target=lambda: answers.append(httpx.post(f"{url}/v1/audio/speech", json=body, timeout=60))
+        )
+        asking.start()
+        while 'places_in_use{model="Qwen3-TTS-12Hz-0.6B-CustomVoice"} 1' not in httpx.get(f"{url}/metrics").text:
+            time.sleep(0.005)
+        process.send_signal(signal.SIGTERM)
+        error = process.communicate(timeout=60)[1]
+        asking.join()
+        assert process.returncode == 0, error
+        assert "stopping: running answers have 30 s to finish" in error
+        assert "Traceback" not in error
+        assert answers[0].status_code == 200
+        assert len(answers[0].content) > 100_000
+
+
+def test_a_second_signal_ends_at_once(tmp_path):
+    long = {"input": "Hello world. " * 300}
+    with (
+        serving("qwen3tts-np serve", tmp_path) as (process, url),
+        httpx.stream("POST", f"{url}/v1/audio/speech", json=long) as response,
+    ):
+        assert next(response.iter_raw())
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr is not None
+        while "stopping" not in (line := process.stderr.readline()):
+            assert line
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=10) == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--places", "0"], "--places 0 must be at least 1"),
+        (["--queue", "-1"], "--queue -1 must be at least 0"),
+        (["--api-key", ""], "--api-key is empty; leave it away to ask for none"),
+        (["--ssl-certfile", "a"], "--ssl-certfile and --ssl-keyfile go together: give both or neither"),
+        (["--ssl-certfile", "a", "--ssl-keyfile", "a"], "a cannot be read: No such file or directory"),
+        (["--host", "nowhere.invalid"], "--host nowhere.invalid --port 8000 cannot be had"),
+        (["--port", "70000"], "--port 70000 cannot be had"),
+        (["missing", "--port", "0"], "missing"),
+    ],
+)
+def test_refusals(words, told, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["serve", *words]) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert error.count("\n") == 1
+
+
+def test_a_port_that_is_taken(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert cli.main(["serve", "--port", str(port)]) == 2
+    assert f"--port {port} cannot be had: Address already in use" in capsys.readouterr().err
+
+
+def test_without_the_extra_it_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setattr(serve, "find_spec", lambda name: None)
+    assert cli.main(["serve"]) == 2
+    assert capsys.readouterr().err == (
+        "qwen3tts-np serve: serve needs fastapi, uvicorn, python_multipart, websockets: "
+        "pip install 'qwen3tts-np[server]'\n"
+    )
+
+
+def test_examples_are_understood():
+    for line in serve.EXAMPLES:
+        assert cli._parser("serve").parse_args(line.split()[1:]).run is serve.run

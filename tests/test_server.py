@@ -1,0 +1,384 @@
+"""The server: every answer is the speech of its request alone, and every mistake is one sentence."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from speech_server import FRAMES, TEXT, Running, models, running
+from test_encode import RATE, decoded
+
+httpx = pytest.importorskip("httpx")
+for _needed in ("fastapi", "uvicorn", "python_multipart", "websockets"):
+    pytest.importorskip(_needed)
+
+SPEECH = "/v1/audio/speech"
+VOICES = "/v1/audio/voices"
+LONG = "One more sentence, which is said to take some time. " * 12
+
+
+@pytest.fixture(scope="module")
+def server(synthetic: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    voices = tmp_path_factory.mktemp("registered")
+    with running(models(synthetic), places=3, queue=4, max_text=5000, voices=voices) as one:
+        yield one
+
+
+@pytest.fixture
+def http(server: Running) -> Iterator[Any]:
+    with httpx.Client(base_url=server.url, timeout=60) as client:
+        yield client
+
+
+def clip(seconds: float = 4.0) -> bytes:
+    rng = np.random.default_rng(1)
+    t = np.arange(round(16_000 * seconds)) / 16_000
+    wave = 0.3 * np.sin(2 * np.pi * 150 * t) * (1 + np.sin(2 * np.pi * 3 * t)) + rng.normal(0, 0.01, len(t))
+    content = io.BytesIO()
+    soundfile.write(content, wave, 16_000, format="WAV")
+    return content.getvalue()
+
+
+def samples_of(response: Any) -> Any:
+    assert response.status_code == 200, response.text
+    return np.frombuffer(response.content, "<i2")
+
+
+# --- answers --------------------------------------------------------------------------------------
+
+
+def test_an_answer_is_the_speech_of_the_request_alone(server, http):
+    for arguments in ({}, {"voice": "ryan"}, {"seed": 8, "temperature": 0.7}, {"do_sample": False, "language": "en"}):
+        response = http.post(SPEECH, json=server.body(**arguments))
+        np.testing.assert_array_equal(samples_of(response), server.alone(**arguments))
+    assert response.headers["x-seed"] == "7"
+    assert response.headers["x-sample-rate"] == str(RATE)
+    assert response.headers["transfer-encoding"] == "chunked"
+
+
+def test_a_drawn_seed_says_it_again(server, http):
+    first = http.post(SPEECH, json={**server.body(), "seed": None})
+    again = http.post(SPEECH, json=server.body(seed=int(first.headers["x-seed"])))
+    assert first.content == again.content
+
+
+def test_a_text_of_several_pieces(server, http):
+    arguments = {"input": LONG, "max_new_tokens": 6}
+    response = http.post(SPEECH, json=server.body(**arguments))
+    np.testing.assert_array_equal(samples_of(response), server.alone(**arguments))
+
+
+@pytest.mark.parametrize("name", ["mp3", "opus", "flac", "wav", None])
+def test_formats(server, http, name):
+    response = http.post(SPEECH, json={**server.body(response_format=name)})
+    if response.status_code == 400:
+        pytest.skip(response.text)
+    kind = {"opus": "audio/ogg", "flac": "audio/flac", "wav": "audio/wav"}.get(name, "audio/mpeg")
+    assert response.headers["content-type"] == kind
+    alone = server.alone()
+    heard = decoded(name or "mp3", response.content, len(alone))
+    if name in ("wav", "flac"):
+        np.testing.assert_array_equal(heard, alone)
+    else:
+        assert abs(len(heard) - len(alone)) <= 4000
+
+
+def test_many_at_once_get_what_they_would_have_had_alone(server):
+    asked = [{"seed": seed, "input": text} for seed in range(3) for text in ("So.", "Hello there.")]
+    expected = [server.alone(**arguments) for arguments in asked]
+    with ThreadPoolExecutor(6) as pool, httpx.Client(base_url=server.url, timeout=60) as client:
+        responses = list(pool.map(lambda a: client.post(SPEECH, json=server.body(**a)), asked))
+    for response, samples in zip(responses, expected, strict=True):
+        np.testing.assert_array_equal(samples_of(response), samples)
+
+
+def test_a_short_request_is_finished_while_a_long_one_runs(server, http):
+    ends = {}
+
+    def ask(name: str, **arguments: Any) -> None:
+        assert httpx.post(f"{server.url}{SPEECH}", json=server.body(**arguments), timeout=60).status_code == 200
+        ends[name] = time.monotonic()
+
+    long = threading.Thread(target=ask, args=("long",), kwargs={"input": LONG, "max_new_tokens": 40})
+    long.start()
+    while not server.house.engine.rooms["custom_voice"].speaking:
+        time.sleep(0.001)
+    ask("short", input="So.", max_new_tokens=4)
+    long.join()
+    assert ends["short"] < ends["long"]
+
+
+@pytest.mark.parametrize("name", ["mp3", "opus", "flac"])
+def test_the_first_byte_comes_before_a_fifth_of_the_speech_is_made(server, name):
+    """Counted in frames, which are most of the time of a model that is not tiny."""
+    body, metrics = server.body(input=LONG, max_new_tokens=120, response_format=name), server.house.metrics
+    before = metrics.frames_of("custom_voice")
+    with httpx.stream("POST", f"{server.url}{SPEECH}", json=body, timeout=60) as response:
+        if response.status_code == 400:
+            pytest.skip(response.read().decode())
+        blocks = response.iter_raw()
+        assert next(blocks)
+        first = metrics.frames_of("custom_voice") - before
+        for _ in blocks:
+            continue
+    assert 0 < first < (metrics.frames_of("custom_voice") - before) / 5
+
+
+def test_events(server, http):
+    response = http.post(SPEECH, json=server.body(stream_format="sse"))
+    assert response.headers["content-type"].startswith("text/event-stream")
+    events = [json.loads(line[6:]) for line in response.text.split("\n") if line.startswith("data: ")]
+    kinds = [event["type"] for event in events]
+    assert kinds == ["speech.audio.delta"] * (len(kinds) - 1) + ["speech.audio.done"]
+    assert len(kinds) > 3
+    audio = b"".join(base64.b64decode(event["audio"]) for event in events[:-1])
+    np.testing.assert_array_equal(np.frombuffer(audio, "<i2"), server.alone())
+    usage = events[-1]["usage"]
+    assert usage["output_tokens"] == FRAMES
+    assert usage["total_tokens"] == usage["input_tokens"] + FRAMES
+    assert f"event: {kinds[-1]}\n" in response.text
+
+
+def test_one_who_goes_away_frees_the_place(server, http):
+    room = server.house.engine.rooms["custom_voice"]
+    with httpx.stream("POST", f"{server.url}{SPEECH}", json=server.body(input=LONG, max_new_tokens=100)) as response:
+        next(response.iter_raw())
+        assert room.speaking
+    until = time.monotonic() + 10
+    while (room.speaking or room.between or room.waiting) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not room.speaking
+    assert room.batch.free == 3
+    assert "qwen3tts_np_disconnections_total 0" not in http.get("/metrics").text
+
+
+def test_the_official_client_works_unchanged(server):
+    openai = pytest.importorskip("openai")
+    client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
+    asked = {"model": "custom_voice", "voice": "ryan", "input": TEXT, "response_format": "pcm"}
+    extra = {"seed": 7, "max_new_tokens": FRAMES + 1}
+    alone = server.alone(voice="ryan").tobytes()
+    assert client.audio.speech.create(**asked, extra_body=extra).read() == alone
+    with client.audio.speech.with_streaming_response.create(**asked, extra_body=extra) as response:
+        assert b"".join(response.iter_bytes()) == alone
+    sse = {**asked, "stream_format": "sse"}
+    with client.audio.speech.with_streaming_response.create(**sse, extra_body=extra) as response:
+        events = [json.loads(line[6:]) for line in response.iter_lines() if line.startswith("data: ")]
+    assert b"".join(base64.b64decode(event["audio"]) for event in events[:-1]) == alone
+    with pytest.raises(openai.BadRequestError, match="speaker 'alloy' is not in this model") as refused:
+        client.audio.speech.create(**{**asked, "voice": "alloy"})
+    assert refused.value.type == "invalid_request_error"
+    with pytest.raises(openai.NotFoundError, match="model 'tts-1' is not served here"):
+        client.audio.speech.create(**{**asked, "model": "tts-1"})
+    assert [model.id for model in client.models.list()] == ["custom_voice", "base"]
+
+
+# --- mistakes -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "param", "told"),
+    [
+        ({"input": None}, 400, "input", "there is no 'input', the text to speak"),
+        ({"input": 3}, 400, "input", "input=3 must be a string"),
+        ({"input": "..."}, 400, None, "there is nothing to say: the text has neither letters nor digits"),
+        ({"input": "a" * 5001}, 422, "input", r"the text has 5001 characters and this server speaks at most 5000"),
+        ({"model": "tts-1"}, 404, "model", "model 'tts-1' is not served here; there is custom_voice, base"),
+        ({"voice": "bob"}, 400, None, "speaker 'bob' is not in this model; it has "),
+        ({"voice": 3}, 400, "voice", r'voice=3 must be a name, or \{"id": name\}'),
+        ({"response_format": "aac"}, 400, "response_format", "'aac' cannot be made: libsndfile has no encoder"),
+        ({"speed": 1.5}, 400, "speed", "speed=1.5 is not 1: this server does not change the tempo"),
+        ({"stream_format": "x"}, 400, "stream_format", "stream_format='x' must be 'audio' or 'sse'"),
+        ({"volume": 1}, 400, "'volume'", "there is no argument 'volume'; the arguments are input, model, voice,"),
+        ({"seed": 1.5}, 400, "seed", "seed=1.5 must be a whole number"),
+        ({"temperature": -1}, 400, None, "temperature=-1.* must be a finite number above 0"),
+        ({"do_sample": "no"}, 400, "do_sample", "do_sample='no' must be true or false"),
+        ({"language": "klingon"}, 400, None, "klingon"),
+        ({"ref_audio": "AAAA"}, 400, "ref_audio", "ref_audio needs a base model; custom_voice is a custom_voice model"),
+        ({"model": "base"}, 400, "voice", "a base model has no voice of its own: give a registered 'voice'"),
+        ({"model": "base", "voice": "ada"}, 404, "voice", "voice 'ada' is not registered; there is "),
+        ({"model": "base", "instructions": "x"}, 400, "instructions", "follows no instructions"),
+        ({"model": "base", "ref_audio": "!"}, 400, "ref_audio", "ref_audio is neither base64 nor a data URL of audio"),
+        ({"model": "base", "ref_audio": "AAAA"}, 400, None, "the audio file cannot be read: libsndfile says"),
+        ({"model": "base", "ref_audio": "http://127.0.0.1/a"}, 400, "ref_audio", "this server fetches nothing"),
+    ],
+)
+def test_a_mistake_is_one_sentence(server, http, arguments, status, param, told):
+    response = http.post(SPEECH, json=server.body(**arguments))
+    assert response.status_code == status, response.text
+    error = response.json()["error"]
+    assert re.search(told, error["message"]), error
+    assert error["param"] == param
+    assert "\n" not in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"{", "the body is not JSON"),
+        (b"[]", "the body is a JSON list; expected an object"),
+        (b'{"input": NaN}', "NaN is no JSON"),
+        (b"[" * 100_000, "the body is not JSON"),
+        (b'{"seed": ' + b"9" * 5000 + b"}", "the body is not JSON"),
+    ],
+)
+def test_what_is_no_request(http, content, told):
+    response = http.post(SPEECH, content=content, headers={"Content-Type": "application/json"})
+    assert response.status_code == 400
+    assert told in response.json()["error"]["message"]
+
+
+def test_too_large_and_of_another_type(http):
+    headers = {"Content-Type": "application/json"}
+    for body in (b" " * (15 << 20), iter([b" " * (1 << 20)] * 15)):  # announced, and in chunks
+        response = http.post(SPEECH, content=body, headers=headers)
+        assert response.status_code == 413, response.text
+    response = http.post(SPEECH, content=b"{}", headers={"Content-Type": "text/plain"})
+    assert response.status_code == 415
+    assert http.get("/nothing").json()["error"]["type"] == "not_found_error"
+    assert http.get(SPEECH).status_code == 405
+
+
+def test_a_full_queue_asks_to_come_again(server, http):
+    room = server.house.engine.rooms["custom_voice"]
+    body = server.body(input=LONG, max_new_tokens=100)
+    with ThreadPoolExecutor(7) as pool, httpx.Client(base_url=server.url, timeout=60) as client:
+        opened = [client.send(client.build_request("POST", SPEECH, json=body), stream=True) for _ in range(3)]
+        waiting = [pool.submit(client.post, SPEECH, json=server.body(max_new_tokens=3)) for _ in range(4)]
+        while len(room.waiting) < 4:
+            time.sleep(0.005)
+        refused = http.post(SPEECH, json=server.body())
+        for response in opened:
+            response.close()
+        assert [future.result().status_code for future in waiting] == [200] * 4
+    assert refused.status_code == 429
+    assert int(refused.headers["retry-after"]) >= 1
+    error = refused.json()["error"]
+    assert (error["type"], error["code"]) == ("rate_limit_error", "queue_full")
+
+
+# --- voices ---------------------------------------------------------------------------------------
+
+
+def test_voices_are_registered_spoken_with_handed_out_and_deleted(server, http):
+    data = {"name": "Ada L.", "ref_text": "What Ada says.", "speaker_description": "calm", "consent": "hers"}
+    response = http.post(VOICES, data=data, files={"audio_sample": ("ada.wav", clip())})
+    assert response.status_code == 400  # a name ends with a letter or a digit
+    data["name"] = "Ada 2"
+    response = http.post(VOICES, data={**data, "name": "Ada 2"}, files={"audio_sample": ("ada.wav", clip())})
+    assert response.status_code == 200, response.text
+    voice = response.json()["voice"]
+    assert (voice["name"], voice["ref_text"], voice["speaker_description"]) == ("Ada 2", "What Ada says.", "calm")
+    listed = http.get(VOICES).json()
+    assert "Ada 2" in listed["voices"]
+    assert [voice["name"] for voice in listed["uploaded_voices"]] == ["Ada 2"]
+
+    spoken = http.post(SPEECH, json={**server.body(voice={"id": "Ada 2"}), "model": None})
+    item = server.house.voices.get("Ada 2").item
+    alone = server.alone(model="base", voice_clone_prompt=item)
+    np.testing.assert_array_equal(samples_of(spoken), alone)
+    encoded = base64.b64encode(clip()).decode()
+    inline = {"model": None, "ref_audio": f"data:audio/wav;base64,{encoded}", "ref_text": "What Ada says."}
+    np.testing.assert_array_equal(samples_of(http.post(SPEECH, json=server.body(**inline))), alone)
+
+    again = http.post(VOICES, data=data, files={"audio_sample": ("ada.wav", clip())})
+    assert again.status_code == 409
+    saved = http.get(f"{VOICES}/Ada 2")
+    assert http.post(VOICES, data={"name": "copy"}, files={"voice_file": saved.content}).status_code == 200
+    assert http.get(f"{VOICES}/copy").content == saved.content
+    for name in ("Ada 2", "copy"):
+        assert http.delete(f"{VOICES}/{name}").json()["success"]
+        assert http.delete(f"{VOICES}/{name}").status_code == 404
+    assert http.get(VOICES).json()["uploaded_voices"] == []
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a/b", "a\\b", ".a", "a.", "x" * 65, "a\0b", "ryan", "a\nb", "a:b"])
+def test_a_name_stays_in_the_folder(http, name):
+    response = http.post(VOICES, data={"name": name}, files={"audio_sample": clip(1.0)})
+    assert response.status_code in (400, 409), response.text
+    assert http.get(VOICES).json()["uploaded_voices"] == []
+
+
+@pytest.mark.parametrize(
+    ("data", "files", "status", "told"),
+    [
+        ({}, {"audio_sample": b"x"}, 400, "there is no 'name' for the voice"),
+        ({"name": "a"}, {"other": b"x"}, 400, "there is no field 'other'; the fields are name, audio_sample"),
+        ({"name": "a"}, {"audio_sample": b"x", "voice_file": b"x"}, 400, "give one of 'audio_sample', a clip, and"),
+        ({"name": "a"}, {"audio_sample": b"no sound"}, 400, "the audio file cannot be read"),
+        ({"name": "a"}, {"voice_file": b"no voice"}, 400, "voice_file"),
+        ({"name": "a", "model": "custom_voice"}, {"audio_sample": clip(1.0)}, 400, "a voice of a clip needs a base"),
+        ({"name": "a"}, {"audio_sample": bytes((10 << 20) + 1)}, 413, "the clip has 10485761 bytes and the limit is"),
+        ({"name": "a"}, {"audio_sample": clip(121.0)}, 422, "the clip lasts 121 s and the limit is 120 s"),
+    ],
+)
+def test_what_cannot_be_registered(http, data, files, status, told):
+    response = http.post(VOICES, data=data, files=files)
+    assert response.status_code == status, response.text
+    assert told in response.json()["error"]["message"]
+    assert http.get(VOICES).json()["uploaded_voices"] == []
+
+
+# --- about ----------------------------------------------------------------------------------------
+
+
+def test_models_health_and_metrics(server, http):
+    listed = http.get("/v1/models").json()
+    assert [model["id"] for model in listed["data"]] == ["custom_voice", "base"]
+    assert http.get("/v1/models/base").json()["kind"] == "base"
+    assert http.get("/v1/models/other").status_code == 404
+    assert http.get("/health").json() == {"status": "ok"}
+    text = http.get("/metrics").text
+    for line in text.splitlines():
+        assert re.fullmatch(r"# (HELP|TYPE) qwen3tts_np_\w+ .+|qwen3tts_np_\w+(\{.*\})? [\d.e+-]+", line), line
+    assert 'qwen3tts_np_places{model="base"} 3' in text
+    assert 'qwen3tts_np_requests_total{path="/v1/audio/speech",status="200"}' in text
+    assert http.get("/").headers["content-type"] == "text/html; charset=utf-8"
+
+
+def test_keys_hosts_and_origins(server, synthetic):
+    served = {"custom_voice": server.house.models["custom_voice"].model}
+    with running(served, places=1, api_key="secret", origins=("https://page.example",)) as guarded:
+        with httpx.Client(base_url=guarded.url) as client:
+            assert client.get("/v1/models").status_code == 401
+            assert client.get("/v1/models", headers={"Authorization": "Bearer wrong"}).status_code == 401
+            assert client.get("/v1/models", headers={"Authorization": "Basic secret"}).status_code == 401
+            client.headers["Authorization"] = "Bearer secret"
+            assert client.get("/v1/models").status_code == 200
+            assert client.get("/v1/models", headers={"Origin": guarded.url}).status_code == 200
+            allowed = client.get("/v1/models", headers={"Origin": "https://page.example"})
+            assert allowed.headers["access-control-allow-origin"] == "https://page.example"
+            assert client.get("/v1/models", headers={"Origin": "https://evil.example"}).status_code == 403
+            assert client.get("/v1/models", headers={"Host": "evil.example"}).status_code == 403
+            asked = {"Origin": "https://page.example", "Access-Control-Request-Method": "POST"}
+            assert client.options(SPEECH, headers=asked).status_code == 200
+        assert httpx.get(f"{guarded.url}/health").status_code == 200
+        assert httpx.get(f"{guarded.url}/").status_code == 200
+        response = httpx.post(f"{guarded.url}{VOICES}", data={"name": "a"}, headers={"Authorization": "Bearer secret"})
+        assert response.status_code == 415  # an empty form is none
+        kept = httpx.post(
+            f"{guarded.url}{VOICES}",
+            data={"name": "a"},
+            files={"audio_sample": b"x"},
+            headers={"Authorization": "Bearer secret"},
+        )
+        assert kept.json()["error"]["message"] == "this server keeps no voices: start it with --voices DIR"
+
+
+def test_a_request_that_is_broken_off_in_its_head(server):
+    port = int(server.url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(b"POST /v1/audio/speech HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nabc")
+    assert httpx.get(f"{server.url}/health").status_code == 200

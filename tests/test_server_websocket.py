@@ -1,0 +1,166 @@
+"""Text in pieces over a WebSocket, speech out meanwhile: the speech of the complete text."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from speech_server import FRAMES, TEXT, Running, running
+
+from qwen3tts_np import CustomVoice, Qwen3TTSModel
+from qwen3tts_np.audio.files import pcm16
+
+for _needed in ("fastapi", "uvicorn", "python_multipart"):
+    pytest.importorskip(_needed)
+client = pytest.importorskip("websockets.sync.client")
+
+CONFIG = {"type": "session.config", "voice": "ryan", "seed": 7, "max_new_tokens": FRAMES + 1}
+
+
+@pytest.fixture(scope="module")
+def server(synthetic: Callable[..., Path]) -> Iterator[Running]:
+    model = Qwen3TTSModel.from_pretrained(synthetic("tiny", "custom_voice"), threads=1)
+    with running({"custom_voice": model}, places=2, queue=1, max_text=2000) as one:
+        yield one
+
+
+@pytest.fixture
+def socket(server: Running) -> Iterator[Any]:
+    with client.connect(f"{server.url.replace('http', 'ws')}/v1/audio/speech/stream") as one:
+        yield one
+
+
+def say(socket: Any, kind: str, **fields: Any) -> None:
+    socket.send(json.dumps({"type": kind, **fields}))
+
+
+def hear(socket: Any, last: str = "session.done") -> tuple[bytes, list[dict[str, Any]]]:
+    """All audio and messages up to one of kind ``last``."""
+    audio, messages = b"", []
+    while not messages or messages[-1]["type"] != last:
+        received = socket.recv(timeout=30)
+        if isinstance(received, bytes):
+            audio += received
+        else:
+            messages.append(json.loads(received))
+    return audio, messages
+
+
+def alone(server: Running, text: str, **options: Any) -> bytes:
+    model = server.house.models["custom_voice"].model
+    given = {"seed": 7, "max_new_tokens": FRAMES + 1, **options}
+    request = model.prepare(text, CustomVoice("ryan"), streaming=True, **given)
+    return b"".join(pcm16(wave).tobytes() for wave in model.stream(request))
+
+
+@pytest.mark.parametrize("size", [1, 4, 100])
+def test_an_utterance_in_pieces_is_the_complete_text(server, socket, size):
+    socket.send(json.dumps(CONFIG))
+    for first in range(0, len(TEXT), size):
+        say(socket, "input.text", text=TEXT[first : first + size])
+    say(socket, "input.done")
+    audio, messages = hear(socket)
+    assert [message["type"] for message in messages] == ["audio.start", "audio.done", "session.done"]
+    assert audio == alone(server, TEXT)
+    assert messages[0] == {
+        "type": "audio.start",
+        "utterance_index": 0,
+        "sentence_index": 0,
+        "format": "pcm",
+        "sample_rate": 24000,
+    }
+    assert messages[1]["total_bytes"] == len(audio)
+    assert messages[2]["total_sentences"] == 1
+
+
+def test_speech_begins_before_the_text_is_complete_and_utterances_follow(server, socket):
+    long = {**CONFIG, "max_new_tokens": 200}
+    socket.send(json.dumps(long))
+    say(socket, "input.text", text=TEXT + " ")
+    audio, _ = hear(socket, "audio.start")
+    first = socket.recv(timeout=30)
+    assert isinstance(first, bytes)
+    say(socket, "input.text", text="And more.")
+    say(socket, "input.done")
+    audio, messages = hear(socket)
+    assert first + audio == alone(server, f"{TEXT} And more.", max_new_tokens=200)
+    say(socket, "input.done")  # nothing was written
+    assert hear(socket)[1][-1] == {"type": "session.done", "utterance_index": 1, "total_sentences": 0}
+    socket.send(json.dumps({**CONFIG, "seed": 8}))
+    say(socket, "input.text", text=TEXT)
+    say(socket, "input.done")
+    audio, messages = hear(socket)
+    assert audio == alone(server, TEXT, seed=8)
+    assert messages[-1]["utterance_index"] == 2
+
+
+def test_cancel_in_mid_sentence(server, socket):
+    room = server.house.engine.rooms["custom_voice"]
+    socket.send(json.dumps({**CONFIG, "max_new_tokens": 900}))
+    for when in ("before", "after"):
+        say(socket, "input.text", text=f"{TEXT} " * 20)
+        if when == "after":
+            say(socket, "input.done")
+        hear(socket, "audio.start")
+        assert isinstance(socket.recv(timeout=30), bytes)
+        say(socket, "input.cancel")
+        _, messages = hear(socket)
+        assert messages[-1]["cancelled"] is True
+        until = time.monotonic() + 10
+        while room.speaking and time.monotonic() < until:
+            time.sleep(0.005)
+        assert room.batch.free == 2
+    socket.send(json.dumps(CONFIG))
+    say(socket, "input.text", text=TEXT)
+    say(socket, "input.done")
+    assert hear(socket)[0] == alone(server, TEXT)
+
+
+@pytest.mark.parametrize(
+    ("messages", "told"),
+    [
+        (["no json"], "the body is not JSON"),
+        ([{"type": "input.text", "text": "a"}], "send session.config first"),
+        ([{"type": "hello"}], "type='hello' is none of session.config, input.text, input.done"),
+        ([{"type": "session.config", "volume": 3}], "there is no argument 'volume'"),
+        ([{"type": "session.config", "input": "a"}], "session.config takes no 'input'"),
+        ([CONFIG, {"type": "input.text", "text": 3}], "input.text takes 'text', a string"),
+        ([CONFIG, {"type": "input.text", "text": "a" * 2001}], "the text has 2001 characters"),
+        ([{**CONFIG, "voice": "bob"}, {"type": "input.text", "text": "a"}], "speaker 'bob' is not in this model"),
+        ([CONFIG, {"type": "input.text", "text": TEXT}, CONFIG], "an utterance is being spoken"),
+    ],
+)
+def test_a_mistake_is_a_message_and_the_connection_goes_on(server, socket, messages, told):
+    for message in messages:
+        socket.send(message if isinstance(message, str) else json.dumps(message))
+    _, heard = hear(socket, "error")
+    assert told in heard[-1]["message"]
+    say(socket, "input.cancel")
+    hear(socket)
+    socket.send(json.dumps(CONFIG))
+    say(socket, "input.text", text=TEXT)
+    say(socket, "input.done")
+    assert hear(socket)[0] == alone(server, TEXT)
+
+
+def test_a_client_that_goes_away(server):
+    room = server.house.engine.rooms["custom_voice"]
+    with client.connect(f"{server.url.replace('http', 'ws')}/v1/audio/speech/stream") as one:
+        one.send(json.dumps({**CONFIG, "max_new_tokens": 900}))
+        say(one, "input.text", text=f"{TEXT} " * 20)
+        hear(one, "audio.start")
+        assert isinstance(one.recv(timeout=30), bytes)
+        assert room.speaking
+    until = time.monotonic() + 10
+    while room.speaking and time.monotonic() < until:
+        time.sleep(0.005)
+    assert room.batch.free == 2
+
+
+def test_a_page_elsewhere_may_not_connect(server):
+    with pytest.raises(Exception, match="403"):
+        client.connect(f"{server.url.replace('http', 'ws')}/v1/audio/speech/stream", origin="https://evil.example")
