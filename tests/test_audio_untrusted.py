@@ -57,6 +57,9 @@ class BadServer(http.server.BaseHTTPRequestHandler):
     def do_moved(self) -> None:
         self.to("/good")
 
+    def do_home(self) -> None:
+        self.to(f"http://home.example:{self.server.server_port}/good")
+
     def do_loop(self) -> None:
         self.to("/loop")
 
@@ -161,6 +164,47 @@ def test_a_password_is_not_repeated(address: str) -> None:
     with pytest.raises(RequestError) as refused:
         read_audio(address)
     assert "hunter2" not in str(refused.value) and "audio 'http" in str(refused.value).lower()
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("good", None),
+        ("home", "audio is not read from 'home.example': its address is not a public one"),
+    ],
+)
+def test_addresses_of_one_s_own_networks_are_refused(
+    server: str, path: str, told: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the connection, and after every redirect: 'public.example' stands for an address that is none of ours."""
+    port = int(server.rpartition(":")[2])
+    addresses = {"public.example": "93.184.215.14", "home.example": "10.0.0.7"}
+    connect = socket.create_connection
+    asked: list[str] = []
+
+    def looked_up(host: str, port: int, *_: object, **__: object) -> list[tuple[object, ...]]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (addresses.get(host, host), port))]
+
+    def connected(address: tuple[str, int], timeout: float) -> socket.socket:
+        asked.append(address[0])
+        return connect(("127.0.0.1", port), timeout)
+
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")  # not used
+    monkeypatch.setattr(socket, "getaddrinfo", looked_up)
+    monkeypatch.setattr(socket, "create_connection", connected)
+    if told is None:
+        assert url.read_url(f"http://public.example:{port}/{path}", public=True) == wav()
+    else:
+        with pytest.raises(RequestError, match=told):
+            url.read_url(f"http://public.example:{port}/{path}", public=True)
+    assert asked == ["93.184.215.14"]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "10.0.0.7", "169.254.169.254", "[::ffff:127.0.0.1]", "0.0.0.0"])
+def test_a_private_address_is_refused_before_the_connection(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "create_connection", None)
+    with pytest.raises(RequestError, match="its address is not a public one"):
+        url.read_url(f"http://{host}:1/x.wav", public=True)
 
 
 def test_nobody_listens() -> None:

@@ -80,7 +80,7 @@ def test_the_readme_as_printed_and_a_clean_stop(tmp_path, synthetic):
             assert (tmp_path / "hello.mp3").stat().st_size > 100
 
         answers = []
-        body = {"input": "One more sentence. " * 40, "response_format": "pcm", "max_new_tokens": 100, "seed": 1}
+        body = {"input": "One more sentence. " * 20, "response_format": "pcm", "max_new_tokens": 100, "seed": 1}
         asking = threading.Thread(
             target=lambda: answers.append(httpx.post(f"{url}/v1/audio/speech", json=body, timeout=60))
         )
@@ -94,7 +94,7 @@ def test_the_readme_as_printed_and_a_clean_stop(tmp_path, synthetic):
         assert "stopping: running answers have 30 s to finish" in error
         assert "Traceback" not in error
         assert answers[0].status_code == 200
-        assert len(answers[0].content) > 100_000
+        assert len(answers[0].content) > 50_000
 
 
 def test_a_second_signal_ends_at_once(tmp_path):
