@@ -193,7 +193,7 @@ def test_the_official_client_works_unchanged(server):
     [
         ({"input": None}, 400, "input", "there is no 'input', the text to speak"),
         ({"input": 3}, 400, "input", "input=3 must be a string"),
-        ({"input": "..."}, 400, None, "there is nothing to say: the text has neither letters nor digits"),
+        ({"input": "..."}, 400, "input", "there is nothing to say: the text has neither letters nor digits"),
         ({"input": "a" * 5001}, 422, "input", r"the text has 5001 characters and this server speaks at most 5000"),
         ({"model": "tts-1"}, 404, "model", "model 'tts-1' is not served here; there is custom_voice, base"),
         ({"voice": "bob"}, 400, None, "speaker 'bob' is not in this model; it has "),

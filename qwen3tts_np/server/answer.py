@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ..audio.encode import encoder
-from ..errors import QwenTTSError
+from ..errors import QwenTTSError, RequestError
 from ..ops import Pcm
 from ..speech.live import live_text
+from ..speech.plan import speakable
 from . import sse
 from .client import TextClient
 from .engine import Engine
@@ -92,6 +93,7 @@ async def begin_answer(house: House, asked: SpeechRequest, gone: Callable[[], Aw
     began = time.monotonic()
     voices, settings = house.voices, house.settings
     served = choose(house.models, asked.model, kinds_for(asked, voices) if asked.model is None else ())
+    words = await asyncio.to_thread(_readable, served, asked.text)
     arguments = await asyncio.to_thread(voice_arguments, served, asked, voices, settings)
     outlet = Outlet()
 
@@ -101,7 +103,7 @@ async def begin_answer(house: House, asked: SpeechRequest, gone: Callable[[], Aw
             raise ClientGone
         text = live_text(
             served.model,
-            served.text(asked.text),
+            words,
             language=served.language(asked.language),
             seed=asked.seed,
             runaway_guard=True,
@@ -127,6 +129,14 @@ async def begin_answer(house: House, asked: SpeechRequest, gone: Callable[[], Aw
     if not isinstance(first, End):
         house.metrics.first_audio(time.monotonic() - began)
     return Answer(asked, client, tokens, notes, house.metrics, began, first)
+
+
+def _readable(served: Served, text: str) -> str:
+    """The text as the model can read it. Refusal for one that says nothing, or that the demo voice cannot say."""
+    try:
+        return served.text(speakable(text))
+    except RequestError as e:
+        raise Refusal(400, str(e), "input") from None
 
 
 async def _unless(gone: Callable[[], Awaitable[None]], wanted: Awaitable[T]) -> T:

@@ -13,8 +13,8 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
 
-from .. import __version__
 from ..audio.encode import MEDIA_TYPES
+from ..checkpoint.published import VOICES
 from ..errors import QwenTTSError
 from . import metrics, sse
 from .answer import Answer, ClientGone, House, as_refusal, begin_answer
@@ -31,7 +31,7 @@ CLIENT_CLOSED = 499  # as nginx logs it; nobody reads it
 
 def make_app(house: House) -> App:
     """The application, with what every request passes around it."""
-    app = FastAPI(title="qwen3tts-np", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(title="qwen3tts-np", docs_url=None, redoc_url=None, openapi_url=None)
     for handler in (_routes_of_speech, _routes_of_voices, _routes_about):
         handler(app, house)
     app.add_exception_handler(Refusal, _refused)
@@ -134,8 +134,16 @@ def model_object(served: Served) -> dict[str, Any]:
         "owned_by": "qwen3tts-np",
         "kind": served.kind,
         "languages": served.model.get_supported_languages(),
-        "speakers": served.model.get_supported_speakers(),
+        "voices": [_voice_object(name) for name in served.model.get_supported_speakers()],
     }
+
+
+def _voice_object(name: str) -> dict[str, str]:
+    """A voice of a model's table; of the published ones, with what their model card says."""
+    voice = VOICES.get(name)
+    if voice is None:
+        return {"name": name}
+    return {"name": name, "description": voice.description, "native_language": voice.language}
 
 
 # --- requests -------------------------------------------------------------------------------------
