@@ -193,7 +193,8 @@ def test_stop_and_the_keyboard(page, server):
     page.click("#stop")
     until(page, "document.querySelector('#status').textContent === 'Stopped.'")
     assert page.is_enabled("#speak")
-    unlabelled = """[...document.querySelectorAll('input, select, textarea, button, audio, canvas, progress')].filter(e =>
+    controls = "input, select, textarea, button, audio, canvas, progress"
+    unlabelled = f"""[...document.querySelectorAll('{controls}')].filter(e =>
         !(e.labels?.length || e.ariaLabel || e.textContent.trim() || e.getAttribute('aria-label') || e.ariaHidden)
     ).map(e => e.outerHTML)"""
     assert page.evaluate(unlabelled) == []
