@@ -8,12 +8,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ..audio.files import read_audio
 from ..audio.url import is_url, read_url
 from ..model import Qwen3TTSModel
 from ..ops import Wave
+from ..request import ClonedVoice, CustomVoice, DesignedVoice, Voice
 from ..shown import shortened
 from ..speech import demo
+from ..voice.prompt_item import VoiceClonePromptItem
 from .refusal import Refusal
 from .schema import SpeechRequest
 from .settings import CLIP_BYTES, CLIP_SECONDS, Settings
@@ -38,6 +42,17 @@ class Served:
     def text(self, text: str) -> str:
         """``text`` as the model can read it."""
         return demo.readable(text) if self.of_demo else text
+
+    def warm_up(self) -> None:
+        """Speak a frame, so that the first client does not wait for kernels to be compiled and weights to be packed."""
+        voice: Voice = DesignedVoice()
+        if self.kind == "custom_voice":
+            voice = CustomVoice(min(self.model.get_supported_speakers()))
+        elif self.kind == "base":
+            nobody = np.zeros(self.model.config.talker_config.hidden_size, np.float32)
+            voice = ClonedVoice(VoiceClonePromptItem(None, nobody, x_vector_only_mode=True, icl_mode=False))
+        for _ in self.model.stream(self.model.prepare("Hello.", voice, seed=0, max_new_tokens=2)):
+            continue
 
     def language(self, asked: str) -> str:
         """The language of a text."""

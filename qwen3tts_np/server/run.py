@@ -37,10 +37,12 @@ def bind(settings: Settings) -> socket.socket:
 
 
 def make_house(models: list[Served], settings: Settings) -> House:
-    """All that answers share; the engine has begun. RequestError for two models of one name."""
+    """All that answers share; models are warm and the engine has begun. RequestError for two models of one name."""
     by_name = {served.name: served for served in models}
     if len(by_name) < len(models):
         raise RequestError(f"two models have one name; the names are {', '.join(served.name for served in models)}")
+    for served in models:
+        served.warm_up()
     metrics = Metrics()
     rooms = {name: served.model for name, served in by_name.items()}
     engine = Engine(rooms, settings.places, settings.queue, metrics)
