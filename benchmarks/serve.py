@@ -4,9 +4,9 @@
     python benchmarks/serve.py --model DIR --format int8 --threads 4
     python benchmarks/serve.py --like tiny --frames 20          some seconds
 
-Every client asks for the same amount of speech, all at the same time. Reported are the seconds of audio in a second, for
-all clients together and as a multiple of one client, and the time to the first audio (median, 95 %). "alone" is the same
-request streamed in Python without a server, in turn with it. Writes serve.json, serve.md and, with the plot extra,
+Every client asks for the same amount of speech, all at the same time. Reported are the seconds of audio in a second, of
+all clients together and as a multiple of one client, and the time to the first audio (median, 95 %). "alone" is the
+same request streamed in Python without a server, in turn with it. Writes serve.json, serve.md and, with the plot extra,
 serve.png to --out.
 """
 
@@ -163,8 +163,8 @@ def audio_rate(report: dict[str, Any], row: dict[str, Any]) -> float:
 def markdown(report: dict[str, Any]) -> str:
     """The report as a table."""
     title = (
-        f"{report['model']}, {report['format']}, on {report['machine']['cpu']}, {report['threads']} threads; answers of "
-        f"{report['frames'] * FRAME:.1f} s, medians of {report['rounds']} rounds."
+        f"{report['model']}, {report['format']}, on {report['machine']['cpu']}, {report['threads']} threads; answers "
+        f"of {report['frames'] * FRAME:.1f} s, medians of {report['rounds']} rounds."
     )
     headers = "clients", "audio per second", "times one client", "first audio, median", "95 %"
     rows = [
