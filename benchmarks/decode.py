@@ -11,10 +11,8 @@ from qwen3tts_np_kernels.threads_jit import Team
 
 from qwen3tts_np import Qwen3TTSModel
 from qwen3tts_np.compiled.frame_loop import FrameLoop
-from qwen3tts_np.compiled.generate import embed
-from qwen3tts_np.compiled.talker.generator import streams_of
-from qwen3tts_np.compiled.talker.session import DecodeSession
-from qwen3tts_np.talker.generator import make_generator
+from qwen3tts_np.compiled.generate import CompiledSession
+from qwen3tts_np.talker.generator import TorchGenerator
 
 POSITION = 200  # of a talker step timed separately
 
@@ -28,19 +26,18 @@ class Speaker:
         self._seed = 0
         self._voice = any_voice(model)
 
-    def session(self, items: int = 1, text: str = TEXT) -> tuple[DecodeSession, float]:
-        """A session after its prompt, and the seconds per position of the prompt."""
+    def session(self, items: int = 1, text: str = TEXT) -> tuple[CompiledSession, float]:
+        """A session after its prompts, and the seconds per position of the prompt."""
         request = self.model.prepare(text, self._voice, language="english", streaming=False, max_new_tokens=200)
-        limits, generator = request.limits, make_generator(self._seed, items)
+        session = CompiledSession(self.weights, self.team, self.model.config, items, None)
+        generator = TorchGenerator(self._seed)
         self._seed += 1
-        c = self.model.config
-        streams = streams_of(generator, items)
-        chosen = (limits.talker, limits.subtalker, limits.max_new_tokens)
-        session = DecodeSession(self.weights, self.team, c.talker_config, *chosen, streams)
-        inputs, texts = embed([request] * items, session, self.weights, c)
+        prompt = range(len(request.prompt.prefill))
+        for place in range(items):
+            session.begin(place, request, generator)
         start = time.perf_counter()
-        session.prefill(inputs, texts)
-        return session, (time.perf_counter() - start) / sum(map(len, inputs))
+        session.read_prompts([(place, prompt) for place in range(items)])
+        return session, (time.perf_counter() - start) / (items * len(prompt))
 
     def frames(self, count: int, items: int = 1) -> tuple[float, float]:
         """Seconds and CPU seconds per frame of ``items`` items; a run that ends is followed by the next seed."""
@@ -48,9 +45,9 @@ class Speaker:
         session, _ = self.session(items)
         while len(times) < count:
             start = time.perf_counter(), time.process_time()
-            frame = session.frame()
+            step = session.write_frame(range(items), [])
             end = time.perf_counter(), time.process_time()
-            if frame is None or len(frame.items) < items:
+            if step.ended:
                 session, _ = self.session(items)
                 continue
             times.append((end[0] - start[0], end[1] - start[1]))

@@ -1,4 +1,4 @@
-"""A running batch: requests that are spoken together, and join and leave between two frames.
+"""A running batch: requests that are spoken together, and join and leave between two frames. The one frame loop.
 
     with model.open_batch(places=8, positions=1024) as batch:
         place = batch.join(request)
@@ -9,36 +9,61 @@
             for place in step.ended:
                 ...  # its last frame came before; the place is free again
 
-Codes of a request are the same bits alone and in any company, whenever it joins and whoever leaves.
+Codes of a request are the same bits alone and in any company, whenever it joins and whoever leaves. What is computed
+for a frame is in ``generate.py``, and in ``compiled/generate.py`` with kernels; here is decided for whom.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from types import TracebackType
+from typing import Protocol
 
 import numpy as np
 
-from .config import ModelConfig
+from .arguments import require_type
 from .errors import RequestError
-from .generate import FrameWriter
-from .ops import Ints
 from .request import Request
-from .talker.frame import Frame
-from .talker.generator import ItemGenerators
+from .talker.frame import Frame, Step
+from .talker.generator import Generator, ItemGenerators, TorchGenerator
 
 PROMPT_SLICE = 64  # positions of newcomers' prompts that one step reads
 
 
-@dataclass(frozen=True)
-class Step:
-    """One frame of all that speak, and who has ended."""
+class Session(Protocol):
+    """Talker and code predictor, and the state of the requests at the places of a batch."""
 
-    places: Ints  # [n] that wrote a frame, ascending
-    codes: Ints  # [n, G]
-    ended: tuple[int, ...] = ()  # places whose speech is over; free again
-    failed: Mapping[int, RequestError] = field(default_factory=dict)  # of those, the ones that could not go on, and why
+    @property
+    def groups(self) -> int:
+        """[G] codes of a frame."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what is kept for the places."""
+        ...
+
+    def begin(self, place: int, request: Request, generator: Generator) -> None:
+        """A request at a free place. Places with one generator are a joint draw: each choice draws in their order."""
+        ...
+
+    def end(self, place: int) -> None:
+        """The place is free."""
+        ...
+
+    def read_prompts(self, parts: Sequence[tuple[int, range]]) -> None:
+        """Read (place, positions of its prompt), each prompt in order."""
+        ...
+
+    def add_text(self, place: int, ids: Sequence[int]) -> None:
+        """Text of the request that has arrived since."""
+        ...
+
+    def write_frame(self, speaking: Sequence[int], drawing: Sequence[int]) -> Step:
+        """The next frame of the places that are ``speaking``, or their end; those ``drawing`` have ended before."""
+        ...
 
 
 @dataclass
@@ -46,8 +71,10 @@ class _Place:
     """A request that is being spoken."""
 
     request: Request
-    frames: Iterator[Frame]
-    written: int = 0
+    group: tuple[int, ...]  # the places of its joint draw, its own included
+    unread: range  # positions of the prompt
+    written: int = 0  # frames
+    over: bool = False
 
     @property
     def waits(self) -> bool:
@@ -64,9 +91,21 @@ class RunningBatch:
     need more is refused. A prompt is read in slices, so that nobody who speaks waits for the whole of it.
     """
 
-    def __init__(self, loop: FrameWriter, config: ModelConfig, places: int, positions: int | None) -> None:
-        self._loop, self._config, self._positions = loop, config, positions
+    def __init__(
+        self,
+        session: Session,
+        places: int,
+        positions: int | None,
+        prompt_slice: int | None,
+        limited: Callable[[], AbstractContextManager[None]],
+        check_sizes: Callable[[Request], None],
+    ) -> None:
+        """``limited``: the context in which the session computes; ``check_sizes``: refuses those of other models."""
+        self._session: Session | None = session
+        self._positions, self._prompt_slice = positions, prompt_slice
+        self._limited, self._check_sizes = limited, check_sizes
         self._places: list[_Place | None] = [None] * places
+        self._newcomers: list[int] = []  # whose prompts are not read, in the order in which they came
 
     @property
     def places(self) -> int:
@@ -80,30 +119,29 @@ class RunningBatch:
 
     @property
     def positions(self) -> int | None:
-        """Positions of a place: those of the prompt, and one for each frame. None where the cache grows instead."""
+        """Positions of a place: those of the prompt, and one for each frame. None where memory grows instead."""
         return self._positions
 
     @property
     def nbytes(self) -> int | None:
-        """Bytes of keys and values of all places; None where they grow."""
-        c = self._config.talker_config
-        if self._positions is None:
-            return None
-        return self.places * self._positions * c.num_hidden_layers * c.num_key_value_heads * c.head_dim * 2 * 4
+        """Bytes that are kept for all places, mostly keys and values; None where they grow."""
+        return None if self._positions is None else self._open.nbytes
 
     @property
     def idle(self) -> bool:
         """Whether a step would do nothing: nobody is here, or everybody waits for text."""
-        return all(place is None or place.waits for place in self._places)
+        return not self._newcomers and not self._speaking()
 
     def check(self, request: Request) -> None:
-        """RequestError if no place of this batch has room for the request, however long it waits for one."""
-        needed = len(request.prompt.prefill) + request.limits.max_new_tokens - 1  # N tokens are N - 1 frames
+        """RequestError if no place of this batch has room for the request, or it was prepared for another model."""
+        require_type(request, Request, "a request")
+        self._check_sizes(request)
+        prompt = len(request.prompt.prefill)
+        needed = prompt + request.limits.max_new_tokens - 1  # N tokens are N - 1 frames
         if self._positions is not None and needed > self._positions:
             raise RequestError(
-                f"the request can take {needed} positions ({len(request.prompt.prefill)} of its prompt, and one for "
-                f"each frame up to max_new_tokens) and a place has {self._positions}; shorten its text or lower "
-                "max_new_tokens"
+                f"the request can take {needed} positions ({prompt} of its prompt, and one for each frame up to "
+                f"max_new_tokens) and a place has {self._positions}; shorten its text or lower max_new_tokens"
             )
 
     def join(self, request: Request) -> int:
@@ -111,49 +149,141 @@ class RunningBatch:
 
         RequestError if no place is free, or for a request that :meth:`check` refuses.
         """
-        self.check(request)
-        if None not in self._places:
+        return self.join_jointly([request], TorchGenerator(request.seed))[0]
+
+    def join_jointly(self, requests: Sequence[Request], generator: Generator) -> list[int]:
+        """Requests that begin together and draw from one generator: officially a batch; their seeds do not count.
+
+        Each choice draws for all of them in their order, also for those that have ended, so their places are free
+        again when the last one ends.
+        """
+        for request in requests:
+            self.check(request)
+        free = [number for number, place in enumerate(self._places) if place is None][: len(requests)]
+        if len(free) < len(requests):
             raise RequestError(f"all {self.places} places of this batch are taken")
-        place = self._places.index(None)
-        frames = self._loop.frames([request], ItemGenerators([request.seed]))
-        self._places[place] = _Place(request, frames)
-        return place
+        for number, request in zip(free, requests, strict=True):
+            self._open.begin(number, request, generator)
+            self._places[number] = _Place(request, tuple(free), range(len(request.prompt.prefill)))
+        self._newcomers += free
+        return free
 
     def leave(self, place: int) -> None:
         """End the speech at this place; it is free at once. Nothing happens where nobody is."""
-        self._places[place] = None
+        someone = self._places[place]
+        if someone is None or self._session is None:
+            return
+        someone.over = True
+        if place in self._newcomers:
+            self._newcomers.remove(place)
+        if all(self._is_over(number) for number in someone.group):
+            for number in someone.group:
+                self._session.end(number)
+                self._places[number] = None
 
     def step(self) -> Step:
-        """Write one frame of everybody who has read its prompt and whose text is there.
+        """Read a slice of the newcomers' prompts, then write one frame of all who can speak.
 
-        A step may write no frame: while only prompts are being read, and when the batch is :attr:`idle`.
+        A step may write no frame: while only prompts are being read, and when the batch is :attr:`idle`. An exception,
+        such as an interrupt, ends the batch: what it has cut short cannot go on.
         """
-        places, codes, ended = [], [], []
-        failed: dict[int, RequestError] = {}
-        for number, place in enumerate(self._places):
-            if place is None or place.waits:
-                continue
-            try:
-                frame = next(place.frames, None)
-            except RequestError as error:
-                frame, failed[number] = None, error
-            if frame is None:
-                ended.append(number)
-                self.leave(number)
-            else:
-                place.written += 1
-                places.append(number)
-                codes.append(frame.codes[0])
-        groups = self._config.talker_config.num_code_groups
-        rows = np.array(codes, np.int64).reshape(-1, groups)
-        return Step(np.array(places, np.int64), rows, tuple(ended), failed)
+        session, self._session = self._open, None
+        with self._limited():
+            parts = self._next_slice()
+            if parts:
+                session.read_prompts(parts)
+            speaking = self._speaking()
+            for number in speaking:
+                self._pass_on_text(session, number)
+            step = session.write_frame(speaking, self._drawing()) if speaking else _nothing(session)
+        self._session = session
+        for number in step.places:
+            self._at(number).written += 1
+        for number in step.ended:
+            self.leave(number)
+        return step
 
     def close(self) -> None:
         """End all speech and give the memory back."""
-        self._places = [None] * self.places
+        self._session, self._places, self._newcomers = None, [None] * self.places, []
 
     def __enter__(self) -> RunningBatch:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+    @property
+    def _open(self) -> Session:
+        if self._session is None:
+            raise RequestError("this batch is closed; open another one")
+        return self._session
+
+    def _at(self, number: int) -> _Place:
+        place = self._places[number]
+        assert place is not None
+        return place
+
+    def _is_over(self, number: int) -> bool:
+        return self._at(number).over
+
+    def _next_slice(self) -> list[tuple[int, range]]:
+        """(place, positions of its prompt) for this step: who came first is read first."""
+        left, parts = self._prompt_slice, []
+        while self._newcomers and left != 0:
+            number = self._newcomers[0]
+            place = self._at(number)
+            part = place.unread if left is None else place.unread[:left]
+            place.unread = place.unread[len(part) :]
+            parts.append((number, part))
+            if left is not None:
+                left -= len(part)
+            if not place.unread:
+                self._newcomers.pop(0)
+        return parts
+
+    def _speaking(self) -> list[int]:
+        """The places that can write a frame: all of a joint draw, or none."""
+        held = {n for number in self._newcomers for n in self._at(number).group}
+        return [
+            number
+            for number, place in enumerate(self._places)
+            if place is not None and not place.over and number not in held and not place.waits
+        ]
+
+    def _drawing(self) -> list[int]:
+        """The places that have ended, and draw until their group ends."""
+        return [number for number, place in enumerate(self._places) if place is not None and place.over]
+
+    def _pass_on_text(self, session: Session, number: int) -> None:
+        """The text of a request that has arrived since its last frame."""
+        source = self._at(number).request.incoming
+        if source is not None and (ids := source.more()):
+            session.add_text(number, ids)
+
+
+def spoken(opened: Callable[[], RunningBatch], requests: Sequence[Request], generator: Generator) -> Iterator[Frame]:
+    """The codes of requests frame by frame, in a batch of their own, opened when the first frame is asked for.
+
+    ``generator``: one per request, or one from which all of them draw jointly. RequestError for a request that cannot
+    go on, or whose text has not arrived.
+    """
+    with opened() as batch:
+        if isinstance(generator, ItemGenerators):
+            for request, own in zip(requests, generator.items, strict=True):
+                batch.join_jointly([request], own)
+        else:
+            batch.join_jointly(requests, generator)
+        while batch.free < batch.places:
+            if batch.idle:
+                raise RequestError("the text of the next frame has not arrived, and there is no other request to speak")
+            step = batch.step()
+            if step.failed:
+                raise next(iter(step.failed.values()))
+            if len(step.places):
+                yield Frame(step.places, step.codes)
+
+
+def _nothing(session: Session) -> Step:
+    """A step without a frame."""
+    return Step(np.zeros(0, np.int64), np.zeros((0, session.groups), np.int64))

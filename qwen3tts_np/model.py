@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from .arguments import callback, codes_of, require_type, switch, whole_number
-from .batch import RunningBatch
+from .batch import PROMPT_SLICE, RunningBatch
 from .checkpoint.config_file import read_generation_config, read_model_config
 from .checkpoint.keys import check, load
 from .checkpoint.pretrained import check_leftovers, compute_dtype, directory
@@ -31,7 +31,7 @@ from .compiled.engine import Engine
 from .compiled.frame_loop import FrameLoop
 from .config import GenerationConfig, ModelConfig
 from .errors import ConfigError, RequestError, RequestTypeError
-from .generate import FrameWriter, ProgressCallback, collect, numbered, reported
+from .generate import FrameWriter, ProgressCallback, collect, reported
 from .layout.description import mismatches
 from .layout.specs import model_specs
 from .official_calls import OfficialCalls
@@ -44,7 +44,6 @@ from .request import (
     Utterance,
     Voice,
     check_sizes,
-    groups_of_one_rule,
     limits_of,
     make_request,
     prompt_layout,
@@ -286,14 +285,20 @@ class Qwen3TTSModel(OfficialCalls):
         lay_out = prompt_layout(self.config, self.text_tokenizer, voice, language, streaming=True)
         return ArrivingText(TextFeed(self.text_tokenizer), empty, lay_out, self.config.tts_eos_token_id)
 
-    def open_batch(self, *, places: int, positions: int | None = None) -> RunningBatch:
+    def open_batch(
+        self, *, places: int, positions: int | None = None, prompt_slice: int | None = PROMPT_SLICE
+    ) -> RunningBatch:
         """Places for requests that are spoken together, and join and leave between frames: see :class:`RunningBatch`.
 
         ``positions``: the most that a request can have, of its prompt and its frames together; the memory of all places
-        is then fixed. None lets it grow.
+        is then fixed. None lets it grow. ``prompt_slice``: how many positions of newcomers' prompts a step reads; None
+        reads whole prompts at once. Codes do not depend on it.
         """
+        places = whole_number(places, "places")
         positions = None if positions is None else whole_number(positions, "positions")
-        return RunningBatch(self.frame_loop, self.config, whole_number(places, "places"), positions)
+        prompt_slice = None if prompt_slice is None else whole_number(prompt_slice, "prompt_slice")
+        assert isinstance(self.frame_loop, FrameLoop)
+        return self.frame_loop.open_batch(places, positions, prompt_slice)
 
     def packets(self, request: Request | ArrivingText, *, packet_frames: int = 4) -> Packets:
         """The decoder of a request's codes into packets of samples, for frames that come from a :class:`RunningBatch`.
@@ -304,20 +309,14 @@ class Qwen3TTSModel(OfficialCalls):
         return Packets(self._playback(request.reference_codes, packet_frames))
 
     def frames(self, requests: Sequence[Request], *, joint_seed: int | None = None) -> Iterator[Frame]:
-        """The codes of :meth:`generate` frame by frame; nothing runs between two frames.
-
-        One pass of the frame loop has one set of sampling rules: requests with other rules follow after the first.
-        """
+        """The codes of :meth:`generate` frame by frame; nothing runs between two frames."""
         requests = self._made_here(requests)
-        if joint_seed is not None:
-            if any(request.limits != requests[0].limits for request in requests):
-                raise RequestError("a joint draw needs requests with the same sampling arguments; these differ")
-            return self.frame_loop.frames(requests, make_generator(joint_seed, len(requests)))
-        groups = [(i, [requests[k] for k in i]) for i in groups_of_one_rule(requests)]
-        return numbered(
-            (i, self.frame_loop.frames(group, make_generator([request.seed for request in group], len(group))))
-            for i, group in groups
-        )
+        if not requests:
+            return iter(())
+        seeds: int | list[int] = [request.seed for request in requests] if joint_seed is None else joint_seed
+        if joint_seed is not None and any(request.limits != requests[0].limits for request in requests):
+            raise RequestError("a joint draw needs requests with the same sampling arguments; these differ")
+        return self.frame_loop.frames(requests, make_generator(seeds, len(requests)))
 
     def decode(self, request: Request, codes: Ints, *, continuous: bool = False) -> Wave:
         """The samples [samples] of a request's codes [frames, G], less those of the reference that it continues.

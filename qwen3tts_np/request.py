@@ -10,7 +10,7 @@ in the company of others, and streamed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
@@ -232,14 +232,6 @@ def check_sizes(config: ModelConfig, request: Request) -> None:
         raise RequestError("the request was prepared for another model: its ids, or its embedding, do not fit this one")
     if request.reference_codes is not None:
         codes_of(request.reference_codes, "the reference codes", c.num_code_groups, c.code_predictor_config.vocab_size)
-
-
-def groups_of_one_rule(requests: Iterable[Request]) -> list[list[int]]:
-    """Indices of the requests whose codes are chosen by the same rules: the frame loop processes these together."""
-    groups: dict[Any, list[int]] = {}
-    for i, request in enumerate(requests):
-        groups.setdefault((request.limits.talker, request.limits.subtalker), []).append(i)
-    return list(groups.values())
 
 
 def one_text(text: Any) -> str:

@@ -165,7 +165,7 @@ MUTANTS: list[Mutant] = [
         ("self.last_step = request.limits.max_new_tokens - 1", "self.last_step = request.limits.max_new_tokens"),
         ("min(self._frames, len(self._trailing) - 1)", "min(self._frames + 1, len(self._trailing) - 1)"),
         ("everyone[going] = logits", "everyone = logits"),
-        ("seen[np.arange(len(items)), code0] = True", "pass"),
+        ("self._seen[code0] = True", "pass"),
     ),
     # ---- codec ----
     *mutants(
@@ -306,19 +306,16 @@ MUTANTS: list[Mutant] = [
         " test_parity.py::test_compiled_codes[custom_voice_many_frames-float32]"
         " test_parity.py::test_compiled_codes[clone_context-float32]"
         " test_parity.py::test_compiled_codes[clone_x_vector-float32]",
-        ("np.asarray(max_new_tokens) - 1, streams", "np.asarray(max_new_tokens), streams"),
+        ("min(limits.max_new_tokens, sys.maxsize) - 1", "min(limits.max_new_tokens, sys.maxsize)"),
         ("now.reshape(shape)[:, :used]", "now.reshape(shape)[:, : used - 1]"),
-        ("text_first=np.array([-self._step])", "text_first=np.array([0])"),
-        ("x[t] += np.sum(rows, axis=0)", "x[t] += rows[0]"),
+        ("self._next[item] = first + 1, end", "self._next[item] = first, end"),
+        ("row += np.sum(rows, axis=0)", "row += rows[0]"),
         ("len(request.x_vector)] += request.x_vector", "len(request.x_vector)] += 0"),
     ),
     *mutants(
         "qwen3tts_np/compiled",
         "test_model.py::test_a_batch_seeded_item_by_item_equals_single_runs",
-        (
-            "for item in generator.items]), np.arange(items))",
-            "for item in generator.items]), np.zeros(items, np.int64))",
-        ),
+        ("enumerate(self._generators) if other is generator)", "enumerate(self._generators) if other is not None)"),
     ),
     *mutants(
         "qwen3tts_np/compiled",

@@ -53,6 +53,15 @@ REQUESTS = st.fixed_dictionaries(
 )
 
 
+ROOMS = st.fixed_dictionaries(
+    {
+        "places": st.integers(1, 4),
+        "positions": st.sampled_from([None, 80]),
+        "prompt_slice": st.sampled_from([1, 7, 64, None]),
+    }
+)
+
+
 @dataclasses.dataclass
 class Client:
     """One who joins, perhaps before its text has arrived, and perhaps leaves."""
@@ -92,18 +101,18 @@ def client(model: Qwen3TTSModel, request: dict[str, Any], joins: int, leaves: in
     )
 
 
-def speak(model: Qwen3TTSModel, coming: list[Client], places: int, positions: int | None) -> None:
+def speak(model: Qwen3TTSModel, coming: list[Client], **room: Any) -> None:
     """Run a batch until everybody has been there; several at a time, never more than there are places."""
     queue = sorted(coming, key=lambda c: c.joins)
     here: dict[int, Client] = {}
-    with model.open_batch(places=places, positions=positions) as batch:
+    with model.open_batch(**room) as batch:
         for number in range(1000):
             while queue and queue[0].joins <= number and batch.free:
                 newcomer = queue.pop(0)
                 here[batch.join(newcomer.request)] = newcomer
             for someone in here.values():
                 someone.arrive(number % 3)
-            assert batch.free == places - len(here)
+            assert batch.free == batch.places - len(here)
             step = batch.step()
             assert not step.failed
             assert sorted(step.places) == list(step.places)
@@ -123,13 +132,13 @@ def speak(model: Qwen3TTSModel, coming: list[Client], places: int, positions: in
 
 @settings(max_examples=12)
 @pytest.mark.parametrize("backend", BACKENDS)
-@given(clients(), st.integers(1, 4), st.booleans())
+@given(clients(), ROOMS)
 def test_codes_are_those_of_the_request_alone(
-    load: Load, backend: str, schedule: list[dict[str, Any]], places: int, fixed: bool
+    load: Load, backend: str, schedule: list[dict[str, Any]], room: dict[str, Any]
 ) -> None:
     model = load(backend)
     coming = [client(model, **one) for one in schedule]
-    speak(model, coming, places, 64 if fixed else None)
+    speak(model, coming, **room)
     for someone, one in zip(coming, schedule, strict=True):
         given = dict(one["request"])
         ((_, alone),) = model.generate([model.prepare(given.pop("text"), RYAN, **given)])
@@ -151,9 +160,9 @@ def test_a_request_that_could_need_more_than_a_place_is_refused(load: Load, back
         batch.join(request)
         with pytest.raises(RequestError, match="all 1 places of this batch are taken"):
             batch.join(request)
-    for places, positions in ((0, None), (True, None), (2.5, None), (1, 0)):
-        with pytest.raises(RequestError, match=r"(places|positions)=.* must be a whole number of at least 1"):
-            model.open_batch(places=places, positions=positions)  # type: ignore[arg-type]
+    for room in ({"places": 0}, {"places": True}, {"places": 1, "positions": 0.5}, {"places": 1, "prompt_slice": 0}):
+        with pytest.raises(RequestError, match=r"(places|positions|prompt_slice)=.* must be a whole number"):
+            model.open_batch(**room)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("backend", BACKENDS[-2:])

@@ -28,6 +28,7 @@ LONGER = {
     "pytest tests/wheel.py": "tests/wheel.py",
     "pytest tests/full_size.py": "tests/full_size.py",
     "pytest tests/full_size_streaming.py": "tests/full_size_streaming.py",
+    "pytest tests/full_size_batch.py": "tests/full_size_batch.py",
     "pytest --hypothesis-profile thorough tests/test_model.py": "tests/test_model.py",
     "python tests/test_resources.py": "tests/test_resources.py",
     "python tests/faults.py": "tests/faults.py",

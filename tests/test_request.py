@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from parity import load_case
 
 from qwen3tts_np import Qwen3TTSModel, RequestError, VoiceClonePromptItem
-from qwen3tts_np.request import ClonedVoice, CustomVoice, DesignedVoice, Request, Voice, groups_of_one_rule
+from qwen3tts_np.request import ClonedVoice, CustomVoice, DesignedVoice, Request, Voice
 from qwen3tts_np.text.feed import TextSource
 
 BACKENDS = ("compiled", "reference")
@@ -121,15 +121,16 @@ def test_each_request_ends_at_its_own_limit(load: Load, backend: str) -> None:
     assert written == [[0, 2, 3], [0, 2], [0, 2], [0, 2], [2], [2], [2], [2]]
 
 
-def test_a_batch_of_other_rules_is_several_passes(load: Load) -> None:
-    model = load("custom_voice")
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_each_request_is_sampled_by_its_own_rules_in_one_batch(load: Load, backend: str) -> None:
+    model = load("custom_voice", backend)
     hot, cold = ({"temperature": t, "max_new_tokens": 3} for t in (2.0, 0.5))
     requests = [model.prepare("Hello.", CustomVoice("ryan"), seed=1, **rule) for rule in (hot, cold, hot)]
-    assert groups_of_one_rule(requests) == [[0, 2], [1]]
     frames: list[int] = []
     spoken = model.generate(requests, progress=frames.append)
-    assert frames == [1, 2, 3, 4]
+    assert frames == [1, 2]
     np.testing.assert_array_equal(spoken[0].codes, spoken[2].codes)
+    np.testing.assert_array_equal(spoken[1].codes, model.generate(requests[1:2])[0].codes)
     assert model.generate([]) == []
 
 
@@ -270,4 +271,6 @@ def test_text_that_arrives_is_text_that_was_there(load: Load, backend: str) -> N
         for n, frame in enumerate(frames):
             found.append(frame.codes[0])
             source.add(trailing[known + n + 1 : known + n + 2])
+            if known + n + 2 > len(trailing):
+                source.finish()
         np.testing.assert_array_equal(found, expected)

@@ -6,11 +6,10 @@ One engine serves all parts of a model. Both paths give the same codes where the
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qwen3tts_np_kernels.pack import FORMATS
@@ -25,8 +24,6 @@ from .blas import limited_blas
 
 if TYPE_CHECKING:
     from qwen3tts_np_kernels.threads_jit import Team
-
-T = TypeVar("T")
 
 _PER_CORE = 4
 
@@ -115,13 +112,3 @@ class Engine:
     def limited(self) -> AbstractContextManager[None]:
         """A context in which NumPy uses :attr:`blas_threads` threads."""
         return limited_blas(self.blas_threads)
-
-    def steps(self, steps: Iterator[T]) -> Iterator[T]:
-        """``steps``, each computed under :meth:`limited`; between steps the caller's own setting applies."""
-        threads = self.blas_threads
-        while True:
-            with limited_blas(threads):
-                step = next(steps, None)
-            if step is None:
-                return
-            yield step

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
+from ..batch import RunningBatch, Session, spoken
 from ..checkpoint.keys import load
 from ..checkpoint.safetensors import Checkpoint
 from ..config import ModelConfig
-from ..generate import Weights, write_frames
-from ..request import Request
+from ..generate import ReferenceSession, Weights
+from ..request import Request, check_sizes
 from ..talker.code_predictor import CodePredictorWeights, code_predictor_sizes
 from ..talker.frame import Frame
 from ..talker.generator import Generator
 from ..talker.talker import TalkerWeights, talker_sizes
+from .blas import limited_blas
 from .engine import Engine
 
 if TYPE_CHECKING:
@@ -33,18 +35,32 @@ class FrameLoop:
     checkpoint: Checkpoint
 
     def frames(self, requests: Sequence[Request], generator: Generator) -> Iterator[Frame]:
-        """The codes of requests that share one set of sampling rules, frame by frame; idle between two frames."""
-        if not self.engine.runs_kernels:
-            return self.reference_frames(requests, generator)
-        from .generate import write_frames as write_compiled_frames
+        """The codes of requests frame by frame; idle between two frames.
 
-        weights, team = self.compiled_weights, self.engine.team
-        return self.engine.steps(write_compiled_frames(requests, weights, self.config, generator, team))
+        ``generator``: ``ItemGenerators``, or any other from which all of them draw jointly.
+        """
+        kernels = self.engine.runs_kernels
+        return spoken(lambda: self._open(len(requests), None, None, kernels), requests, generator)
 
     def reference_frames(self, requests: Sequence[Request], generator: Generator) -> Iterator[Frame]:
         """The same on NumPy, whatever the engine, for any generator. Kernels have PyTorch's draws built in."""
-        numpy = replace(self.engine, compiled=False)
-        return numpy.steps(write_frames(requests, self.weights, self.config, generator))
+        return spoken(lambda: self._open(len(requests), None, None, False), requests, generator)
+
+    def open_batch(self, places: int, positions: int | None, prompt_slice: int | None) -> RunningBatch:
+        """Places in which requests are spoken together. Opened in a trace, they are those of the reference."""
+        return self._open(places, positions, prompt_slice, self.engine.runs_kernels)
+
+    def _open(self, places: int, positions: int | None, prompt_slice: int | None, kernels: bool) -> RunningBatch:
+        session: Session
+        if kernels:
+            from .generate import CompiledSession
+
+            session = CompiledSession(self.compiled_weights, self.engine.team, self.config, places, positions)
+        else:
+            session = ReferenceSession(self.weights, self.config, places, positions)
+        blas_threads = 1 if kernels else self.engine.threads
+        fits = partial(check_sizes, self.config)
+        return RunningBatch(session, places, positions, prompt_slice, partial(limited_blas, blas_threads), fits)
 
     @property
     def used_weights(self) -> Weights | CompiledWeights:

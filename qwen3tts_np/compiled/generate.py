@@ -1,74 +1,206 @@
 """The frame loop on compiled kernels: the codes of ``generate.py``, many times faster.
 
-With float32 and bfloat16 weights the choices are those of ``generate.write_frames``; int8 and int4 approximate.
-Tracing is not possible here.
+With float32 and bfloat16 weights the choices are those of ``generate.ReferenceSession``; int8 and int4 approximate.
+Tracing is not possible here. One compiled call writes a frame (``talker/frame.py``); control returns to Python between
+frames, so Ctrl-C and a reader of the stream wait for one frame at most.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from qwen3tts_np_kernels.threads_jit import Team
+from qwen3tts_np_kernels.transformer_jit import Cache
 
 from ..config import ModelConfig
-from ..ops import Array
-from ..request import Request
-from ..talker.frame import Frame
-from ..talker.generator import Generator
-from .talker.generator import streams_of
-from .talker.session import DecodeSession
-from .talker.weights import CompiledWeights
+from ..errors import RequestError
+from ..ops import Array, Ints
+from ..request import Limits, Request
+from ..talker.frame import Step
+from ..talker.generator import Generator, TorchGenerator
+from .talker.batch import DRAWING, IDLE, SPEAKING, new_batch, new_cache, new_choosing, new_columns, new_work
+from .talker.frame import write_frame
+from .talker.sampling import rule_of, set_rule
+from .talker.talker import project_text, read_prompt
+from .talker.text import TextRows
+from .talker.weights import CompiledWeights, arrays_in
+
+PROMPT_COLUMNS = 32  # prompt positions per pass: enough to be bound by arithmetic, not by memory
+FIRST_FRAMES = 128  # initial capacity where it may grow, by half
+ROOM_STEP = 16  # positions
 
 
-def write_frames(
-    requests: Sequence[Request],
-    w: CompiledWeights,
-    config: ModelConfig,
-    generator: Generator,
-    team: Team,
-) -> Iterator[Frame]:
-    """Write the codes of every request, frame by frame. All share the sampling rules; each has its own last frame.
+class CompiledSession:
+    """The requests at the places of a batch (``batch.Session``).
 
-    Draws use a copy of the state of ``generator``, which does not advance: create one per call. The text of a single
-    request may still be arriving.
+    All widths are those of the weights, zero padding included.
     """
-    streams = streams_of(generator, len(requests))
-    c, limits, incoming = config.talker_config, requests[0].limits, requests[0].incoming
-    tokens = [min(request.limits.max_new_tokens, sys.maxsize) for request in requests]
-    session = DecodeSession(w, team, c, limits.talker, limits.subtalker, tokens, streams)
-    session.prefill(*embed(requests, session, w, config))
-    while True:
-        if incoming is not None and (ids := incoming.more()):
-            session.more_text(session.project_text(np.array(ids)))
-        frame = session.frame()
-        if frame is None:
-            return
-        yield frame
 
+    def __init__(
+        self, weights: CompiledWeights, team: Team, config: ModelConfig, places: int, positions: int | None
+    ) -> None:
+        """``positions`` of each place; None lets them grow."""
+        self._weights, self._team, self._config = weights, team, config
+        model, c = weights.model, config.talker_config
+        self.groups = c.num_code_groups
+        columns = max(PROMPT_COLUMNS, 2 * places)  # the code predictor's first pass has two for each place
+        self._work = new_work(model, columns, team.size, weights.text_projection[0].bias.size)
+        self._columns = new_columns(columns)
+        self._text = TextRows(places, model.tables.width, self._project_text, config.tts_pad_token_id)
+        self._batch = new_batch(model, places, self._text.rows)
+        self._choosing = new_choosing(model, places)
+        self._cache = self._new_cache(0)
+        self._grows = positions is None
+        self._make_room(positions or 0)
+        predictor = c.code_predictor_config
+        self._predictor_cache = new_cache(
+            model.predictor.layers.sizes, places, predictor.num_code_groups, predictor.rope_theta
+        )
+        self._requests: list[Request | None] = [None] * places
+        self._generators: list[Generator | None] = [None] * places
 
-def embed(
-    requests: Sequence[Request], session: DecodeSession, w: CompiledWeights, config: ModelConfig
-) -> tuple[list[Array], list[Array]]:
-    """Talker inputs [T, H] of each prompt, and its trailing text [T', H]."""
-    ids = [
-        np.array([*(p.text for p in r.prompt.prefill), *r.prompt.trailing, config.tts_pad_token_id]) for r in requests
-    ]
-    text = session.project_text(np.concatenate(ids))
-    inputs, texts = [], []
-    for request, part in zip(requests, np.split(text, np.cumsum([len(i) for i in ids[:-1]])), strict=True):
-        positions = request.prompt.prefill
-        x = part[: len(positions)].copy()
-        for t, position in enumerate(positions):
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays of this session."""
+        parts = (self._batch, self._choosing, self._cache, self._predictor_cache, self._columns, self._work)
+        return sum(array.nbytes for array in arrays_in(parts))
+
+    def begin(self, place: int, request: Request, generator: Generator) -> None:
+        """Draws use a copy of the state of ``generator``, which does not advance."""
+        if request.limits.talker.do_sample and request.limits.talker.temperature > float(np.finfo(np.float32).max):
+            raise _out_of_range(request.limits)  # as in the reference, where a token that is out, -inf / inf, is NaN
+        assert isinstance(generator, TorchGenerator)
+        batch, limits = self._batch, request.limits
+        set_rule(self._choosing.talker, place, rule_of(limits.talker))
+        set_rule(self._choosing.subtalker, place, rule_of(limits.subtalker))
+        self._requests[place], self._generators[place] = request, generator
+        batch.stream_of[place] = next(i for i, other in enumerate(self._generators) if other is generator)
+        batch.stream[place] = generator.state
+        batch.seen[place], batch.failed[place] = False, False
+        batch.frames[place], batch.position[place] = 0, 0
+        batch.last_step[place] = min(limits.max_new_tokens, sys.maxsize) - 1
+        self._text.begin(place, request.prompt.trailing)
+        if self._grows:
+            self._make_room(len(request.prompt.prefill) + min(limits.max_new_tokens, FIRST_FRAMES))
+
+    def end(self, place: int) -> None:
+        self._requests[place] = self._generators[place] = None
+
+    def read_prompts(self, parts: Sequence[tuple[int, range]]) -> None:
+        columns = [(place, position) for place, part in parts for position in part]
+        inputs = np.concatenate([self._embed(place, part) for place, part in parts])  # [columns, width]
+        item, position = np.array(columns).T
+        ends = (position == self._prompt_lengths(item) - 1).astype(np.int64)
+        order = np.argsort(ends, kind="stable")  # the final positions of all prompts come last: one pass of the head
+        for first in range(0, len(order), PROMPT_COLUMNS):
+            chosen = order[first : first + PROMPT_COLUMNS]
+            self._read(inputs[chosen], item[chosen], position[chosen], ends[chosen])
+        for place, part in parts:
+            self._batch.position[place] = part.stop
+
+    def add_text(self, place: int, ids: Sequence[int]) -> None:
+        self._text.add(place, ids)
+
+    def write_frame(self, speaking: Sequence[int], drawing: Sequence[int]) -> Step:
+        batch, asked = self._batch, np.array(speaking)
+        batch.state[:] = IDLE
+        batch.state[asked], batch.state[np.array(drawing, np.int64)] = SPEAKING, DRAWING
+        for place in speaking:
+            batch.text_row[place] = self._text.take(place)
+        if self._grows:
+            self._make_room(int(batch.position[asked].max()) + 1)
+        self._team.run(
+            write_frame,
+            self._weights.model,
+            batch,
+            self._choosing,
+            self._cache,
+            self._predictor_cache,
+            self._columns,
+            self._work,
+        )
+        going = asked[(batch.state[asked] == SPEAKING) & ~batch.failed[asked]]
+        batch.frames[going] += 1
+        batch.position[going] += 1
+        ended = [place for place in speaking if place not in going]
+        failed = {place: _out_of_range(self._request(place).limits) for place in ended if batch.failed[place]}
+        return Step(going, batch.codes[going], tuple(ended), failed)
+
+    def talker_step(self, position: int) -> None:
+        """One pass of the talker over one column at ``position`` of place 0, as in every frame; for benchmarks."""
+        self._make_room(position + 1)
+        width = self._weights.model.tables.width
+        one = np.ones(1, np.int64)
+        self._read(self._batch.hidden[None, :width], 0 * one, position * one, one)
+
+    def _request(self, place: int) -> Request:
+        request = self._requests[place]
+        assert request is not None
+        return request
+
+    def _prompt_lengths(self, places: Ints) -> Ints:
+        return np.array([len(self._request(place).prompt.prefill) for place in places])
+
+    def _read(self, inputs: Array, item: Ints, position: Ints, ends: Ints) -> None:
+        """Read columns of prompts. inputs [columns, width]; ends: see ``talker.read_prompt``."""
+        columns, count = self._columns, len(item)
+        self._work.x[: inputs.size] = inputs.reshape(-1)
+        columns.item[:count], columns.position[:count] = item, position
+        talker = self._weights.model.talker
+        self._team.run(read_prompt, talker, self._batch, count, ends, self._cache, columns, self._work)
+
+    def _embed(self, place: int, part: range) -> Array:
+        """Talker inputs [T, width] of a part of a prompt."""
+        request, w = self._request(place), self._weights
+        positions = request.prompt.prefill[part.start : part.stop]
+        x = self._project_text(np.array([position.text for position in positions]))
+        for row, position in zip(x, positions, strict=True):
             if position.codec is not None:
-                x[t] += w.code_embedding(0, np.array(position.codec))
+                row += w.code_embedding(0, np.array(position.codec))
             elif position.frame is not None:
                 rows = [w.code_embedding(g, np.array(code)) for g, code in enumerate(position.frame)]
-                x[t] += np.sum(rows, axis=0)
+                row += np.sum(rows, axis=0)
             elif position.x_vector:
                 assert request.x_vector is not None  # Request rejects that
-                x[t, : len(request.x_vector)] += request.x_vector
-        inputs.append(x)
-        texts.append(part[len(positions) :])
-    return inputs, texts
+                row[: len(request.x_vector)] += request.x_vector
+        return x
+
+    def _project_text(self, ids: Ints) -> Array:
+        """``text_projection`` of the embeddings of text tokens, at the talker's width. ids [n] -> [n, H]."""
+        fc1, fc2 = self._weights.text_projection
+        embedded = self._weights.text_embedding[ids]  # [n, X]
+        x = np.pad(embedded, ((0, 0), (0, fc1.bias.size - embedded.shape[1]))).astype(np.float32, copy=False)
+        hidden, y = np.empty_like(x), np.empty((len(ids), fc2.bias.size), np.float32)
+        for first in range(0, len(ids), PROMPT_COLUMNS):
+            part = slice(first, first + PROMPT_COLUMNS)
+            given, inside, out = (array[part].reshape(-1) for array in (x, hidden, y))
+            self._team.run(project_text, fc1, fc2, given, len(x[part]), inside, out, self._work)
+        return y
+
+    def _make_room(self, needed: int) -> None:
+        """A cache of at least ``needed`` positions, with what has been read kept."""
+        old = self._cache
+        if old.room >= needed:
+            return
+        room = max(needed, old.room + old.room // 2)
+        self._cache = self._new_cache(-(-room // ROOM_STEP) * ROOM_STEP)
+        sizes, used = self._weights.model.talker.layers.sizes, int(self._batch.position.max())
+        shape = (len(self._batch.position) * sizes.layers * sizes.kv_heads, -1, 2 * sizes.half)
+        for before, now in ((old.k, self._cache.k), (old.v, self._cache.v)):
+            now.reshape(shape)[:, :used] = before.reshape(shape)[:, :used]
+        self._work = self._work._replace(scores=np.empty((self._team.size, self._cache.room), np.float32))
+
+    def _new_cache(self, room: int) -> Cache:
+        talker = self._weights.model.talker
+        return new_cache(talker.layers.sizes, len(self._batch.position), room, self._config.talker_config.rope_theta)
+
+
+def _out_of_range(limits: Limits) -> RequestError:
+    talker, subtalker = limits.talker, limits.subtalker
+    return RequestError(
+        f"temperature={talker.temperature}, repetition_penalty={talker.repetition_penalty} and "
+        f"subtalker_temperature={subtalker.temperature} take the logits out of the range of float32; "
+        "use values nearer to 1"
+    )

@@ -10,8 +10,10 @@ from ..ops import Array
 class LayerCache:
     """Keys and values of one layer. The buffers double when full, so appending is amortised constant time."""
 
-    def __init__(self) -> None:
+    def __init__(self, positions: int = 0) -> None:
+        """``positions``: how many are reserved with the first one."""
         self.length = 0
+        self._positions = positions
         self._k: Array | None = None
         self._v: Array | None = None
 
@@ -19,7 +21,8 @@ class LayerCache:
         """Append k and v [T, K, D]; returns all keys and values so far, each [S, K, D]."""
         start, self.length = self.length, self.length + len(k)
         if self._k is None or self._v is None or self.length > len(self._k):
-            room = (2 * self.length, *k.shape[1:])
+            positions = self._positions if self.length <= self._positions else 2 * self.length
+            room = (positions, *k.shape[1:])
             old_k, old_v = self._k, self._v
             self._k, self._v = np.empty(room, k.dtype), np.empty(room, v.dtype)
             if old_k is not None and old_v is not None:

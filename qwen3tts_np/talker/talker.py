@@ -41,9 +41,9 @@ def talker_sizes(c: TalkerConfig) -> Sizes:
     return {**attention_sizes(c), "V": c.vocab_size, "W": c.text_vocab_size, "X": c.text_hidden_size}
 
 
-def new_cache(c: LayerConfig) -> Cache:
-    """An empty cache, one entry per layer."""
-    return [LayerCache() for _ in range(c.num_hidden_layers)]
+def new_cache(c: LayerConfig, positions: int = 0) -> Cache:
+    """An empty cache, one entry per layer, with memory reserved for so many positions."""
+    return [LayerCache(positions) for _ in range(c.num_hidden_layers)]
 
 
 def transformer(x: Array, layers: Sequence[Qwen3Layer], norm: Array, cache: Cache, c: LayerConfig, name: str) -> Array:

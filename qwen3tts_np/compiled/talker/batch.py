@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,55 +9,71 @@ from numpy.typing import NDArray
 from qwen3tts_np_kernels.transformer_jit import Cache, Columns, TransformerSizes, Work
 
 from ...ops import F32, I64, Array, rope_angles
-from .generator import Streams
-from .sampling import Rule, Scratch
+from .generator import STATE
+from .sampling import Rules, Scratch, new_rules, new_scratch
 from .weights import Model
+
+IDLE, SPEAKING, DRAWING = 0, 1, 2  # the state of a place in a frame; DRAWING: ended, in a joint draw that goes on
 
 
 class Batch(NamedTuple):
-    """The state of B items between frames."""
+    """The state of the items at B places between frames."""
 
     logits: F32  # [B, V], rows zero-padded, flat: of the next code 0
     hidden: F32  # [B, width], flat: of the last position read
     seen: NDArray[np.bool_]  # [B, V] codes 0 so far
-    finished: NDArray[np.bool_]  # [B]
-    length: I64  # [B] positions of the prompt
-    text: F32  # [rows, width], flat: the text embeddings added to the frames of the items
-    text_first: I64  # [B] the row of an item's first frame
-    text_last: I64  # [B] the last row, which all further frames reuse
-    stream: NDArray[np.uint32]  # [streams, STATE + 1], see ``generator.py``
-    stream_of: I64  # [B]
+    state: I64  # [B]
+    frames: I64  # [B] so far
+    last_step: I64  # [B] the number of frames after which an item ends
+    position: I64  # [B] of the next frame
+    text: F32  # [rows, width], flat: text embeddings
+    text_row: I64  # [B] the one added to the next frame
+    stream: NDArray[np.uint32]  # [B, STATE + 1], see ``generator.py``
+    stream_of: I64  # [B] the stream that an item draws from
     codes: I64  # [B, G] of this frame
     going: I64  # [B] the items that continue
-    status: I64  # [2] their number; 1 if a choice failed because logits were not finite
+    size: I64  # [1] their number
+    failed: NDArray[np.bool_]  # [B] whether a choice was impossible because logits were not finite
 
 
 class Choosing(NamedTuple):
-    """The sampling rules, and working buffers for them."""
+    """The sampling rules of the items, and working buffers for them."""
 
-    talker: Rule
-    subtalker: Rule
+    talker: Rules
+    subtalker: Rules
     scratch: Scratch
 
 
-def new_batch(model: Model, lengths: NDArray[np.int64], texts: Sequence[Array], streams: Streams) -> Batch:
-    """A batch before its prompts are read. lengths [B], texts: [T', width] each."""
-    items, width, vocabulary = len(lengths), model.tables.width, model.talker.vocabulary
-    bounds = np.cumsum([0, *(len(text) for text in texts)])
+def new_batch(model: Model, items: int, text: F32) -> Batch:
+    """Places without items. text: [rows, width]."""
+    width, vocabulary = model.tables.width, model.talker.vocabulary
+
+    def numbers() -> I64:
+        return np.zeros(items, np.int64)
+
     return Batch(
         logits=np.zeros(items * -(-vocabulary // 16) * 16, np.float32),
         hidden=np.zeros(items * width, np.float32),
         seen=np.zeros((items, vocabulary), np.bool_),
-        finished=np.zeros(items, np.bool_),
-        length=lengths,
-        text=np.concatenate(texts).reshape(-1),
-        text_first=bounds[:-1],
-        text_last=bounds[1:] - 1,
-        stream=streams.states,
-        stream_of=streams.stream_of,
+        state=numbers(),
+        frames=numbers(),
+        last_step=numbers(),
+        position=numbers(),
+        text=text.reshape(-1),
+        text_row=numbers(),
+        stream=np.zeros((items, STATE + 1), np.uint32),
+        stream_of=numbers(),
         codes=np.zeros((items, len(model.tables.first)), np.int64),
-        going=np.zeros(items, np.int64),
-        status=np.zeros(2, np.int64),
+        going=numbers(),
+        size=np.zeros(1, np.int64),
+        failed=np.zeros(items, np.bool_),
+    )
+
+
+def new_choosing(model: Model, items: int) -> Choosing:
+    """Rules to be set, and the buffers."""
+    return Choosing(
+        new_rules(items), new_rules(items), new_scratch(max(model.talker.vocabulary, model.predictor.entries))
     )
 
 

@@ -15,8 +15,8 @@ from qwen3tts_np_kernels.stack_jit import affine
 from qwen3tts_np_kernels.threads_jit import Member, barrier, share
 from qwen3tts_np_kernels.transformer_jit import Cache, Columns, Work, levels_of, normalise, transform
 
-from .batch import Batch, Choosing
-from .sampling import NOT_A_NUMBER, Rule, Scratch, choose, predictor_scores, skip_choice
+from .batch import DRAWING, IDLE, Batch, Choosing
+from .sampling import NOT_A_NUMBER, Rule, Scratch, choose, predictor_scores, rule_at, skip_choice
 from .talker import read_head
 from .weights import Model, Predictor
 
@@ -86,24 +86,26 @@ def _enter(me: Member, predictor: Predictor, count: int, work: Work) -> None:
 
 @inlined
 def _choose_codes(predictor: Predictor, batch: Batch, choosing: Choosing, group: int, work: Work) -> None:
-    """Code ``group`` of every item that continues. Finished items still consume draws, as officially."""
+    """Code ``group`` of every item that continues. Those that have ended still consume draws, as officially."""
     row = -(-predictor.entries // BLOCK) * BLOCK
     column = 0
-    for item in range(batch.finished.size):
-        stream = batch.stream[batch.stream_of[item]]
-        if batch.finished[item]:
-            skip_choice(predictor.entries, choosing.subtalker, stream)
+    for item in range(batch.state.size):
+        if batch.state[item] == IDLE:
             continue
-        predictor_scores(work.product, column * row, predictor.entries, choosing.subtalker, choosing.scratch.scores)
-        batch.codes[item, group] = chosen(predictor.entries, choosing.subtalker, stream, choosing.scratch, batch)
+        stream, rule = batch.stream[batch.stream_of[item]], rule_at(choosing.subtalker, item)
+        if batch.state[item] == DRAWING:
+            skip_choice(predictor.entries, rule, stream)
+            continue
+        predictor_scores(work.product, column * row, predictor.entries, rule, choosing.scratch.scores)
+        batch.codes[item, group] = chosen(predictor.entries, rule, stream, choosing.scratch, batch, item)
         column += 1
 
 
 @inner
-def chosen(count: int, rule: Rule, stream: NDArray[np.uint32], scratch: Scratch, batch: Batch) -> int:
-    """The code chosen from the scores in ``scratch``; ``batch.status`` is set if they have no probabilities."""
+def chosen(count: int, rule: Rule, stream: NDArray[np.uint32], scratch: Scratch, batch: Batch, item: int) -> int:
+    """The code chosen from the scores in ``scratch``; the item has ``failed`` if they have no probabilities."""
     code = choose(count, rule, stream, scratch)
     if code == NOT_A_NUMBER:
-        batch.status[1] = 1
+        batch.failed[item] = True
         return 0
     return code

@@ -1,4 +1,4 @@
-"""One compiled frame: the body of the loop in ``generate.py``, one call per frame in every thread of a team.
+"""One compiled frame: ``ReferenceSession.write_frame`` of ``generate.py``, a call per frame in each thread of a team.
 
 Choose code 0 from the talker's logits, let the code predictor complete the frame, and read the sum of the frame's
 embeddings and the next piece of text, which gives the logits of the next code 0. Items that have ended are left out;
@@ -19,10 +19,10 @@ from qwen3tts_np_kernels.threads_jit import Member, barrier, share, team_kernel
 from qwen3tts_np_kernels.transformer_jit import Cache, Columns, Work, transform
 
 from ...talker.sampling import CONTROL_TOKENS, MIN_NEW_TOKENS
-from .batch import Batch, Choosing
+from .batch import DRAWING, IDLE, Batch, Choosing
 from .code_predictor import chosen, complete_frame
 from .code_tables import CodeTables
-from .sampling import skip_choice, talker_scores
+from .sampling import rule_at, skip_choice, talker_scores
 from .talker import read_logits
 from .weights import Model, Talker
 
@@ -33,65 +33,64 @@ def write_frame(
     model: Model,
     batch: Batch,
     choosing: Choosing,
-    step: int,
-    is_last: bool,
     talker_cache: Cache,
     predictor_cache: Cache,
     columns: Columns,
     work: Work,
 ) -> None:
-    """Choose codes 0; unless all items have ended or this ``is_last``, complete the frame and read it.
+    """Choose codes 0; unless all items have ended, complete the frame and read it.
 
-    Afterwards ``batch.codes`` holds a frame for each of the first ``batch.status[0]`` items of ``batch.going``.
+    Afterwards ``batch.codes`` holds a frame for each of the first ``batch.size[0]`` items of ``batch.going``, and the
+    items that have ended are DRAWING.
     """
     if me.index == 0:
-        _choose_code0(model.talker, batch, choosing, step)
+        _choose_code0(model.talker, batch, choosing)
     barrier(me)
-    going = batch.status[0]
-    if going == 0 or is_last:
+    going = batch.size[0]
+    if going == 0:
         return
     complete_frame(me, model, batch, choosing, going, predictor_cache, columns, work)
-    _embed_frame(me, model.tables, batch, step, going, columns, work)
+    _embed_frame(me, model.tables, batch, going, columns, work)
     barrier(me)
     transform(me, model.talker.layers, columns, going, talker_cache, work)
     read_logits(me, model.talker, batch, np.int64(0), going, columns, work)  # a plain 0 would be compiled separately
 
 
 @inlined
-def _choose_code0(talker: Talker, batch: Batch, choosing: Choosing, step: int) -> None:
-    """Code 0 of every item, and the list of those that continue."""
+def _choose_code0(talker: Talker, batch: Batch, choosing: Choosing) -> None:
+    """Code 0 of every item that speaks, and the list of those that continue."""
     vocabulary, row = talker.vocabulary, -(-talker.vocabulary // BLOCK) * BLOCK
     going = 0
-    for item in range(batch.finished.size):
-        stream = batch.stream[batch.stream_of[item]]
-        if batch.finished[item]:
-            skip_choice(vocabulary, choosing.talker, stream)
+    for item in range(batch.state.size):
+        if batch.state[item] == IDLE:
+            continue
+        stream, rule = batch.stream[batch.stream_of[item]], rule_at(choosing.talker, item)
+        if batch.state[item] == DRAWING:
+            skip_choice(vocabulary, rule, stream)
             continue
         talker_scores(
             batch.logits, item * row, vocabulary, batch.seen[item], max(vocabulary - CONTROL_TOKENS, 0), talker.eos,
-            step >= MIN_NEW_TOKENS, choosing.talker, choosing.scratch.scores,
+            batch.frames[item] >= MIN_NEW_TOKENS, rule, choosing.scratch.scores,
         )  # fmt: skip
-        code = chosen(vocabulary, choosing.talker, stream, choosing.scratch, batch)
+        code = chosen(vocabulary, rule, stream, choosing.scratch, batch, item)
         batch.codes[item, 0] = code
         batch.seen[item, code] = True
-        if code == talker.eos:
-            batch.finished[item] = True
+        if code == talker.eos or batch.frames[item] == batch.last_step[item] or batch.failed[item]:
+            batch.state[item] = DRAWING
         else:
             batch.going[going] = item
             going += 1
-    batch.status[0] = going
+    batch.size[0] = going
 
 
 @inlined
-def _embed_frame(
-    me: Member, tables: CodeTables, batch: Batch, step: int, going: int, columns: Columns, work: Work
-) -> None:
+def _embed_frame(me: Member, tables: CodeTables, batch: Batch, going: int, columns: Columns, work: Work) -> None:
     """Write this thread's part of the talker inputs to ``work.x``: a frame's embeddings plus the next piece of text."""
     width, groups = tables.width, batch.codes.shape[1]
     first, end = share(me, width // LANES)
     for c in range(going):
         item = batch.going[c]
-        text = min(batch.text_first[item] + step, batch.text_last[item]) * width
+        text = batch.text_row[item] * width
         for i in range(first * LANES, end * LANES, LANES):
             x = load_stored(tables.values, (tables.first[0] + batch.codes[item, 0]) * width + i)
             for group in range(1, groups):
@@ -99,4 +98,4 @@ def _embed_frame(
                 x = add(x, load_stored(tables.values, row * width + i))
             store(work.x, c * width + i, add(x, load(batch.text, text + i)))
         if me.index == 0:
-            columns.item[c], columns.position[c] = item, batch.length[item] + step
+            columns.item[c], columns.position[c] = item, batch.position[item]

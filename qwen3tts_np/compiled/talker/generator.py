@@ -6,33 +6,14 @@ MT19937: Matsumoto and Nishimura, 1998.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from qwen3tts_np_kernels.cpu import inner
 
-from ...talker.generator import Generator, ItemGenerators, TorchGenerator
-
 U32 = NDArray[np.uint32]
 
 STATE = 624  # words of the twister; a stream [STATE + 1] is these followed by the number of words used
-
-
-@dataclass(frozen=True)
-class Streams:
-    """The random numbers of a batch: Mersenne Twister states, and the index of the one that each item draws from."""
-
-    states: U32  # [streams, STATE + 1]; advanced in place
-    stream_of: NDArray[np.int64]  # [B]
-
-
-def streams_of(generator: Generator, items: int) -> Streams:
-    """A copy of the state of a generator: one stream for all items, or one per item."""
-    if isinstance(generator, ItemGenerators):
-        return Streams(np.array([item.state for item in generator.items]), np.arange(items))
-    assert isinstance(generator, TorchGenerator)
-    return Streams(generator.state[None], np.zeros(items, np.int64))
 
 
 @inner

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from qwen3tts_np_kernels.cpu import inner
+from qwen3tts_np_kernels.cpu import inlined, inner
 
 from ...ops import F32, I64
 from ...talker.sampling import SamplingParameters
@@ -38,6 +38,40 @@ def rule_of(s: SamplingParameters) -> Rule:
         return Rule(False, 1.0, 0, 1.0, float(s.repetition_penalty))
     top_p = 1.0 if s.top_p is None else float(s.top_p)
     return Rule(True, float(s.temperature), int(s.top_k or 0), top_p, float(s.repetition_penalty))
+
+
+class Rules(NamedTuple):
+    """The rules of B items."""
+
+    do_sample: NDArray[np.bool_]
+    temperature: NDArray[np.float64]
+    top_k: I64
+    top_p: NDArray[np.float64]
+    repetition_penalty: NDArray[np.float64]
+
+
+def new_rules(items: int) -> Rules:
+    """Rules of so many items, to be set."""
+    kinds = (np.bool_, np.float64, np.int64, np.float64, np.float64)
+    return Rules(*(np.zeros(items, kind) for kind in kinds))
+
+
+def set_rule(rules: Rules, item: int, rule: Rule) -> None:
+    """Give an item a rule."""
+    for values, value in zip(rules, rule, strict=True):
+        values[item] = value
+
+
+@inlined
+def rule_at(rules: Rules, item: int) -> Rule:
+    """The rule of an item."""
+    return Rule(
+        rules.do_sample[item],
+        rules.temperature[item],
+        rules.top_k[item],
+        rules.top_p[item],
+        rules.repetition_penalty[item],
+    )
 
 
 class Scratch(NamedTuple):

@@ -76,7 +76,7 @@ class CompiledWeights:
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays, without the mapped text embedding."""
-        return sum(array.nbytes for array in _arrays((self.model, self.text_projection)))
+        return sum(array.nbytes for array in arrays_in((self.model, self.text_projection)))
 
     def code_embedding(self, group: int, codes: Ints) -> Array:
         """Rows of code table ``group`` in float32. codes [...] -> [..., H], zero-padded."""
@@ -157,10 +157,10 @@ class _AsStored(Mapping[str, _Unread]):
         return len(self._checkpoint)
 
 
-def _arrays(value: Any) -> Iterator[NDArray[Any]]:
+def arrays_in(value: Any) -> Iterator[NDArray[Any]]:
     """All arrays in nested tuples."""
     if isinstance(value, np.ndarray):
         yield value
     elif isinstance(value, tuple):
         for part in value:
-            yield from _arrays(part)
+            yield from arrays_in(part)
