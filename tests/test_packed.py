@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from qwen3tts_np_kernels.cpu import compiled
 from safetensors import safe_open
 
-from qwen3tts_np import CheckpointError, Qwen3TTSModel, Qwen3TTSTokenizer, RequestError
+from qwen3tts_np import CheckpointError, Qwen3TTSModel, Qwen3TTSTokenizer, RequestError, cli
 from qwen3tts_np.checkpoint.config_file import read_model_config
 from qwen3tts_np.checkpoint.keys import TensorSpec
 from qwen3tts_np.checkpoint.packed import ARENAS_KEY, LINE, PackedTensor
@@ -328,3 +329,55 @@ def test_arguments_and_small_files_are_checked_before_weights_are_read(
     monkeypatch.setattr(Qwen3TTSTokenizer, "compiled_decoder", property(read))
     with pytest.raises(RequestError, match="pretokenizer 'latin'"):
         Qwen3TTSModel.from_pretrained(sources["tiny"], pretokenizer="latin")  # type: ignore[arg-type]
+
+
+# --- every command --------------------------------------------------------------------------------
+
+COMMANDS = {  # words -> exit status; CUSTOM and BASE are packed checkpoints
+    "info CUSTOM": 0,
+    "inspect CUSTOM": 0,
+    "explain CUSTOM --text Hi": 0,
+    "explain BASE --text Hi --ref-audio clip.wav": 0,
+    "trace CUSTOM --text Hi --seed 1 --max-new-tokens 3 --plots none -o traced": 0,
+    "verify CUSTOM --fine-tuned": 0,
+    "bench CUSTOM --seconds 0.1": 0,
+    "fixtures export CUSTOM request.json fixture": 0,
+    "fixtures compare fixture fixture --model CUSTOM": 0,
+    "say CUSTOM Hi --seed 1 --max-new-tokens 3": 0,
+    "voice create BASE clip.wav --text words": 0,
+    "say BASE Hi --voice voice.safetensors --seed 1 --max-new-tokens 3": 0,
+    "clone BASE Hi --ref-audio clip.wav --seed 1 --max-new-tokens 3": 0,
+    "encode BASE clip.wav -o codes.npy": 0,
+    "decode BASE codes.npy -o decoded.wav": 0,
+    # These need weights that have not been rounded, and say so.
+    "fidelity CUSTOM --format int4": 2,
+    "convert --format int8 CUSTOM again": 2,
+}
+
+
+@pytest.mark.filterwarnings("ignore::qwen3tts_np.ReferenceClipWarning")
+def test_every_command_reads_a_packed_checkpoint_and_leaves_its_folder_as_it_is(
+    synthetic: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if not compiled():
+        pytest.skip("needs Numba's compiler")
+    folders = {kind.upper(): tmp_path / kind for kind in ("custom", "base")}
+    for folder, kind in zip(folders.values(), ("custom_voice", "base"), strict=True):
+        assert cli.main(["convert", "--format", "int4", str(synthetic("tiny", kind)), str(folder)]) == 0
+        for path in (*folder.rglob("*"), folder):
+            path.chmod(0o555 if path.is_dir() else 0o444)
+    before = {path: path.stat().st_mtime_ns for folder in folders.values() for path in (folder, *folder.rglob("*"))}
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    soundfile.write("clip.wav", 0.3 * np.sin(np.arange(24000) * 0.05), 24000)
+    call = {"method": "generate_custom_voice", "arguments": {"text": "Hi", "speaker": "ryan", "max_new_tokens": 3}}
+    Path("request.json").write_text(json.dumps(call | {"seed": 1}), encoding="utf-8")
+    for words, status in COMMANDS.items():
+        capsys.readouterr()
+        assert cli.main([str(folders.get(word, word)) for word in words.split()]) == status, words
+        assert not status or "is quantised already" in capsys.readouterr().err
+    now = {path: path.stat().st_mtime_ns for folder in folders.values() for path in (folder, *folder.rglob("*"))}
+    assert now == before
+    for folder in folders.values():  # for pytest, which removes them
+        for path in (folder, *folder.rglob("*")):
+            path.chmod(0o755)

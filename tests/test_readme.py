@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -98,12 +101,54 @@ def test_the_python_runs_as_printed_one_after_the_other(world):
     assert {samples.dtype for samples in heard} == {np.dtype(np.float32)}
 
 
+# Calls of the official examples, which a checker should accept as well.
+OFFICIAL = """
+import soundfile
+
+model = Qwen3TTSModel.from_pretrained(
+    "Qwen/Qwen3-TTS-12Hz-1.7B-Base", device_map="cuda:0", dtype="bfloat16", attn_implementation="flash_attention_2"
+)
+wavs, rate = model.generate_custom_voice(text=["Hi.", "Bye."], language=["English", "English"], speaker="Ryan")
+wavs, rate = model.generate_voice_design(text="Hi.", language="English", instruct="Calm.", max_new_tokens=2048)
+prompt = model.create_voice_clone_prompt(ref_audio=[(wavs[0], rate)], ref_text=["Hi."], x_vector_only_mode=[False])
+wavs, rate = model.generate_voice_clone(text=["A.", "B."], language=["English"], voice_clone_prompt=prompt, top_k=50)
+soundfile.write("a.wav", wavs[0], rate)
+codes = model.generate_custom_voice("Hi.", "ryan", return_codes=True)[2]
+tokenizer = Qwen3TTSTokenizer.from_pretrained("Qwen/Qwen3-TTS-Tokenizer-12Hz", device_map="cuda:0")
+encoded = tokenizer.encode(["a.wav", "b.wav"])
+wavs, rate = tokenizer.decode([{"audio_codes": codes} for codes in encoded.audio_codes])
+item = VoiceClonePromptItem(codes[0], np.zeros(8, np.float32), x_vector_only_mode=False, icl_mode=True, ref_text="Hi.")
+"""
+
+
+def typed_program(folder: Path) -> Path:
+    """The blocks of this page and calls of the official examples as one program."""
+    given = "from typing import Any\nimport numpy as np\n\ndef play(samples: np.ndarray[Any, Any]) -> None: ...\n"
+    names = "from qwen3tts_np import Qwen3TTSTokenizer, VoiceClonePromptItem\nlanguage_model: list[str] = []\n"
+    program = folder / "readme.py"
+    program.write_text(given + names + "\n".join(PYTHON) + OFFICIAL, encoding="utf-8")
+    return program
+
+
+def test_pyright_accepts_the_python_of_this_page_and_of_official_scripts(tmp_path):
+    """In strict mode. Where pyright or Node.js is missing nothing is checked: it would download its own."""
+    pytest.importorskip("pyright")
+    if shutil.which("node") is None:
+        pytest.skip("needs Node.js")
+    paths = [str(tiny_world.ROOT), str(tiny_world.ROOT / "kernels")]
+    config = {"extraPaths": paths, "typeCheckingMode": "strict", "reportMissingTypeStubs": False}
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps(config), encoding="utf-8")
+    typed_program(tmp_path)
+    own = {"PYRIGHT_PYTHON_GLOBAL_NODE": "1", "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"}
+    command = [sys.executable, "-m", "pyright", "-p", str(tmp_path), "--pythonpath", sys.executable]
+    done = subprocess.run(command, env=os.environ | own, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_the_python_has_the_types_that_it_is_printed_with(tmp_path):
     """mypy --strict on every block of this page, as a reader's checker sees it."""
     api = pytest.importorskip("mypy.api")
-    given = "from typing import Any\nimport numpy as np\n\ndef play(samples: np.ndarray[Any, Any]) -> None: ...\n"
-    program = tmp_path / "readme.py"
-    program.write_text(given + "language_model: list[str] = []\n" + "\n".join(PYTHON), encoding="utf-8")
+    program = typed_program(tmp_path)
     options = [
         "--strict",
         "--config-file",
