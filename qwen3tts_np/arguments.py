@@ -50,8 +50,13 @@ def path_of(value: Any, name: str) -> Path:
 
 
 def switch(value: Any, name: str) -> bool:
-    """``value`` as a bool; None is False, as in the official package. Trap: of text, "False" would be true."""
-    if value is not None and not isinstance(value, bool | np.bool_):
+    """``value`` as a bool, also 0 and 1; None and "" are False, as in the official package.
+
+    Trap: of other text, "False" would be true.
+    """
+    if value is None or (isinstance(value, str) and not value):
+        return False
+    if not isinstance(value, bool | np.bool_ | Integral) or value not in (0, 1):
         raise RequestError(f"{name}={shortened(value)} must be True or False")
     return bool(value)
 

@@ -250,10 +250,10 @@ def texts_of(text: str | list[str]) -> list[str]:
 
 
 def per_item(value: Any, count: int, name: str, default: Any) -> list[Any]:
-    """One value for each of ``count`` items: a list of that length, or one value (or None) for all."""
+    """One value for each of ``count`` items: a list of that length, or one value for all; None, False: default."""
     values = value if isinstance(value, list) else [value]
     if len(values) == 1:
         values = values * count
     if len(values) != count:
         raise RequestError(f"{name} has {len(values)} values for {count} items; give one, or one for each")
-    return [default if v is None else v for v in values]
+    return [default if v is None or v is False else v for v in values]

@@ -233,7 +233,10 @@ def test_arguments_of_generate_that_nothing_is_done_with(synthetic: Callable[...
         warnings.simplefilter("error")
         *_, expected = model.generate_custom_voice(**said, do_sample=False)
         *_, same = model.generate_custom_voice(**said, do_sample=np.False_, streamer=None, eos_token_id=None, later="")
+        nothing: dict[str, Any] = {"instruct": False, "language": False, "non_streaming_mode": 1, "progress": None}
+        *_, again = model.generate_custom_voice(**{**said, **nothing}, do_sample=0)
     np.testing.assert_array_equal(same[0], expected[0])
+    np.testing.assert_array_equal(again[0], expected[0])
     with pytest.warns(UserWarning, match="num_beams has no effect, here and in the official package"):
         *_, same = model.generate_custom_voice(**said, do_sample=False, num_beams=4)
     np.testing.assert_array_equal(same[0], expected[0])

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arguments import real_number
+from ..arguments import real_number, switch
 from ..errors import RequestError
 from ..ops import I64, Array, softmax
 from ..shown import shortened
@@ -45,17 +45,15 @@ class SamplingParameters:
     prefix: InitVar[str] = ""
 
     def __post_init__(self, prefix: str) -> None:
-        if not isinstance(self.do_sample, bool | np.bool_):
-            name = f"{prefix}dosample" if prefix else "do_sample"  # the official spellings
-            raise RequestError(f"{name}={shortened(self.do_sample)} must be True or False")
+        do_sample = switch(self.do_sample, f"{prefix}dosample" if prefix else "do_sample")  # the official spellings
         positive = "a finite number above 0"
         checked: dict[str, Any] = {
-            "do_sample": bool(self.do_sample),
+            "do_sample": do_sample,
             "repetition_penalty": _number(
                 f"{prefix}repetition_penalty", self.repetition_penalty, lambda x: x > 0, positive
             ),
         }
-        if self.do_sample:
+        if do_sample:
             greedy = f"{positive} (do_sample=False asks for the best code)"
             top_k, top_p = 0 if self.top_k is None else self.top_k, 1 if self.top_p is None else self.top_p
             checked["temperature"] = _number(f"{prefix}temperature", self.temperature, lambda x: x > 0, greedy)
