@@ -112,6 +112,36 @@ def test_warnings_are_lines_even_where_python_makes_errors_of_them(monkeypatch, 
             assert cli.main(["info", "m"]) == 0
 
 
+@posix
+def test_standard_input_that_cannot_be_read_is_one_sentence(tmp_path):
+    with (tmp_path / "written").open("w") as written:
+        done = command("say", "m", "-", stdin=written)
+    sentence = "qwen3tts-np say: standard input cannot be read: Bad file descriptor\n"
+    assert (done.returncode, done.stderr) == (2, sentence)
+
+
+@pytest.mark.parametrize("number", sorted(cli.EXHAUSTED), ids=errno.errorcode.get)
+def test_what_the_system_has_run_out_of_is_one_sentence_wherever_it_happens(monkeypatch, capsys, number):
+    def run(_: Any) -> None:
+        raise OSError(number, os.strerror(number), "somewhere\x1b")
+
+    monkeypatch.setattr("qwen3tts_np.cli.info.run", run)
+    assert cli.main(["info", "m"]) == 2
+    assert capsys.readouterr().err == f"qwen3tts-np info: {os.strerror(number)}: somewhere\\x1b\n"
+
+
+@pytest.mark.parametrize(
+    "error", [FileNotFoundError(errno.ENOENT, "No such file"), OSError("of no number"), ValueError()]
+)
+def test_a_defect_shows_its_traceback(monkeypatch, error):
+    def run(_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("qwen3tts_np.cli.info.run", run)
+    with pytest.raises(type(error)):
+        cli.main(["info", "m"])
+
+
 # --- signals --------------------------------------------------------------------------------------
 
 

@@ -36,6 +36,7 @@ from qwen3tts_np.files.output import (
     npy_of,
     output_file,
     output_folder,
+    scratch_folder,
     write_bytes,
     write_text,
 )
@@ -408,6 +409,38 @@ def test_a_folder_in_use_is_refused_before_the_work(tmp_path):
     assert issubclass(OutputError, CheckpointError) and issubclass(OutputError, RequestError)
 
 
+@posix
+def test_the_current_directory_is_not_replaced(tmp_path, monkeypatch):
+    """Whoever is in it would be nowhere."""
+    monkeypatch.chdir(tmp_path)
+    for name in (".", tmp_path):
+        with pytest.raises(OutputError, match="is the current directory, which cannot be replaced"):
+            check_new_folder(name)
+
+
+@posix
+@pytest.mark.parametrize("gate", [output_file, output_folder])
+def test_a_umask_that_forbids_everything_leaves_nothing(tmp_path, monkeypatch, gate):
+    def refuse(*_: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)  # root may open anything
+    with pytest.raises(OutputError, match="Permission denied"), gate(tmp_path / "o"):
+        pass
+    assert names(tmp_path) == []
+
+
+def test_a_temporary_folder_that_cannot_be_made_or_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with scratch_folder() as folder:
+        (folder / "a").touch()
+        monkeypatch.setattr("tempfile.tempdir", str(folder / "a"))
+        with pytest.raises(OutputError, match="no temporary folder can be made: Not a directory"), scratch_folder():
+            pass
+        monkeypatch.setattr(os, "unlink", None)
+        monkeypatch.setattr("shutil.os.scandir", lambda _: (_ for _ in ()).throw(OSError(errno.EROFS, "read-only")))
+
+
 def test_errors_inside_a_folder_name_the_folder(tmp_path, monkeypatch):
     def refuse(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -703,7 +736,7 @@ def test_everything_is_written_through_the_gate():
         name = path.relative_to(ROOT / "qwen3tts_np").as_posix()
         if calls := list(written(path.read_text(encoding="utf-8"))):
             found[name] = calls
-    assert set(found) - INSIDE - {"files/output.py", "speech/store.py"} == set(), found
+    assert set(found) - INSIDE - {"files/output.py", "speech/store.py", "server/voices.py"} == set(), found
     assert set(written("open(p, 'wb')\np.open('x')\nnp.save(f, a)\nos.replace(a, b)\np.write_text(t)")) == {
         "open",
         "p.open",

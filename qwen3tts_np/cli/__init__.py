@@ -7,6 +7,7 @@ Exit status: 0 all is well, 1 ``doctor``, ``info``, ``verify``, ``fidelity`` or 
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import os
 import signal
@@ -43,6 +44,9 @@ QUIET = {
     "TOKENIZERS_PARALLELISM": "false",  # warns after a fork
 }
 
+# What the system has run out of, and disks that fail, anywhere: no defect of ours has such an error.
+EXHAUSTED = {errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EROFS}
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return the exit status."""
@@ -77,9 +81,13 @@ def _run(argv: list[str]) -> int:
         print(f"{name}: there is not enough memory: {e}; {advice}", file=sys.stderr)
         return 2
     except OSError as e:
-        if not reader_is_gone(e):
+        if reader_is_gone(e):
+            return 0  # the reader of our output has closed the pipe
+        if e.errno not in EXHAUSTED:
             raise
-        return 0  # the reader of our output has closed the pipe
+        where = "" if e.filename is None else f": {e.filename}"
+        print(printable(f"{name}: {e.strerror}{where}"), file=sys.stderr)
+        return 2
     return int(status or 0)
 
 

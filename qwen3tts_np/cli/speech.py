@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ..errors import RequestError
 from ..files.apart import check_outputs
+from ..files.output import scratch_folder
 from ..model import Qwen3TTSModel
 from ..speech.longform import narrate
 from ..speech.plan import speakable
@@ -86,30 +88,26 @@ def _speak_into_file(
     model: Qwen3TTSModel, text: str, args: argparse.Namespace, arguments: dict[str, Any]
 ) -> dict[str, Any]:
     """A text into a file, or into a pipe once it is complete; interrupted, it prints where the finished pieces are."""
-    with tempfile.TemporaryDirectory() as folder:
-        output = args.output if args.output != PIPE else Path(folder, "speech.wav")
-        kept = args.work or (None if args.output == PIPE else output.with_name(f"{output.name}.pieces"))
-        with bar(text, model) as shown:
-            try:
-                made = narrate(
-                    model,
-                    text,
-                    output,
-                    seed=args.seed,
-                    work=args.work,
-                    batch_size=args.batch_size,
-                    subtitles=[path for path in (args.srt, args.vtt) if path is not None],
-                    runaway_guard=True,
-                    progress=shown.piece,
-                    writing=shown.writing,
-                    **arguments,
-                )
-            except KeyboardInterrupt:
-                if kept is not None and kept.is_dir():
-                    print(f"\nfinished pieces are kept in {kept}; the same command goes on from there", file=sys.stderr)
-                raise
-        if args.output == PIPE:
-            copy_to_pipe(output)
+    kept = args.work or (None if args.output == PIPE else args.output.with_name(f"{args.output.name}.pieces"))
+    with _file_for(args.output) as output, bar(text, model) as shown:
+        try:
+            made = narrate(
+                model,
+                text,
+                output,
+                seed=args.seed,
+                work=args.work,
+                batch_size=args.batch_size,
+                subtitles=[path for path in (args.srt, args.vtt) if path is not None],
+                runaway_guard=True,
+                progress=shown.piece,
+                writing=shown.writing,
+                **arguments,
+            )
+        except KeyboardInterrupt:
+            if kept is not None and kept.is_dir():
+                print(f"\nfinished pieces are kept in {kept}; the same command goes on from there", file=sys.stderr)
+            raise
     return {
         "seconds": made.seconds,
         "sample_rate": made.sample_rate,
@@ -119,6 +117,17 @@ def _speak_into_file(
         "pieces": [vars(piece) for piece in made.pieces],
         "made_seconds": made.seconds * shown.own,
     }
+
+
+@contextmanager
+def _file_for(output: Path) -> Iterator[Path]:
+    """The file to write; that of a pipe is copied into it once it is complete."""
+    if output != PIPE:
+        yield output
+        return
+    with scratch_folder() as folder:
+        yield folder / "speech.wav"
+        copy_to_pipe(folder / "speech.wav")
 
 
 def only_for(model: Qwen3TTSModel, kind: str, what: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 from qwen3tts_np_kernels.system import reader_is_gone
 
-from ..errors import OutputError
+from ..errors import InputError, OutputError
 
 MODES = {"stdin": "r", "stdout": "w", "stderr": "w"}  # in the order of their numbers
 
@@ -26,7 +26,8 @@ def standard_streams() -> Iterator[None]:
     for name, mode in MODES.items():
         if getattr(sys, name) is None:  # open() takes the first free number, its own: no file of ours gets it
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
-    before = sys.stdout, sys.stderr
+    before = sys.stdin, sys.stdout, sys.stderr
+    sys.stdin = _over(sys.stdin, _Input)
     sys.stdout, sys.stderr = _over(sys.stdout, _Output), _over(sys.stderr, _Messages)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a checkpoint may hold names the terminal cannot show
@@ -36,7 +37,27 @@ def standard_streams() -> Iterator[None]:
         with suppress(OSError, OutputError):  # the caller flushes whose failure matters
             sys.stdout.flush()
         sys.stderr.flush()
-        sys.stdout, sys.stderr = before
+        sys.stdin, sys.stdout, sys.stderr = before
+
+
+class _Input(io.FileIO):
+    """Standard input, which may be open for writing only, or of a terminal that belongs to another job."""
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        with _in_one_sentence():
+            return super().readinto(buffer)
+
+    def readall(self) -> bytes:
+        with _in_one_sentence():
+            return super().readall() or b""
+
+
+@contextmanager
+def _in_one_sentence() -> Iterator[None]:
+    try:
+        yield
+    except OSError as e:
+        raise InputError("standard input", e.strerror or str(e)) from e
 
 
 class _Output(io.FileIO):
@@ -71,6 +92,8 @@ def _over(stream: TextIO, kind: type[io.FileIO]) -> TextIO:
     buffer = getattr(stream, "buffer", None)
     if not isinstance(stream, io.TextIOWrapper) or type(getattr(buffer, "raw", buffer)) is not io.FileIO:
         return stream
+    if kind is _Input:
+        return io.TextIOWrapper(io.BufferedReader(kind(stream.fileno(), closefd=False)), stream.encoding, stream.errors)
     stream.flush()
     at_once = stream.line_buffering or stream.write_through
     raw = io.BufferedWriter(kind(stream.fileno(), "w", closefd=False))

@@ -134,6 +134,17 @@ def output_folder(path: PathLike) -> Iterator[Path]:
             _drop(partial, lock)
 
 
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A temporary folder, removed afterwards. OutputError if there is no place for one."""
+    try:
+        folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+    except OSError as e:
+        raise OutputError(f"no temporary folder can be made: {e.strerror or e}") from None
+    with folder as name:
+        yield Path(name)
+
+
 def _without_making(path: str, flags: int) -> int:
     """Open an existing node; do not create a file if it has just been removed."""
     return os.open(path, flags & ~(os.O_CREAT | os.O_TRUNC))
@@ -185,8 +196,12 @@ def check_new_folder(path: PathLike) -> None:
     """Raises OutputError unless ``path`` does not exist or is an empty folder."""
     with _in_one_sentence(path):
         _check_name(path)
-        if os.path.lexists(path) and (not os.path.isdir(path) or any(os.scandir(path))):
+        if not os.path.lexists(path):
+            return
+        if not os.path.isdir(path) or os.listdir(path):
             raise OutputError(f"{shown_name(path)} exists already and is not an empty directory")
+        if os.path.samefile(path, os.curdir):
+            raise OutputError(f"{shown_name(path)} is the current directory, which cannot be replaced; name a new one")
 
 
 def is_special(path: PathLike) -> bool:
@@ -264,7 +279,11 @@ def _new_file(partial: Path) -> BinaryIO:
 
 def _new_folder(partial: Path) -> BinaryIO:
     partial.mkdir()
-    return (partial / LOCK).open("xb")
+    try:
+        return (partial / LOCK).open("xb")
+    except OSError:  # the umask may forbid it
+        partial.rmdir()
+        raise
 
 
 def _other_holder(target: Path, own: Path | None = None) -> int:

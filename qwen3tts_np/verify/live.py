@@ -7,7 +7,6 @@ to the official codes, so that a differing code does not affect later activation
 from __future__ import annotations
 
 import math
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import ModelConfig
+from ..files.output import scratch_folder
 from ..inspect.request import WrittenRequest, prepare
 from ..model import Qwen3TTSModel
 from ..ops import Array, Ints
@@ -54,9 +54,9 @@ class Compared:
 
 def official_section(directory: Path, config: ModelConfig, python: str) -> Section:
     """Run the official package, then our model. Raises RequestError if the package cannot be run."""
-    with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
+    with scratch_folder() as scratch, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the reference clip is not a good voice, and does not need to be
-        answers = ask(python, directory, "float32", runs(config), Path(scratch))
+        answers = ask(python, directory, "float32", runs(config), scratch)
         lines = list(compare(Qwen3TTSModel.from_pretrained(directory), config, answers))
     problems = [f"{line.what}: {line.problem}" for line in lines if line.problem]
     package = ", ".join(f"{name} {answers.versions[name]}" for name in ("qwen-tts", "transformers", "torch"))
