@@ -12,7 +12,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args
 
 import numpy as np
 
@@ -33,10 +34,11 @@ def require_text(value: object, name: str) -> None:
         ) from None
 
 
-def require_type(value: object, kind: type, name: str) -> None:
+def require_type(value: object, kind: type | UnionType, name: str) -> None:
     """Raises RequestTypeError unless ``value`` is one of ``kind``."""
     if not isinstance(value, kind):
-        raise RequestTypeError(f"{name} is {type(value).__name__}, expected a {kind.__name__}")
+        kinds = " or ".join(one.__name__ for one in (get_args(kind) or (kind,)))
+        raise RequestTypeError(f"{name} is {type(value).__name__}, expected a {kinds}")
 
 
 def path_of(value: Any, name: str) -> Path:

@@ -26,6 +26,8 @@ from .voice.reference_clip import warn_about_clip
 if TYPE_CHECKING:
     from .compiled.speaker.encoder import CompiledSpeakerEncoder
 
+MOST_SECONDS = 600  # of a clip: an hour would take some 10 GB, and no more than 20 s make a better voice
+
 
 @dataclass(frozen=True)
 class VoiceCloner:
@@ -50,6 +52,10 @@ class VoiceCloner:
                 raise RequestError(f"ref_text of item {i} is missing; only x_vector_only_mode=True works without it")
         for i, ((wave, rate), transcript, alone) in enumerate(zip(clips, texts, x_vector_only, strict=True)):
             name = "the reference clip" if len(clips) == 1 else f"reference clip {i}"
+            if len(wave) > MOST_SECONDS * rate:
+                raise RequestError(
+                    f"{name} is {len(wave) / rate:.0f} s long, and {MOST_SECONDS} s are the most; cut it to 10 to 20 s"
+                )
             warn_about_clip(wave, rate, None if alone else transcript, name)
         codes = [None] * len(clips) if all(x_vector_only) else self._encode(clips)
         embeddings = [self._embed(*clip) for clip in clips]

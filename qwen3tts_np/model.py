@@ -306,6 +306,7 @@ class Qwen3TTSModel(OfficialCalls):
         ``add`` takes the next frame [G] and yields the packet that it completes, ``rest`` the incomplete last one: the
         samples of :meth:`stream`.
         """
+        require_type(request, Request | ArrivingText, "a request")
         return Packets(self._playback(request.reference_codes, packet_frames))
 
     def frames(self, requests: Sequence[Request], *, joint_seed: int | None = None) -> Iterator[Frame]:

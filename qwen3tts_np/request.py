@@ -142,7 +142,9 @@ def make_request(
     RequestError for a text that is not a proper string, a speaker or language the model does not have, or a bad seed.
     """
     drawn = fresh_seed() if seed is None else check_seed(seed)
-    prompt = prompt_layout(config, tokenizer, voice, language, streaming)(text_ids(tokenizer, text))
+    ids = text_ids(tokenizer, text)
+    check_positions(config, len(ids.text))  # before a position is made of each
+    prompt = prompt_layout(config, tokenizer, voice, language, streaming)(ids)
     limits = within_positions(config, prompt, limits)
     if not isinstance(voice, ClonedVoice):
         return Request(prompt, limits, drawn)
@@ -201,19 +203,24 @@ def limits_of(defaults: GenerationConfig, sampling: dict[str, Any]) -> Limits:
     return Limits(talker, subtalker, limit)
 
 
+def check_positions(config: ModelConfig, needed: int) -> None:
+    """RequestError for a request that needs more positions than the model has."""
+    positions = config.talker_config.max_position_embeddings
+    if needed > positions:
+        raise RequestError(
+            f"the request has {needed} positions and the model has {positions} (max_position_embeddings); "
+            "speak the text in parts, as 'qwen3tts-np say' does"
+        )
+
+
 def within_positions(config: ModelConfig, prompt: Prompt, limits: Limits) -> Limits:
     """``limits`` that end where the model's positions end: each of the prompt takes one, and so does each frame.
 
     RequestError where the text does not fit in. Trap: the official package reads on past the last position, where no
     model was trained.
     """
+    check_positions(config, len(prompt.prefill) + len(prompt.trailing))
     positions = config.talker_config.max_position_embeddings
-    needed = len(prompt.prefill) + len(prompt.trailing)
-    if needed > positions:
-        raise RequestError(
-            f"the request has {needed} positions and the model has {positions} (max_position_embeddings); "
-            "speak the text in parts, as 'qwen3tts-np say' does"
-        )
     most = positions - len(prompt.prefill) + 1
     if limits.max_new_tokens <= most:
         return limits

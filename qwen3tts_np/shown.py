@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 LONGEST = 100  # characters of a value in a sentence
+LONGEST_WORD = 1024  # characters: paths are shown completely, and somebody else's file may hold any name
 # Control characters, line separators, marks that turn the direction of writing, halves of surrogate pairs.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -15,6 +16,11 @@ def printable(text: str, keep: str = "") -> str:
     ``keep``: characters that stay, such as the line ends of a text that is ours.
     """
     return _UNSAFE.sub(lambda found: found[0] if found[0] in keep else repr(found[0])[1:-1], text)
+
+
+def with_short_words(text: str, longest: int = LONGEST_WORD) -> str:
+    """``text`` with the beginning and the length of every word that is longer than ``longest``."""
+    return re.sub(rf"\S{{{longest + 1},}}", lambda word: f"{word[0][:LONGEST]}... ({len(word[0])} characters)", text)
 
 
 def shortened(value: object) -> str:

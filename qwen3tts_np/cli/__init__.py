@@ -23,7 +23,7 @@ from qwen3tts_np_kernels.system import free_address_space, reader_is_gone
 from .. import __version__
 from ..errors import QwenTTSError
 from ..shown import printable
-from .options import Formatter
+from .options import Formatter, Parser
 from .signals import orderly_end
 from .streams import standard_streams
 
@@ -99,6 +99,9 @@ def _parsed(words: list[str], command: str | None) -> argparse.Namespace:
     except SystemExit:
         sys.stdout.flush()
         raise
+    for word in words[: words.index("--")] if "--" in words else words:
+        if word.startswith("--") and word.endswith("=--"):  # trap: argparse makes an empty list of it
+            args.own_parser.error(f"argument {word[:-3]}: expected a value, not --")
     if unknown:  # trap: parse_args shows the usage of the program here, not that of the command
         args.own_parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     args.parser = parser
@@ -152,7 +155,7 @@ def notes_of_one_line(name: str) -> Iterator[None]:
 
 def _parser(command: str | None = None) -> argparse.ArgumentParser:
     """The parser of all commands, or of one, without the imports of the others: they take longer than its own."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=PROGRAM,
         formatter_class=Formatter,
         description="Qwen3-TTS on NumPy and Numba, without a framework: text to speech on a CPU.",

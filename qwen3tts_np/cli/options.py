@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ..checkpoint.pretrained import directory
 from ..compiled.engine import WEIGHT_FORMATS
 from ..model import Qwen3TTSModel
+from ..shown import LONGEST, printable, shortened, with_short_words
 from ..speech import demo
 from .progress import note
+
+_QUOTED = re.compile(rf"'((?:[^'\\]|\\.){{{LONGEST},}})'|\"((?:[^\"\\]|\\.){{{LONGEST},}})\"")
 
 # The sampling arguments of ``generate_*``, under their official names: name -> (type, what it does).
 NUMBERS: dict[str, tuple[type, str]] = {
@@ -29,6 +33,14 @@ SWITCHES = {
     "subtalker_dosample": "the same for the other codes",  # spelled so officially
     "non_streaming_mode": "read the complete text before the first frame, or one token per frame",
 }
+
+
+class Parser(argparse.ArgumentParser):
+    """Wrong usage is one line, as every other error, in which long values are shortened."""
+
+    def error(self, message: str) -> NoReturn:
+        shown = _QUOTED.sub(lambda value: shortened(value[1] or value[2]), message)
+        self.exit(2, f"{self.prog}: {printable(with_short_words(shown, LONGEST))}; see '{self.prog} --help'\n")
 
 
 class Formatter(argparse.HelpFormatter):

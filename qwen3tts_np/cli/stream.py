@@ -6,6 +6,7 @@ import argparse
 import time
 from typing import Any
 
+from ..arguments import whole_number
 from ..errors import RequestError
 from ..model import Qwen3TTSModel
 from ..speech.live import PACKET, stream
@@ -29,8 +30,7 @@ def check_stream(args: argparse.Namespace, others: list[str]) -> None:
         raise RequestError(f"--stream and --{others[0]} do not go together: a stream keeps no pieces and no times")
     if args.raw and not (args.stream and args.output == PIPE):
         raise RequestError("--raw is for --stream -o -: a file has a header")
-    if args.packet_frames < 1:
-        raise RequestError(f"packet_frames={args.packet_frames} must be at least 1")
+    whole_number(args.packet_frames, "packet_frames")
 
 
 def speak_live(model: Qwen3TTSModel, text: str, args: argparse.Namespace, arguments: dict[str, Any]) -> dict[str, Any]:

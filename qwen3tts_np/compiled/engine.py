@@ -107,7 +107,7 @@ class Engine:
     @property
     def blas_threads(self) -> int | None:
         """Threads of NumPy's products: one beside kernels, since idle BLAS threads spin on the kernels' cores."""
-        return 1 if self.runs_kernels else self.threads
+        return 1 if self.runs_kernels else None if self.threads is None else self.cores
 
     def limited(self) -> AbstractContextManager[None]:
         """A context in which NumPy uses :attr:`blas_threads` threads."""

@@ -54,7 +54,8 @@ def open_input(path: PathLike) -> Iterator[BinaryIO]:
     with _opened(path) as (file, mode):
         if not stat.S_ISREG(mode):
             raise InputError(shown_name(path), "it is a pipe, and this has to be a file")
-        yield file
+        with _in_one_sentence(path):
+            yield file
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Problems of a reference clip, reported before a voice is made from it.
 
-Nothing here changes or refuses a clip: the official package takes any, and so does this one.
+Nothing here changes or refuses a clip: the official package takes any, and so does this one, up to ten minutes.
 """
 
 from __future__ import annotations
