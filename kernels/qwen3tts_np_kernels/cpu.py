@@ -80,6 +80,19 @@ class Kernel(Callee):
         entry = self._entries.get(kinds) or self._loaded(kinds)
         return entry.call(entry.pack(*words))
 
+    def bound(self, *arguments: Any) -> Callable[[Any], int]:
+        """The kernel as a function of its first argument alone; the others are looked at once, and kept alive."""
+        words: list[Any] = []
+        kinds = tuple([flatten(argument, words) for argument in arguments])
+
+        def call(first: Any, alive: tuple[Any, ...] = arguments) -> int:
+            own: list[Any] = []
+            all_kinds = (flatten(first, own), *kinds)
+            entry = self._entries.get(all_kinds) or self._loaded(all_kinds)
+            return entry.call(entry.pack(*own, *words))
+
+        return call
+
     def address(self, kinds: tuple[Kind, ...]) -> int:
         """The address of its entry for arguments of these kinds, valid until the process ends."""
         return (self._entries.get(kinds) or self._loaded(kinds)).address

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, wait
@@ -18,8 +19,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .cpu import inner, kernel
+from .cpu import Kernel, inner, kernel
 from .machine_code import add_symbol
+from .pace import Pace
 from .simd.llvm import I32, I64, INT64, VOID, Builder, Value, call, operation
 from .simd.ops import atomic_add, atomic_load, pause
 from .system import at_fork, futex, yield_address
@@ -120,7 +122,8 @@ class Team:
 
     The caller only waits, so Ctrl-C reaches it at once while the threads finish their call. A team of one has no
     thread: the caller does the work. Threads start at the first run, again in a forked child, and stop with the team.
-    Concurrent calls are serialised.
+    Concurrent calls are serialised. Where other programs keep the cores busy, a kernel may be run by one thread, as the
+    only member, which gives the same results in less time (``pace.py``).
     """
 
     def __init__(self, size: int) -> None:
@@ -167,67 +170,83 @@ class _Crew:
     def __init__(self, size: int) -> None:
         self.process = os.getpid()
         queues: list[SimpleQueue[_Task | None]] = [SimpleQueue() for _ in range(size)]
-        self._todo = queues[0]
+        self._todo, (leader, *others) = queues[0], _members(size)
+        work: list[tuple[Callable[..., None], Any, Any]] = [(_lead, leader, queues)]
+        work += [(_follow, member, todo) for member, todo in zip(others, queues[1:], strict=True)]
         self._threads = [
-            threading.Thread(
-                target=_work,
-                args=(member, queues[member.index], queues[1:] if member.index == 0 else []),
-                daemon=True,
-                name=f"qwen3tts-{member.index}",
-            )
-            for member in _members(size)
+            threading.Thread(target=function, args=arguments, daemon=True, name=f"qwen3tts-{i}")
+            for i, (function, *arguments) in enumerate(work)
         ]
         self.stop = weakref.finalize(self, _stop, self.process, self._todo, self._threads)
         for thread in self._threads:
             thread.start()
 
     def run(self, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-        task = _Task(function, arguments, len(self._threads))
+        task = _Task(function, arguments)
         self._todo.put(task)
         task.done.result()
 
 
 class _Task:
-    """One call of a function by all threads."""
+    """One call of a function by some threads."""
 
-    def __init__(self, function: Callable[..., None], arguments: tuple[Any, ...], members: int) -> None:
+    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         self.done: Future[None] = Future()
-        self._function, self._arguments = function, arguments
-        self._lock, self._left = threading.Lock(), members
+        self.kernel = function if isinstance(function, Kernel) else None
+        self.running = 0.0  # seconds, summed over its threads
+        self.members = 0  # that it is run by
+        bound = function.bound(*arguments) if isinstance(function, Kernel) else lambda me: function(me, *arguments)
+        self._call: Callable[[Member], Any] = bound
+        self._lock, self._over = threading.Lock(), 0
         self._failure: BaseException | None = None
 
     def run(self, member: Member) -> None:
         failure: BaseException | None = None
+        start = time.thread_time()
         try:
-            self._function(member, *self._arguments)
+            self._call(member)
         except BaseException as caught:
             failure = caught
         with self._lock:
-            self._left -= 1
+            self.running += time.thread_time() - start
+            self._over += 1
             self._failure = self._failure or failure
-            last = self._left == 0
+            last = self._over == self.members
         if last:
             self._end()
 
     def _end(self) -> None:
-        del self._function, self._arguments  # a caller may keep the task alive longer than the model
+        del self._call  # a caller may keep the task alive longer than the model
         if self._failure is None:
             self.done.set_result(None)
         else:
             self.done.set_exception(self._failure)
 
 
-def _work(member: Member, todo: SimpleQueue[_Task | None], others: list[SimpleQueue[_Task | None]]) -> None:
-    while True:
-        task = todo.get()
-        for other in others:
+def _lead(member: Member, queues: list[SimpleQueue[_Task | None]]) -> None:
+    """The leading thread: it hands tasks to the others, or does them alone."""
+    (alone,), pace = _members(1), Pace()
+    todo, *others = queues
+    while (task := todo.get()) is not None:
+        by_one = task.kernel is not None and pace.alone(task.kernel)
+        task.members = 1 if by_one else len(queues)
+        start = time.perf_counter()
+        for other in [] if by_one else others:
             other.put(task)
-        if task is None:
-            return
-        task.run(member)
-        if others:
-            wait([task.done])  # the next task starts when all have finished this one
+        task.run(alone if by_one else member)
+        wait([task.done])  # the next task starts when all have finished this one
+        if task.kernel is not None:
+            seconds = time.perf_counter() - start
+            pace.note(by_one, seconds, task.running / (task.members * seconds))
         del task  # a sleeping thread must not keep a model's weights alive
+    for other in others:
+        other.put(None)
+
+
+def _follow(member: Member, todo: SimpleQueue[_Task | None]) -> None:
+    while (task := todo.get()) is not None:
+        task.run(member)
+        del task
 
 
 def _stop(process: int, todo: SimpleQueue[_Task | None], threads: list[threading.Thread]) -> None:
