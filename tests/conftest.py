@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from collections.abc import Callable, Generator, Iterator
@@ -22,6 +23,8 @@ from qwen3tts_np_kernels.cpu import compiled
 from qwen3tts_np.checkpoint.published import Like, ModelType
 from qwen3tts_np.errors import RequestError
 from qwen3tts_np.synthetic.weights import write_checkpoint
+
+logging.getLogger("qwen3tts_np.kernels").setLevel(logging.ERROR)  # that kernels are compiled is known here
 
 settings.register_profile(
     "deterministic", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]

@@ -225,7 +225,9 @@ WARM = """
 import sys
 import numpy as np
 from qwen3tts_np_kernels.norm_jit import rms_norm
+from qwen3tts_np_kernels.activation_jit import silu_gate
 rms_norm(np.ones((1, 16), np.float32), np.ones(16, np.float32), 1e-6)
+silu_gate(np.ones((1, 32), np.float32), np.ones((1, 16), np.float32))
 sys.exit("numba" in sys.modules)
 """
 
@@ -233,6 +235,17 @@ sys.exit("numba" in sys.modules)
 def test_kernels_that_are_kept_run_without_numba(tmp_path):
     """Importing it, and having it make its own objects of what is on disk, takes most of a second."""
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
-    assert [subprocess.call([sys.executable, "-c", WARM], env=environment) for _ in range(2)] == [1, 0]
-    (kept,) = tmp_path.rglob("*.bin")
-    assert b"NRT_" not in kept.read_bytes() and b"numba_" not in kept.read_bytes(), "functions that only Numba has"
+    runs = [subprocess.run([sys.executable, "-c", WARM], env=environment, capture_output=True) for _ in range(2)]
+    assert [run.returncode for run in runs] == [1, 0]
+    assert [run.stderr.decode().strip() for run in runs] == [cpu.COMPILING, ""], "only who compiles says so, once"
+    kept = [path.read_bytes() for path in tmp_path.rglob("*.bin")]
+    assert len(kept) == 2
+    assert not any(b"NRT_" in content or b"numba_" in content for content in kept), "functions that only Numba has"
+
+
+def test_the_command_line_says_that_it_compiles(tmp_path):
+    """Also where standard error is no terminal, in a line of its own."""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-m", "qwen3tts_np", "doctor", "--offline"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.stderr.splitlines() == [f"qwen3tts-np doctor: {cpu.COMPILING}"]

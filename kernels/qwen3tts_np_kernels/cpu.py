@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import logging
 import os
 import platform
 import struct
@@ -106,11 +107,19 @@ class Kernel(Callee):
         return self._entries[kinds]
 
     def _compile(self, kinds: tuple[Kind, ...], entry: str) -> Any:
+        _announce()
         from .compiler import compile_kernel
 
         return compile_kernel(self.py_func, self.targetoptions, kinds, entry)
 
 
+@functools.cache
+def _announce() -> None:
+    """Say once that something takes its time. Where a program has not set up logging, Python prints it."""
+    logging.getLogger("qwen3tts_np.kernels").warning(COMPILING)  # below the package that it belongs to
+
+
+COMPILING = "compiling kernels for this CPU, which takes up to half a minute and is done once per installation"
 _FUNCTION = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_char_p)
 _LOADING = threading.RLock()
 

@@ -138,9 +138,10 @@ def warnings_of_one_line(name: str) -> Iterator[None]:
 
 @contextmanager
 def notes_of_one_line(name: str) -> Iterator[None]:
-    """What the package logs, such as what it downloads, on standard error."""
+    """What the package logs, such as what it downloads or compiles, on standard error."""
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter(f"{name}: %(message)s"))
+    over = "\r\x1b[K" if sys.stderr.isatty() else ""  # whatever progress is shown there
+    handler.setFormatter(logging.Formatter(f"{over}{name}: %(message)s"))
     logger = logging.getLogger(__package__.partition(".")[0])
     before = logger.level, logger.propagate
     logger.addHandler(handler)

@@ -91,5 +91,5 @@ def note(text: str) -> Iterator[None]:
 @contextmanager
 def bar(text: str, model: Qwen3TTSModel) -> Iterator[Bar]:
     """A bar for ``text``, on a terminal; it leaves nothing behind."""
-    with note("reading the text (the first time, its kernels are compiled for half a minute)"):
+    with note("reading the text"):
         yield Bar(text, frame_seconds(model), sys.stderr.isatty())
