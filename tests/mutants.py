@@ -27,7 +27,7 @@ from types import CodeType
 
 ROOT = Path(__file__).parents[1]
 TESTS = ROOT / "tests"
-PATIENCE = 240  # s: a mutant that never ends is found as well
+PATIENCE = 600  # s: a mutant that never ends is found as well
 FAILED = 1  # the status of pytest when tests ran and some failed; any other but 0 means that they could not run
 
 
@@ -149,7 +149,7 @@ MUTANTS: list[Mutant] = [
         ("out[..., eos] = scores[..., eos]", "pass"),
         ("self.seed & 0xFFFFFFFF", "self.seed & 0x7FFFFFFF"),
         ("words[..., 0] & 0x1FFFFF", "words[..., 0] & 0x0FFFFF"),
-        ("-np.log1p(-uniform)", "-np.log(1 - uniform)"),
+        ("-np.log1p(-uniform)", "-np.log(uniform)"),
         ("not -(2**63) <= value < 2**64", "not -(2**63) <= value <= 2**64"),
     ),
     *mutants(
@@ -170,7 +170,8 @@ MUTANTS: list[Mutant] = [
     # ---- codec ----
     *mutants(
         "qwen3tts_np/codec",
-        f"{PLAIN} test_codec.py test_parity.py::test_decode[decode_340] test_parity.py::test_decode[decode_301]",
+        f"{PLAIN} test_codec.py test_parity.py::test_decode[decode_340] test_parity.py::test_decode[decode_301]"
+        " test_streaming.py::test_the_past_does_not_grow",
         ("CHUNK_FRAMES = 300", "CHUNK_FRAMES = 299"),
         ("CONTEXT_FRAMES = 25", "CONTEXT_FRAMES = 24"),
         ("DILATIONS = (1, 3, 9)", "DILATIONS = (1, 3, 8)"),
@@ -335,6 +336,8 @@ MUTANTS: list[Mutant] = [
     *mutants(
         "qwen3tts_np/compiled/talker",
         "test_kernels_decode.py::test_top_p_exactly_at_its_boundary"
+        " test_kernels_decode.py::test_all_that_tie_with_the_last_of_the_best_may_win"
+        " test_kernels_decode.py::test_in_a_dead_heat_the_lower_id_wins"
         " test_kernels_decode.py::test_choices_and_random_numbers_are_those_of_the_definition",
         ("if np.float32(mass) > drop_mass:", "if np.float32(mass) >= drop_mass:"),
         ("if scores[i] >= bar and", "if scores[i] > bar and"),
@@ -428,7 +431,7 @@ def survivors(chosen: Sequence[Mutant], jobs: int) -> list[Mutant]:
                 raise RuntimeError(f"{mutant.name}\nthe tests cannot run with it:\n{outcome.output[-4000:]}")
             if outcome.status == 0:
                 alive.append(mutant)
-            verdict = "SURVIVES" if outcome.status == 0 else "killed"
+            verdict = {0: "SURVIVES", None: "endless"}.get(outcome.status, "killed")
             print(f"{verdict:8} {outcome.seconds:5.1f} s  {mutant.name}", flush=True)
     if unchanged.result().status != 0:
         raise RuntimeError(f"the tests fail without a mutant:\n{unchanged.result().output[-4000:]}")

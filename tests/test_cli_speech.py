@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 import soundfile
 import tiny_world
+from ending import with_end
 
 from qwen3tts_np import Qwen3TTSModel, VoiceClonePromptItem, cli
 from qwen3tts_np.audio.encode import UNKNOWN, wav_header
@@ -39,11 +40,9 @@ RATE, FRAME = 24000, 1920
 LONG = "It rained. The ferry came late, and nobody minded.\n\nIn the morning the sun was out again."
 
 
-def load(checkpoint: Path) -> Qwen3TTSModel:
-    """A model whose speech ends after some frames, or where it cannot go on."""
-    model = Qwen3TTSModel.from_pretrained(checkpoint, backend="reference", threads=1)
-    model.frame_loop.weights.talker.codec_head[model.config.talker_config.codec_eos_token_id] *= 2.0
-    return model
+def load(checkpoint: Path, end: float = 2.0) -> Qwen3TTSModel:
+    """A model whose speech ends after some frames, or where it cannot go on; with ``end=0`` it never does."""
+    return Qwen3TTSModel.from_pretrained(with_end(checkpoint, end), threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -164,8 +163,7 @@ def test_an_underscore_in_a_text_is_no_option():
 
 @pytest.fixture
 def endless(synthetic, monkeypatch) -> Qwen3TTSModel:
-    model = Qwen3TTSModel.from_pretrained(synthetic("tiny", "custom_voice"), backend="reference", threads=1)
-    model.frame_loop.weights.talker.codec_head[model.config.talker_config.codec_eos_token_id] = 0
+    model = load(synthetic("tiny", "custom_voice"), end=0)
     monkeypatch.setattr(say, "load_model", lambda args: model)
     return model
 

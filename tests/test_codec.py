@@ -364,6 +364,17 @@ def test_encode_and_decode_fit_together(tokenizer):
             np.testing.assert_array_equal(a, b)
 
 
+def test_samples_beyond_full_scale_are_clipped(tokenizer):
+    w = tokenizer.decoder.weights
+    codes = random_codes(tokenizer, 3)
+    quiet = decode(codes, tokenizer.decoder)
+    gain = 2 / np.abs(quiet).max()
+    last = dataclasses.replace(w.last_conv, weight=w.last_conv.weight * gain, bias=w.last_conv.bias * gain)
+    loud = decode(codes, dataclasses.replace(tokenizer.decoder, weights=dataclasses.replace(w, last_conv=last)))
+    np.testing.assert_allclose(loud, np.clip(quiet * gain, -1, 1), atol=1e-6)
+    assert np.abs(quiet * gain).max() > 1.9
+
+
 def test_nothing_in_nothing_out(tokenizer):
     assert tokenizer.encode([]).audio_codes == []
     assert tokenizer.decode([]) == ([], 24000)

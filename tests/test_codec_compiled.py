@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from qwen3tts_np.codec import decoder, encoder
 from qwen3tts_np.compiled.codec import decoder as compiled_decoder
 from qwen3tts_np.compiled.codec import encoder as compiled_encoder
 from qwen3tts_np.compiled.codec.decoder import CompiledCodecDecoder
+from qwen3tts_np.compiled.codec.decoder_weights import CompiledDecoderWeights
 from qwen3tts_np.compiled.codec.encoder import CompiledCodecEncoder
 from qwen3tts_np.compiled.codec.pipeline import Stream
 from qwen3tts_np.compiled.speaker.encoder import CompiledSpeakerEncoder
@@ -92,6 +94,17 @@ def test_the_tolerance_tells_a_weight_that_is_off_by_a_thousandth(codec, part):
     convolution.weight[np.abs(convolution.weight).argmax()] *= 1.001
     difference = np.abs(twin.decode(codes) - decoder.decode(codes, codec.decoder)).max()
     assert difference > MINIMAL
+
+
+def test_samples_beyond_full_scale_are_clipped(codec):
+    w, codes = codec.decoder.weights, codec.codes(3)
+    quiet = decoder.decode(codes, codec.decoder)
+    gain = np.float32(2 / np.abs(quiet).max())
+    last = replace(w.last_conv, weight=w.last_conv.weight * gain, bias=w.last_conv.bias * gain)
+    packed = CompiledDecoderWeights.pack(replace(w, last_conv=last), codec.decoder_config, False)
+    loud = CompiledCodecDecoder(codec.decoder_config, packed, two).decode(codes)
+    np.testing.assert_allclose(loud, np.clip(quiet * gain, -1, 1), atol=MINIMAL * gain, rtol=0)
+    assert np.abs(loud).max() == 1
 
 
 @needs_compiler

@@ -287,6 +287,28 @@ def test_top_p_exactly_at_its_boundary(size: int) -> None:
 
 
 @needs_compiler
+def test_all_that_tie_with_the_last_of_the_best_may_win() -> None:
+    logits, s = np.array([1, 0, 1, 1, -1], np.float32), SamplingParameters(True, 1.0, 1, 1.0, 1.0)
+    generator, scratch = TorchGenerator(0), new_scratch(5)
+    stream = generator.state
+    chosen = [_predictor(logits, 0, 5, rule_of(s), stream, scratch) for _ in range(40)]
+    assert chosen == [int(sampling.choose(sampling.warp(logits[None], s), s, generator)[0]) for _ in range(40)]
+    assert set(chosen) == {0, 2, 3}
+
+
+@needs_compiler
+def test_in_a_dead_heat_the_lower_id_wins() -> None:
+    """A pair of equal times, which a search over seeds found."""
+    generator, pair = TorchGenerator(26), 33785
+    generator.multinomial(np.ones(2 * pair, np.float32))
+    stream, scores = generator.state, np.zeros(2, np.float32)
+    first, second = TorchGenerator(26).exponential((2 * pair + 2,), np.float32)[-2:]
+    assert first == second
+    assert int(generator.multinomial(np.full((1, 2), 0.5, np.float32))[0]) == 0
+    assert _predictor(scores, 0, 2, Rule(True, 1.0, 0, 1.0, 1.0), stream, new_scratch(2)) == 0
+
+
+@needs_compiler
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_logits_without_probabilities_give_no_code(bad: float) -> None:
     logits = np.zeros(40, np.float32)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,15 +19,10 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from qwen3tts_np_kernels.bfloat16 import round_ref
+from ending import with_end
 
 from qwen3tts_np import Qwen3TTSModel, RequestError, cli
 from qwen3tts_np.audio.files import AudioWriter, pcm16, write_audio
-from qwen3tts_np.checkpoint.config_file import read_model_config
-from qwen3tts_np.checkpoint.keys import TensorSpec
-from qwen3tts_np.checkpoint.safetensors import Checkpoint
-from qwen3tts_np.checkpoint.tensor import StoredTensor
-from qwen3tts_np.checkpoint.writer import write_safetensors
 from qwen3tts_np.speech import delivery, edges, longform, subtitles, track
 from qwen3tts_np.speech.edges import EDGE, FADE, QUIET
 from qwen3tts_np.speech.longform import Narration, narrate
@@ -71,21 +65,8 @@ def checkpoint(synthetic: Callable[..., Path]) -> Path:
 
 
 def load(checkpoint: Path, end: float = 2.0, backend: str = "auto") -> Qwen3TTSModel:
-    """A model with random weights that ends a piece after a few frames; with ``end=0`` it never does.
-
-    ``end`` scales the logit of the end of speech: 0 is never among the few best.
-    """
-    changed = checkpoint.with_name(f"{checkpoint.name}-end-{end}")
-    if not changed.exists():
-        shutil.copytree(checkpoint, changed)
-        eos = read_model_config(checkpoint).talker_config.codec_eos_token_id
-        stored = dict(Checkpoint.open(checkpoint))
-        head = stored["talker.codec_head.weight"].widen(np.dtype(np.float32)).copy()
-        head[eos] *= end
-        stored["talker.codec_head.weight"] = StoredTensor("talker.codec_head.weight", "BF16", round_ref(head))
-        table = [TensorSpec(name, t.shape, "", t.dtype) for name, t in stored.items()]
-        write_safetensors(changed / "model.safetensors", table, lambda spec: [stored[spec.key].data])
-    return Qwen3TTSModel.from_pretrained(changed, backend=backend, threads=1)
+    """A model with random weights that ends a piece after a few frames; with ``end=0`` it never does."""
+    return Qwen3TTSModel.from_pretrained(with_end(checkpoint, end), backend=backend, threads=1)
 
 
 def weights_of(model: Qwen3TTSModel) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qwen3tts_np.ops import rope_angles
+from qwen3tts_np.ops import rope_angles, rotate
 
 LATE = np.array([8191, 32767, 65535])
 
@@ -36,6 +36,14 @@ def test_late_positions_have_the_angles_of_float32(head_dim: int, theta: float) 
     assert (unlike(found, (np.cos(wide), np.sin(wide))) > 1e-5).mean() > 0.25  # tables of float64 are told apart
     wide = LATE[:, None] * rounded.astype(np.float64)
     assert (unlike(found, (np.cos(wide), np.sin(wide))) > 1e-5).mean() > 0.25  # and products that were not rounded
+
+
+def test_rotation_multiplies_pairs_as_complex_numbers() -> None:
+    """Pair (j, j + D/2) is one complex number, turned by the angle of its frequency."""
+    x = np.random.default_rng(0).standard_normal((3, 2, 64))  # [T, heads, D]
+    cos, sin = (table.astype(np.float64) for table in rope_angles(LATE, 64, 1e4))  # each [T, D/2]
+    turned = (x[..., :32] + 1j * x[..., 32:]) * (cos + 1j * sin)[:, None]
+    np.testing.assert_allclose(rotate(x, cos, sin), np.concatenate([turned.real, turned.imag], -1), atol=1e-13)
 
 
 def test_the_first_frequency_turns_by_one_radian_a_position() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -189,6 +190,19 @@ def test_top_p_exactly_at_its_boundary(size: int, dtype: type) -> None:
         for top_p, kept in ((k / size - step, k), (k / size, k), (k / size + step, k + 1)):
             np.testing.assert_array_equal(np.isfinite(keep_top_p(scores, top_p)), np.arange(size) >= size - kept)
     np.testing.assert_array_equal(np.isfinite(keep_top_p(scores, 0.0)), np.arange(size) >= size - 1)
+
+
+def test_top_p_adds_in_double_and_rounds_each_sum() -> None:
+    """As torch does. In float32 the sum of so many probabilities drifts, and tokens at the border change sides."""
+    scores = np.random.default_rng(0).standard_normal(3072).astype(np.float32)
+    worst_first = softmax_ref(np.sort(scores))  # [V] float32
+    sums = [np.float32(math.fsum(worst_first[: k + 1].tolist())) for k in range(3072)]
+    drifted = worst_first.cumsum()  # float32
+    between = [k for k in range(3000) if sums[k] < drifted[k]]
+    for k in between[:: len(between) // 20]:
+        dropped = int((~np.isfinite(keep_top_p(scores, float(1 - np.float64(sums[k]))))).sum())
+        assert dropped == sum(total <= sums[k] for total in sums)
+    assert len(between) > 100
 
 
 def test_penalty_pushes_down_whatever_the_sign() -> None:

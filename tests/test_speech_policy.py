@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from qwen3tts_np import Qwen3TTSModel, RequestError, cli
 from qwen3tts_np.codec import decoder
+from qwen3tts_np.compiled.codec import decoder as compiled_decoder
 from qwen3tts_np.speech import edges, live
 from qwen3tts_np.speech.edges import EDGE, FADE, QUIET, Edges
 from qwen3tts_np.speech.longform import narrate
@@ -38,7 +39,7 @@ Codes = list[np.ndarray]
 
 @pytest.fixture(scope="module")
 def model(synthetic: Callable[..., Path]) -> Qwen3TTSModel:
-    return Qwen3TTSModel.from_pretrained(synthetic("tiny", "custom_voice"), backend="reference", threads=1)
+    return Qwen3TTSModel.from_pretrained(synthetic("tiny", "custom_voice"), threads=1)
 
 
 @pytest.fixture
@@ -144,8 +145,9 @@ def test_a_piece_has_the_same_codes_and_samples_on_every_path(
 def test_past_the_chunks_of_the_official_decoder_the_command_line_decodes_exactly(
     say: Callable[..., bytes], model: Qwen3TTSModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decoder, "CHUNK_FRAMES", 3)
-    monkeypatch.setattr(decoder, "CONTEXT_FRAMES", 1)
+    for path in (decoder, compiled_decoder):
+        monkeypatch.setattr(path, "CHUNK_FRAMES", 3)
+        monkeypatch.setattr(path, "CONTEXT_FRAMES", 1)
     exact = say(PIECES[0], "--seed", 7)
     assert say(PIECES[0], "--seed", 7, "--stream") == exact
     (wave,), _ = model.generate_custom_voice(PIECES[0], "ryan", seed=7, max_new_tokens=MOST)[:2]

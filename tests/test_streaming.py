@@ -146,14 +146,17 @@ def test_the_past_does_not_grow(load: Load) -> None:
     past, sizes = Past(), []
     for frames in (30, 20):
         decode(random_codes(tokenizer, frames), tokenizer.decoder, past)
-        sizes.append(sum(kept.nbytes for kept in past._kept.values()))
-    assert sizes[0] == sizes[1] < 1e6
+        sizes.append(past.lengths)
+    assert sizes[0] == sizes[1]
+    window = tokenizer.config.decoder_config.sliding_window
+    assert {kept for layer, kept in sizes[0].items() if layer.endswith((".k", ".v"))} == {window - 1}
+    assert max(sizes[0].values()) < 100
     twin = load("base", "compiled").speech_tokenizer.compiled_decoder
     streams, sizes = twin.stream(), []
     for frames in (30, 20):
         twin.decode(random_codes(tokenizer, frames), streams)
-        sizes.append(sum(kept.nbytes for stream in streams for kept in stream._kept.values()))
-    assert sizes[0] == sizes[1] < 1e6
+        sizes.append([stream.lengths for stream in streams])
+    assert sizes[0] == sizes[1]
 
 
 # --- speech out -----------------------------------------------------------------------------------

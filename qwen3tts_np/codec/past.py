@@ -17,6 +17,11 @@ class Past:
         self.frames = 0  # decoded so far
         self._kept: dict[str, Array] = {}
 
+    @property
+    def lengths(self) -> dict[str, int]:
+        """The number of inputs kept, by layer."""
+        return {layer: kept.shape[-1] for layer, kept in self._kept.items()}
+
     def before(self, layer: str, x: Array, count: int) -> Array:
         """x after the last ``count`` inputs of ``layer``, fewer at the start of a stream; keeps them for the next call.
 
@@ -29,6 +34,7 @@ class Past:
 
     def padded(self, layer: str, x: Array, count: int) -> Array:
         """The same after exactly ``count`` inputs, zero-padded before the first one. x [C, T] -> [C, count + T]."""
-        t = x.shape[1]
+        length = count + x.shape[1]
         x = self.before(layer, x, count)
-        return np.pad(x, ((0, 0), (count + t - x.shape[1], 0)))
+        missing = length - x.shape[1]
+        return np.pad(x, ((0, 0), (missing, 0))) if missing else x

@@ -31,6 +31,11 @@ class Stream:
         self._moved = threading.Condition()
         self._stopped = False
 
+    @property
+    def lengths(self) -> dict[str, int]:
+        """The number of rows kept, by layer."""
+        return {layer: len(kept) for layer, kept in self._kept.items()}
+
     def run(
         self, team: Team, x: AnyArray, y: AnyArray, block_rows: int, work: Callable[[Any, Block], AnyArray]
     ) -> None:
