@@ -1,0 +1,374 @@
+"""Coverage-guided fuzzing of whatever reads a file that somebody else wrote.
+
+python tests/fuzz.py                       # every reader, 20 s each; prints what was found, exit status 1 if anything
+python tests/fuzz.py voice codes -s 120    # two of them for two minutes each
+python tests/fuzz.py --plant               # a fault is planted in each reader; one that is not found is printed
+
+A reader may return, or raise an error of ``errors.py``. Any other exception is a finding; so is an input that takes
+more than 5 s, or more memory than four times its length and a constant. Inputs are mutated by atheris (``pip install
+atheris``), or where it is not installed by the small engine below, which keeps an input that reaches new lines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import importlib.util
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import tracemalloc
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = str(ROOT / "qwen3tts_np")
+SECONDS = 5  # of one input
+TIMES, CONSTANT = 4, 4 << 20  # bytes of memory, per byte of the input and for anything
+WORDS = (  # what the formats are made of, and numbers at the ends of their types
+    *("null", "true", "-1", "0", "1e999", "NaN", "9" * 400, "1.5", "[]", "{}", '""', '"', "[" * 2000, "\\ud800", "\0"),
+    *("F16", "BF16", "I64", "U8", "dtype", "shape", "data_offsets", "[0, 0]", "18446744073709551616", "True", "|O"),
+    *("<i2", "(0, 16)", "(3, 16, 1)", "same_as", ".T", "raw", "npy", "codes", "audio", "../x", "int4", "#version:"),
+)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """One kind of file: where it is written, inputs to begin with, what reads it, and where a fault is planted."""
+
+    name: str  # of the file in its folder
+    seeds: Callable[[Path], list[bytes]]
+    read: Callable[[Path], object]  # takes the folder
+    function: str  # module:name of a function inside the reader
+    reached: Callable[..., bool]  # by which arguments of that function, which no seed has
+    mended: Callable[[bytes], bytes] = bytes  # an input whose lengths fit again
+
+
+def _voices(folder: Path) -> list[bytes]:
+    from qwen3tts_np import VoiceClonePromptItem
+
+    VoiceClonePromptItem(np.zeros((2, 16), np.int64), np.zeros(4, np.float32), False, True, "a").save(folder / "seed")
+    VoiceClonePromptItem(None, np.zeros(4, np.float32), True, False).save(folder / "seed2")
+    return [(folder / "seed").read_bytes(), (folder / "seed2").read_bytes()]
+
+
+def _weights(_: Path) -> list[bytes]:
+    def file(header: dict[str, Any], data: bytes) -> bytes:
+        text = json.dumps(header).encode()
+        return len(text).to_bytes(8, "little") + text + data
+
+    one = {"a": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}, "__metadata__": {"format": "pt"}}
+    levels = {"a.weight.int8": {"dtype": "U8", "shape": [1, 32], "data_offsets": [0, 32]}}
+    scales = {"a.weight.int8.scales": {"dtype": "F16", "shape": [1, 1], "data_offsets": [32, 34]}}
+    return [file(one, bytes(16)), file({**levels, **scales}, bytes(34))]
+
+
+def _configs(_: Path) -> list[bytes]:
+    from qwen3tts_np.synthetic import layouts
+
+    return [json.dumps(layouts.model_config("tiny", kind, layouts.RELEASED_TEXT)).encode() for kind in ("base",)]
+
+
+def _codecs(_: Path) -> list[bytes]:
+    from qwen3tts_np.synthetic import layouts
+
+    return [json.dumps(layouts.codec_config("tiny")).encode()]
+
+
+def _codes(folder: Path) -> list[bytes]:
+    np.save(folder / "seed.npy", np.zeros((2, 16), np.int64))
+    return [(folder / "seed.npy").read_bytes()]
+
+
+def _requests(_: Path) -> list[bytes]:
+    call = {"method": "generate_custom_voice", "arguments": {"text": "Hi", "top_k": 5, "do_sample": True}, "seed": 1}
+    short = {"mode": "voice_clone", "text": "Hi", "ref_audio": {"audio": "a.wav"}, "temperature": 0.5}
+    return [json.dumps(call).encode(), json.dumps(short).encode()]
+
+
+def _fixtures(folder: Path) -> list[bytes]:
+    (folder / "expected.bin").write_bytes(bytes(64))
+    entry = {"shape": [2, 2], "dtype": "float32", "offset": 0, "bytes": 16}
+    return [json.dumps({"storage": "raw", "tensors": {"a": entry, "b": {**entry, "same_as": "a"}}}).encode()]
+
+
+def _read(module: str, name: str, file: str = "") -> Callable[[Path], object]:
+    """A reader that is imported when it is used: after atheris has prepared for that."""
+
+    def read(folder: Path) -> object:
+        function: Any = importlib.import_module(f"qwen3tts_np.{module}")
+        for part in name.split("."):
+            function = getattr(function, part)
+        return function(folder / file if file else folder)
+
+    return read
+
+
+def _with_header_length(data: bytes) -> bytes:
+    """A safetensors file whose first eight bytes say where its header ends; most mutations move that."""
+    end = data.find(b"}}") + 2
+    return max(end - 8, 0).to_bytes(8, "little") + data[8:]
+
+
+READERS = {
+    "weights": Reader(
+        "x.safetensors",
+        _weights,
+        _read("checkpoint.safetensors", "Checkpoint.open", "x.safetensors"),
+        "checkpoint.safetensors:_span",
+        lambda entry, *_: isinstance(entry, dict) and 0 in (entry.get("shape") or ()),
+        _with_header_length,
+    ),
+    "config": Reader(
+        "config.json",
+        _configs,
+        _read("checkpoint.config_file", "read_model_config"),
+        "checkpoint.config_file:_typed",
+        lambda value, *_: type(value) is int and value > 10**9,
+    ),
+    "codec": Reader(
+        "config.json",
+        _codecs,
+        _read("checkpoint.config_file", "read_codec_config"),
+        "checkpoint.config_file:_typed",
+        lambda value, *_: type(value) is int and value > 10**9,
+    ),
+    "voice": Reader(
+        "x.safetensors",
+        _voices,
+        _read("voice.prompt_item", "VoiceClonePromptItem.load", "x.safetensors"),
+        "voice.prompt_item:is_voice",
+        lambda metadata: metadata.get("version") != "1",
+        _with_header_length,
+    ),
+    "codes": Reader(
+        "x.npy",
+        _codes,
+        _read("files.arrays", "read_codes", "x.npy"),
+        "files.arrays:read_array",
+        lambda path: b"True" in Path(path).read_bytes(),
+    ),
+    "request": Reader(
+        "request.json",
+        _requests,
+        _read("inspect.request_file", "read_request", "request.json"),
+        "inspect.request_file:shown",
+        lambda value: True,  # it is called for wrong values only
+    ),
+    "fixture": Reader(
+        "case.json",
+        _fixtures,
+        _read("parity.fixture", "read_fixture"),
+        "parity.fixture:_table",
+        lambda path, manifest: manifest.get("storage") != "raw",
+    ),
+}
+
+
+# --- one input ------------------------------------------------------------------------------------
+
+
+class Finding(Exception):
+    """An input that a reader does not cope with."""
+
+
+def _late(_: int, __: FrameType | None) -> None:
+    raise Finding(f"it takes more than {SECONDS} s")
+
+
+def check(reader: Reader, data: bytes, folder: Path) -> None:
+    """Read ``data``. Raises whatever the reader must not raise."""
+    from qwen3tts_np.errors import QwenTTSError
+
+    (folder / reader.name).write_bytes(data)
+    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    tracemalloc.reset_peak()
+    before = tracemalloc.get_traced_memory()[0]
+    try:
+        reader.read(folder)
+    except QwenTTSError as e:
+        if "\n" in str(e) or len(str(e)) > 10_000:
+            raise Finding(f"a sentence of {len(str(e))} characters: {str(e)[:100]}") from None
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    taken = tracemalloc.get_traced_memory()[1] - before
+    if taken > TIMES * len(data) + CONSTANT:
+        raise Finding(f"{taken} bytes of memory for {len(data)}")
+
+
+@contextlib.contextmanager
+def prepared(reader: Reader, plant: bool) -> Iterator[tuple[Path, list[bytes]]]:
+    """A folder to read in, and the inputs to begin with."""
+    before = signal.signal(signal.SIGALRM, _late)
+    tracemalloc.start()
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        seeds = reader.seeds(Path(folder))
+        with planted(reader) if plant else contextlib.nullcontext():
+            yield Path(folder), seeds
+    tracemalloc.stop()
+    signal.signal(signal.SIGALRM, before)
+
+
+@contextlib.contextmanager
+def planted(reader: Reader) -> Iterator[None]:
+    """A division by zero in the function of ``reader`` where its arguments are such as no seed has."""
+    module, _, name = reader.function.partition(":")
+    before = getattr(importlib.import_module(f"qwen3tts_np.{module}"), name)
+
+    def faulty(*arguments: Any) -> Any:
+        return 1 / 0 if reader.reached(*arguments) else before(*arguments)
+
+    with mock.patch(f"qwen3tts_np.{module}.{name}", faulty):
+        yield
+
+
+# --- our own engine -------------------------------------------------------------------------------
+
+
+def mutated(data: bytes, pool: list[bytes], chance: random.Random) -> bytes:
+    """``data`` with one to four changes: bits, bytes, words of the formats, numbers, pieces of another input."""
+    out = bytearray(data)
+    for _ in range(chance.randint(1, 4)):
+        at = chance.randrange(len(out) + 1)
+        kind = chance.randrange(6)
+        if kind == 0 and out:
+            out[at % len(out)] ^= 1 << chance.randrange(8)
+        elif kind == 1:
+            del out[at : at + chance.choice([1, 2, 4, 16, 64, len(out)])]
+        elif kind == 2:
+            out[at:at] = chance.choice(WORDS).encode()
+        elif kind == 3:
+            places = [found.span() for found in re.finditer(rb'-?\d+(\.\d+)?|"[^"]*"|true|false|null', bytes(out))]
+            start, end = chance.choice(places or [(at, at)])
+            out[start:end] = chance.choice(WORDS).encode()
+        elif kind == 4:
+            words = [found.span() for found in re.finditer(rb"[\w.<]+", bytes(out))]
+            start, end = chance.choice(words or [(at, at)])
+            out[start:end] = chance.choice(WORDS).encode()
+        else:
+            other = chance.choice(pool)
+            start = chance.randrange(len(other) + 1)
+            out[at : at + chance.randrange(32)] = other[start : start + chance.randrange(64)]
+    return bytes(out)
+
+
+def lines_of(call: Callable[[], None]) -> set[tuple[str, int]]:
+    """The lines of the package that a call runs."""
+    seen: set[tuple[str, int]] = set()
+
+    def line(frame: FrameType, event: str, _: object) -> Any:
+        if event == "line":
+            seen.add((frame.f_code.co_filename, frame.f_lineno))
+        return line
+
+    def enter(frame: FrameType, _: str, __: object) -> Any:
+        return line if frame.f_code.co_filename.startswith(PACKAGE) else None
+
+    sys.settrace(enter)
+    try:
+        call()
+    finally:
+        sys.settrace(None)
+    return seen
+
+
+def own_engine(name: str, seconds: float, plant: bool, most: int = sys.maxsize) -> str | None:
+    """What is found in ``seconds``, and in ``most`` inputs; None if nothing is."""
+    reader, chance = READERS[name], random.Random(0)
+    with prepared(reader, plant) as (folder, pool):
+        seen: set[tuple[str, int]] = set()
+        end = time.monotonic() + seconds
+        for number in range(most):
+            data = pool[number] if number < len(pool) else mutated(chance.choice(pool), pool, chance)
+            data = reader.mended(data) if number % 2 else data
+            try:
+                new = lines_of(lambda data=data: check(reader, data, folder)) - seen  # type: ignore[misc]
+            except (Exception, SystemExit) as e:
+                return f"{type(e).__name__}: {e}; the input is {data[:2000]!r}"
+            if new:
+                seen |= new
+                pool.append(data)
+            if time.monotonic() > end:
+                break
+    return None
+
+
+# --- atheris --------------------------------------------------------------------------------------
+
+
+def atheris_engine(name: str, seconds: float, plant: bool) -> str | None:
+    """The same in a process of its own: libFuzzer ends the one that it runs in."""
+    words = [sys.executable, __file__, "--child", name, "-s", str(seconds), *(["--plant"] if plant else [])]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=10 * seconds + 120)
+    if done.returncode == 0:
+        return None
+    said = (done.stdout + done.stderr).partition(" === Uncaught Python exception: ===")
+    return said[2].strip()[:2000] or said[0][-2000:]
+
+
+def child(name: str, seconds: float, plant: bool) -> None:
+    """Fuzz one reader with atheris, for ever or until libFuzzer says so."""
+    import atheris  # type: ignore[import-not-found]
+
+    with atheris.instrument_imports(include=["qwen3tts_np"], enable_loader_override=False):
+        importlib.import_module("qwen3tts_np")
+        for other in READERS.values():
+            importlib.import_module(f"qwen3tts_np.{other.function.partition(':')[0]}")
+    reader = READERS[name]
+    with prepared(reader, plant) as (folder, seeds), tempfile.TemporaryDirectory() as corpus:
+        for number, seed in enumerate(seeds):
+            Path(corpus, str(number)).write_bytes(seed)
+
+        def mutate(data: bytes, most: int, seed: int) -> bytes:
+            return reader.mended(atheris.Mutate(data, most))[:most] if seed % 2 else atheris.Mutate(data, most)
+
+        quoted = ("".join(f"\\x{byte:02x}" for byte in word.encode()[:60]) for word in WORDS)
+        Path(folder, "words").write_text("".join(f'"{word}"\n' for word in quoted))
+        options = [f"-max_total_time={seconds:g}", f"-timeout={SECONDS}", "-rss_limit_mb=2048", f"-dict={folder}/words"]
+        options += [f"-artifact_prefix={folder}/", corpus]
+        atheris.Setup([sys.argv[0], *options], lambda data: check(reader, data, folder), custom_mutator=mutate)
+        atheris.Fuzz()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("readers", nargs="*", metavar="READER", help=f"of {', '.join(READERS)} (all)")
+    parser.add_argument("-s", "--seconds", type=float, default=20, help="for each reader (%(default)g)")
+    parser.add_argument("--plant", action="store_true", help="plant a fault, which has to be found")
+    parser.add_argument("--own", action="store_true", help="the engine of this file, though atheris is installed")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child:
+        child(args.child, args.seconds, args.plant)
+    own = args.own or importlib.util.find_spec("atheris") is None
+    if own and not args.own:
+        print("atheris is not installed (pip install atheris): the engine of this file is used")
+    failed = 0
+    for name in args.readers or READERS:
+        start = time.monotonic()
+        found = (own_engine if own else atheris_engine)(name, args.seconds, args.plant)
+        verdict = f"found {found}" if found else "nothing found"
+        print(f"{name}: {verdict} ({time.monotonic() - start:.0f} s)", flush=True)
+        failed += (found is None or "ZeroDivisionError" not in found) if args.plant else found is not None
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.path[:0] = [str(ROOT), str(ROOT / "kernels")]
+    os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
+    sys.exit(main())
