@@ -1,11 +1,11 @@
-"""A command killed, or its disk failing, at every write, fsync and rename in turn: never half a file under its name.
+"""A command killed, or its disk failing, at its writes, fsyncs and renames in turn: never half a file under its name.
 
-    python tests/faults.py                 # all; needs Linux and strace; exits 1 at what is wrong
-    python tests/faults.py --only convert
+    python tests/faults.py                      # needs Linux and strace; exits 1 at what is wrong
+    python tests/faults.py --only convert --every
 
-``strace -e inject`` does it to the real program, from outside: for each command, each system call, and its first,
-second, ... occurrence until the command gets through. Then there must be nothing under the final name, or what an
-undisturbed run writes, and no traceback; and the run after all of them must leave nothing of theirs.
+``strace -e inject`` does it to the real program, from outside: for each command and each system call at its first, its
+last and some occurrences between (``--every``: at each of them). Then there must be the old file under the final name,
+or what an undisturbed run writes, and no traceback; and the run after all of them must leave nothing of theirs.
 """
 
 from __future__ import annotations
@@ -18,40 +18,63 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from itertools import count, product
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 KILLED = (137, -9)  # by a shell's count, and by Python's
 ORDERLY = (0, 2)  # a write to the kernels' cache may fail without harm
+TRIED = 6  # occurrences of a system call
+REQUEST = '{"method": "generate_custom_voice", "arguments": {"text": "Hi.", "speaker": "ryan", "max_new_tokens": 3}}'
+TEXT = "It rained. The ferry came late, and nobody minded at all, since all had time.\n\nThe sun was out again."
 
 
 class Command(NamedTuple):
-    """What is run, and the name under which its work is found."""
+    """What is run, and the names under which its work is found."""
 
     words: tuple[str, ...]
-    output: str
+    outputs: tuple[str, ...]
+    folder: bool = False  # whether the work is a folder
 
 
+SHORT = ("--seed", "1", "--max-new-tokens", "3")
 COMMANDS = {
-    "say": Command(("say", "m", "Hi", "--seed", "1", "--max-new-tokens", "2", "-o", "a.wav"), "a.wav"),
-    "convert": Command(("convert", "--format", "int8", "m", "c"), "c"),
-    "synth": Command(("synth", "--like", "tiny", "--type", "base", "s"), "s"),
+    "say": Command(("say", "m", "Hi", *SHORT, "-o", "a.wav"), ("a.wav",)),
+    "stream": Command(("say", "m", "Hi", *SHORT, "--stream", "-o", "s.flac"), ("s.flac",)),
+    "srt": Command(("say", "m", "--file", "t.txt", *SHORT, "-o", "l.wav", "--srt", "l.srt"), ("l.wav", "l.srt")),
+    "voice": Command(("voice", "create", "b", "clip.wav", "-o", "v.safetensors"), ("v.safetensors",)),
+    "encode": Command(("encode", "b", "clip.wav", "-o", "c.npy"), ("c.npy",)),
+    "fixtures": Command(("fixtures", "export", "m", "r.json", "f", "--tensors", "*norm"), ("f",), folder=True),
+    "convert": Command(("convert", "--format", "int8", "m", "c"), ("c",), folder=True),
+    "synth": Command(("synth", "--like", "tiny", "--type", "base", "s"), ("s",), folder=True),
 }
 CALLS = ("write", "fsync", "rename")
 FAULTS = ("signal=KILL", "error=ENOSPC", "error=EIO")
+OLD = b"the old file"
 
 
-def run(words: tuple[str, ...], folder: Path, fault: str = "") -> tuple[int, str, bool]:
-    """Exit status, standard error, and whether the fault (``write:error=EIO:when=3``) occurred."""
+class Run(NamedTuple):
+    """The end of a command under strace."""
+
+    status: int
+    message: str  # on standard error
+    calls: int  # occurrences of the system call
+    occurred: bool  # the fault
+
+
+def run(words: tuple[str, ...], folder: Path, call: str = "write", fault: str = "") -> Run:
+    """Run a command with a fault such as ``error=EIO:when=3`` in a system call, or with none."""
     log = folder / "strace.txt"
-    watch = ["strace", "-f", "-qq", "-o", str(log), "-e", f"trace={fault.partition(':')[0]}", "-e", f"inject={fault}"]
+    inject = ["-e", f"inject={call}:{fault}"] if fault else []
+    watch = ["strace", "-f", "-qq", "-o", str(log), "-e", f"trace={call}", *inject]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "kernels")])}
-    line = [*(watch if fault else []), sys.executable, "-m", "qwen3tts_np", *words]
+    line = [*watch, sys.executable, "-m", "qwen3tts_np", *words]
     done = subprocess.run(line, cwd=folder, env=env, capture_output=True, text=True, check=False)
-    seen = log.read_text(errors="replace") if fault else ""
-    return done.returncode, done.stderr, "INJECTED" in seen or "killed by" in seen
+    seen = log.read_text(errors="replace")
+    log.unlink()
+    return Run(done.returncode, done.stderr, seen.count(f" {call}("), "INJECTED" in seen or "killed by" in seen)
 
 
 def digest(path: Path) -> str:
@@ -64,55 +87,85 @@ def digest(path: Path) -> str:
     return total.hexdigest()
 
 
-def remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+def as_before(command: Command, folder: Path) -> None:
+    """The old files again; no folder, since one in use is not replaced."""
+    for name in command.outputs:
+        if command.folder:
+            shutil.rmtree(folder / name, ignore_errors=True)
+        else:
+            (folder / name).write_bytes(OLD)
 
 
-def wrong(command: Command, folder: Path, call: str, fault: str) -> Iterator[str]:
-    """One sentence for everything that is not as promised, with ``fault`` at each ``call`` in turn."""
-    output = folder / command.output
-    remove(output)
+def steps(count: int, every: bool) -> list[int]:
+    """Occurrences to try, counted from 1."""
+    if every or count <= TRIED:
+        return list(range(1, count + 1))
+    return sorted({1 + (count - 1) * i // (TRIED - 1) for i in range(TRIED)})
+
+
+def wrong(command: Command, folder: Path, every: bool) -> Iterator[str]:
+    """A line for each system call and fault, and one, with two spaces before it, for what is not as promised."""
+    outputs = [folder / name for name in command.outputs]
+    as_before(command, folder)
+    old = [digest(output) for output in outputs]
+    run(command.words, folder)  # compiles
+    as_before(command, folder)
+    present = {path.name for path in folder.iterdir()} | set(command.outputs)
+    counts = {call: _undisturbed(command, folder, call) for call in CALLS}
+    complete = [digest(output) for output in outputs]
+    for call, fault in product(CALLS, FAULTS):
+        tried = steps(counts[call], every)
+        yield f"{' '.join(command.words)}: {call} {tried} of {counts[call]}, {fault}"
+        for step in tried:
+            as_before(command, folder)
+            done = run(command.words, folder, call, f"{fault}:when={step}")
+            if "Traceback" in done.message:
+                yield f"  {call} {step}, {fault}: a traceback\n{done.message}"
+            if done.status not in (KILLED if "KILL" in fault and done.occurred else ORDERLY):
+                yield f"  {call} {step}, {fault}: exit status {done.status}\n{done.message}"
+            for output, before, after in zip(outputs, old, complete, strict=True):
+                if digest(output) not in (before, after):
+                    yield f"  {call} {step}, {fault}: {output.name} is not complete"
+    as_before(command, folder)
     run(command.words, folder)
-    complete = digest(output)
-    for step in count(1):
-        remove(output)
-        status, message, occurred = run(command.words, folder, f"{call}:{fault}:when={step}")
-        here = f"{' '.join(command.words)}, {call} {step}, {fault}"
-        if "Traceback" in message:
-            yield f"{here}: a traceback\n{message}"
-        if status not in (KILLED if "KILL" in fault and occurred else ORDERLY):
-            yield f"{here}: exit status {status}\n{message}"
-        if digest(output) not in ("", complete):
-            yield f"{here}: {command.output} is not complete"
-        if not occurred:
-            break
-    remove(output)
-    run(command.words, folder)
-    if digest(output) != complete:
-        yield f"{here}: the run after it writes something else"
-    if left := [path.name for path in folder.iterdir() if path.name.endswith(".partial")]:
-        yield f"{here}: the run after it leaves {left}"
+    if [digest(output) for output in outputs] != complete:
+        yield "  the run after all of them writes something else"
+    if left := sorted({path.name for path in folder.iterdir()} - present):
+        yield f"  the run after all of them leaves {left}"
+
+
+def _undisturbed(command: Command, folder: Path, call: str) -> int:
+    """How often a command makes a system call where all goes well."""
+    as_before(command, folder)
+    return run(command.words, folder, call).calls
+
+
+def tested(name: str, every: bool) -> bool:
+    """Test one command in a folder of its own. Prints what :func:`wrong` says; whether all was well."""
+    well = True
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        for kind, model in (("custom_voice", "m"), ("base", "b")):
+            run(("synth", "--like", "tiny", "--type", kind, model), folder)
+        run(("say", "m", "Hello there.", "--seed", "1", "--max-new-tokens", "40", "-o", "clip.wav"), folder)
+        (folder / "r.json").write_text(REQUEST)
+        (folder / "t.txt").write_text(TEXT)
+        for line in wrong(COMMANDS[name], folder, every):
+            print(line, flush=True)
+            well = well and not line.startswith("  ")
+    return well
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=COMMANDS)
-    only = parser.parse_args().only
+    parser.add_argument("--only", choices=COMMANDS, action="append", help="may be given several times")
+    parser.add_argument("--every", action="store_true", help="every occurrence: hours")
+    args = parser.parse_args()
     if not shutil.which("strace"):
         parser.error("strace is not installed")
-    found = 0
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        run(("synth", "--like", "tiny", "--type", "custom_voice", "m"), folder)
-        for command, call, fault in product([only] if only else COMMANDS, CALLS, FAULTS):
-            print(f"{command}: {call}, {fault}", flush=True)
-            for sentence in wrong(COMMANDS[command], folder, call, fault):
-                print(f"  {sentence}", flush=True)
-                found += 1
-    return int(found > 0)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        well = list(pool.map(lambda name: tested(name, args.every), args.only or COMMANDS))
+    return int(not all(well))
 
 
 if __name__ == "__main__":

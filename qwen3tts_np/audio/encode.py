@@ -6,7 +6,6 @@ pcm, 50 ms for mp3, 170 ms for flac, and up to 1 s for opus, whose pages libsndf
 
 from __future__ import annotations
 
-import io
 import struct
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -18,6 +17,7 @@ from ..errors import RequestError
 from ..ops import Pcm
 from ..shown import shortened
 from .files import WRITTEN_AT_ONCE
+from .outlet import Outlet
 
 UNKNOWN = 0xFFFFFFFF  # the length in the header of a WAV that is not finished: programs read on to the end
 MP3_COMPRESSION = 0.4  # of 0 to 1: 96 kbit/s at 24 kHz
@@ -57,46 +57,15 @@ class RawEncoder:
         return self.add(np.zeros(0, np.int16))
 
 
-class _Outlet(io.RawIOBase):
-    """The file that libsndfile writes, of which what was taken is gone.
+class LibsndfileEncoder:
+    """A format of libsndfile.
 
     At the end libsndfile goes back to write lengths and seek tables into the header. Those bytes have been sent, so
     they are dropped: players read on to the end of a stream.
     """
 
-    def __init__(self) -> None:
-        self._taken = self._position = self._end = 0
-        self._waiting = bytearray()
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._position = (0, self._position, self._end)[whence] + offset
-        return self._position
-
-    def write(self, content: Any) -> int:
-        data = bytes(content)
-        late = max(0, self._taken - self._position)
-        first = self._position + late - self._taken
-        self._waiting[first : first + len(data[late:])] = data[late:]
-        self._position += len(data)
-        self._end = max(self._end, self._position)
-        return len(data)
-
-    def take(self) -> bytes:
-        """What has been written since the last call."""
-        ready = bytes(self._waiting)
-        self._taken += len(ready)
-        self._waiting.clear()
-        return ready
-
-
-class LibsndfileEncoder:
-    """A format of libsndfile."""
-
     def __init__(self, rate: int, audio_format: str, subtype: str, **options: Any) -> None:
-        self._outlet = _Outlet()
+        self._outlet, self._sent = Outlet(), 0
         self._file = soundfile.SoundFile(
             self._outlet, "w", rate, channels=1, format=audio_format, subtype=subtype, **options
         )
@@ -105,12 +74,21 @@ class LibsndfileEncoder:
         """The bytes that are ready with these samples."""
         for first in range(0, len(samples), WRITTEN_AT_ONCE):
             self._file.write(samples[first : first + WRITTEN_AT_ONCE])
-        return self._outlet.take()
+        return self._ready()
 
     def finish(self) -> bytes:
         """The rest."""
         self._file.close()
-        return self._outlet.take()
+        return self._ready()
+
+    def _ready(self) -> bytes:
+        ready = bytearray()
+        for position, data in self._outlet.writes():
+            late = max(0, self._sent - position)
+            first = position + late - self._sent
+            ready[first : first + len(data[late:])] = data[late:]
+        self._sent += len(ready)
+        return bytes(ready)
 
 
 def _mp3(rate: int) -> Encoder:

@@ -10,7 +10,7 @@ import base64
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -26,6 +26,7 @@ from ..files.output import output_file
 from ..ops import Pcm, Wave, as_array
 from ..shown import shortened
 from .decode import decode
+from .outlet import Outlet
 from .url import is_url, read_url, without_password
 
 # A path, URL or base64 text; a file's content, or the open file; an array or tensor, with its rate or without.
@@ -33,7 +34,6 @@ AudioLike = str | os.PathLike[str] | bytes | BinaryIO | NDArray[Any] | tuple[NDA
 
 WRITTEN_AT_ONCE = 1 << 16  # samples; trap: libsndfile's Vorbis encoder crashes where it is given some minutes
 MIN_RATE, MAX_RATE = 1_000, 1_000_000  # Hz
-SYSTEM_ERROR = 2  # of libsndfile, SF_ERR_SYSTEM
 BASE64_LENGTH = 256  # characters; a longer text that names no file is taken for base64
 FULL_SCALE = 2**15  # of 16-bit samples
 INTEGER_SCALE = {"int16": (0, FULL_SCALE), "int32": (0, 2**31), "uint8": (2**7, 2**7)}  # type -> (zero, full scale)
@@ -109,15 +109,30 @@ def pcm16(wave: NDArray[np.floating[Any]] | Pcm) -> Pcm:
 class AudioWriter:
     """A mono audio file that grows at its end."""
 
-    def __init__(self, file: soundfile.SoundFile, content: BinaryIO) -> None:
-        self._file, self._content = file, content
+    def __init__(self, content: BinaryIO, rate: int, **kind: Any) -> None:
+        self._content, self._outlet = content, Outlet()
+        with _errors_of_libsndfile():
+            self._file = soundfile.SoundFile(self._outlet, "w", rate, channels=1, **kind)
 
     def write(self, wave: NDArray[np.floating[Any]] | Pcm) -> None:
         """Append ``wave`` [samples], floats from -1 to 1 or 16-bit integers."""
         samples = pcm16(wave)
-        with _errors_of_libsndfile(self._content):
-            for first in range(0, len(samples), WRITTEN_AT_ONCE):
+        for first in range(0, len(samples), WRITTEN_AT_ONCE):
+            with _errors_of_libsndfile():
                 self._file.write(samples[first : first + WRITTEN_AT_ONCE])
+            self._pass_on()
+
+    def close(self) -> None:
+        """Write what waits in the encoder, and the lengths in the header."""
+        with _errors_of_libsndfile():
+            self._file.close()
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        for position, data in self._outlet.writes():
+            if position != self._content.tell():
+                self._content.seek(position)
+            self._content.write(data)
 
 
 @contextmanager
@@ -130,41 +145,20 @@ def open_audio(path: str | os.PathLike[str], rate: int) -> Iterator[AudioWriter]
         rates = ", ".join(map(str, OPUS_RATES))
         raise RequestError(f"{path}: Opus has {rates} Hz, not {rate}; use .wav, .flac or .ogg")
     with output_file(target) as content:
-        with _errors_of_libsndfile(content):
-            file = soundfile.SoundFile(content.fileno(), "w", rate, channels=1, closefd=False, **kind)
-        try:
-            yield AudioWriter(file, content)
-        except BaseException:
-            with suppress(soundfile.LibsndfileError):
-                file.close()
-            raise
-        with _errors_of_libsndfile(content):
-            file.close()
+        file = AudioWriter(content, rate, **kind)
+        yield file
+        file.close()
 
 
 @contextmanager
-def _errors_of_libsndfile(content: BinaryIO) -> Iterator[None]:
-    """Convert libsndfile's error for a file that cannot be written to the corresponding OSError."""
+def _errors_of_libsndfile() -> Iterator[None]:
+    """Convert libsndfile's error for a format that it cannot write to an OSError."""
     try:
         yield
     except soundfile.LibsndfileError as e:
-        reason = _reason_of_the_disk(content) if e.code == SYSTEM_ERROR else None
-        raise OSError(errno.EIO, reason or e.error_string) from None
+        raise OSError(errno.EINVAL, e.error_string) from None
     except TypeError as e:  # a format without a usual encoding
         raise OSError(errno.EINVAL, str(e)) from None
-    except AssertionError:  # soundfile asserts that everything was written
-        raise OSError(errno.EIO, _reason_of_the_disk(content) or "the disk took a part only") from None
-
-
-def _reason_of_the_disk(content: BinaryIO) -> str | None:
-    """The reason of a failed write, from a write by Python: libsndfile reports only that the system refused."""
-    try:
-        content.seek(0, os.SEEK_END)
-        content.write(bytes(1 << 16))
-        content.flush()
-    except OSError as e:
-        return e.strerror
-    return None
 
 
 SAME_FORMAT = {"OGA": "OGG", "OPUS": "OGG", "AIF": "AIFF", "AIFC": "AIFF"}  # other suffixes -> libsndfile's name

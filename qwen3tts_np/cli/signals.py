@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from qwen3tts_np_kernels import system
 
@@ -41,6 +41,7 @@ def orderly_end() -> Iterator[None]:
         for number in before:
             signal.signal(number, ending.signalled)
         yield
+        ending.check()
     finally:
         ending.over()
         for number, handler in before.items():
@@ -68,6 +69,10 @@ class _Ending:
             return
         else:
             end_at_once(number)
+        self._raise()
+
+    def _raise(self) -> NoReturn:
+        assert self._number is not None
         raise KeyboardInterrupt if self._number == signal.SIGINT else SystemExit(128 + self._number)
 
     def lost(self, unraisable: Any) -> None:
@@ -80,6 +85,11 @@ class _Ending:
         self._again = threading.Timer(AGAIN, system.signal_main_thread, [self._number])
         self._again.daemon = True
         self._again.start()
+
+    def check(self) -> None:
+        """At the end: raise what was lost, even if the work has ended in another way because of it."""
+        if self._is_lost:
+            self._raise()
 
     def over(self) -> None:
         """No signal given once more comes after this."""
