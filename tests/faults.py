@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -27,7 +28,8 @@ ROOT = Path(__file__).parents[1]
 KILLED = (137, -9)  # by a shell's count, and by Python's
 ORDERLY = (0, 2)  # a write to the kernels' cache may fail without harm
 TRIED = 6  # occurrences of a system call
-REQUEST = '{"method": "generate_custom_voice", "arguments": {"text": "Hi.", "speaker": "ryan", "max_new_tokens": 3}}'
+ARGUMENTS = {"text": "Hi.", "speaker": "ryan", "max_new_tokens": 3}
+REQUEST = {"method": "generate_custom_voice", "arguments": ARGUMENTS, "seed": 1}
 TEXT = "It rained. The ferry came late, and nobody minded at all, since all had time.\n\nThe sun was out again."
 
 
@@ -148,7 +150,7 @@ def tested(name: str, every: bool) -> bool:
         for kind, model in (("custom_voice", "m"), ("base", "b")):
             run(("synth", "--like", "tiny", "--type", kind, model), folder)
         run(("say", "m", "Hello there.", "--seed", "1", "--max-new-tokens", "40", "-o", "clip.wav"), folder)
-        (folder / "r.json").write_text(REQUEST)
+        (folder / "r.json").write_text(json.dumps(REQUEST))
         (folder / "t.txt").write_text(TEXT)
         for line in wrong(COMMANDS[name], folder, every):
             print(line, flush=True)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import errno
 import functools
 import http.server
+import io
 import math
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen3tts_np.audio.files import pcm16, read_audio, resample, write_audio
-from qwen3tts_np.errors import RequestError
+from qwen3tts_np.errors import OutputError, RequestError
+from qwen3tts_np.files import output
 
 PCM16 = 1 / 32768  # one step of a 16-bit file
 
@@ -228,3 +232,35 @@ def test_every_lossless_format_gets_the_same_samples(tmp_path, suffix):
     wave = np.random.RandomState(0).uniform(-1.1, 1.1, 1000).astype(np.float32)
     write_audio(tmp_path / f"a.{suffix}", wave, 24000)
     np.testing.assert_array_equal(soundfile.read(tmp_path / f"a.{suffix}", dtype="int16")[0], pcm16(wave))
+
+
+class Disk(io.BufferedWriter):
+    """A disk that does not take the ``failing``-th write."""
+
+    failing = 0
+
+    def write(self, content: Any, /) -> int:
+        Disk.failing -= 1
+        if Disk.failing == 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(content)
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3", "aiff"])
+def test_no_write_that_fails_is_lost(tmp_path, monkeypatch, suffix):
+    """Also those of the header, which come when the file is closed: libsndfile does not report them all."""
+    path, wave = tmp_path / f"a.{suffix}", tone(60_000, 24000)
+    path.write_text("old")
+    monkeypatch.setattr(output, "_new_file", lambda partial: Disk(io.FileIO(partial, "xb")))
+    monkeypatch.setattr(Disk, "failing", 0)
+    write_audio(path, wave, 24000)
+    writes, complete = -Disk.failing, path.stat().st_size
+    for failing in range(1, writes + 1):
+        path.write_text("old")
+        Disk.failing = failing
+        with pytest.raises(OutputError, match=r"No space left on device$"):
+            write_audio(path, wave, 24000)
+        assert path.read_text() == "old"
+    assert writes > 1
+    write_audio(path, wave, 24000)
+    assert path.stat().st_size == complete
