@@ -29,6 +29,7 @@ from .checkpoint.safetensors import Checkpoint
 from .cloning import VoiceCloner
 from .compiled.engine import Engine
 from .compiled.frame_loop import FrameLoop
+from .compiled.packed_copy import is_allowed, packed_copy
 from .config import GenerationConfig, ModelConfig
 from .errors import ConfigError, RequestError, RequestTypeError
 from .generate import FrameWriter, ProgressCallback, collect, reported
@@ -100,6 +101,7 @@ class Qwen3TTSModel(OfficialCalls):
         local_files_only: bool = False,
         revision: str | None = None,
         token: Any = None,
+        cache_packed: bool | None = None,
         torch_dtype: Any = None,
         **torch_arguments: Any,
     ) -> Qwen3TTSModel:
@@ -110,11 +112,14 @@ class Qwen3TTSModel(OfficialCalls):
         ``weights_format``: what the kernels multiply by: "auto" is the checkpoint's own format, which loses nothing;
         "int8" and "int4" are smaller, faster and approximate. ``threads``: how many are used, all cores by default.
         ``pretokenizer``: see ``text.tokenizer.Tokenizer``. ``cache_dir``, ``local_files_only``, ``revision`` and
-        ``token``: see ``checkpoint.pretrained.directory``. ``torch_dtype``: the former name of ``dtype``. Arguments
+        ``token``: see ``checkpoint.pretrained.directory``. ``cache_packed``: keep int8 or int4 weights packed in the
+        user's cache, so that the next process maps them (``compiled/packed_copy.py``); by default where the environment
+        says ``QWEN3TTS_NP_CACHE_PACKED=1``. ``torch_dtype``: the former name of ``dtype``. Arguments
         that tell PyTorch where and how to run are ignored, with a warning where they ask for what is not done here.
         """
         check_leftovers(torch_arguments)
         kind = compute_dtype(torch_dtype if dtype is None else dtype)
+        may_keep = is_allowed(cache_packed, weights_format)
         folder = directory(
             pretrained_model_name_or_path,
             cache_dir,
@@ -123,6 +128,8 @@ class Qwen3TTSModel(OfficialCalls):
             token=token,
         )
         engine = Engine.choose(backend, kind, weights_format, threads)
+        if may_keep and engine.compiled:
+            folder = packed_copy(folder, weights_format)
         return cls._load(folder, engine, pretokenizer, read_weights=True)
 
     @classmethod

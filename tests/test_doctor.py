@@ -21,7 +21,7 @@ from qwen3tts_np import cli
 from qwen3tts_np.checkpoint.hub import Hub
 from qwen3tts_np.verify import installation as doctor
 
-NAMES = "Python libraries compiler kernel cache cores memory libsndfile extras hub speech"
+NAMES = "Python libraries compiler kernel cache packed copies cores memory libsndfile extras hub speech"
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +36,7 @@ def _no_network(monkeypatch):
 def test_every_check_is_one_line_and_this_machine_speaks(capsys):
     assert cli.main(["doctor", "--offline"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 10
+    assert len(lines) == 11
     assert " ".join(line[7:20].strip() for line in lines) == NAMES
     assert {line.split()[0] for line in lines} <= {"ok", "note"}
     assert lines[-1].startswith("ok     speech        the demo voice said 'hello world'")

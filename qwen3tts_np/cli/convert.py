@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 
 from ..checkpoint.quantised import BITS
+from ..compiled.packed_copy import pack_rest
 from ..files.output import check_new_folder
 from ..layout.convert import STORED_FORMATS, convert
-from ..text.tokenizer import pack_vocabulary
 from .options import add_hub, add_json, checkpoint, new_parser
 from .output import report
 
@@ -36,14 +36,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> None:
     check_new_folder(args.target)
-    convert(checkpoint(args, "source"), args.target, args.format, _pack_rest if args.format in BITS else None)
+    convert(checkpoint(args, "source"), args.target, args.format, pack_rest if args.format in BITS else None)
     size = (args.target / "model.safetensors").stat().st_size
     found = {"directory": str(args.target), "format": args.format, "model_bytes": size}
     report(args, found, f"{args.target}: {args.format}, model.safetensors {size / 1e6:.1f} MB")
-
-
-def _pack_rest(folder: Path) -> None:
-    from ..compiled.codec.packed import write_packed_decoder
-
-    write_packed_decoder(folder / "speech_tokenizer")
-    pack_vocabulary(folder)

@@ -80,6 +80,13 @@ def add_model(parser: argparse.ArgumentParser, required: bool = True) -> None:
     add_checkpoint(parser, required=required)
     add_threads(parser)
     add_format(parser)
+    parser.add_argument(
+        "--cache-packed",
+        action="store_true",
+        default=None,
+        help="with --format int8 or int4: keep the packed weights in your cache, so that the next start maps them; "
+        "QWEN3TTS_NP_CACHE_PACKED=1 does it always",
+    )
 
 
 def add_format(parser: argparse.ArgumentParser) -> None:
@@ -132,7 +139,9 @@ def checkpoint(args: argparse.Namespace, name: str = "model") -> Path:
 def load_model(args: argparse.Namespace) -> Qwen3TTSModel:
     folder = checkpoint(args)
     with note(f"loading {args.model}"):
-        return Qwen3TTSModel.from_pretrained(folder, threads=args.threads, weights_format=args.format)
+        return Qwen3TTSModel.from_pretrained(
+            folder, threads=args.threads, weights_format=args.format, cache_packed=args.cache_packed
+        )
 
 
 def load_demo(args: argparse.Namespace) -> Qwen3TTSModel:

@@ -24,7 +24,8 @@ from qwen3tts_np_kernels.norm import rms_norm_ref
 from qwen3tts_np_kernels.norm_jit import rms_norm
 
 from ..checkpoint.hub import Hub, hub_settings, published_names
-from ..errors import QwenTTSError
+from ..compiled import packed_copy
+from ..errors import QwenTTSError, RequestError
 from ..model import Qwen3TTSModel
 from ..speech import demo
 
@@ -57,6 +58,7 @@ def check_installation(offline: bool = False) -> Iterator[Check]:
     yield libraries()
     yield compiler()
     yield kernel_cache(cpu.cache_folder())
+    yield packed_copies()
     yield cores()
     yield memory()
     yield libsndfile()
@@ -114,6 +116,19 @@ def kernel_cache(folder: Path | None) -> Check:
     except OSError as e:
         advice = "set NUMBA_CACHE_DIR to a folder of yours, or every process compiles for half a minute"
         return Check("kernel cache", "note", f"{found}, cannot be written: {e.strerror}", advice)
+
+
+def packed_copies() -> Check:
+    """Checkpoints that are kept packed in the user's cache, and whether the environment allows more."""
+    kept = packed_copy.copies()
+    size = sum(path.stat().st_size for copy in kept for path in copy.rglob("*") if path.is_file())
+    found = f"{packed_copy.folder()}: {len(kept)}, {size / 1e9:.1f} GB"
+    try:
+        allowed = packed_copy.is_allowed(None, packed_copy.COPIED[0])
+    except RequestError as e:
+        return Check("packed copies", "note", found, str(e))
+    more = "more are kept" if allowed else "more are kept with --cache-packed only"
+    return Check("packed copies", "ok", f"{found}, {more}", "remove the folder to have the space back" if kept else "")
 
 
 def cores() -> Check:
