@@ -275,6 +275,33 @@ def test_a_stream_into_a_fifo_arrives_while_it_is_made(run, custom, capsysbinary
     assert Path("pipe.wav").is_fifo()
 
 
+LONG_NAME = "a" * 245 + ".wav"
+TOO_LONG = "/".join(["d" * 200] * 24)
+
+
+def test_a_name_as_long_as_the_system_allows(run):
+    """Private names and the folder of pieces are longer than it, and are shortened."""
+    assert run("say", LONG, "--seed", 2, "-o", LONG_NAME, "--srt", LONG_NAME.replace("wav", "srt")) == 0
+    assert sorted(path.name for path in Path().iterdir()) == [LONG_NAME.replace("wav", "srt"), LONG_NAME]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["-o", f"{TOO_LONG}/a.wav"],
+        ["-o", "a" * 300 + ".wav"],
+        ["--srt", f"{TOO_LONG}/a.srt"],
+        ["--voice", TOO_LONG],
+        ["--work", TOO_LONG],
+    ],
+)
+def test_a_name_that_is_too_long_is_one_short_sentence(run, arguments, capsys):
+    assert run("say", LONG, *arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and len(err) < 3000
+    assert list(Path().iterdir()) == []
+
+
 def test_a_packet_is_written_before_the_next_is_made(run, custom, monkeypatch):
     """A monkeypatched model writes down when it is asked, a pipe when it is written to."""
     events: list[str] = []
@@ -340,6 +367,7 @@ def test_a_long_stream_goes_piece_by_piece_with_pauses(run, custom, capsys):
     [
         (["-o", "-", "--json"], "-o - and --json both want standard output; give one of them"),
         (["-o", "a.xyz"], "a.xyz: the suffix '.xyz' names no audio format; use .wav, .flac, .ogg or .mp3"),
+        (["--srt", "a.txt"], "a.txt: subtitles are .srt or .vtt files"),
         (["-o", "a.raw"], "a.raw cannot be written: .raw is no format for speech; use .wav, .flac or .ogg"),
         (["--voice", "a", "--instruct", "Sad"],
          "--instruct does not go with --voice: a base model speaks as its voice does"),

@@ -136,6 +136,7 @@ def test_other_names_are_none(name):
     [
         ("Qwen/Qwen3-TTS-0.6B", "is neither a directory nor a published model; those are Qwen/Qwen3-TTS-12Hz-0.6B-B"),
         ("Qwen3-TTS-12Hz-0.6B-Base", "those are Qwen/"),
+        ("a" * 60 + "/" + "b" * 60, "is not a directory"),
         ("nowhere/at/all", r"is not a directory; give the folder .* or a name such as Qwen/Qwen3-TTS-12Hz-0.6B-Base"),
     ],
 )

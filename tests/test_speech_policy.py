@@ -256,6 +256,7 @@ def test_a_cleaned_text_stays_as_it_is(text: str, line_end: str) -> None:
         ("no\u00a0break\u202fhere\tnow", "no break here now"),
         ("a\u2028b\u2029c", "a\nb\n\nc"),
         ("bell\x07 and\x1b escape", "bell and escape"),
+        ("葛\U000e0100城 辻\ufe00 가\u3164나 a\u2800b", "葛城 辻 가나 a b"),
         ("auf\u200clage", "auflage"),
         ("👩\u200d🚀 می\u200cخواهم", "👩\u200d🚀 می\u200cخواهم"),  # joiners that change what is written
     ],
@@ -264,7 +265,9 @@ def test_what_nobody_sees_is_taken_out(text: str, same: str) -> None:
     assert clean(text) == same
 
 
-@pytest.mark.parametrize("text", ["", "   ", "\n", "\u200b", "🎉🎉", "...", "👍🏽 ❤️", "（）", "\u00ad", "* * *"])
+@pytest.mark.parametrize(
+    "text", ["", "   ", "\n", "\u200b", "🎉🎉", "...", "👍🏽 ❤️", "（）", "\u00ad", "\u3164", "* * *"]
+)
 @pytest.mark.parametrize("options", [[], ["--stream"], ["--srt", "a.srt"]])
 def test_a_text_that_says_nothing_is_refused_before_a_model_is_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, text: str, options: list[str]

@@ -206,8 +206,8 @@ def _file_bytes(source: str, what: str) -> bytes:
         # Bare base64 is full of slashes. The official package takes it for a path, and fails.
         if len(source) > BASE64_LENGTH and not os.path.isfile(source):
             return base64.b64decode(source)
-    except ValueError as e:
-        raise RequestError(f"{what} cannot be read: {e}") from None
+    except ValueError:
+        raise MissingFileError(f"{what} cannot be read: it is neither a file nor base64") from None
     try:
         return read_bytes(source)
     except InputError as e:

@@ -28,6 +28,7 @@ _WITHOUT_EFFECT = frozenset(
     "use_kernels use_safetensors variant weights_only".split()
 )
 _ANY_DEVICE = ("cpu", "auto", "balanced", "balanced_low_0", "sequential")
+_LONGEST_NAME = 96  # characters, on the hub
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")  # owner/name, as the hub has it
 
 
@@ -61,8 +62,9 @@ def directory(
     if folder.name.startswith("Qwen3-TTS") and (len(folder.parts) == 1 or folder.parts[0] == OWNER):
         known = ", ".join(published_names())
         raise MissingFileError(f"{shown_name(folder)} is neither a directory nor a published model; those are {known}")
-    if _NAME.fullmatch(folder.as_posix()) and not os.path.exists(folder) and not os.path.exists(folder.parts[0]):
-        name = folder.as_posix()
+    name = folder.as_posix()
+    is_name = _NAME.fullmatch(name) and len(name) <= _LONGEST_NAME
+    if is_name and not os.path.exists(folder) and not os.path.exists(folder.parts[0]):
         if is_chosen():
             return modelscope_snapshot(name, revision, cache_dir, local_files_only=local_files_only)
         return other_snapshot(name, revision, cache_dir, local_files_only=local_files_only, token=token)

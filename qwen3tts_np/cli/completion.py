@@ -7,6 +7,7 @@ the shell is asked to complete free text. For the speakers and languages of a mo
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -92,7 +93,7 @@ def run(args: argparse.Namespace) -> None:
 
 def names_of(model: Path, what: str) -> list[str]:
     """The speakers or languages of a directory, or of a model that has been downloaded; [] where there is none."""
-    folder = model if model.is_dir() else cached(model.as_posix())
+    folder = model if os.path.isdir(model) else cached(model.as_posix())
     if folder is None:
         return []
     try:

@@ -20,6 +20,7 @@ from qwen3tts_np_kernels.system import appends
 from ..audio.encode import UNKNOWN, wav_header
 from ..audio.files import format_of, open_audio, pcm16, write_audio
 from ..errors import RequestError
+from ..files.name import shown_name
 from ..files.output import is_special, open_node
 from ..ops import Pcm, Wave
 from ..shown import printable
@@ -42,8 +43,9 @@ def check_output(args: argparse.Namespace) -> None:
     """Raises RequestError if there is no output to write to; called before the work, which may take long."""
     if args.output != PIPE:
         format_of(args.output)
-        if not args.output.parent.is_dir():
-            raise RequestError(f"{args.output} cannot be written: {args.output.parent} is no directory")
+        if not os.path.isdir(args.output.parent):  # trap: Path.is_dir raises where the name is too long
+            parent = shown_name(args.output.parent)
+            raise RequestError(f"{shown_name(args.output)} cannot be written: {parent} is no directory")
     elif args.json:
         raise RequestError("-o - and --json both want standard output; give one of them")
     elif sys.stdout.isatty():

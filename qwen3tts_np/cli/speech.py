@@ -16,6 +16,7 @@ from ..files.output import scratch_folder
 from ..model import Qwen3TTSModel
 from ..speech.longform import narrate
 from ..speech.plan import speakable
+from ..speech.store import pieces_folder
 from ..speech.subtitles import subtitle_file
 from .options import add_json, add_model, add_sampling, add_seed, sampling
 from .output import PIPE, add_output, check_output, copy_to_pipe, report
@@ -88,7 +89,7 @@ def _speak_into_file(
     model: Qwen3TTSModel, text: str, args: argparse.Namespace, arguments: dict[str, Any]
 ) -> dict[str, Any]:
     """A text into a file, or into a pipe once it is complete; interrupted, it prints where the finished pieces are."""
-    kept = args.work or (None if args.output == PIPE else args.output.with_name(f"{args.output.name}.pieces"))
+    kept = args.work or (None if args.output == PIPE else pieces_folder(args.output))
     with _file_for(args.output) as output, bar(text, model) as shown:
         try:
             made = narrate(

@@ -309,7 +309,7 @@ def _age(partial: Path) -> float:
 
 def _partials(target: Path) -> Iterator[tuple[Path, int]]:
     """Private files and folders of ``target`` that are our own, with the number of the process in their name."""
-    name = _short(target.name)
+    name = short_name(target.name)
     with suppress(OSError), os.scandir(target.parent) as entries:
         for entry in entries:
             match = PRIVATE.fullmatch(entry.name)
@@ -337,10 +337,10 @@ def _is_locked(partial: Path, process: int) -> bool:
 
 
 def _private_name(target: Path) -> Path:
-    return target.with_name(f".{_short(target.name)}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+    return target.with_name(f".{short_name(target.name)}.{os.getpid()}-{secrets.token_hex(4)}.partial")
 
 
-def _short(name: str) -> str:
+def short_name(name: str) -> str:
     """``name``, or the start of a long one with a hash that makes it unique."""
     encoded = os.fsencode(name)
     if len(encoded) <= LONGEST:

@@ -23,7 +23,7 @@ from ..text.sentences import LONGEST, TARGET
 from .delivery import Delivery, warn_of_designed_voices
 from .plan import PlannedPiece, plan
 from .spoken import Spoken, shown
-from .store import Recording, Store, fingerprint, hash_of
+from .store import Recording, Store, fingerprint, hash_of, pieces_folder
 from .subtitles import CUE, SUBTITLE_FORMATS, subtitle_file
 from .take import Take, Writing, record
 from .track import Track, open_track
@@ -99,7 +99,7 @@ def narrate(
     resumable = (
         work is not None or len(pieces) > 1 or base_model is not None
     )  # a single piece has nothing to resume from
-    store = Store(Path(work or f"{target_file}.pieces")) if resumable else None
+    store = Store(pieces_folder(target_file) if work is None else Path(work)) if resumable else None
     if seed is None:
         seed = fresh_seed() if store is None else store.seed(_job(delivery, pieces, base_model))
     takes = [Take(piece, delivery, seed, alone=len(pieces) == 1) for piece in pieces]

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from ..checkpoint.keys import Embedding
 from ..compiled.frame_loop import FrameLoop
 from ..errors import RequestError
-from ..files.output import write_bytes, write_text
+from ..files.name import shown_name
+from ..files.output import short_name, write_bytes, write_text
 from ..model import Qwen3TTSModel
 from ..ops import Pcm
 from ..talker.generator import fresh_seed
@@ -31,6 +32,11 @@ SAMPLED_ROWS = 4096  # of a table, in a fingerprint: all of a code table
 MARK = "qwen3tts-np-pieces.txt"  # says that a folder was made here, and so may go
 MARK_TEXT = "Finished pieces of a long text, kept by qwen3tts-np until all of it is spoken.\n"
 OURS = re.compile(rf"\.?([0-9a-f]{{64}}\.(npz|seed)|{re.escape(MARK)})(\.\d+(-[0-9a-f]{{8}})?\.partial)?")
+
+
+def pieces_folder(output: Path) -> Path:
+    """Where the finished pieces of ``output`` are kept, beside it: OUTPUT.pieces."""
+    return output.with_name(f"{short_name(output.name)}.pieces")
 
 
 # --- keys -----------------------------------------------------------------------------------------
@@ -132,7 +138,7 @@ class Store:
             self._first = (path.name, b"%d" % drawn)
             return drawn
         except (OSError, ValueError):
-            raise RequestError(f"{path} cannot be read; remove it, or give a seed") from None
+            raise RequestError(f"{shown_name(path)} cannot be read; remove it, or give a seed") from None
 
     def remove(self) -> None:
         """Forget all pieces, and the folder if nothing else is in it.
@@ -157,6 +163,6 @@ class Store:
             self._folder.mkdir(parents=True, exist_ok=True)
             made_here = all(OURS.fullmatch(path.name) for path in self._folder.iterdir())
         except OSError as e:
-            raise RequestError(f"{self._folder} cannot be made: {e.strerror}") from None
+            raise RequestError(f"{shown_name(self._folder)} cannot be made: {e.strerror}") from None
         if made_here:
             write_text(self._folder / MARK, MARK_TEXT)

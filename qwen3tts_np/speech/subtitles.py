@@ -6,11 +6,13 @@ The times of pieces are exact; inside a piece a cue gets its share of the words.
 from __future__ import annotations
 
 import html
+import os
 from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
 
 from ..errors import RequestError
+from ..files.name import shown_name
 from ..text.pace import milliseconds
 from ..text.sentences import split
 from .spoken import Spoken
@@ -36,8 +38,8 @@ def subtitle_file(path: Path) -> Path:
     """``path``, if subtitles can be written there; RequestError otherwise, before the work."""
     if path.suffix.lower() not in SUBTITLE_FORMATS:
         raise RequestError(f"{path}: subtitles are .srt or .vtt files")
-    if not path.parent.is_dir():
-        raise RequestError(f"{path} cannot be written: {path.parent} is no directory")
+    if not os.path.isdir(path.parent):  # trap: Path.is_dir raises where the name is too long
+        raise RequestError(f"{shown_name(path)} cannot be written: {shown_name(path.parent)} is no directory")
     return path
 
 

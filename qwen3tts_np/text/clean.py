@@ -13,12 +13,14 @@ from ..errors import RequestError
 
 _LINE_END = re.compile("\r\n|[\r\v\f\x1c-\x1e\x85\u2028]")
 _BROKEN_WORD = re.compile("\u00ad[ \t]*\n[ \t]*")  # a soft hyphen at the end of a line joins the parts of a word
-# Soft hyphen, zero-width space, word joiner, byte-order mark, marks of direction, invisible operators, tags.
+# Soft hyphen, zero-width space, word joiner, byte-order mark, marks of direction, invisible operators, tags, fillers of
+# Hangul, selectors of glyph variants (but not those that emoji have).
 _INVISIBLE = re.compile(
-    "[\u00ad\u034f\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+    "[\u00ad\u034f\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0d\ufeff\uffa0"
+    "\ufff9-\ufffb\U000e0000-\U000e007f\U000e0100-\U000e01ef]"
 )
 _JOINER = re.compile("[\u200c\u200d]+")
-_BLANK = re.compile(r"[^\S\n]")  # no-break spaces and tabs too
+_BLANK = re.compile(r"[^\S\n]|\u2800")  # no-break spaces and tabs too, and the empty pattern of Braille
 
 
 def clean(text: str) -> str:
