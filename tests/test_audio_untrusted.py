@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from qwen3tts_np import cli
 from qwen3tts_np.audio import decode, url
 from qwen3tts_np.audio.files import read_audio
 from qwen3tts_np.errors import RequestError
@@ -134,7 +135,7 @@ def test_an_honest_server_is_read(server: str, path: str, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        ("loop", "302"),
+        ("loop", "redirects in a circle, or more than 5"),
         ("ftp", "http and https, not from 'ftp'"),
         ("file", "http and https, not from 'file'"),
         ("secret", "user name or password"),
@@ -205,6 +206,23 @@ def test_a_private_address_is_refused_before_the_connection(host: str, monkeypat
     monkeypatch.setattr(socket, "create_connection", None)
     with pytest.raises(RequestError, match="its address is not a public one"):
         url.read_url(f"http://{host}:1/x.wav", public=True)
+
+
+@pytest.mark.parametrize("name", url.OFFLINE)
+def test_offline_nobody_is_asked(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "create_connection", None)
+    monkeypatch.setenv(name, "true")
+    with pytest.raises(RequestError, match="forbids the network"):
+        read_audio("http://127.0.0.1:1/a.wav")
+
+
+def test_offline_no_command_reads_a_clip(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(socket, "create_connection", None)
+    monkeypatch.setattr("qwen3tts_np.cli.info.run", lambda _: read_audio("http://127.0.0.1:1/a.wav"))
+    monkeypatch.setattr(url, "_forbidden", False)
+    assert cli.main(["info", "m", "--offline"]) == 2
+    assert "audio 'http://127.0.0.1:1/a.wav' is not read: --offline or HF_HUB_OFFLINE" in capsys.readouterr().err
+    assert not url._forbidden
 
 
 def test_nobody_listens() -> None:

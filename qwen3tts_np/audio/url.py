@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import ipaddress
+import os
 import socket
 import ssl
 import threading
@@ -26,6 +27,21 @@ MOST = 64 << 20  # bytes: an hour of MP3, six minutes of CD sound
 MOST_REDIRECTS = 5
 BLOCK = 1 << 16  # bytes
 LONGEST = 100  # characters of a URL, or of what a server says, in a sentence
+OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")  # variables of huggingface_hub
+TRUE = ("1", "ON", "YES", "TRUE")  # as there
+
+_forbidden = False
+
+
+@contextmanager
+def without_network() -> Iterator[None]:
+    """In the block :func:`read_url` asks nobody, as where a variable of the hub forbids it."""
+    global _forbidden
+    before, _forbidden = _forbidden, True
+    try:
+        yield
+    finally:
+        _forbidden = before
 
 
 def is_url(source: str) -> bool:
@@ -40,6 +56,8 @@ def read_url(url: str, *, public: bool = False) -> bytes:
     """
     what, until = f"audio {without_password(url)!r}", time.monotonic() + SECONDS
     _check(url)
+    if _forbidden or any(os.environ.get(name, "").upper() in TRUE for name in OFFLINE):
+        raise RequestError(f"{what} is not read: --offline or HF_HUB_OFFLINE forbids the network")
     try:
         with _connections_that_end() as connections:
             opener = _opener(connections, public)
@@ -99,6 +117,7 @@ def _content(response: Any, until: float) -> bytes:
 class _Redirects(urllib.request.HTTPRedirectHandler):
     max_redirections = MOST_REDIRECTS
     max_repeats = MOST_REDIRECTS
+    inf_msg = f"redirects in a circle, or more than {MOST_REDIRECTS}: "  # before what the server says
 
     def http_error_302(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> Any:
         if location := headers.get("location"):

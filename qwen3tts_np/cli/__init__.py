@@ -14,7 +14,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib import import_module
 from typing import Any
 
@@ -68,7 +68,7 @@ def _run(argv: list[str]) -> int:
     name = f"{PROGRAM} {command}" if command else PROGRAM
     try:
         args = _parsed(words, command)
-        with warnings_of_one_line(name), notes_of_one_line(name):
+        with warnings_of_one_line(name), notes_of_one_line(name), _network(args):
             status = args.run(args)
         sys.stdout.flush()  # imported here, where its errors are handled
     except QwenTTSError as e:
@@ -89,6 +89,15 @@ def _run(argv: list[str]) -> int:
         print(printable(f"{name}: {e.strerror}{where}"), file=sys.stderr)
         return 2
     return int(status or 0)
+
+
+def _network(args: argparse.Namespace) -> AbstractContextManager[None]:
+    """With --offline no clip is read from a URL either."""
+    if not getattr(args, "offline", False):
+        return nullcontext()
+    from ..audio.url import without_network  # imports HTTP and TLS
+
+    return without_network()
 
 
 def _parsed(words: list[str], command: str | None) -> argparse.Namespace:

@@ -72,7 +72,9 @@ def add_checkpoint(
 def add_hub(parser: argparse.ArgumentParser) -> None:
     """The options of a model that has a name."""
     parser.add_argument("--cache-dir", type=Path, metavar="DIR", help="keep downloaded models here")
-    parser.add_argument("--offline", action="store_true", help="take models that are here, download nothing")
+    parser.add_argument(
+        "--offline", action="store_true", help="take models that are here, download nothing and no clip"
+    )
 
 
 def add_model(parser: argparse.ArgumentParser, required: bool = True) -> None:
