@@ -10,7 +10,9 @@ frames with 25 frames of context; up to frame 300 the two are identical.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
 import numpy as np
 
@@ -96,11 +98,13 @@ class SpeechStream:
 
     def __init__(self, frames: Iterator[Frame], playback: Playback) -> None:
         self._packets = Packets(playback)
+        self._closed = False
         self._speech = self._speak(frames)
 
     def _speak(self, frames: Iterator[Frame]) -> Generator[Wave, None, None]:
-        yield from self._packets.of(frames)
-        yield from self._packets.rest()
+        yield from self._packets.of(takewhile(lambda _: not self._closed, frames))
+        if not self._closed:
+            yield from self._packets.rest()
 
     def __iter__(self) -> Iterator[Wave]:
         return self
@@ -119,8 +123,10 @@ class SpeechStream:
         return self._packets.codes
 
     def close(self) -> None:
-        """End the speech here; no packet follows."""
-        self._speech.close()
+        """End the speech here; no packet follows. While another thread waits for one, the next frame is the last."""
+        self._closed = True
+        with suppress(ValueError):  # another thread is in the generator
+            self._speech.close()
 
 
 class ArrivingText:

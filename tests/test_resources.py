@@ -11,6 +11,7 @@ import os
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -103,6 +104,20 @@ def test_eight_threads_share_a_model(model: Qwen3TTSModel) -> None:
 
     with ThreadPoolExecutor(len(seeds)) as pool:
         assert list(pool.map(together, seeds)) == alone
+
+
+def test_a_stream_is_closed_while_another_thread_waits_for_its_packet(model: Qwen3TTSModel) -> None:
+    stream = model.stream_custom_voice("Hello there.", "ryan", seed=1, max_new_tokens=3000, packet_frames=2000)
+    heard: list[object] = []
+    listener = threading.Thread(target=lambda: heard.extend(stream))
+    listener.start()
+    while not len(stream.codes):
+        time.sleep(0.01)
+    stream.close()
+    listener.join(60)
+    assert not listener.is_alive()
+    assert not heard
+    assert list(stream) == []
 
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
