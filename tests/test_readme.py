@@ -34,6 +34,7 @@ LONGER = {
     "pytest tests/full_size_batch.py": "tests/full_size_batch.py",
     "pytest --hypothesis-profile thorough tests/test_model.py": "tests/test_model.py",
     "python tests/test_resources.py": "tests/test_resources.py",
+    "python tests/test_server_company.py": "tests/test_server_company.py",
     "python tests/faults.py": "tests/faults.py",
     "python tests/mutants.py": "tests/mutants.py",
     "golden/setup_official.sh": "golden/setup_official.sh",

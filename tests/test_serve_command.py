@@ -12,14 +12,16 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny_world
 
-from qwen3tts_np import cli
+from qwen3tts_np import VoiceClonePromptItem, cli
 from qwen3tts_np.cli import serve
+from qwen3tts_np.server.voices import VoiceFolder
 
 for _needed in ("fastapi", "uvicorn", "python_multipart", "websockets"):
     pytest.importorskip(_needed)
@@ -110,6 +112,34 @@ def test_a_second_signal_ends_at_once(tmp_path):
             assert line
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=10) == 128 + signal.SIGTERM
+
+
+def test_a_server_that_is_killed_loses_no_voice(tmp_path):
+    voice = VoiceClonePromptItem(None, np.ones(64, np.float32) / 8, True, False)
+    voice.save(tmp_path / "ada.safetensors")
+    content = (tmp_path / "ada.safetensors").read_bytes()
+    kept: list[str] = []
+
+    def register(url: str, names: list[str]) -> None:
+        with suppress(httpx.TransportError), httpx.Client(base_url=url) as client:
+            for name in names:
+                done = client.post("/v1/audio/voices", data={"name": name}, files={"voice_file": content})
+                assert done.status_code == 200
+                kept.append(name)
+
+    with serving("qwen3tts-np serve --voices registered", tmp_path) as (process, url):
+        writers = [threading.Thread(target=register, args=(url, [f"{w} {i}" for i in range(99)])) for w in "abc"]
+        for writer in writers:
+            writer.start()
+        while len(kept) < 12:
+            time.sleep(0.001)
+        process.kill()
+        for writer in writers:
+            writer.join()
+    voices = VoiceFolder(tmp_path / "registered")
+    assert set(kept) <= set(voices.names())
+    for name in voices.names():
+        np.testing.assert_array_equal(voices.get(name).item.ref_spk_embedding, voice.ref_spk_embedding)
 
 
 @pytest.mark.parametrize(

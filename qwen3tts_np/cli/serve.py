@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -124,5 +125,5 @@ def _models(args: argparse.Namespace) -> list[Served]:
     served = []
     for name in args.models:
         args.model = name
-        served.append(Served(name.resolve().name, load_model(args)))
+        served.append(Served(Path(os.path.abspath(name)).name, load_model(args)))
     return served
