@@ -21,7 +21,7 @@ from .models import Served, choose, kinds_for, voice_arguments
 from .outlet import End, Outlet
 from .refusal import Refusal
 from .schema import SpeechRequest
-from .settings import Settings
+from .settings import MOST_PACKET, Settings
 from .voices import VoiceFolder
 
 T = TypeVar("T")
@@ -106,6 +106,7 @@ async def begin_answer(house: House, asked: SpeechRequest, gone: Callable[[], Aw
             words,
             language=served.language(asked.language),
             seed=asked.seed,
+            packet_frames=MOST_PACKET,
             runaway_guard=True,
             **arguments,
             **asked.sampling,

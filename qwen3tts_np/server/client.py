@@ -14,7 +14,7 @@ from ..speech.delivery import most_frames
 from ..speech.live import PACKET, LiveText
 from ..streaming import ArrivingText
 from .outlet import End, Outlet, Piece
-from .settings import POSITIONS, UNREAD_SECONDS
+from .settings import MOST_PACKET, POSITIONS, UNREAD_SECONDS
 
 
 class Client(Protocol):
@@ -61,13 +61,17 @@ def within(request: Request, positions: int = POSITIONS) -> Request:
 
 
 class TextClient:
-    """A text that is there, spoken piece by piece. A reader who falls behind delays its own next piece."""
+    """A text that is there, spoken piece by piece. A reader who falls behind delays its own next piece.
+
+    Packets grow: the first sounds come soon, and later ones cost the codec half as much a frame.
+    """
 
     def __init__(self, text: LiveText, outlet: Outlet) -> None:
         self.text, self.outlet = text, outlet
         self.pieces: list[Piece] = []  # that are over
         self._most = UNREAD_SECONDS * text.sample_rate
         self._last = 0  # frame of the piece
+        self._packet, self._waiting = PACKET, 0  # frames: the next packet has, and are there of it
 
     @property
     def ready(self) -> bool:
@@ -89,10 +93,16 @@ class TextClient:
         return request
 
     def add(self, codes: Ints) -> None:
+        self._waiting += 1
         for packet in self.text.add(codes):
             self.outlet.put(packet)
+        if self._waiting >= self._packet:
+            for packet in self.text.flush():
+                self.outlet.put(packet)
+            self._packet, self._waiting = min(self._packet * 3 // 2, MOST_PACKET), 0
 
     def end(self) -> None:
+        self._waiting = 0
         for packet in self.text.end():
             self.outlet.put(packet)
         spoken = self.text.pieces[-1]

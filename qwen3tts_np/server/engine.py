@@ -136,6 +136,7 @@ class Engine:
         self.rooms = {name: Room(name, model, places, queue, metrics) for name, model in models.items()}
         self._work: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._closing = False
+        self.on_failure: Callable[[], None] = lambda: None  # called where the thread ends by itself
         self._thread = threading.Thread(target=self._run, name="speech", daemon=True)
 
     def start(self) -> None:
@@ -194,6 +195,8 @@ class Engine:
         finally:
             for room in self.rooms.values():
                 room.fail_all(Refusal(503, "this server has stopped speaking", code="stopped"))
+            if not self._closing:
+                self.on_failure()
 
     def _do_work(self) -> None:
         """All work that was handed over; waits for some where nobody has anything to say."""

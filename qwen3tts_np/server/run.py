@@ -54,11 +54,15 @@ def make_house(models: list[Served], settings: Settings) -> House:
 def serve(house: House, listening: socket.socket) -> None:
     """Answer until a signal asks to stop: then running answers have GRACE_SECONDS. A second signal ends at once."""
     server = new_server(house)
+    house.engine.on_failure = lambda: setattr(server, "should_exit", True)
     try:
         with _signals(server):
             server.run([listening])
+        failed = not house.engine.alive  # its thread has printed the traceback of the defect
     finally:
         house.engine.close()
+    if failed:
+        raise SystemExit(1)
 
 
 def new_server(house: House) -> uvicorn.Server:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 POSITIONS = 1024  # of a place: its prompt, and a frame of 80 ms each; 18 s of text and its runaway bound fit in
+MOST_PACKET = 16  # frames; a packet has 1.5 times as many as the one before, so that playback does not run dry
 CLIP_BYTES = 10 << 20  # of a reference clip or a voice file
 CLIP_SECONDS = 120.0
 BODY_BYTES = CLIP_BYTES * 4 // 3 + (1 << 20)  # a clip in base64, and all that is said beside it

@@ -80,10 +80,14 @@ class LiveText:
         for wave in self._packets.add(codes):
             yield from self._hand_out(wave if self._edges is None else self._edges.feed(wave))
 
-    def end(self) -> Iterator[Pcm]:
-        """End the piece: its last packets."""
+    def flush(self) -> Iterator[Pcm]:
+        """The frames that wait for their packet to be complete, now."""
         for wave in self._packets.rest():
             yield from self._hand_out(wave if self._edges is None else self._edges.feed(wave))
+
+    def end(self) -> Iterator[Pcm]:
+        """End the piece: its last packets."""
+        yield from self.flush()
         if self._edges is not None:
             yield from self._hand_out(self._edges.finish())
         take = self._takes[len(self.pieces)]
