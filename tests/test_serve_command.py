@@ -51,7 +51,7 @@ def serving(line: str, folder: Path) -> Iterator[tuple[subprocess.Popen[str], st
             line = process.stdout.readline()
             assert line, process.communicate()
             said += line
-        assert re.search(r"^\S+: \d+ places of 1024 positions, [\d.]+ GB of keys and values at most$", said, re.M)
+        assert re.search(r"^\S+: \d+ places of 1024 positions, which take [\d.]+ GB$", said, re.M)
         yield process, found[1]
     finally:
         process.kill()

@@ -76,14 +76,11 @@ def run(args: argparse.Namespace) -> None:
     with bind(settings) as listening:
         house = make_house(_models(args), settings)
         for room in house.engine.rooms.values():
-            gigabytes = (room.batch.nbytes or 0) / 1e9
-            print(
-                f"{room.name}: {room.batch.places} places of {room.batch.positions} positions, "
-                f"{gigabytes:.2f} GB of keys and values at most"
-            )
+            batch, gigabytes = room.batch, (room.batch.nbytes or 0) / 1e9
+            print(f"{room.name}: {batch.places} places of {batch.positions} positions, which take {gigabytes:.2f} GB")
         if settings.host not in LOOPBACK and settings.api_key is None:
-            print(f"qwen3tts-np serve: warning: everybody who reaches {settings.host} can speak here: --api-key "
-                  "asks for a key", file=sys.stderr)  # fmt: skip
+            open_to_all = f"everybody who reaches {settings.host} can speak here; --api-key asks for a key"
+            print(f"qwen3tts-np serve: warning: {open_to_all}", file=sys.stderr)
         print(f"ready: {url_of(settings, listening)}", flush=True)
         serve(house, listening)
 
