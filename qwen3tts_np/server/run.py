@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 import uvicorn
@@ -106,8 +106,9 @@ def _signals(server: uvicorn.Server) -> Iterator[None]:
     def stop(number: int, _: FrameType | None) -> None:
         if server.should_exit:
             os._exit(128 + number)
-        print(f"stopping: running answers have {GRACE_SECONDS} s to finish", file=sys.stderr, flush=True)
-        server.should_exit = True
+        server.should_exit = True  # before anything is said: the second signal may come while it is
+        with suppress(OSError):
+            os.write(sys.stderr.fileno(), b"stopping: running answers have %d s to finish\n" % GRACE_SECONDS)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, *system.stop_signals())}
     try:
