@@ -31,6 +31,7 @@ from machine import FRAME, TEXT, describe_machine
 from qwen3tts_np_kernels.system import usable_cores
 
 from qwen3tts_np import Qwen3TTSModel
+from qwen3tts_np.checkpoint.config_file import read_model_config
 from qwen3tts_np.compiled.engine import WEIGHT_FORMATS
 from qwen3tts_np.report.plots import figure, have_matplotlib
 from qwen3tts_np.report.tables import Table, as_markdown
@@ -73,9 +74,18 @@ def main() -> None:
 
 
 def synthetic(like: Any, folder: Path) -> Path:
-    """A custom-voice checkpoint of this size with random weights."""
-    write_checkpoint(folder / "model", like, "custom_voice")
-    return folder / "model"
+    """A custom-voice checkpoint of this size with random weights, whose speech does not end by itself."""
+    path = folder / "model"
+    write_checkpoint(path, like, "custom_voice")
+    end = read_model_config(path).talker_config.codec_eos_token_id
+    with (path / "model.safetensors").open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        head = json.loads(file.read(size))["talker.codec_head.weight"]
+        first, last = head["data_offsets"]
+        row = (last - first) // head["shape"][0]
+        file.seek(8 + size + first + end * row)
+        file.write(bytes(row))  # a logit of 0 is never among the best of 3072
+    return path
 
 
 @contextmanager
@@ -131,7 +141,9 @@ def ask(port: int, args: argparse.Namespace, seed: int) -> float:
     content += response.read()
     connection.close()
     if response.status != 200 or abs(len(content) / SECOND - args.frames * FRAME) > 1e-9:
-        raise SystemExit(f"the server answers {response.status} with {len(content)} bytes: {content[:200]!r}")
+        raise SystemExit(
+            f"the server answers {response.status} with {len(content)} bytes; is --frames too many for --text?"
+        )
     return first
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
@@ -23,6 +24,10 @@ from test_encode import RATE, decoded
 httpx = pytest.importorskip("httpx")
 for _needed in ("fastapi", "uvicorn", "python_multipart", "websockets"):
     pytest.importorskip(_needed)
+
+from qwen3tts_np.server import client as client_module
+from qwen3tts_np.server.answer import begin_answer
+from qwen3tts_np.server.schema import parse_speech
 
 SPEECH = "/v1/audio/speech"
 VOICES = "/v1/audio/voices"
@@ -183,6 +188,43 @@ def test_the_official_client_works_unchanged(server):
     with pytest.raises(openai.NotFoundError, match="model 'tts-1' is not served here"):
         client.audio.speech.create(**{**asked, "model": "tts-1"})
     assert [model.id for model in client.models.list()] == ["custom_voice", "base"]
+
+
+def test_a_reader_who_falls_behind_waits_without_a_place(server, monkeypatch):
+    """Its next piece is spoken when it has read, and it holds up nobody meanwhile."""
+    monkeypatch.setattr(client_module, "UNREAD_SECONDS", 0.01)
+    house, arguments = server.house, {"input": LONG, "max_new_tokens": 6}
+    room, given = house.engine.rooms["custom_voice"], server.body(**arguments)
+    asked = parse_speech(given, house.settings)
+
+    async def read_late() -> bytes:
+        answer = await begin_answer(house, asked, asyncio.Event().wait)
+        while not (room.between and room.resting):
+            await asyncio.sleep(0.005)
+        assert room.batch.free == 3
+        assert len(answer.client.pieces) == 1
+        assert httpx.post(f"{server.url}{SPEECH}", json=server.body()).status_code == 200
+        return b"".join([block async for block in answer.chunks()])
+
+    assert asyncio.run(asyncio.wait_for(read_late(), 60)) == server.alone(**arguments).tobytes()
+
+
+def test_a_reader_who_reads_no_more_is_given_up(server, monkeypatch):
+    monkeypatch.setattr(client_module, "UNREAD_SECONDS", 0.01)
+    monkeypatch.setattr(client_module, "READ_SECONDS", 0.05)
+    house, room = server.house, server.house.engine.rooms["custom_voice"]
+    asked = parse_speech(server.body(input=LONG, max_new_tokens=6), house.settings)
+
+    async def never_read() -> None:
+        await begin_answer(house, asked, asyncio.Event().wait)
+        while not room.between:
+            await asyncio.sleep(0.005)
+        while room.between:
+            await asyncio.sleep(0.06)
+            house.engine.nudge()
+
+    asyncio.run(asyncio.wait_for(never_read(), 60))
+    assert not (room.speaking or room.waiting)
 
 
 # --- mistakes -------------------------------------------------------------------------------------

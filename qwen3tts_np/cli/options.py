@@ -82,16 +82,10 @@ def add_model(parser: argparse.ArgumentParser, required: bool = True) -> None:
     add_checkpoint(parser, required=required)
     add_threads(parser)
     add_format(parser)
-    parser.add_argument(
-        "--cache-packed",
-        action="store_true",
-        default=None,
-        help="with --format int8 or int4: keep the packed weights in your cache, so that the next start maps them; "
-        "QWEN3TTS_NP_CACHE_PACKED=1 does it always",
-    )
 
 
 def add_format(parser: argparse.ArgumentParser) -> None:
+    """The options of the weights in memory."""
     parser.add_argument(
         "--format",
         choices=("auto", *WEIGHT_FORMATS),
@@ -99,6 +93,13 @@ def add_format(parser: argparse.ArgumentParser) -> None:
         metavar="FORMAT",
         help=f"of the weights in memory: auto is the checkpoint's own, or one of {', '.join(WEIGHT_FORMATS)}; int8 and "
         "below are smaller, faster and approximate",
+    )
+    parser.add_argument(
+        "--cache-packed",
+        action="store_true",
+        default=None,
+        help="with --format int8 or int4: keep the packed weights in your cache, so that the next start maps them; "
+        "QWEN3TTS_NP_CACHE_PACKED=1 does it always",
     )
 
 

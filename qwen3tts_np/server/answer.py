@@ -95,7 +95,7 @@ async def begin_answer(house: House, asked: SpeechRequest, gone: Callable[[], Aw
     served = choose(house.models, asked.model, kinds_for(asked, voices) if asked.model is None else ())
     words = await asyncio.to_thread(_readable, served, asked.text)
     arguments = await asyncio.to_thread(voice_arguments, served, asked, voices, settings)
-    outlet = Outlet()
+    outlet = Outlet(house.engine.nudge)
 
     def prepare() -> tuple[TextClient, int]:
         room = house.engine.rooms[served.name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import Protocol
 
@@ -14,7 +15,7 @@ from ..speech.delivery import most_frames
 from ..speech.live import PACKET, LiveText
 from ..streaming import ArrivingText
 from .outlet import End, Outlet, Piece
-from .settings import MOST_PACKET, POSITIONS, UNREAD_SECONDS
+from .settings import MOST_PACKET, POSITIONS, READ_SECONDS, UNREAD_SECONDS
 
 
 class Client(Protocol):
@@ -71,11 +72,18 @@ class TextClient:
         self.pieces: list[Piece] = []  # that are over
         self._most = UNREAD_SECONDS * text.sample_rate
         self._last = 0  # frame of the piece
+        self._behind: float | None = None  # since when the reader is
         self._packet, self._waiting = PACKET, 0  # frames: the next packet has, and are there of it
 
     @property
     def ready(self) -> bool:
-        return self.outlet.unread <= self._most
+        if self.outlet.unread <= self._most:
+            self._behind = None
+            return True
+        now = time.monotonic()
+        self._behind = now if self._behind is None else self._behind
+        self.outlet.left |= now - self._behind > READ_SECONDS  # whoever reads nothing for so long is not there
+        return False
 
     @property
     def cut(self) -> bool:

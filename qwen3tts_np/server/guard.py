@@ -64,7 +64,7 @@ class Guard:
         host, origin = _host_of(f"//{headers.get('host', '')}"), headers.get("origin")
         if self._settings.host in LOOPBACK and host not in self._hosts:
             return Refusal(403, f"this server is local and not {host!r}; --host says where it listens")
-        if origin is not None and origin not in self._settings.origins:
+        if origin is not None and not {origin, "*"} & {*self._settings.origins}:
             here = f"{self._settings.scheme}://{headers.get('host', '')}"
             if origin.lower() != here.lower():
                 return Refusal(403, f"pages of {origin[:100]!r} may not call this server; --cors allows an origin")

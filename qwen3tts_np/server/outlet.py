@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..ops import Pcm
@@ -39,7 +39,9 @@ class End:
 class Outlet:
     """One answer on its way. Create it in the event loop that reads it."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_read: Callable[[], None]) -> None:
+        """``on_read`` is called when all that was there has been read."""
+        self._on_read = on_read
         self._loop = asyncio.get_running_loop()
         self._items: deque[Pcm | End] = deque()
         self._arrived = asyncio.Event()
@@ -72,4 +74,6 @@ class Outlet:
         item = self._items.popleft()
         if not isinstance(item, End):
             self._read += len(item)
+            if not self._items:
+                self._on_read()
         return item

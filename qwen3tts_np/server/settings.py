@@ -11,7 +11,7 @@ CLIP_BYTES = 10 << 20  # of a reference clip or a voice file
 CLIP_SECONDS = 120.0
 BODY_BYTES = CLIP_BYTES * 4 // 3 + (1 << 20)  # a clip in base64, and all that is said beside it
 UNREAD_SECONDS = 30.0  # of speech that a client has not read; its next piece waits until it has
-READ_SECONDS = 60.0  # for a client to read anything, or to send the next text: then its place goes to others
+READ_SECONDS = 60.0  # for a client that is behind to read on, or to send the next text; then its place goes to others
 GRACE_SECONDS = 30  # for running answers once the server is asked to stop
 
 

@@ -167,7 +167,7 @@ class Session:
         if served.of_demo:
             raise Refusal(400, "the demo voice reads complete sentences only: POST /v1/audio/speech speaks them")
         arguments = await asyncio.to_thread(voice_arguments, served, asked, house.voices, house.settings)
-        outlet = Outlet()
+        outlet = Outlet(house.engine.nudge)
         sampling = {name: value for name, value in asked.sampling.items() if name != "non_streaming_mode"}
 
         def prepare() -> ArrivingClient:
