@@ -141,9 +141,7 @@ def ask(port: int, args: argparse.Namespace, seed: int) -> float:
     content += response.read()
     connection.close()
     if response.status != 200 or abs(len(content) / SECOND - args.frames * FRAME) > 1e-9:
-        raise SystemExit(
-            f"the server answers {response.status} with {len(content)} bytes; is --frames too many for --text?"
-        )
+        raise SystemExit(f"the server answers {response.status} with {len(content)} bytes; take fewer --frames")
     return first
 
 

@@ -21,13 +21,13 @@ import soundfile
 from speech_server import FRAMES, TEXT, Running, models, running
 from test_encode import RATE, decoded
 
-httpx = pytest.importorskip("httpx")
-for _needed in ("fastapi", "uvicorn", "python_multipart", "websockets"):
-    pytest.importorskip(_needed)
-
 from qwen3tts_np.server import client as client_module
 from qwen3tts_np.server.answer import begin_answer
 from qwen3tts_np.server.schema import parse_speech
+
+httpx = pytest.importorskip("httpx")
+for _needed in ("fastapi", "uvicorn", "python_multipart", "websockets"):
+    pytest.importorskip(_needed)
 
 SPEECH = "/v1/audio/speech"
 VOICES = "/v1/audio/voices"
