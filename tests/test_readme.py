@@ -42,6 +42,7 @@ LONGER = {
     "python benchmarks/speed.py": "benchmarks/speed.py",
     "python benchmarks/speed.py --official .venv-official/bin/python": "benchmarks/speed.py",
     "python benchmarks/first_audio.py": "benchmarks/first_audio.py",
+    "python benchmarks/serve.py": "benchmarks/serve.py",
     "python benchmarks/startup.py --from-outside small": "benchmarks/startup.py",
     "ffmpeg -i ada.m4a ada.wav": "README.md",
 }
