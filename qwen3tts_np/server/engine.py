@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..errors import RequestError
 from ..model import Qwen3TTSModel
@@ -72,7 +72,8 @@ class Room:
         step = self.batch.step()
         self._metrics.frames(self.name, len(step.places))
         for place, codes in zip(step.places.tolist(), step.codes, strict=True):
-            self._guarded(self.speaking[place], lambda client, codes=codes: client.add(codes))  # type: ignore[misc]
+            client = self.speaking[place]
+            self._guarded(client, client.add, codes)
         cut = [place for place, client in self.speaking.items() if client.cut and place not in step.ended]
         for place in cut:
             self.batch.leave(place)
@@ -80,7 +81,7 @@ class Room:
             client = self.speaking.pop(place)
             if place in step.failed:
                 client.outlet.put(End(error=step.failed[place]))
-            elif self._guarded(client, lambda client: client.end()):
+            elif self._guarded(client, client.end):
                 self.between.append(client)
 
     def fail_all(self, error: Exception) -> None:
@@ -107,17 +108,17 @@ class Room:
             if not self.batch.free:
                 return
             queue.remove(client)
-            self._guarded(client, self._seat)
+            self._guarded(client, self._seat, client)
 
     def _seat(self, client: Client) -> None:
         request = client.begin()
         if request is not None:
             self.speaking[self.batch.join(request)] = client
 
-    def _guarded(self, client: Client, work: Callable[[Client], None]) -> bool:
-        """Do ``work``; what goes wrong ends this client's speech and nobody else's. Whether all went well."""
+    def _guarded(self, client: Client, work: Callable[..., None], *arguments: Any) -> bool:
+        """Do ``work`` for a client; what goes wrong ends this client's speech and nobody else's. Whether all went well."""
         try:
-            work(client)
+            work(*arguments)
         except RequestError as e:
             client.outlet.put(End(error=e))
         except Exception as defect:
