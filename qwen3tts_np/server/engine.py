@@ -116,7 +116,7 @@ class Room:
             self.speaking[self.batch.join(request)] = client
 
     def _guarded(self, client: Client, work: Callable[..., None], *arguments: Any) -> bool:
-        """Do ``work`` for a client; what goes wrong ends this client's speech and nobody else's. Whether all went well."""
+        """Do ``work``; what goes wrong ends this client's speech and nobody else's. Whether all went well."""
         try:
             work(*arguments)
         except RequestError as e:
