@@ -44,6 +44,8 @@ LONGER = {
     "python benchmarks/first_audio.py": "benchmarks/first_audio.py",
     "python benchmarks/serve.py": "benchmarks/serve.py",
     "python benchmarks/startup.py --from-outside small": "benchmarks/startup.py",
+    "python benchmarks/oversubscription.py": "benchmarks/oversubscription.py",
+    "python tests/fuzz.py": "tests/fuzz.py",
     "ffmpeg -i ada.m4a ada.wav": "README.md",
 }
 
