@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qwen3tts_np import CheckpointError, QwenTTSError, VoiceClonePromptItem
+from qwen3tts_np.files.output import npy_of
 from qwen3tts_np.voice.prompt_item import voice_prompt_items
 
 RNG = np.random.default_rng(0)
@@ -172,12 +173,29 @@ def test_whatever_is_in_the_pickle_it_is_read_or_refused(tmp_path, changes):
         VoiceClonePromptItem.load(tmp_path / "changed.pt")
 
 
+def zipped(name: str) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr(name, "x")
+    return content.getvalue()
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
         (b'{"name": "x"}', "is JSON, not a saved voice"),
         (b"QVCE\x01" + bytes(100), "none of this program's voices"),
+        ("Hallo".encode("utf-16"), "none of this program's voices"),
         (b"\0\0\0\x20ftypM4A ", r"audio \(MP4\).*--ref-audio"),
+        (b"\xff\xfb\x90\0" + bytes(100), r"audio \(MP3\).*--ref-audio"),
+        (b"\xff\xf1" + bytes(100), r"audio \(AAC\).*--ref-audio"),
+        (b"\x1a\x45\xdf\xa3" + bytes(100), r"audio \(WebM\).*--ref-audio"),
+        (b"#!AMR\n" + bytes(100), r"audio \(AMR\).*--ref-audio"),
+        (b"GGUF" + bytes(100), "is GGUF weights, not a saved voice"),
+        (b"\x80\x04" + bytes(100), "is a pickle, which is not read because it could run anything, not a saved voice"),
+        (npy_of(np.zeros(64)), "is a NumPy array, not a saved voice"),
+        (zipped("ref_code.npy"), r"is NumPy arrays \(\.npz\), not a saved voice"),
+        (zipped("voice.txt"), "is a zip archive, not a saved voice"),
         ("WAV", r"audio \(WAV\).*--ref-audio"),
         ("FLAC", r"audio \(FLAC\).*voice create"),
     ],
