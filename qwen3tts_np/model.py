@@ -150,6 +150,8 @@ class Qwen3TTSModel(OfficialCalls):
             raise ConfigError(f"{folder}: {wrong[0]}")
         generation_config = read_generation_config(folder)
         text_tokenizer = Tokenizer.from_directory(folder, pretokenizer=pretokenizer)
+        if (ids := text_tokenizer.vocab_size) > (rows := config.talker_config.text_vocab_size):
+            raise ConfigError(f"{folder}: the tokenizer has {ids} ids, text_vocab_size is {rows}")
         frame_loop = FrameLoop(engine, config, checkpoint)
         if read_weights:
             if engine.compiled:  # first, so that its file's pages are given back before the talker needs memory

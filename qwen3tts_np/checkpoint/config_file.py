@@ -6,6 +6,7 @@ that is not implemented here (an attention bias, say) is refused rather than ign
 
 from __future__ import annotations
 
+import os
 import reprlib
 import sys
 import types
@@ -135,7 +136,7 @@ def read_codec_config(codec_dir: Path) -> CodecConfig:
 def read_generation_config(model_dir: Path) -> GenerationConfig:
     """Read ``model_dir/generation_config.json``; a missing key, or a missing file, has the official default."""
     path = model_dir / "generation_config.json"
-    raw = read_json(path) if path.exists() else {}
+    raw = read_json(path) if os.path.lexists(path) else {}  # a link to nothing is damage
     return _build(GenerationConfig, {**GENERATION_DEFAULTS, **raw}, str(path))
 
 

@@ -136,7 +136,8 @@ def problems(checkpoint: Checkpoint, wanted: Iterable[TensorSpec]) -> list[str]:
 def check(checkpoint: Checkpoint, wanted: Iterable[TensorSpec]) -> None:
     """Raise ``CheckpointError`` with the first of :func:`problems` and the number of the others.
 
-    Where the tensors are those of another layout, it says which.
+    Where the tensors are those of another layout, it says which. Vectors, such as norms and biases, must be finite:
+    some kilobytes, which no training that diverged leaves as they were. ``verify`` reads all values.
     """
     wanted = list(wanted)
     found = problems(checkpoint, wanted)
@@ -146,6 +147,10 @@ def check(checkpoint: Checkpoint, wanted: Iterable[TensorSpec]) -> None:
             raise CheckpointError(f"{checkpoint.path} {other}")
         more = f" ({len(found) - 1} more problems like this)" if len(found) > 1 else ""
         raise CheckpointError(f"{checkpoint.path}: {found[0]}{more}")
+    for spec in wanted:
+        if len(spec.shape) == 1 and not checkpoint[spec.key].is_finite():
+            fault = "holds values that are not finite; the file is damaged, or its training diverged"
+            raise CheckpointError(f"{checkpoint.path}: {spec.key} {fault}")
 
 
 def load(cls: type[_W], checkpoint: Checkpoint, sizes: Sizes, prefix: str, dtype: np.dtype[Any]) -> _W:

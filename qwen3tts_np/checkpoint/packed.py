@@ -26,6 +26,7 @@ from qwen3tts_np_kernels.pack import BLOCK, FORMATS, GROUP, Format, Packed, unpa
 
 from ..errors import CheckpointError
 from ..ops import Array
+from .json_file import parse_json
 from .quantised import QuantisedTensor, weights_of
 from .tensor import StoredTensor
 
@@ -153,7 +154,7 @@ def unfold(
 
 def _read_metadata(text: str, path: Path) -> tuple[list[Arena], dict[str, int]]:
     try:
-        stated = json.loads(text)
+        stated = parse_json(text)
         version = stated["version"]
         if version != VERSION:
             raise CheckpointError(

@@ -61,6 +61,12 @@ class StoredTensor:
         """``widen(...)[ids]`` that reads those rows only."""
         return _widen(self.data[ids], self.dtype, dtype)
 
+    def is_finite(self) -> bool:
+        """Whether no value is an infinity or NaN; reads all of them."""
+        if self.dtype == "BF16":
+            return bool((self.data & 0x7F80 != 0x7F80).all())
+        return self.data.dtype.kind != "f" or bool(np.isfinite(self.data).all())
+
     def release(self) -> None:
         """Drop its pages from this process; later access reads them again. A no-op where not supported."""
         owner: Any = self.data

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import models
 
-from ..checkpoint.json_file import MOST_JSON
+from ..checkpoint.json_file import MOST_JSON, parse_json
 from ..checkpoint.keys import TensorSpec
 from ..checkpoint.safetensors import Checkpoint
 from ..checkpoint.writer import write_safetensors
@@ -122,7 +122,7 @@ def read_packed(folder: Path) -> PackedVocabulary | None:
         return None
     packed = Checkpoint.open(path)
     try:
-        stated = json.loads(packed.metadata[METADATA_KEY])
+        stated = parse_json(packed.metadata[METADATA_KEY])
         version, of = stated["version"], stated["of"]
         arrays = {name: packed[name].data for name in _DTYPES}
         _check(arrays)

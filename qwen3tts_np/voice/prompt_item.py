@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arguments import codes_of, path_of, require_text, require_type, switch, vector_of
+from ..checkpoint.json_file import parse_json
 from ..checkpoint.keys import TensorSpec
 from ..checkpoint.safetensors import Checkpoint
 from ..checkpoint.writer import write_safetensors
@@ -282,8 +283,8 @@ def _item_of_file(metadata: Mapping[str, str], arrays: Mapping[str, NDArray[Any]
     return VoiceClonePromptItem(
         ref_code=codes,
         ref_spk_embedding=embedding,
-        x_vector_only_mode=json.loads(metadata["x_vector_only_mode"]),
-        icl_mode=json.loads(metadata["icl_mode"]),
+        x_vector_only_mode=parse_json(metadata["x_vector_only_mode"]),
+        icl_mode=parse_json(metadata["icl_mode"]),
         ref_text=metadata.get("ref_text"),
         fingerprint=Fingerprint(**{name: metadata[name] for name in names}) if known else None,
         description=metadata.get("description", ""),

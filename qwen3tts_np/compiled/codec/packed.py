@@ -24,6 +24,7 @@ from qwen3tts_np_kernels.conv_jit import Convolution, DepthwiseConvolution, Mono
 from qwen3tts_np_kernels.toom_cook_jit import MinimalFilter
 
 from ...checkpoint.config_file import read_codec_config
+from ...checkpoint.json_file import parse_json
 from ...checkpoint.keys import TensorSpec, check, load
 from ...checkpoint.packed import LINE
 from ...checkpoint.safetensors import Checkpoint
@@ -81,7 +82,7 @@ def read_packed_decoder(checkpoint: Checkpoint) -> CompiledDecoderWeights | None
         return None
     packed = Checkpoint.open(path)
     try:
-        stated = json.loads(packed.metadata[METADATA_KEY])
+        stated = parse_json(packed.metadata[METADATA_KEY])
         version, of = stated["version"], stated["of"]
         if version != VERSION:
             raise CheckpointError(
