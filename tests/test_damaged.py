@@ -320,8 +320,8 @@ def test_metadata_that_is_nested_deeply(packed: Path, tmp_path: Path) -> None:
     def nest(header: dict[str, Any]) -> None:
         header["__metadata__"] = dict.fromkeys(header["__metadata__"], "[" * 100_000)
 
-    files = [file for file in packed.rglob("*.safetensors") if b"__metadata__" in file.read_bytes()[:2000]]
-    assert len(files) > 1
+    files = [file for file in packed.rglob("*.safetensors") if b"__metadata__" in file.read_bytes()]
+    assert files
     for file in files:
         shutil.rmtree(tmp_path / "m", ignore_errors=True)
         shutil.copytree(packed, tmp_path / "m")
