@@ -48,4 +48,4 @@ def test_frames_are_timed_one_by_one(synthetic, monkeypatch):
 
 def test_bench_needs_some_time(synthetic, capsys):
     assert cli.main(["bench", str(synthetic("tiny", "base")), "--seconds", "0"]) == 2
-    assert capsys.readouterr().err == "qwen3tts-np bench: --seconds 0 must be above 0\n"
+    assert capsys.readouterr().err == "qwen3tts-np bench: --seconds 0 must be above 0 and at most 3600\n"

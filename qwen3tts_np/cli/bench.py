@@ -28,6 +28,7 @@ EXAMPLES = (
 TEXT = "The quick brown fox jumps over the lazy dog, and then it does so once more."
 CODEC_FRAMES = 50  # 4 s
 MOST_FRAMES = 200  # of one speech
+LONGEST = 3600  # s, of all measurements
 FEWEST = 3  # of each kind, whatever the duration
 
 
@@ -56,8 +57,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(args: argparse.Namespace) -> None:
-    if not args.seconds > 0:
-        raise RequestError(f"--seconds {args.seconds:g} must be above 0")
+    if not 0 < args.seconds <= LONGEST:
+        raise RequestError(f"--seconds {args.seconds:g} must be above 0 and at most {LONGEST}")
     start = time.perf_counter()
     model = load_model(args)
     load = time.perf_counter() - start

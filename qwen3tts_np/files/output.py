@@ -195,7 +195,7 @@ def check_writable(path: PathLike) -> None:
 def check_new_folder(path: PathLike) -> None:
     """Raises OutputError unless ``path`` does not exist or is an empty folder."""
     with _in_one_sentence(path):
-        _check_name(path)
+        check_name(path)
         if not os.path.lexists(path):
             return
         if not os.path.isdir(path) or os.listdir(path):
@@ -215,7 +215,7 @@ def is_special(path: PathLike) -> bool:
 
 def _check_place(path: PathLike) -> None:
     """Raises OutputError if the node at ``path``, or the name itself, forbids writing; OSError from the system."""
-    _check_name(path)
+    check_name(path)
     try:
         found = os.stat(path)
     except FileNotFoundError:
@@ -231,7 +231,8 @@ def _check_place(path: PathLike) -> None:
             raise _refused(path, "it belongs to another user")
 
 
-def _check_name(path: PathLike) -> None:
+def check_name(path: PathLike) -> None:
+    """Raises OutputError for a name that no file can have."""
     if fault := fault_of_name(path):
         raise OutputError(f"{shortened(os.fspath(path))} cannot be the name of a file: {fault}")
 

@@ -23,7 +23,7 @@ from ..checkpoint.keys import Embedding
 from ..compiled.frame_loop import FrameLoop
 from ..errors import RequestError
 from ..files.name import shown_name
-from ..files.output import short_name, write_bytes, write_text
+from ..files.output import check_name, short_name, write_bytes, write_text
 from ..model import Qwen3TTSModel
 from ..ops import Pcm
 from ..talker.generator import fresh_seed
@@ -104,6 +104,7 @@ class Store:
     """A folder of finished pieces, each found by its key, complete or not at all."""
 
     def __init__(self, folder: Path) -> None:
+        check_name(folder)
         self._folder = folder
         self._first: tuple[str, bytes] | None = None  # to be written before any piece
         self.made: set[str] = set()  # keys, in this run
