@@ -107,7 +107,12 @@ REQUEST: dict[str, Values] = {
     "incoming": [(value, "expected a TextSource") for value in (5, "a", [], v.FOREIGN)],
 }
 TABLE: dict[str, dict[str, Any]] = {
-    "Qwen3TTSModel.from_pretrained": {**LOADING, "weights_format": FORMATS, "pretokenizer": PRETOKENIZERS},
+    "Qwen3TTSModel.from_pretrained": {
+        **LOADING,
+        "weights_format": FORMATS,
+        "pretokenizer": PRETOKENIZERS,
+        "cache_packed": v.refused(v.SWITCH),
+    },
     "Qwen3TTSModel.for_prompts": {"path": LOADING["pretrained_model_name_or_path"]},
     "Qwen3TTSModel.create_voice_clone_prompt": {n: SPEECH[n] for n in ("ref_audio", "ref_text", "x_vector_only_mode")},
     "Qwen3TTSModel.voice": {"arguments": [({"nonsense": 1}, "has no argument nonsense")]},
@@ -129,7 +134,11 @@ TABLE: dict[str, dict[str, Any]] = {
     "Qwen3TTSModel.stream": {"request": NO_REQUEST, "packet_frames": v.refused(v.COUNT)},
     "Qwen3TTSModel.packets": {"request": NO_REQUEST, "packet_frames": v.refused(v.COUNT)},
     "Qwen3TTSModel.decode": {"request": NO_REQUEST, "codes": v.CODES, "continuous": v.SWITCH},
-    "Qwen3TTSModel.open_batch": {"places": v.refused(v.COUNT), "positions": v.refused(v.COUNT)},
+    "Qwen3TTSModel.open_batch": {
+        "places": v.refused(v.COUNT),
+        "positions": v.refused(v.COUNT),
+        "prompt_slice": v.refused(v.COUNT),
+    },
     **{
         f"Qwen3TTSModel.{name}": {
             **{n: values for n, values in SAMPLING.items() if n == "max_new_tokens"},
