@@ -275,7 +275,7 @@ MUTANTS: list[Mutant] = [
         ("self._sure -= count", "self._sure = 0"),
     ),
     *mutants(
-        "qwen3tts_np/speech/take.py",
+        "qwen3tts_np/speech",
         "test_longform.py::test_the_generation_configuration_is_in_the_key"
         " test_cli_speech.py::test_a_short_text_that_does_not_stop_is_tried_again_and_cut"
         " test_longform.py::test_a_folder_of_ones_own_stays_and_a_new_text_costs_what_is_new",

@@ -27,6 +27,7 @@ from ending import with_end
 from qwen3tts_np import Qwen3TTSModel, VoiceClonePromptItem, cli
 from qwen3tts_np.audio.encode import UNKNOWN, wav_header
 from qwen3tts_np.audio.files import pcm16
+from qwen3tts_np.batch import RunningBatch
 from qwen3tts_np.cli import clone, say
 from qwen3tts_np.cli.output import PIPE, open_sink
 from qwen3tts_np.speech import delivery
@@ -184,15 +185,15 @@ def test_a_short_text_that_does_not_stop_is_tried_again_and_cut(run, endless, ca
 
 
 def test_greedy_speech_that_does_not_stop_is_made_and_reported_once(run, endless, monkeypatch, capsys):
-    frames: list[int] = []
-    write = type(endless.frame_loop).frames
-    monkeypatch.setattr(type(endless.frame_loop), "frames", lambda *a, **k: (frames.append(1), write(*a, **k))[1])
+    joined: list[int] = []
+    join = RunningBatch.join_jointly
+    monkeypatch.setattr(RunningBatch, "join_jointly", lambda *a: (joined.append(1), join(*a))[1])
     for options in ([], ["--stream"]):
         with pytest.warns(UserWarning, match=r"^'So\.' did not stop; it was cut after [\d.]+ s$") as told:
             assert run("say", "So.", "--seed", 5, "--greedy", "--json", *options) == 0
         found = printed(capsys)
         assert (len(told), found["pieces"][0]["attempts"], found["seed"]) == (1, 1, 5)
-    assert len(frames) == 2
+    assert len(joined) == 2
 
 
 def test_a_take_that_was_cut_and_seeded_anew_says_so_and_the_report_has_the_seed_given(run, monkeypatch, capsys):

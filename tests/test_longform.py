@@ -27,6 +27,7 @@ from qwen3tts_np.speech import delivery, edges, longform, subtitles, track
 from qwen3tts_np.speech.edges import EDGE, FADE, QUIET
 from qwen3tts_np.speech.longform import Narration, narrate
 from qwen3tts_np.speech.plan import PAUSES, seed_of
+from qwen3tts_np.speech.recorder import LEAD
 from qwen3tts_np.speech.store import MARK
 from qwen3tts_np.speech.take import ATTEMPTS, Take
 from qwen3tts_np.text.pace import milliseconds, most_milliseconds
@@ -148,9 +149,15 @@ def test_silence_at_the_edges_of_a_piece_is_cut() -> None:
 def test_batches_do_not_change_the_result(
     model: Qwen3TTSModel, whole: tuple[Narration, bytes], tmp_path: Path, batch_size: int
 ) -> None:
-    made = narrate(model, TEXT, tmp_path / "o.wav", seed=1, speaker="ryan", batch_size=batch_size)
+    told: list[list[tuple[str, int]]] = []
+    options: dict[str, Any] = {"seed": 1, "speaker": "ryan", "batch_size": batch_size, "writing": told.append}
+    made = narrate(model, TEXT, tmp_path / "o.wav", **options)
     assert made == whole[0]
     assert (tmp_path / "o.wav").read_bytes() == whole[1]
+    assert max(map(len, told)) <= LEAD * batch_size
+    # Where a piece ends the next begins, beside those that are still being spoken.
+    beside = [sum(frames > 0 for _, frames in texts) for texts in told[: -batch_size * 20]]
+    assert batch_size > 3 or min(beside[1:]) >= batch_size - 1
 
 
 def test_the_same_words_twice_are_not_the_same_sound(model: Qwen3TTSModel, tmp_path: Path) -> None:
@@ -245,7 +252,7 @@ def test_a_killed_run_goes_on_where_it_was(
     killed(checkpoint, output, "seed=1")
     assert not output.exists()
     kept = list(folder_of(output).glob("*.npz"))
-    assert len(kept) == 8  # two batches
+    assert 6 <= len(kept) < 6 + LEAD * 4  # those in the file, and what is finished beyond them
     assert len(whole[0].pieces) > 12
     (folder_of(output) / f".{kept[0].name}.1.partial").touch()  # as if killed while it wrote a piece
     made = narrate(model, TEXT, output, seed=1, speaker="ryan")
@@ -262,7 +269,8 @@ def test_a_killed_run_without_a_seed_goes_on_with_the_one_it_drew(
     killed(checkpoint, output, "seed=None")
     (drawn,) = folder_of(output).glob("*.seed")
     seed = int(drawn.read_bytes())
-    assert narrate(model, TEXT, output, speaker="ryan").reused == 8
+    kept = len(list(folder_of(output).glob("*.npz")))
+    assert narrate(model, TEXT, output, speaker="ryan").reused == kept >= 6
     narrate(model, TEXT, tmp_path / "direct.wav", seed=seed, speaker="ryan")
     assert output.read_bytes() == (tmp_path / "direct.wav").read_bytes()
 

@@ -35,13 +35,12 @@ class Bar:
         """Report seconds of a stream, and the share of the text."""
         self._show(seconds, seconds, share)
 
-    def writing(self, texts: list[str], count: int) -> None:
-        """Report the frames of pieces that are being spoken, none of which is in the file yet."""
+    def writing(self, texts: list[tuple[str, int]]) -> None:
+        """Report pieces that are not in the file yet, and the frames of each so far."""
         if not self._shown:
             return
-        # Some of several have stopped before the longest; where is not known.
-        likely = sum(min(count * self._frame, milliseconds(text) / 1000) for text in texts)
-        made = count * self._frame if len(texts) == 1 else likely
+        made = sum(frames for _, frames in texts) * self._frame
+        likely = sum(min(frames * self._frame, milliseconds(text) / 1000) for text, frames in texts)
         share = self._share + likely / max(self._whole, self._frame)
         self._show(self._finished + made, self._finished * self.own + made, share)
 

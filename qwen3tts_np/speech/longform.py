@@ -1,14 +1,14 @@
 """Long texts: a book becomes one audio file, and an interruption costs none of its finished pieces.
 
-The text is split into pieces (``plan.py``), the pieces go through the model in batches (``take.py``), and each is
-appended as soon as it is finished (``track.py``), so memory does not grow with the text. Finished
+The text is split into pieces (``plan.py``), several pieces are spoken at a time (``recorder.py``), and each is
+appended as soon as those before it are finished (``track.py``), so memory does not grow with the text. Finished
 pieces are kept (``store.py``), so a run that was killed resumes with the same result.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,11 @@ from ..text.pace import milliseconds
 from ..text.sentences import LONGEST, TARGET
 from .delivery import Delivery, warn_of_designed_voices
 from .plan import PlannedPiece, plan
+from .recorder import Writing, recordings
 from .spoken import Spoken, shown
-from .store import Recording, Store, fingerprint, hash_of, pieces_folder
+from .store import Store, fingerprint, hash_of, pieces_folder
 from .subtitles import CUE, SUBTITLE_FORMATS, subtitle_file
-from .take import Take, Writing, record
+from .take import Take
 from .track import Track, open_track
 
 
@@ -65,7 +66,7 @@ def narrate(
     base_model: Qwen3TTSModel | None = None,
     runaway_guard: bool = False,
     progress: Callable[[Progress], None] = lambda _: None,
-    writing: Writing = lambda texts, frames: None,
+    writing: Writing = lambda texts: None,
     **speech: Any,
 ) -> Narration:
     """Speak a text of any length into ``output``, whose suffix names the format (.wav is 16-bit PCM).
@@ -89,7 +90,7 @@ def narrate(
     the first is kept, cut there. Greedy speech is cut at once.
 
     ``progress`` is called after every piece that is written, ``writing`` after every frame with the texts that are
-    being spoken and the frames so far. RequestError for whatever the model, the text or the disk cannot do.
+    being spoken and the frames of each so far. RequestError for whatever the model, the text or the disk cannot do.
     """
     target_file, subtitle_files = path_of(output, "output"), [subtitle_file(path_of(p, "subtitles")) for p in subtitles]
     _check(model, seed, batch_size, base_model)
@@ -143,7 +144,7 @@ def _with_designed_voice(
     enough = (i for i, take in enumerate(takes) if milliseconds(take.piece.text) >= 1000 * CUE)
     chosen = next(enough, max(range(len(takes)), key=lambda i: milliseconds(takes[i].piece.text)))
     take = takes[chosen]
-    ((recording, _),) = _recordings([take], store, writing)
+    ((recording, _),) = recordings([take], store, 1, writing)
     if not len(recording.samples):
         raise RequestError(
             f"the designed voice said nothing of {shown(take.piece.text)}; try another seed or description"
@@ -168,7 +169,7 @@ def _speak_all(
     whole = sum(milliseconds(take.piece.text) for take in takes)
     spoken: list[Spoken] = []
     done = reused = reused_length = 0
-    for take, (recording, found) in zip(takes, _in_batches(takes, store, batch_size, writing), strict=True):
+    for take, (recording, found) in zip(takes, recordings(takes, store, batch_size, writing), strict=True):
         start = track.pause(take.piece.pause)
         end = track.append(recording.samples)
         spoken.append(take.report(recording.frames, recording.attempts, start, end))
@@ -176,23 +177,3 @@ def _speak_all(
         done, reused, reused_length = done + length, reused + found, reused_length + found * length
         progress(Progress(len(spoken), len(takes), end, done / max(whole, 1), reused_length / max(whole, 1)))
     return spoken, reused
-
-
-def _in_batches(
-    takes: list[Take], store: Store | None, batch_size: int, writing: Writing
-) -> Iterator[tuple[Recording, bool]]:
-    """:func:`_recordings` in order; no more than a batch of them is held at once."""
-    for first in range(0, len(takes), batch_size):
-        yield from _recordings(takes[first : first + batch_size], store, writing)
-
-
-def _recordings(takes: list[Take], store: Store | None, writing: Writing) -> list[tuple[Recording, bool]]:
-    """(recording, whether an earlier run has made it) of each take."""
-    if store is None:
-        return [(recording, False) for recording in record(takes, writing)]
-    kept = {take.key: recording for take in takes if (recording := store.get(take.key)) is not None}
-    missing = [take for take in takes if take.key not in kept]
-    for take, recording in zip(missing, record(missing, writing), strict=True):
-        store.put(take.key, recording)
-        kept[take.key] = recording
-    return [(kept[take.key], take.key not in store.made) for take in takes]

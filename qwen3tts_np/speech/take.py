@@ -1,24 +1,20 @@
-"""One piece of a text, spoken: its seeds, the attempts at a piece that does not stop, its recording."""
+"""One piece of a text, spoken: its seeds, and the attempts at a piece that does not stop."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from ..audio.files import pcm16
 from ..ops import Wave
-from ..request import DesignedVoice, Request, Utterance
+from ..request import DesignedVoice, Request
 from .delivery import Delivery
 from .edges import trimmed
 from .plan import PlannedPiece, seed_of
 from .spoken import Spoken, warn_of_runaway
-from .store import Recording, hash_of
+from .store import hash_of
 
 ATTEMPTS = 3  # the first, and two with other seeds, for a piece that does not stop
 KEY_VERSION = 2  # part of every key; other numbers mean pieces that are made in another way
-
-Writing = Callable[[list[str], int], None]  # called after every frame: the texts being spoken, the frames so far
 
 
 @dataclass(frozen=True)
@@ -72,26 +68,3 @@ class Take:
     def edged(self, wave: Wave) -> Wave:
         """``wave`` [samples] as it is joined with its neighbours."""
         return wave if self.alone else trimmed(wave, self.delivery.sample_rate)
-
-
-def record(takes: Sequence[Take], writing: Writing) -> list[Recording]:
-    """The recordings of takes of one delivery, spoken together; those that run away are spoken again, one by one."""
-    firsts = _speak(takes, 0, writing) if takes else []
-    return [_settled(take, first, writing) for take, first in zip(takes, firsts, strict=True)]
-
-
-def _settled(take: Take, first: Utterance, writing: Writing) -> Recording:
-    """The first attempt that stops. Where none does, the first of all is kept, cut: it is what a stream has spoken."""
-    attempts, last = 1, first
-    while take.ran_away(len(last.codes)) and attempts < take.attempts:
-        (last,) = _speak([take], attempts, writing)
-        attempts += 1
-    kept = first if take.ran_away(len(last.codes)) else last
-    return Recording(pcm16(take.edged(kept.samples)), len(kept.codes), attempts)
-
-
-def _speak(takes: Sequence[Take], attempt: int, writing: Writing) -> list[Utterance]:
-    texts, model = [take.piece.text for take in takes], takes[0].delivery.model
-    assert all(take.delivery.model is model for take in takes)
-    requests = [take.request(attempt) for take in takes]
-    return model.generate(requests, progress=lambda count: writing(texts, count), continuous=True)
