@@ -29,7 +29,7 @@ from .request import Request
 from .talker.frame import Frame, Step
 from .talker.generator import Generator, ItemGenerators, TorchGenerator
 
-PROMPT_SLICE = 64  # positions of newcomers' prompts that one step reads
+PROMPT_SLICE = 16  # positions of newcomers' prompts that one step reads: about as long as a frame takes
 
 
 class Session(Protocol):
@@ -182,7 +182,7 @@ class RunningBatch:
                 self._places[number] = None
 
     def step(self) -> Step:
-        """Read a slice of the newcomers' prompts, then write one frame of all who can speak.
+        """Read a slice of the newcomers' prompts, or a whole one if nobody speaks; then write a frame of all who can.
 
         A step may write no frame: while only prompts are being read, and when the batch is :attr:`idle`. An exception,
         such as an interrupt, ends the batch: what it has cut short cannot go on.
@@ -228,8 +228,14 @@ class RunningBatch:
         return self._at(number).over
 
     def _next_slice(self) -> list[tuple[int, range]]:
-        """(place, positions of its prompt) for this step: who came first is read first."""
+        """(place, positions of its prompt) for this step: who came first is read first.
+
+        Where nobody speaks, the first newcomer's prompt is read whole: nobody waits for it.
+        """
         left, parts = self._prompt_slice, []
+        if left is not None and self._newcomers and not self._speaking():
+            group = self._at(self._newcomers[0]).group
+            left = max(left, sum(len(self._at(number).unread) for number in group))
         while self._newcomers and left != 0:
             number = self._newcomers[0]
             place = self._at(number)

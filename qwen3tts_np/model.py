@@ -300,8 +300,8 @@ class Qwen3TTSModel(OfficialCalls):
         """Places for requests that are spoken together, and join and leave between frames: see :class:`RunningBatch`.
 
         ``positions``: the most that a request can have, of its prompt and its frames together; the memory of all places
-        is then fixed. None lets it grow. ``prompt_slice``: how many positions of newcomers' prompts a step reads; None
-        reads whole prompts at once. Codes do not depend on it.
+        is then fixed. None lets it grow. ``prompt_slice``: how many positions of newcomers' prompts a step reads
+        while others speak; None reads whole prompts at once. Codes do not depend on it.
         """
         places = whole_number(places, "places")
         positions = None if positions is None else whole_number(positions, "positions")
