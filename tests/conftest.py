@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -21,6 +22,7 @@ from qwen3tts_np_kernels import system
 from qwen3tts_np_kernels.cpu import compiled
 
 from qwen3tts_np.checkpoint.published import Like, ModelType
+from qwen3tts_np.compiled.engine import Engine, most_threads
 from qwen3tts_np.errors import RequestError
 from qwen3tts_np.synthetic.weights import write_checkpoint
 
@@ -33,10 +35,12 @@ settings.register_profile("thorough", settings.get_profile("deterministic"), max
 settings.register_profile("again", settings.get_profile("deterministic"), max_examples=25)
 settings.load_profile("again" if MARK in os.environ else "deterministic")
 _RUNS = pytest.StashKey[Again]()
+_CORES = Engine.cores
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Start what ``test_again_...`` of this session wait for."""
+    gc.freeze()  # thousands of tests, and the libraries: nothing that a collection would find
     names = wanted(session.items)
     if names and MARK not in os.environ and not session.config.option.collectonly:
         session.stash[_RUNS] = Again(names, {item.path.name for item in session.items})
@@ -51,6 +55,23 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def again(request: pytest.FixtureRequest) -> Again:
     """The runs in other environments."""
     return request.session.stash[_RUNS]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Kernels have one thread where a test names no number: on models as small as these a second one mostly waits,
+    which costs as much as it computes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Engine, "cores", property(lambda self: min(self.threads or 1, most_threads())))
+        yield
+
+
+@pytest.fixture(scope="module")
+def all_cores() -> Iterator[None]:
+    """As many threads as a user's process has."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Engine, "cores", _CORES)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -21,6 +21,7 @@ from qwen3tts_np import Qwen3TTSModel, RequestError, trace
 from qwen3tts_np.compiled.blas import limited_blas
 from qwen3tts_np.compiled.engine import WEIGHT_FORMATS, Engine
 
+pytestmark = pytest.mark.usefixtures("all_cores")
 SINGLE = np.dtype(np.float32)
 BLAS = ThreadpoolController().select(user_api="blas")
 

@@ -16,6 +16,7 @@ from qwen3tts_np.ops import rope_angles
 from qwen3tts_np.talker.talker import text_projection
 from qwen3tts_np.text.templates import reference_ids, text_ids
 
+pytestmark = pytest.mark.usefixtures("all_cores")
 Load = Callable[..., Qwen3TTSModel]
 ACTIVATIONS = list(case_names("activations"))
 SPEECH = [n for n in case_names() if not n.startswith(("activations", "encode", "decode"))]

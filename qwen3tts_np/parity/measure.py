@@ -39,8 +39,12 @@ def difference(a: AnyArray, b: AnyArray) -> AnyArray:
     """a - b in float64; 0 where both are the same infinity, infinite where only one is finite."""
     wide_a, wide_b = a.astype(np.float64), b.astype(np.float64)
     with np.errstate(invalid="ignore"):
-        found = np.where(wide_a == wide_b, 0.0, wide_a - wide_b)
-    return np.nan_to_num(found, nan=np.inf, posinf=np.inf, neginf=-np.inf)
+        found = np.asarray(wide_a - wide_b)
+    if np.isfinite(found).all():
+        return found
+    found[np.isnan(found)] = np.inf
+    found[wide_a == wide_b] = 0.0
+    return found
 
 
 def measure(theirs: AnyArray, ours: AnyArray) -> Error:
