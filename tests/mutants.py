@@ -261,7 +261,7 @@ MUTANTS: list[Mutant] = [
         "qwen3tts_np/speech",
         "test_longform.py::test_silence_at_the_edges_of_a_piece_is_cut"
         " test_longform.py::test_pauses_are_as_documented_and_nothing_clicks",
-        ("ready[: self._fade] *= _ramp(self._fade)", "ready[: self._fade] *= 1"),
+        ("ready[: self._fade] *= ramp(self._fade)", "ready[: self._fade] *= 1"),
         ("rate * EDGE // 1000, rate", "0, rate"),
     ),
     *mutants(

@@ -94,7 +94,7 @@ def test_info_describes_the_published_voices_and_no_others(tmp_path):
     config = layouts.model_config("0.6b", "custom_voice", layouts.RELEASED_TEXT)
     config["talker_config"]["spk_id"]["ryan"] = 3000  # somebody else's, by fine-tuning
     (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    lines = list(info._model(read_model_config(tmp_path)))
+    lines = list(info.model_lines(read_model_config(tmp_path)))
     assert "    sohee          warm female voice, rich in emotion; Korean" in lines
     assert "    dylan          youthful male voice, clear and natural; Chinese (Beijing dialect)" in lines
     assert not [line for line in lines if "ryan " in line]

@@ -18,7 +18,7 @@ from qwen3tts_np.checkpoint.hub import published_names
 from qwen3tts_np.cli.completion import bash, fish, tree, zsh
 from qwen3tts_np.compiled.engine import WEIGHT_FORMATS
 
-PARSER = cli._parser()
+PARSER = cli.program_parser()
 ASK = """
 source ./script
 COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))

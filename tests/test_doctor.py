@@ -167,7 +167,7 @@ def test_extras_come_from_the_metadata(monkeypatch):
         'd; extra == "dev"',
     ]
     monkeypatch.setattr(metadata, "requires", lambda name: required)
-    monkeypatch.setattr(doctor, "_installed", lambda name: name in ("a", "b"))
+    monkeypatch.setattr(doctor, "installed", lambda name: name in ("a", "b"))
     found = doctor.extras()
     assert found.found == "one installed, two missing"
     assert found.advice == "pip install 'qwen3tts-np[two]' if you want them"

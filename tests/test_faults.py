@@ -343,7 +343,7 @@ def fails_at(step: int, fail: Callable[[], None], kind: str, target: Path) -> No
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Node, "steps", staticmethod(steps), raising=False)
-        patch.setattr(output, "_new_file", lambda partial: io.BufferedWriter(Node(partial, "xb"), 64))
+        patch.setattr(output, "new_file", lambda partial: io.BufferedWriter(Node(partial, "xb"), 64))
         for name in ("fsync", "replace"):
             patch.setattr(os, name, first(getattr(os, name)))
         write_anew(kind, target)

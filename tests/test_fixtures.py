@@ -27,7 +27,7 @@ from qwen3tts_np.parity.fixture import Fixture, read_fixture, renamed
 from qwen3tts_np.parity.report import as_html, as_json, as_markdown, as_text
 from qwen3tts_np.parity.steps import Step
 from qwen3tts_np.talker.cache import LayerCache
-from qwen3tts_np.talker.code_predictor import _last_logits
+from qwen3tts_np.talker.code_predictor import last_logits
 from qwen3tts_np.talker.talker import read
 
 GREEDY = {"do_sample": False, "subtalker_dosample": False}
@@ -294,7 +294,7 @@ def test_a_code_predictor_step_needs_only_its_inputs(like: str, synthetic: Any, 
     c, w = loaded.config.talker_config.code_predictor_config, loaded.frame_loop.weights.code_predictor
     assert step.inputs["position"] == [5]  # two first inputs, then codes 1 to 3
     caches = [cache_of(step, i) for i in range(c.num_hidden_layers)]
-    logits = _last_logits(step.inputs["inputs_embeds"], w, w.lm_head[4].weight, caches, c, 4)
+    logits = last_logits(step.inputs["inputs_embeds"], w, w.lm_head[4].weight, caches, c, 4)
     check(step, "talker.code_predictor.lm_head.4@0", logits)
 
 

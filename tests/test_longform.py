@@ -500,8 +500,8 @@ def test_subtitles_follow_the_speech(model: Qwen3TTSModel, tmp_path: Path) -> No
 
 
 def test_hours_in_subtitles() -> None:
-    assert subtitles._time(3 * 3600 + 4 * 60 + 5.0604, ",") == "03:04:05,060"
-    assert subtitles._time(359999.9996, ".") == "100:00:00.000"
+    assert subtitles.timestamp(3 * 3600 + 4 * 60 + 5.0604, ",") == "03:04:05,060"
+    assert subtitles.timestamp(359999.9996, ".") == "100:00:00.000"
 
 
 # --- mistakes -------------------------------------------------------------------------------------

@@ -156,7 +156,7 @@ def test_a_planted_link_is_not_followed(tmp_path, monkeypatch):
     victim = tmp_path / "victim"
     victim.write_text("keep")
     monkeypatch.setattr(output.secrets, "token_hex", lambda _: "0" * 8)
-    planted = output._private_name(tmp_path / "o.txt")
+    planted = output.private_name(tmp_path / "o.txt")
     planted.symlink_to(victim)
     with pytest.raises(OutputError, match="File exists"):
         write_text(tmp_path / "o.txt", "new")

@@ -24,7 +24,7 @@ from qwen3tts_np.checkpoint.config_file import read_model_config
 from qwen3tts_np.checkpoint.keys import TensorSpec
 from qwen3tts_np.checkpoint.packed import ARENAS_KEY, LINE, PackedTensor
 from qwen3tts_np.checkpoint.quantised import QuantisedTensor
-from qwen3tts_np.checkpoint.safetensors import Checkpoint, _map_file
+from qwen3tts_np.checkpoint.safetensors import Checkpoint, map_file
 from qwen3tts_np.checkpoint.writer import write_safetensors
 from qwen3tts_np.compiled.codec.packed import METADATA_KEY as DECODER_KEY
 from qwen3tts_np.compiled.codec.packed import NAME, read_packed_decoder, write_packed_decoder
@@ -219,7 +219,7 @@ def test_a_damaged_container_is_refused(
     change: Callable[[dict[str, Any], dict[str, str]], object],
     sentence: str,
 ) -> None:
-    tensors, metadata = _map_file(packed["tiny", "int4"] / "model.safetensors")
+    tensors, metadata = map_file(packed["tiny", "int4"] / "model.safetensors")
     data = {name: tensor.data for name, tensor in tensors.items()}
     change(data, metadata)
     types = {name: tensor.dtype for name, tensor in tensors.items()}

@@ -83,7 +83,7 @@ def test_every_other_command_is_a_longer_check_or_among_those(world):
     inline = [code for code in re.findall(r"`([^`\n]+)`", README) if re.match(rf"({programs})( |$)", code)]
     ours = [code for code in inline if code.startswith(("qwen3tts-np ", "source "))]
     forms = [code for code in ours if re.search(r"\b[A-Z]{3,}\b", code) or code.endswith(" A B")]  # MODEL is any
-    commands = {" ".join(command.words) for command in tree(cli._parser())}
+    commands = {" ".join(command.words) for command in tree(cli.program_parser())}
     assert {code.split()[1] for code in forms} <= commands
     here = [code for code in ours if code not in forms]
     assert set(inline) - set(ours) - {"python"} <= LONGER.keys()
@@ -221,6 +221,24 @@ def test_the_page_of_the_model_shows_its_tree():
     assert len(named) > 40 and missing == []
     tops = {path.name for path in package.iterdir() if path.suffix == ".py" or path.is_dir()}
     assert tops - {name.split("/")[0] for name in named} == {"__init__.py", "__main__.py", "__pycache__"} & tops
+
+
+@pytest.mark.parametrize(
+    ("page", "package"),
+    [("qwen3tts_np/README.md", "qwen3tts_np"), ("kernels/README.md", "kernels/qwen3tts_np_kernels")],
+)
+def test_every_file_is_in_a_table(page, package):
+    """Under its name, or under that of its folder."""
+    rows = re.findall(r"^\| (.+?) \|", (tiny_world.ROOT / page).read_text(encoding="utf-8"), re.M)
+    named = {name for row in rows for name in re.findall(r"`([\w./]+(?:\.py|/))`", row)}
+    folder = tiny_world.ROOT / package
+    files = [path.relative_to(folder) for path in folder.rglob("*.py") if not path.name.startswith("__")]
+    missing = [
+        file.as_posix()
+        for file in files
+        if file.as_posix() not in named and not any(f"{above.as_posix()}/" in named for above in file.parents)
+    ]
+    assert len(files) > 20 and missing == []
 
 
 def anchors(page: Path) -> set[str]:

@@ -211,8 +211,8 @@ def edged_ref(wave: np.ndarray, rate: int) -> np.ndarray:
     edge = rate * EDGE // 1000
     kept = wave[max(loud[0] - edge, 0) : loud[-1] + 1 + edge].copy()
     length = min(rate * FADE // 1000, len(kept) // 2)
-    kept[:length] *= edges._ramp(length)
-    kept[len(kept) - length :] *= edges._ramp(length)[::-1]
+    kept[:length] *= edges.ramp(length)
+    kept[len(kept) - length :] *= edges.ramp(length)[::-1]
     return kept
 
 

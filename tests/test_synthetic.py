@@ -235,7 +235,7 @@ def test_permissions_are_ordinary(tiny, tmp_path):
 def without_weights(monkeypatch):
     """Write directories of the released sizes in no time."""
     monkeypatch.setattr(synthetic, "write_safetensors", lambda *_: None)
-    monkeypatch.setattr(synthetic, "_require_space", lambda *_: None)
+    monkeypatch.setattr(synthetic, "require_space", lambda *_: None)
 
 
 @pytest.mark.parametrize(("name", "model"), RELEASED)

@@ -128,9 +128,9 @@ def test_no_damage_goes_unnoticed(tmp_path_factory, data):
 
 def rewrite(path: Path, arrays: dict[str, np.ndarray], **metadata: str) -> None:
     """A file as another program could write it, with a checksum that is right."""
-    from qwen3tts_np.voice.prompt_item import _checksum
+    from qwen3tts_np.voice.prompt_item import checksum
 
-    metadata["sha256"] = _checksum(metadata, arrays)
+    metadata["sha256"] = checksum(metadata, arrays)
     safetensors.numpy.save_file(arrays, path, metadata)
 
 

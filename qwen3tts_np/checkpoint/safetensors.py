@@ -57,10 +57,10 @@ class Checkpoint(Mapping[str, StoredTensor]):
         Raises ``CheckpointError`` where a file is missing, truncated, or its header does not describe it.
         """
         if not os.path.isdir(path):
-            return cls._folded(path, *_map_file(path))
+            return cls._folded(path, *map_file(path))
         single, index = path / "model.safetensors", path / "model.safetensors.index.json"
         if single.exists():
-            return cls._folded(single, *_map_file(single))
+            return cls._folded(single, *map_file(single))
         if index.exists():
             return cls._folded(index, *_map_shards(index))
         if other := files_of(path):
@@ -88,7 +88,7 @@ class Checkpoint(Mapping[str, StoredTensor]):
         return len(self._tensors)
 
 
-def _map_file(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
+def map_file(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
     with open_input(path) as file:
         size = file.seek(0, 2)
         if size < 8:
@@ -189,7 +189,7 @@ def _map_shards(index: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
     for shard in sorted(set(weight_map.values())):
         if Path(shard).name != shard or not (index.parent / shard).is_file():
             raise CheckpointError(f"{index}: shard {shard!r} is not a file in the same directory")
-        found, extra = _map_file(index.parent / shard)
+        found, extra = map_file(index.parent / shard)
         for name in found:
             if weight_map.get(name) != shard:
                 raise CheckpointError(f"{index}: {name} is in {shard}, but the index says {weight_map.get(name)!r}")

@@ -102,7 +102,7 @@ def _network(args: argparse.Namespace) -> AbstractContextManager[None]:
 
 def _parsed(words: list[str], command: str | None) -> argparse.Namespace:
     """The arguments. SystemExit for wrong ones, and for --help and --version once these are written."""
-    parser = _parser(command if command in COMMANDS[:-1] else None)
+    parser = program_parser(command if command in COMMANDS[:-1] else None)
     try:
         args, unknown = parser.parse_known_args(words)
     except SystemExit:
@@ -163,7 +163,7 @@ def notes_of_one_line(name: str) -> Iterator[None]:
         logger.level, logger.propagate = before
 
 
-def _parser(command: str | None = None) -> argparse.ArgumentParser:
+def program_parser(command: str | None = None) -> argparse.ArgumentParser:
     """The parser of all commands, or of one, without the imports of the others: they take longer than its own."""
     parser = Parser(
         prog=PROGRAM,

@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
 def as_text(found: Description, verified: bool) -> Iterator[str]:
     yield found.directory
     if found.config is not None:
-        yield from _model(found.config)
+        yield from model_lines(found.config)
     if found.codec_config is not None:
         yield _line("codec", _codec(found.codec_config))
     layout = f"that of {found.released}" if found.released else "none of the published ones"
@@ -72,7 +72,7 @@ def as_text(found: Description, verified: bool) -> Iterator[str]:
     yield from (f"  {printable(problem)}" for problem in listed(found.problems))
 
 
-def _model(c: ModelConfig) -> Iterator[str]:
+def model_lines(c: ModelConfig) -> Iterator[str]:
     talker = c.talker_config
     yield _line("model", f"{c.tts_model_type}, {SIZES.get(c.tts_model_size, c.tts_model_size)}")
     yield _line("talker", f"{_attention(talker)}, vocabulary {talker.vocab_size}")

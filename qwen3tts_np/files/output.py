@@ -68,7 +68,7 @@ def output_file(path: PathLike) -> Iterator[BinaryIO]:
                     shutil.copyfileobj(content, node)
             return
         target = Path(os.path.realpath(path))
-        partial, file = _claim(path, target, _new_file)
+        partial, file = _claim(path, target, new_file)
         try:
             with suppress(FileNotFoundError):
                 system.keep_permissions(target, partial)  # before there is anything to read
@@ -256,7 +256,7 @@ def _claim(path: PathLike, target: Path, make: Callable[[Path], BinaryIO]) -> tu
     """A new private file or folder beside ``target``, created by ``make``, and the open file that locks it."""
     holder = 0
     for _ in range(PATIENCE):
-        partial = _private_name(target)
+        partial = private_name(target)
         _unfinished[partial] = os.getpid()
         try:
             lock = make(partial)
@@ -273,7 +273,7 @@ def _claim(path: PathLike, target: Path, make: Callable[[Path], BinaryIO]) -> tu
     raise _busy(path, holder)
 
 
-def _new_file(partial: Path) -> BinaryIO:
+def new_file(partial: Path) -> BinaryIO:
     """Create and open a file. Trap: "wb" would follow a link planted there."""
     return partial.open("xb")
 
@@ -337,7 +337,7 @@ def _is_locked(partial: Path, process: int) -> bool:
         return system.process_runs(process)
 
 
-def _private_name(target: Path) -> Path:
+def private_name(target: Path) -> Path:
     return target.with_name(f".{short_name(target.name)}.{os.getpid()}-{secrets.token_hex(4)}.partial")
 
 

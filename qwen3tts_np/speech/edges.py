@@ -46,8 +46,8 @@ class Edges:
         rest = self._held[: self._sure + self._edge].copy()
         length = min(self._fade, len(rest) if self._faded_in else len(rest) // 2)
         if not self._faded_in:
-            rest[:length] *= _ramp(length)
-        rest[len(rest) - length :] *= _ramp(length)[::-1]
+            rest[:length] *= ramp(length)
+        rest[len(rest) - length :] *= ramp(length)[::-1]
         return rest
 
     def _release(self, count: int) -> Wave:
@@ -57,7 +57,7 @@ class Edges:
         ready, self._held = self._held[:count].copy(), self._held[count:]
         self._sure -= count
         if not self._faded_in and count:
-            ready[: self._fade] *= _ramp(self._fade)
+            ready[: self._fade] *= ramp(self._fade)
             self._faded_in = True
         return ready
 
@@ -68,7 +68,7 @@ def trimmed(wave: Wave, rate: int) -> Wave:
     return np.concatenate([edges.feed(wave), edges.finish()])
 
 
-def _ramp(length: int) -> NDArray[np.float32]:
+def ramp(length: int) -> NDArray[np.float32]:
     """[length] From 0 towards 1, half a cosine."""
     ramp = 0.5 - 0.5 * np.cos(np.pi * np.arange(length) / max(length, 1))
     return ramp.astype(np.float32)

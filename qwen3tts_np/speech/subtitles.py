@@ -22,13 +22,13 @@ CUE, LONGEST_CUE = 4.0, 6.0  # seconds of speech in a cue, usual and at most
 
 def _srt(spoken: list[Spoken], language: str) -> str:
     cues = enumerate(_cues(spoken, language), start=1)
-    return "".join(f"{i}\n{_time(a, ',')} --> {_time(b, ',')}\n{text}\n\n" for i, (a, b, text) in cues)
+    return "".join(f"{i}\n{timestamp(a, ',')} --> {timestamp(b, ',')}\n{text}\n\n" for i, (a, b, text) in cues)
 
 
 def _vtt(spoken: list[Spoken], language: str) -> str:
     cues = _cues(spoken, language)
     escaped = ((a, b, html.escape(text, quote=False)) for a, b, text in cues)
-    return "WEBVTT\n\n" + "".join(f"{_time(a, '.')} --> {_time(b, '.')}\n{text}\n\n" for a, b, text in escaped)
+    return "WEBVTT\n\n" + "".join(f"{timestamp(a, '.')} --> {timestamp(b, '.')}\n{text}\n\n" for a, b, text in escaped)
 
 
 SUBTITLE_FORMATS = {".srt": _srt, ".vtt": _vtt}
@@ -54,6 +54,6 @@ def _cues(spoken: list[Spoken], language: str) -> Iterator[tuple[float, float, s
             yield piece.start + per_ms * a, piece.start + per_ms * b, part
 
 
-def _time(seconds: float, point: str) -> str:
+def timestamp(seconds: float, point: str) -> str:
     whole, ms = divmod(round(1000 * seconds), 1000)
     return f"{whole // 3600:02}:{whole // 60 % 60:02}:{whole % 60:02}{point}{ms:03}"

@@ -208,7 +208,7 @@ def write_checkpoint(
 
         config = read_model_config(root)
         model_tensors, codec_tensors = list(model_specs(config)), list(codec_specs(read_codec_config(codec)))
-        _require_space(directory, root, sum(byte_size(spec) for spec in (*model_tensors, *codec_tensors)))
+        require_space(directory, root, sum(byte_size(spec) for spec in (*model_tensors, *codec_tensors)))
         values = SyntheticValues(seed, config.talker_config.codec_eos_token_id)
         metadata = layouts.safetensors_metadata(model_type)
         write_safetensors(root / "model.safetensors", model_tensors, values, metadata)
@@ -253,7 +253,7 @@ def _spread_ids(root: Path) -> None:
     _write_json(root / "tokenizer_config.json", config)
 
 
-def _require_space(directory: Path, root: Path, needed: int) -> None:
+def require_space(directory: Path, root: Path, needed: int) -> None:
     free = shutil.disk_usage(root).free
     if free < needed:
         raise CheckpointError(f"{directory} needs {needed / 1e6:.1f} MB, and {free / 1e6:.1f} MB are free")

@@ -80,13 +80,13 @@ def predict_frame(
     inputs = np.stack([hidden, code0_embedding], axis=1)  # [B, 2, TH]
     caches = [new_cache(c) for _ in hidden]
     for g, (table, head) in enumerate(zip(w.codec_embedding, w.lm_head, strict=True)):
-        logits = [_last_logits(x, w, head.weight, cache, c, g) for x, cache in zip(inputs, caches, strict=True)]
+        logits = [last_logits(x, w, head.weight, cache, c, g) for x, cache in zip(inputs, caches, strict=True)]
         codes.append(choose(np.stack(logits)))  # [B, C] -> [B]
         inputs = t(f"model.codec_embedding.{g}", table.weight[codes[-1]])[:, None]  # [B, 1, TH]
     return np.stack(codes, axis=1)
 
 
-def _last_logits(x: Array, w: CodePredictorWeights, head: Array, cache: Cache, c: CodePredictorConfig, g: int) -> Array:
+def last_logits(x: Array, w: CodePredictorWeights, head: Array, cache: Cache, c: CodePredictorConfig, g: int) -> Array:
     """x [T, TH] -> logits [C] of code g + 1."""
     t = Scope(NAME)
     t("small_to_mtp_projection.input", x)

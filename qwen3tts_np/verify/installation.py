@@ -188,7 +188,7 @@ def extras() -> Check:
             name = re.match(r"[\w.-]+", requirement)
             if name and extra[1] not in FOR_DEVELOPERS:
                 wanted.setdefault(extra[1], []).append(name[0])
-    missing = [extra for extra, names in wanted.items() if not all(map(_installed, names))]
+    missing = [extra for extra, names in wanted.items() if not all(map(installed, names))]
     found = ", ".join(f"{extra} {'missing' if extra in missing else 'installed'}" for extra in wanted)
     if missing:
         return Check("extras", "note", found, f"pip install '{DISTRIBUTION}[{','.join(missing)}]' if you want them")
@@ -228,7 +228,7 @@ def speech() -> Check:
     return Check("speech", "ok", f"the demo voice said 'hello world' in {seconds:.1f} s")
 
 
-def _installed(name: str) -> bool:
+def installed(name: str) -> bool:
     try:
         metadata.version(name)
     except metadata.PackageNotFoundError:

@@ -77,7 +77,7 @@ class VoiceClonePromptItem:
         arrays = _arrays_of(self)
         specs = [TensorSpec(name, a.shape, "", _STORED[a.dtype.name]) for name, a in arrays.items()]
         metadata = _metadata_of(self)
-        metadata["sha256"] = _checksum(metadata, arrays)
+        metadata["sha256"] = checksum(metadata, arrays)
         write_safetensors(path_of(path, "the file of the voice"), specs, lambda spec: [arrays[spec.key]], metadata)
 
     @classmethod
@@ -101,7 +101,7 @@ class VoiceClonePromptItem:
                 f"{file} is a voice of format {version!r}, this program reads format {VERSION!r}; update qwen3tts-np"
             )
         arrays = {name: np.array(tensor.data) for name, tensor in stored.items()}  # copies: the file may go
-        if metadata.pop("sha256", None) != _checksum(metadata, arrays):
+        if metadata.pop("sha256", None) != checksum(metadata, arrays):
             raise CheckpointError(f"{file} is damaged: what it holds does not have the checksum written in it")
         try:
             return _item_of_file(metadata, arrays)
@@ -262,7 +262,7 @@ def _metadata_of(item: VoiceClonePromptItem) -> dict[str, str]:
     return {name: value for name, value in metadata.items() if value is not None}
 
 
-def _checksum(metadata: Mapping[str, str], arrays: Mapping[str, NDArray[Any]]) -> str:
+def checksum(metadata: Mapping[str, str], arrays: Mapping[str, NDArray[Any]]) -> str:
     """SHA-256 of everything in the file but itself: names, types, shapes and values."""
     shapes = {name: [array.dtype.name, *array.shape] for name, array in arrays.items()}
     total = hashlib.sha256(json.dumps([metadata, shapes], sort_keys=True).encode())
