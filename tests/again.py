@@ -11,7 +11,7 @@ import platform
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,8 +74,9 @@ def why_not(name: str) -> str:
 class Again:
     """The runs of one session."""
 
-    def __init__(self, names: Sequence[str], collected: set[str]) -> None:
-        """``names`` of environments, and the names of the files that the session has collected."""
+    def __init__(self, names: Sequence[str], collected: set[str], before: Callable[[], None]) -> None:
+        """``names`` of environments, the names of the files that the session has collected, what to wait for first."""
+        self._before = before
         self._done = {name: threading.Event() for name in names}
         self._failures: dict[str, str] = {}
         self._collected = collected
@@ -85,6 +86,7 @@ class Again:
         self._worker.start()
 
     def _run_all(self) -> None:
+        self._before()
         for name, done in self._done.items():
             if not self._closed:
                 self._run(name)

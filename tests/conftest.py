@@ -15,6 +15,7 @@ from typing import Any
 # thread of the BLAS only waits, which takes three times the CPU time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import ahead
 import pytest
 from again import MARK, Again, wanted
 from hypothesis import HealthCheck, settings
@@ -35,18 +36,31 @@ settings.register_profile("thorough", settings.get_profile("deterministic"), max
 settings.register_profile("again", settings.get_profile("deterministic"), max_examples=25)
 settings.load_profile("again" if MARK in os.environ else "deterministic")
 _RUNS = pytest.StashKey[Again]()
+_AHEAD = pytest.StashKey[ahead.Ahead]()
 _CORES = Engine.cores
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Start what ``test_again_...`` of this session wait for."""
+    """Compile ahead in a session of many files, then start what ``test_again_...`` of this session wait for."""
     gc.freeze()  # thousands of tests, and the libraries: nothing that a collection would find
-    names = wanted(session.items)
-    if names and MARK not in os.environ and not session.config.option.collectonly:
-        session.stash[_RUNS] = Again(names, {item.path.name for item in session.items})
+    if MARK in os.environ or session.config.option.collectonly:
+        return
+    if ahead.is_worth_it(session.items):
+        session.stash[_AHEAD] = ahead.Ahead()
+        session.items[:] = ahead.in_order(session.items)
+    if names := wanted(session.items):
+        before = session.stash[_AHEAD].wait if _AHEAD in session.stash else lambda: None
+        session.stash[_RUNS] = Again(names, {item.path.name for item in session.items}, before)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if _AHEAD in item.session.stash and item.path.name not in ahead.MEANWHILE:
+        item.session.stash[_AHEAD].wait()  # a kernel is not compiled twice
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
+    if _AHEAD in session.stash:
+        session.stash[_AHEAD].close()
     if _RUNS in session.stash:
         session.stash[_RUNS].close()
 

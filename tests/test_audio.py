@@ -251,7 +251,7 @@ def test_no_write_that_fails_is_lost(tmp_path, monkeypatch, suffix):
     """Also those of the header, which come when the file is closed: libsndfile does not report them all."""
     path, wave = tmp_path / f"a.{suffix}", tone(60_000, 24000)
     path.write_text("old")
-    monkeypatch.setattr(output, "_new_file", lambda partial: Disk(io.FileIO(partial, "xb")))
+    monkeypatch.setattr(output, "new_file", lambda partial: Disk(io.FileIO(partial, "xb")))
     monkeypatch.setattr(Disk, "failing", 0)
     write_audio(path, wave, 24000)
     writes, complete = -Disk.failing, path.stat().st_size
