@@ -289,9 +289,9 @@ def test_good_seeds(seed: Any) -> None:
         ({"top_p": -0.1}, "top_p=-0.1 must be a number from 0 to 1"),
         ({"repetition_penalty": 0}, "repetition_penalty=0 must be a finite number above 0"),
         ({"repetition_penalty": -1.0, "do_sample": False}, "repetition_penalty=-1.0 must be"),
-        ({"do_sample": 1}, "do_sample=1 must be True or False"),
+        ({"do_sample": 2}, "do_sample=2 must be True or False"),
         ({"top_p": 2, "prefix": "subtalker_"}, "subtalker_top_p=2 must be"),
-        ({"do_sample": None, "prefix": "subtalker_"}, "subtalker_dosample=None must be"),
+        ({"do_sample": "yes", "prefix": "subtalker_"}, "subtalker_dosample='yes' must be"),
     ],
 )
 def test_bad_parameters(values: dict[str, Any], sentence: str) -> None:
