@@ -24,7 +24,7 @@ from qwen3tts_np import Qwen3TTSModel
 from qwen3tts_np.synthetic.weights import write_checkpoint
 
 LINUX = sys.platform == "linux"
-WARM = 20  # requests until whatever is made once has been made
+WARM = 10  # requests until whatever is made once has been made
 GROWTH = 2 << 20  # bytes; a single frame's arrays kept by each request would be more
 
 
@@ -73,10 +73,10 @@ def model(synthetic: Callable[..., Path]) -> Qwen3TTSModel:
 
 
 @pytest.mark.skipif(not LINUX, reason="reads /proc")
-def test_a_hundred_requests_leave_nothing(model: Qwen3TTSModel) -> None:
-    left = left_of(100, model)
-    assert (left.threads, left.files) == (0, 0)
-    assert left.memory < GROWTH
+def test_many_requests_leave_nothing(model: Qwen3TTSModel) -> None:
+    spans = [left_of(50, model) for _ in range(3)]
+    assert {(left.threads, left.files) for left in spans} == {(0, 0)}
+    assert min(left.memory for left in spans) < GROWTH // 2  # what is made once is not made in each; a leak grows in all
 
 
 @pytest.mark.skipif(not LINUX, reason="reads /proc")
