@@ -76,7 +76,7 @@ def model(synthetic: Callable[..., Path]) -> Qwen3TTSModel:
 def test_many_requests_leave_nothing(model: Qwen3TTSModel) -> None:
     spans = [left_of(50, model) for _ in range(3)]
     assert {(left.threads, left.files) for left in spans} == {(0, 0)}
-    assert min(left.memory for left in spans) < GROWTH // 2  # what is made once is not made in each; a leak grows in all
+    assert min(left.memory for left in spans) < GROWTH // 2  # a leak grows in each
 
 
 @pytest.mark.skipif(not LINUX, reason="reads /proc")

@@ -10,6 +10,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from qwen3tts_np_kernels.rope import rope_angles_ref
 from qwen3tts_np_kernels.toom_cook_jit import pack_minimal
 
 from qwen3tts_np import Qwen3TTSModel
+from qwen3tts_np.layout.convert import STORED_FORMATS, convert
 
 needs_compiler = pytest.mark.skipif(not compiled(), reason="the NumPy path depends on the CPU")
 
@@ -47,6 +49,10 @@ def hashes(tiny: Path) -> dict[str, str]:
     found["minimal filter"] = _hash(pack_minimal(weights, weights[:, 0, 0]).weight)
     found["SnakeBeta"] = _hash(*snake_beta(*logarithms, 4096)[1:])
     found["rotary angles"] = _hash(*rope_angles_ref(np.arange(4000), 128, 1e6))
+    with tempfile.TemporaryDirectory() as folder:
+        for name in STORED_FORMATS:
+            convert(tiny, Path(folder, name), name)
+            found[f"converted to {name}"] = _hash(np.fromfile(Path(folder, name, "model.safetensors"), np.uint8))
     for name, model in (("tiny", Qwen3TTSModel.from_pretrained(tiny)), ("demo", Qwen3TTSModel.from_pretrained(DEMO))):
         speaker = model.get_supported_speakers()[0]
         waves, _ = model.generate_custom_voice("Good morning, everyone.", speaker, seed=1, max_new_tokens=12)
