@@ -76,7 +76,7 @@ LOADING: dict[str, Values] = {
     **dict.fromkeys(("dtype", "torch_dtype"), DTYPES),
     "backend": [(value, "must be 'auto', 'compiled' or 'reference'") for value in (None, 5, "gpu", v.LONG, v.FOREIGN)],
     "threads": [*v.refused(v.COUNT), (v.DIGITS, OK)],
-    "cache_dir": v.NO_PATHS[1:],
+    "cache_dir": v.NO_PATHS[1:-1],
     "local_files_only": v.SWITCH,
     "revision": [(None, OK), ("x", OK)],  # of a model of the hub
     "token": [(None, OK), (True, OK)],
