@@ -115,11 +115,22 @@ def test_info_counts_weights_not_bytes(
 
 
 def test_what_cannot_be_converted_is_said(source: Path, converted: dict[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="quantised already"):
-        convert(converted["int4"], tmp_path / "again", "int8")
     with pytest.raises(CheckpointError, match="exists already"):
         convert(source, converted["int4"], "int4")
     assert not (tmp_path / "again").exists()
+
+
+@pytest.mark.parametrize("model_format", ["int8", "int6", "int5", "int4"])
+def test_a_quantised_checkpoint_keeps_its_levels(converted: dict[str, Path], tmp_path: Path, model_format: str) -> None:
+    with pytest.warns(UserWarning, match="quantised already: what its weights have lost stays lost"):
+        convert(converted[model_format], tmp_path / "same", model_format)
+    same, before = tmp_path / "same" / "model.safetensors", converted[model_format] / "model.safetensors"
+    assert same.read_bytes() == before.read_bytes()
+    with pytest.warns(UserWarning, match="quantised already"):
+        convert(converted[model_format], tmp_path / "wide", "float32")
+    wide, narrow = Checkpoint.open(tmp_path / "wide"), Checkpoint.open(converted[model_format])
+    for name, tensor in wide.items():
+        np.testing.assert_array_equal(tensor.data, narrow[name].widen(np.dtype(np.float32)))
 
 
 def test_weights_beyond_float16_are_refused(source: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from qwen3tts_np_kernels.pack import linear_ref, pack
 
-from qwen3tts_np import RequestError, cli
+from qwen3tts_np import cli
 from qwen3tts_np.checkpoint.safetensors import Checkpoint
 from qwen3tts_np.layout.convert import convert
 from qwen3tts_np.parity import fidelity as module
@@ -92,10 +92,15 @@ def test_the_table(synthetic: Any, tmp_path: Path, capsys: Any) -> None:
     assert "talker.code_predictor.model.layers.1" in printed
 
 
-def test_a_quantised_checkpoint_is_refused(synthetic: Any, tmp_path: Path) -> None:
-    convert(synthetic("tiny", "custom_voice"), tmp_path / "int8", "int8")
-    with pytest.raises(RequestError, match="quantised already"):
-        fidelity(tmp_path / "int8", ["int4"])
+def test_a_quantised_checkpoint_is_compared_with_what_it_has_become(synthetic: Any, tmp_path: Path) -> None:
+    """In its own format only the other operand of each product is rounded."""
+    convert(synthetic("tiny", "custom_voice"), tmp_path / "int4", "int4")
+    codes = np.random.RandomState(1).randint(0, 128, (4, 16))
+    with pytest.warns(UserWarning, match="quantised already"):
+        own, finer = fidelity(tmp_path / "int4", ["int4", "int8"], codes)
+    (before,) = fidelity(synthetic("tiny", "custom_voice"), ["int4"], codes)
+    for layer in own.hidden:
+        assert max(own.hidden[layer], finer.hidden[layer]) < before.hidden[layer] / 2, layer
 
 
 def test_all_formats_have_limits() -> None:

@@ -80,6 +80,15 @@ DAMAGES = {
 }
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
+def test_a_fifo_in_place_of_a_file_makes_nobody_wait(file):
+    file.unlink()
+    os.mkfifo(file)
+    assert compiled_again()
+    assert file.is_file(), "what was compiled took its place"
+    assert not compiled_again()
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_file_is_said_once_and_written_anew(file, damage):
     good = file.read_bytes()

@@ -16,6 +16,7 @@ import functools
 import hashlib
 import os
 import shutil
+import stat
 import struct
 import sys
 import tempfile
@@ -32,6 +33,7 @@ import llvmlite
 import numpy as np
 from llvmlite import binding
 
+from . import system
 from .arguments import Kind
 from .machine_code import Code, target
 
@@ -99,7 +101,10 @@ _CONSEQUENCE = (
 def _checked(path: Path) -> bytes | None:
     """The content of a file; None if it does not exist, or is not what was written (reported once)."""
     try:
-        content = path.read_bytes()
+        with system.open_without_waiting(path) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # what is written next takes its place
+                return None
+            content = file.read()
     except OSError:
         return None
     if hashlib.sha256(content[_DIGEST:]).digest() == content[:_DIGEST]:

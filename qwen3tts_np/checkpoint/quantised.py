@@ -15,13 +15,14 @@ weight = scale * level. All other tensors are as in the official file.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from qwen3tts_np_kernels.pack import GROUP
+from qwen3tts_np_kernels.pack import GROUP, quantise
 
 from ..errors import CheckpointError
 from ..ops import Array
@@ -72,6 +73,18 @@ class QuantisedTensor(StoredTensor):
 
     def rows(self, ids: NDArray[np.integer[Any]], dtype: np.dtype[Any]) -> Array:
         return weights_of(unpack_bits(self.data[ids], self.bits), self.scales[ids], dtype)
+
+
+def is_quantised(tensors: Mapping[str, StoredTensor]) -> bool:
+    """Whether any matrix is."""
+    return any(isinstance(tensor, QuantisedTensor) for tensor in tensors.values())
+
+
+def levels_of(tensor: StoredTensor, bits: int) -> tuple[NDArray[np.int8], NDArray[np.float16]]:
+    """A matrix as integers: levels [rows, inputs], scales [rows, ceil(inputs / 32)]; as they are where it has them."""
+    if isinstance(tensor, QuantisedTensor) and tensor.bits == bits:
+        return tensor.unpacked()
+    return quantise(tensor.data if tensor.dtype == "BF16" else tensor.widen(np.dtype(np.float32)), bits)
 
 
 def fold(tensors: dict[str, StoredTensor], path: Path) -> dict[str, StoredTensor]:

@@ -18,7 +18,7 @@ import shutil
 from pathlib import Path
 
 from ..arguments import switch
-from ..checkpoint.quantised import QuantisedTensor
+from ..checkpoint.quantised import is_quantised
 from ..checkpoint.safetensors import Checkpoint
 from ..errors import OutputError, RequestError
 from ..files.input import open_input, read_text
@@ -66,7 +66,7 @@ def packed_copy(source: Path, weights_format: str) -> Path:
 
     ``source`` itself if it is quantised already, or, with a warning, if no copy can be written.
     """
-    if any(isinstance(tensor, QuantisedTensor) for tensor in Checkpoint.open(source).values()):
+    if is_quantised(Checkpoint.open(source)):
         return source
     target = folder() / f"{source.resolve().name}-{weights_format}-{_identity(source)[:20]}"
     if _is_complete(target):

@@ -18,17 +18,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from qwen3tts_np_kernels.bfloat16 import round_ref
-from qwen3tts_np_kernels.pack import GROUP, quantise
+from qwen3tts_np_kernels.pack import GROUP
 
 from ..checkpoint.config_file import read_model_config
 from ..checkpoint.keys import TensorSpec, check
-from ..checkpoint.packed import LINE, PREFIX, SCALES, Arena, metadata_of
-from ..checkpoint.quantised import BITS, QuantisedTensor, pack_bits, stored_format
+from ..checkpoint.packed import ARENAS_KEY, LINE, PREFIX, SCALES, Arena, metadata_of
+from ..checkpoint.quantised import BITS, is_quantised, levels_of, pack_bits, stored_format
 from ..checkpoint.safetensors import Checkpoint
 from ..checkpoint.tensor import StoredTensor
 from ..checkpoint.writer import write_safetensors
 from ..errors import CheckpointError, OutputError
 from ..files.output import output_folder
+from ..notices import notify
 from .packed import arenas_of, code_tables_of, pack_arena, stored_specs
 from .specs import model_specs
 
@@ -41,8 +42,8 @@ _ROWS = 4096  # rows converted at a time
 def convert(source: Path, target: Path, model_format: str, finish: Callable[[Path], object] | None = None) -> None:
     """Write ``source`` as ``target`` in one of ``STORED_FORMATS``; ``finish`` adds to it before it gets its name.
 
-    Raises CheckpointError if ``source`` is incomplete or already quantised, if ``target`` exists, or if a weight would
-    overflow in float16.
+    Warns of a ``source`` that is quantised already; its matrices stay as they are if the format is theirs. Raises
+    CheckpointError if ``source`` is incomplete, if ``target`` exists, or if a weight would overflow in float16.
     """
     if Path(os.path.realpath(target)).is_relative_to(os.path.realpath(source)):
         raise OutputError(f"{target} cannot be written: it is inside {source}, which is read")
@@ -50,11 +51,12 @@ def convert(source: Path, target: Path, model_format: str, finish: Callable[[Pat
     config = read_model_config(source)
     specs, c = list(model_specs(config)), config.talker_config
     check(checkpoint, specs)
-    if any(isinstance(tensor, QuantisedTensor) for tensor in checkpoint.values()):
-        raise CheckpointError(f"{source} is quantised already; convert from the original checkpoint")
+    if is_quantised(checkpoint):
+        notify(f"{source} is quantised already: what its weights have lost stays lost; better convert the original")
     with output_folder(target) as folder:
         shutil.copytree(source, folder, dirs_exist_ok=True, ignore=_weights_in(source), copy_function=_copy)
-        metadata = {**checkpoint.metadata, FORMAT_KEY: model_format}
+        kept = {key: value for key, value in checkpoint.metadata.items() if key != ARENAS_KEY}
+        metadata = {**kept, FORMAT_KEY: model_format}
         arenas = arenas_of(c, model_format)
         tables = code_tables_of(c, checkpoint) if arenas else {}
         if arenas:
@@ -138,16 +140,14 @@ class _Values:
         """Levels and scales of a matrix; the writer requests them consecutively."""
         if self._last is None or self._last[0] != name:
             key, _, small = name.rpartition(".")
-            tensor = self._checkpoint[key]
-            weights = tensor.data if tensor.dtype == "BF16" else tensor.widen(np.dtype(np.float32))
-            self._last = (name, *quantise(weights, BITS[small]))
+            self._last = (name, *levels_of(self._checkpoint[key], BITS[small]))
         return self._last[1:]
 
 
 def _converted(tensor: StoredTensor, rows: slice, dtype: str) -> NDArray[Any]:
     if tensor.dtype == dtype:
         return tensor.data[rows]
-    values = replace(tensor, data=tensor.data[rows]).widen(np.dtype(np.float32))
+    values = tensor.rows(np.arange(*rows.indices(tensor.shape[0])), np.dtype(np.float32))
     if dtype == "BF16":
         return round_ref(values)
     with np.errstate(over="ignore"):

@@ -9,14 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from qwen3tts_np_kernels.pack import BLOCK, GROUP, Packed, pack_levels, quantise
+from qwen3tts_np_kernels.pack import BLOCK, GROUP, Packed, pack_levels
 
 from ..checkpoint.keys import TensorSpec
 from ..checkpoint.packed import CODE_TABLES, PREFIX, SCALES, Arena, Part
+from ..checkpoint.quantised import levels_of
 from ..checkpoint.tensor import StoredTensor
 from ..config import CodePredictorConfig, TalkerConfig
 
@@ -112,7 +111,7 @@ def pack_arena(arena: Arena, tensors: Mapping[str, StoredTensor]) -> Iterator[Pa
         scales = np.zeros((arena.rows, arena.inputs // GROUP), np.float16)
         for part in arena.parts or (_twin(arena, tensors),):
             order = part.order()
-            small, steps = quantise(_weights(tensors[part.key.format(i)]), arena.form.bits or 0)
+            small, steps = levels_of(tensors[part.key.format(i)], arena.form.bits or 0)
             levels[order, : part.inputs], scales[order] = small, steps
         return pack_levels(levels, scales, arena.form.name)
 
@@ -123,7 +122,3 @@ def pack_arena(arena: Arena, tensors: Mapping[str, StoredTensor]) -> Iterator[Pa
 def _twin(arena: Arena, tensors: Mapping[str, StoredTensor]) -> Part:
     rows, inputs = tensors[TWINS[arena.name]].shape
     return Part(TWINS[arena.name], rows, inputs, 0, rows, rows)
-
-
-def _weights(tensor: StoredTensor) -> NDArray[Any]:
-    return tensor.data if tensor.dtype == "BF16" else tensor.widen(np.dtype(np.float32))

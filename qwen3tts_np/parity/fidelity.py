@@ -33,7 +33,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checkpoint.quantised import QuantisedTensor
+from ..checkpoint.quantised import is_quantised
 from ..checkpoint.safetensors import Checkpoint
 from ..compiled.engine import WEIGHT_FORMATS, Engine
 from ..compiled.frame_loop import FrameLoop
@@ -41,6 +41,7 @@ from ..config import ModelConfig
 from ..errors import RequestError
 from ..generate import FrameWriter, collect
 from ..model import Qwen3TTSModel
+from ..notices import notify
 from ..ops import Array, Ints, softmax
 from ..request import ClonedVoice, CustomVoice, DesignedVoice, Request, Voice
 from ..speaker.encoder import speaker_embedding
@@ -130,14 +131,14 @@ def fidelity(
     """Measure each of ``formats`` on the checkpoint ``path``, in sequence.
 
     ``codes`` [frames, G] are read if given, otherwise those that float32 weights generate for a built-in text, from
-    ``seed`` on. Raises RequestError for a checkpoint that is already quantised.
+    ``seed`` on. Warns of a checkpoint that is quantised already.
     """
     for name in formats:
         if name not in WEIGHT_FORMATS:
             raise RequestError(f"format {name!r} must be one of {', '.join(WEIGHT_FORMATS)}")
     checkpoint = Checkpoint.open(path)
-    if any(isinstance(tensor, QuantisedTensor) for tensor in checkpoint.values()):
-        raise RequestError(f"{path} is quantised already: measure the checkpoint it was made from")
+    if is_quantised(checkpoint):
+        notify(f"{path} is quantised already: the others are compared with what its weights have become")
     model = Qwen3TTSModel.from_pretrained(path, backend="reference")
     c = model.config
     request = model.prepare(TEXT, _any_voice(model), streaming=False, seed=seed, max_new_tokens=frames + 1)

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 from qwen3tts_np_kernels.bfloat16 import round_ref
-from qwen3tts_np_kernels.pack import GROUP, quantise, quantise_groups_ref
+from qwen3tts_np_kernels.pack import GROUP, quantise_groups_ref
 
-from ..checkpoint.quantised import BITS, QuantisedTensor, pack_bits, stored_format
+from ..checkpoint.quantised import BITS, QuantisedTensor, levels_of, pack_bits, stored_format
 from ..checkpoint.safetensors import Checkpoint
 from ..checkpoint.tensor import StoredTensor
 from ..ops import Array
@@ -45,8 +45,7 @@ class InFormat(Checkpoint):
         tensor = super().__getitem__(name)
         small = stored_format(name, self._format)
         if small is not None and not tensor.shape[1] % 8:
-            weights = tensor.data if tensor.dtype == "BF16" else tensor.widen(np.dtype(np.float32))
-            levels, scales = quantise(weights, BITS[small])
+            levels, scales = levels_of(tensor, BITS[small])
             stored = QuantisedTensor(name, small.upper(), pack_bits(levels, BITS[small]), scales)
             return _Integers(name, tensor.dtype, tensor.data, stored)
         if self._format == "bfloat16" and tensor.dtype != "BF16":
