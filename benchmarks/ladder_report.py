@@ -140,7 +140,7 @@ INTRODUCTION = """
 
 What error is normal. One request is read with the same given codes (teacher forcing) in every kind of arithmetic, and
 each is compared with our float64 run, layer by layer: `rms(x - x64) / rms(x64)`, over all positions of the prompt, all
-frames after it, or all 15 calls a frame of the code predictor. `layer n` is the residual stream after it.
+frames after it, or all 15 calls per frame of the code predictor. `layer n` is the residual stream after it.
 
 - `official float64`: the package with its casts to float32 taken out. What is left is the rotary table, which ours
   keeps in float32 as the package does (see `rope_angles`); it is the error of that table alone, and grows with length.

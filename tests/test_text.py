@@ -282,7 +282,7 @@ BAD_FILES = {
         lambda d: (d / "merges.txt").write_bytes(b"i n\n\xff n\n"),
         r"merges\.txt cannot be read: byte 4 is not UTF-8",
     ),
-    "id not a number": (edited("vocab.json", '"!":0', '"!":"0"'), r"the id of '!' is '0', not a non-negative integer"),
+    "id not a number": (edited("vocab.json", '"!":0', '"!":"0"'), r"the id of '!' is '0', not a whole number"),
     "negative id": (edited("vocab.json", '"!":0', '"!":-1'), r"the id of '!' is -1"),
     "no byte symbol": (
         edited("vocab.json", '"Ċ":', '"ĊĊĊĊĊĊĊĊ":'),

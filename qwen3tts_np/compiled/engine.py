@@ -1,6 +1,7 @@
 """The engine that runs the network, on compiled kernels or as the NumPy reference, and the threads of either.
 
-One engine serves all parts of a model. Both paths give the same codes where the weights are exact (float32, bfloat16).
+One engine serves all parts of a model, and models with as many threads share them. Both paths give the same codes
+where the weights are exact (float32, bfloat16).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 from qwen3tts_np_kernels.pack import FORMATS
@@ -38,6 +40,8 @@ def _too_many(threads: int) -> str:
     cores = f"the {usable_cores()} cores this process may use"
     return f"threads={shortened(threads)} is more than {cores}, which is slower{started}"
 
+
+_teams: WeakValueDictionary[int, Team] = WeakValueDictionary()  # threads -> the team of the models that are loaded
 
 WEIGHT_FORMATS = tuple(FORMATS)
 """Weight formats of the compiled kernels."""
@@ -99,10 +103,10 @@ class Engine:
 
     @cached_property
     def team(self) -> Team:
-        """The threads of all kernels. They start with the first call."""
-        from qwen3tts_np_kernels.threads_jit import Team  # Numba takes half a second to import: only where needed
+        """The threads of all kernels, and of all models with as many threads. They start with the first call."""
+        from qwen3tts_np_kernels.threads_jit import Team  # here, since the reference needs none
 
-        return Team(self.cores)
+        return _teams.setdefault(self.cores, Team(self.cores))
 
     @property
     def blas_threads(self) -> int | None:

@@ -64,7 +64,7 @@ def within(request: Request, positions: int = POSITIONS) -> Request:
 class TextClient:
     """A text that is there, spoken piece by piece. A reader who falls behind delays its own next piece.
 
-    Packets grow: the first sounds come soon, and later ones cost the codec half as much a frame.
+    Packets grow: the first sounds come soon, and later ones cost the codec half as much per frame.
     """
 
     def __init__(self, text: LiveText, outlet: Outlet) -> None:

@@ -1,4 +1,4 @@
-"""What a server is told when it starts, and the limits that hold for every request."""
+"""The options of a server, and the limits of every request."""
 
 from __future__ import annotations
 

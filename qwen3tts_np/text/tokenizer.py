@@ -253,8 +253,10 @@ def _read_added(directory: Path) -> tuple[Any, Path]:
 
 def _checked_vocab(vocab: dict[str, Any], path: Path) -> dict[str, int]:
     for token, i in vocab.items():
-        if type(i) is not int or not 0 <= i < 2**31:
-            raise CheckpointError(f"{path}: the id of {shortened(token)} is {shortened(i)}, not a non-negative integer")
+        if type(i) is not int or not 0 <= i < len(vocab):
+            raise CheckpointError(
+                f"{path}: the id of {shortened(token)} is {shortened(i)}, not a whole number from 0 to {len(vocab) - 1}"
+            )
     if set(vocab.values()) != set(range(len(vocab))):  # added tokens are numbered on from the last
         raise CheckpointError(f"{path}: its {len(vocab)} tokens must have the ids 0 to {len(vocab) - 1}, each once")
     missing = sorted(set(pre_tokenizers.ByteLevel.alphabet()) - vocab.keys())
