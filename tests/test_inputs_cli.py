@@ -176,7 +176,7 @@ def parsers() -> Iterator[tuple[str, argparse.ArgumentParser]]:
     for name in cli.COMMANDS:
         if name in ELSEWHERE:
             continue
-        groups = cli._parser(name)._subparsers
+        groups = cli.program_parser(name)._subparsers
         assert groups is not None
         parser = groups._group_actions[0].choices[name]  # type: ignore[index,call-overload]
         actions = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]

@@ -64,7 +64,7 @@ def test_the_readme_as_printed_and_a_clean_stop(tmp_path, synthetic):
     tiny_world.build(tmp_path, synthetic)
     commands = [line for line in LINES if line.startswith("qwen3tts-np")]
     for line in commands:
-        cli._parser("serve").parse_args(line.split()[1:])
+        cli.program_parser("serve").parse_args(line.split()[1:])
     subprocess.run(next(line for line in LINES if line.startswith("openssl")), shell=True, cwd=tmp_path, check=True)
     with serving(commands[0], tmp_path) as (process, url):
         for line in LINES:
@@ -181,4 +181,4 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch, capsys):
 
 def test_examples_are_understood():
     for line in serve.EXAMPLES:
-        assert cli._parser("serve").parse_args(line.split()[1:]).run is serve.run
+        assert cli.program_parser("serve").parse_args(line.split()[1:]).run is serve.run
