@@ -225,7 +225,10 @@ def test_a_tokenizer_of_transformers_5_is_read(copied, synthetic: Callable[..., 
         ({"model": {"type": "Unigram"}}, "the tokenizer is not a BPE"),
         ({"model": {"type": "BPE", "vocab": {}}}, "needs a vocab and a list of merges"),
         ({"added_tokens": {}}, "added_tokens must be a list"),
-        ({"model": {"type": "BPE", "vocab": {"a": 1}, "merges": []}}, "must have the ids 0 to 0"),
+        (
+            {"model": {"type": "BPE", "vocab": {"a": 1}, "merges": []}},
+            "the id of 'a' is 1, not a whole number from 0 to 0",
+        ),
     ],
 )
 def test_a_tokenizer_json_of_another_kind_is_named(copied, change, sentence):

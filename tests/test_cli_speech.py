@@ -377,7 +377,7 @@ def test_a_long_stream_goes_piece_by_piece_with_pauses(run, custom, capsys):
         (["-o", "no/a.wav"], "no/a.wav cannot be written: no is no directory"),
         (["--raw"], "--raw is for --stream -o -: a file has a header"),
         (["--stream", "--vtt", "a"], "--stream and --vtt do not go together: a stream keeps no pieces and no times"),
-        (["--stream", "--packet-frames", "0"], "packet_frames=0 must be at least 1"),
+        (["--stream", "--packet-frames", "0"], "packet_frames=0 must be a whole number of at least 1"),
         (["--top-k", "-1"], "top_k=-1 must be a whole number from 0 up (0 keeps all)"),
         (["--stream", "--speaker", "bob"], "speaker 'bob' is not in this model; it has aiden, dylan, eric, ono_anna, "
          "ryan, serena, sohee, uncle_fu, vivian"),

@@ -15,12 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwen3tts_np import Qwen3TTSModel, RequestError, cli
+from qwen3tts_np.batch import RunningBatch
 from qwen3tts_np.codec import decoder
 from qwen3tts_np.compiled.codec import decoder as compiled_decoder
+from qwen3tts_np.ops import Ints
 from qwen3tts_np.speech import edges, live
 from qwen3tts_np.speech.edges import EDGE, FADE, QUIET, Edges
 from qwen3tts_np.speech.longform import narrate
 from qwen3tts_np.speech.plan import plan, seed_of, speakable
+from qwen3tts_np.talker.frame import Step
 from qwen3tts_np.text.clean import clean
 from qwen3tts_np.text.pace import milliseconds, most_milliseconds
 
@@ -34,7 +37,7 @@ CHOICES: dict[str, dict[str, Any]] = {
 OPTIONS = {"greedy": ["--greedy"], "seeded": ["--seed", "7"]}
 MOST = 9  # tokens: eight frames
 
-Codes = list[np.ndarray]
+Codes = list[list[Ints]]
 
 
 @pytest.fixture(scope="module")
@@ -44,19 +47,26 @@ def model(synthetic: Callable[..., Path]) -> Qwen3TTSModel:
 
 @pytest.fixture
 def spoken_codes(monkeypatch: pytest.MonkeyPatch) -> Codes:
-    """The codes [frames, G] of every piece that is spoken, in turn."""
+    """The frames [G] of every piece that is spoken, in the order in which they were begun."""
     found: Codes = []
-    frames = Qwen3TTSModel.frames
+    at: dict[tuple[RunningBatch, int], list[Ints]] = {}
+    join, step = RunningBatch.join_jointly, RunningBatch.step
 
-    def recorded(self: Qwen3TTSModel, requests: Any, **options: Any) -> Any:
-        rows: list[list[Any]] = [[] for _ in requests]
-        for frame in frames(self, requests, **options):
-            for item, codes in zip(frame.items, frame.codes, strict=True):
-                rows[item].append(codes)
-            yield frame
-        found.extend(map(np.array, rows))
+    def joined(self: RunningBatch, requests: Any, generator: Any) -> list[int]:
+        places = join(self, requests, generator)
+        for place in places:
+            found.append([])
+            at[self, place] = found[-1]
+        return places
 
-    monkeypatch.setattr(Qwen3TTSModel, "frames", recorded)
+    def stepped(self: RunningBatch) -> Step:
+        made = step(self)
+        for place, codes in zip(made.places.tolist(), made.codes, strict=True):
+            at[self, place].append(codes)
+        return made
+
+    monkeypatch.setattr(RunningBatch, "join_jointly", joined)
+    monkeypatch.setattr(RunningBatch, "step", stepped)
     return found
 
 

@@ -13,6 +13,7 @@ from ..errors import RequestError
 from ..files.input import read_bytes
 from ..speech import demo
 from .options import add_format, add_hub, add_threads, load_demo, load_model, new_parser
+from .output import print_text
 
 if TYPE_CHECKING:
     from ..server.models import Served
@@ -77,11 +78,14 @@ def run(args: argparse.Namespace) -> None:
         house = make_house(_models(args), settings)
         for room in house.engine.rooms.values():
             batch, gigabytes = room.batch, (room.batch.nbytes or 0) / 1e9
-            print(f"{room.name}: {batch.places} places of {batch.positions} positions, which take {gigabytes:.2f} GB")
+            print_text(
+                f"{room.name}: {batch.places} places of {batch.positions} positions, which take {gigabytes:.2f} GB"
+            )
         if settings.host not in LOOPBACK and settings.api_key is None:
             open_to_all = f"everybody who reaches {settings.host} can speak here; --api-key asks for a key"
             print(f"qwen3tts-np serve: warning: {open_to_all}", file=sys.stderr)
-        print(f"ready: {url_of(settings, listening)}", flush=True)
+        print_text(f"ready: {url_of(settings, listening)}")
+        sys.stdout.flush()
         serve(house, listening)
 
 

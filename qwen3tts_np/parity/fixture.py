@@ -24,6 +24,7 @@ from ..checkpoint.safetensors import Checkpoint
 from ..errors import QwenTTSError, RequestError
 from ..files.arrays import read_array
 from ..files.input import read_bytes
+from ..files.name import fault_of_name, shown_name
 from ..files.output import output_folder
 from ..ops import AnyArray
 from ..shown import shortened
@@ -78,6 +79,8 @@ def write_fixture(
 
 def read_fixture(path: Path) -> Fixture:
     """Read a fixture in any of these formats. Raises RequestError if ``path`` is none of them."""
+    if fault := fault_of_name(path):
+        raise RequestError(f"{shown_name(path)} is not a fixture: {fault}")
     try:
         if os.path.isfile(path / MANIFEST):
             return _read_case(path)
