@@ -2,8 +2,8 @@
 
 cli -> server -> verify -> parity -> inspect -> speech -> model -> official_calls -> voice_arguments ->
 cloning, official_view, streaming -> speech_tokenizer -> compiled -> batch -> generate -> request -> voice ->
-synthetic -> layout -> talker | codec | speaker | text -> mlp, conv -> checkpoint, trace, audio, report ->
-config, ops, files -> errors, notices -> shown -> kernels -> NumPy
+synthetic -> layout -> talker | codec | speaker | text -> mlp, conv -> manifest -> checkpoint, trace, audio,
+report -> config, ops, files -> errors, notices -> shown -> kernels -> NumPy
 
 Key tables are beside the blocks that use them, so ``layout``, which lists every tensor of a checkpoint, is above the
 blocks, and what makes a checkpoint from that list (``synthetic``) is above ``layout``.
@@ -47,6 +47,7 @@ FLOORS = (
     {"layout"},
     {"talker", "codec", "speaker", "text"},
     {"mlp", "conv"},
+    {"manifest"},
     {"checkpoint", "trace", "audio", "report"},
     {"config", "ops", "files", "arguments"},
     {"errors", "notices", "start"},

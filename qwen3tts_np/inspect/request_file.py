@@ -19,8 +19,7 @@ the arguments names codes that the model is forced to follow. ``voice_clone_prom
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +31,12 @@ from ..audio.files import read_audio
 from ..checkpoint.json_file import read_json
 from ..errors import RequestError
 from ..files.arrays import read_codes
+from ..files.fields import NUMBER, SAMPLING_RULES, SEED, SWITCH, TEXT, WHOLE, Rule, are_codes
 from .request import METHODS, SPEECH, WrittenRequest, is_reference, only
 
 NOT_IN_A_FILE = ("self", "seed", "return_codes", "progress")  # arguments of a call that a request does not have
 SHOWN = 60  # characters of a wrong value
 
-Rule = tuple[Callable[[Any], bool], str]
-TEXT: Rule = (lambda value: isinstance(value, str), "text")
-SWITCH: Rule = (lambda value: isinstance(value, bool), "true or false")
-WHOLE: Rule = (lambda value: type(value) is int, "a whole number")
-NUMBER: Rule = (lambda value: type(value) in (int, float) and abs(value) <= sys.float_info.max, "a finite number")
 CLIP: Rule = (
     lambda value: isinstance(value, str) or is_reference(value, "audio"),
     'text, or {"audio": FILE} with the sample_rate of a stored one',
@@ -50,9 +45,8 @@ CODES: Rule = (lambda value: is_reference(value, "codes"), '{"codes": FILE.npy}'
 VOICE: Rule = (lambda value: isinstance(value, str | dict), "the file of a saved voice, or an object of lists")
 SPEECH_RULES: dict[str, Rule] = {
     **dict.fromkeys(("text", "speaker", "language", "instruct", "ref_text"), TEXT),
-    **dict.fromkeys(("non_streaming_mode", "x_vector_only_mode", "do_sample", "subtalker_dosample"), SWITCH),
-    **dict.fromkeys(("top_k", "subtalker_top_k", "max_new_tokens"), WHOLE),
-    **dict.fromkeys(("temperature", "top_p", "repetition_penalty", "subtalker_temperature", "subtalker_top_p"), NUMBER),
+    **SAMPLING_RULES,
+    "x_vector_only_mode": SWITCH,
     "ref_audio": CLIP,
     "voice_clone_prompt": VOICE,
 }
@@ -61,10 +55,6 @@ CODEC_RULES: dict[str, dict[str, Rule]] = {
     "decode": {"audio_codes": CODES},
     "speaker_embedding": {"audio": CLIP},
 }
-SEED: Rule = (
-    lambda value: type(value) is int and -(2**63) <= value < 2**64,
-    "a whole number from -2**63 to 2**64 - 1",
-)
 
 
 def read_request(path: Path, codes: Path | None = None) -> WrittenRequest:
@@ -209,17 +199,9 @@ def _embedding(value: Any) -> bool:
     return isinstance(value, list) and all(map(NUMBER[0], value))
 
 
-def _frames(value: Any) -> bool:
-    """Whether it is codes [frames][G]."""
-    if not isinstance(value, list) or not all(isinstance(frame, list) for frame in value):
-        return False
-    codes = [code for frame in value for code in frame]
-    return len(set(map(len, value))) <= 1 and all(type(code) is int and 0 <= code < 2**31 for code in codes)
-
-
 LISTS = (  # of an official voice_clone_prompt: what each entry is
     ("ref_spk_embedding", _embedding, "lists of finite numbers"),
-    ("ref_code", lambda value: value is None or _frames(value), "codes [frames][groups], or null"),
+    ("ref_code", lambda value: value is None or are_codes(value), "codes [frames][groups], or null"),
     ("x_vector_only_mode", SWITCH[0], "true or false"),
     ("icl_mode", SWITCH[0], "true or false"),
     ("ref_text", lambda value: value is None or isinstance(value, str), "texts, or null"),
