@@ -3,7 +3,7 @@
 A frame, as in ``Qwen3TTSTalkerForConditionalGeneration.forward``: sample code 0 from the talker's logits, let the code
 predictor complete the frame, and feed the talker the sum of the frame's embeddings and the next text token. Requests
 are processed one by one, each at its own positions: the official package pads a batch on the left and masks the
-padding, which gives the same result. Which requests a frame has is decided by ``batch.py``.
+padding, which gives the same result. Which requests a frame has is decided by ``running_batch.py``.
 """
 
 from __future__ import annotations

@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 
 from .arguments import callback, codes_of, require_type, switch, whole_number
-from .batch import PROMPT_SLICE, RunningBatch
 from .checkpoint.config_file import read_generation_config, read_model_config
 from .checkpoint.keys import check, load
 from .checkpoint.pretrained import check_leftovers, compute_dtype, directory
@@ -49,6 +48,7 @@ from .request import (
     make_request,
     prompt_layout,
 )
+from .running_batch import PROMPT_SLICE, RunningBatch
 from .speaker.encoder import SpeakerEncoderWeights, speaker_encoder_sizes
 from .speech_tokenizer import Qwen3TTSTokenizer
 from .streaming import ArrivingText, Packets, Playback, SpeechSession, SpeechStream

@@ -27,9 +27,9 @@ from ending import with_end
 from qwen3tts_np import Qwen3TTSModel, VoiceClonePromptItem, cli
 from qwen3tts_np.audio.encode import UNKNOWN, wav_header
 from qwen3tts_np.audio.files import pcm16
-from qwen3tts_np.batch import RunningBatch
 from qwen3tts_np.cli import clone, say
 from qwen3tts_np.cli.output import PIPE, open_sink
+from qwen3tts_np.running_batch import RunningBatch
 from qwen3tts_np.speech import delivery
 from qwen3tts_np.speech.edges import trimmed
 from qwen3tts_np.speech.plan import PAUSES, seed_of

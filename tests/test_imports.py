@@ -1,7 +1,7 @@
 """Imports go one way: a room may use the rooms below it, never those above or beside it.
 
 cli -> server -> verify -> parity -> inspect -> speech -> model -> official_calls -> voice_arguments ->
-cloning, official_view, streaming -> speech_tokenizer -> compiled -> batch -> generate -> request -> voice ->
+cloning, official_view, streaming -> speech_tokenizer -> compiled -> running_batch -> generate -> request -> voice ->
 synthetic -> layout -> talker | codec | speaker | text -> mlp, conv -> manifest -> checkpoint, trace, audio,
 report -> config, ops, files -> errors, notices -> shown -> kernels -> NumPy
 
@@ -39,7 +39,7 @@ FLOORS = (
     {"cloning", "official_view", "streaming"},
     {"speech_tokenizer"},
     {"compiled"},
-    {"batch"},
+    {"running_batch"},
     {"generate"},
     {"request"},
     {"voice"},

@@ -23,7 +23,7 @@ from ending import with_end
 
 from qwen3tts_np import Qwen3TTSModel, RequestError, cli
 from qwen3tts_np.audio.files import AudioWriter, pcm16, write_audio
-from qwen3tts_np.batch import RunningBatch
+from qwen3tts_np.running_batch import RunningBatch
 from qwen3tts_np.speech import delivery, edges, longform, subtitles, track
 from qwen3tts_np.speech.edges import EDGE, FADE, QUIET
 from qwen3tts_np.speech.longform import Narration, narrate

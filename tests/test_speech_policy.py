@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwen3tts_np import Qwen3TTSModel, RequestError, cli
-from qwen3tts_np.batch import RunningBatch
 from qwen3tts_np.codec import decoder
 from qwen3tts_np.compiled.codec import decoder as compiled_decoder
 from qwen3tts_np.ops import Ints
+from qwen3tts_np.running_batch import RunningBatch
 from qwen3tts_np.speech import edges, live
 from qwen3tts_np.speech.edges import EDGE, FADE, QUIET, Edges
 from qwen3tts_np.speech.longform import narrate

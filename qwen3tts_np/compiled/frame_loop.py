@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
-from ..batch import RunningBatch, Session, spoken
 from ..checkpoint.keys import load
 from ..checkpoint.safetensors import Checkpoint
 from ..config import ModelConfig
 from ..generate import ReferenceSession, Weights
 from ..request import Request, check_sizes
+from ..running_batch import RunningBatch, Session, spoken
 from ..talker.code_predictor import CodePredictorWeights, code_predictor_sizes
 from ..talker.frame import Frame
 from ..talker.generator import Generator

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..audio.files import pcm16
-from ..batch import RunningBatch
 from ..ops import Ints
 from ..request import Request
+from ..running_batch import RunningBatch
 from .store import Recording, Store
 from .take import Take
 
