@@ -84,6 +84,8 @@ SPOKEN = {
     "file": READ,
     "output": [*SOUND, ("", "")],
     "language": LANGUAGE,
+    "cast": [*READ, ("folder", "a directory"), ("codes.npy", "is not UTF-8"), ("empty.json", "the cast is empty")],
+    "lexicon": [*READ, ("folder", "a directory"), ("codes.npy", "is not UTF-8"), ("request.json", "is no")],
     "srt": SUBTITLES,
     "vtt": SUBTITLES,
     "work": [(NUL, ""), (HALF, "")],
@@ -197,6 +199,7 @@ def folder(synthetic: Callable[..., Path], tmp_path_factory: pytest.TempPathFact
     np.save(made / "codes.npy", np.zeros((2, 16), np.int64))
     VoiceClonePromptItem(None, np.ones(64, np.float32) / 8, True, False).save(made / "v.safetensors")
     (made / "request.json").write_text(json.dumps({"text": "Hi", "max_new_tokens": 2, "seed": 1}))
+    (made / "empty.json").write_text("{}")
     (made / "folder").mkdir()
     (made / "full").mkdir()
     (made / "full" / "file").touch()

@@ -33,6 +33,9 @@ MODELS: dict[str, tuple[Like, ModelType]] = {
 MAX_NEW_TOKENS = 12
 QUICK = {"bench": ["--seconds", "0.1"]}  # what a command as printed would take its time for
 BOOK = "It rained. The ferry came late, and nobody minded.\n\nIn the morning the sun was out again."
+PLAY = "Anna: Hello.\nBob: Good morning, Nguyen. [pause 0.5s] It rains."
+CAST = {"Anna": "vivian", "Bob": "ryan"}
+WORDS = {"Nguyen": "Win"}
 REQUEST = {"method": "generate_custom_voice", "arguments": {"text": "Hello.", "speaker": "vivian"}, "seed": 1}
 PROGRAM = """#!/bin/sh
 PYTHONPATH={path} exec {python} -m qwen3tts_np "$@"
@@ -59,6 +62,9 @@ def build(folder: Path, synthetic: Callable[..., Path]) -> None:
     np.save(folder / "ada.npy", np.arange(160).reshape(10, 16) % 128)
     (folder / "request.json").write_text(json.dumps(REQUEST), encoding="utf-8")
     (folder / "book.txt").write_text(BOOK, encoding="utf-8")
+    (folder / "play.txt").write_text(PLAY, encoding="utf-8")
+    (folder / "cast.json").write_text(json.dumps(CAST), encoding="utf-8")
+    (folder / "words.json").write_text(json.dumps(WORDS), encoding="utf-8")
     voice = VoiceClonePromptItem(None, np.ones(64, np.float32) / 8, True, False)
     voice.save(folder / "ada.safetensors")
     (folder / "voices").mkdir()

@@ -40,10 +40,10 @@ def run(args: argparse.Namespace) -> None:
         raise RequestError("give the voice, once: --ref-audio CLIP, or --voice FILE")
     if args.voice and args.ref_text:
         raise RequestError("--ref-text goes with --ref-audio; a saved voice has its own")
-    text = read_request(args)
+    script = read_request(args)
     voice = VoiceClonePromptItem.load(args.voice) if args.voice else None
     model = load_model(args)
     only_for(model, "base", "clone")
     made = model.voice(ref_audio=args.ref_audio, ref_text=args.ref_text, voice_clone_prompt=voice)
     assert isinstance(made, ClonedVoice)
-    speak(model, text, args, {"voice_clone_prompt": made.item})
+    speak(model, script, args, {"voice_clone_prompt": made.item})

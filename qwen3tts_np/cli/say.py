@@ -19,6 +19,7 @@ EXAMPLES = (
     'qwen3tts-np say Qwen/Qwen3-TTS-12Hz-1.7B-VoiceDesign "Good morning." --instruct "An old sailor, hoarse" -o a.mp3',
     'qwen3tts-np say Qwen/Qwen3-TTS-12Hz-0.6B-Base "Good morning." --voice ada.safetensors --seed 7',
     "qwen3tts-np say Qwen/Qwen3-TTS-12Hz-0.6B-CustomVoice --file book.txt -o book.flac --srt book.srt",
+    "qwen3tts-np say Qwen/Qwen3-TTS-12Hz-0.6B-CustomVoice --file play.txt --cast cast.json -o play.flac",
     "cat book.txt | qwen3tts-np say Qwen/Qwen3-TTS-12Hz-0.6B-CustomVoice - --format int4 --stream -o - | aplay",
 )
 
@@ -46,15 +47,15 @@ def run(args: argparse.Namespace) -> None:
     of_demo = args.model is None or (args.text is None and args.file is None and demo.is_meant(args.model))
     if of_demo:
         args.model, args.text = demo.CHECKPOINT, args.text if args.model is None else str(args.model)
-    text = read_request(args)
+    script = read_request(args)
     if of_demo:
-        text = demo.readable(text)
+        script = script.rewritten(demo.readable)
         args.language = "english" if args.language == "auto" else args.language
         print(f"qwen3tts-np say: {demo.notice()}", file=sys.stderr)
     _check_voice(args)
     voice = VoiceClonePromptItem.load(args.voice) if args.voice else None
     model = load_demo(args) if of_demo else load_model(args)
-    speak(model, text, args, _voice(model, args, voice))
+    speak(model, script, args, _voice(model, args, voice))
 
 
 def _check_voice(args: argparse.Namespace) -> None:

@@ -15,14 +15,14 @@ from ..files.apart import check_outputs
 from ..files.output import scratch_folder
 from ..model import Qwen3TTSModel
 from ..speech.longform import narrate
-from ..speech.plan import speakable
+from ..speech.script import Script
 from ..speech.store import pieces_folder
 from ..speech.subtitles import subtitle_file
 from .options import add_json, add_model, add_sampling, add_seed, sampling
 from .output import PIPE, add_output, check_output, copy_to_pipe, report
 from .progress import bar
 from .stream import add_stream, check_stream, counts, speak_live
-from .text_source import add_text, read_text
+from .text_source import add_script, add_text, script_of
 
 LONG_ONLY = ("srt", "vtt", "work")
 
@@ -35,6 +35,7 @@ def add_speech(parser: argparse.ArgumentParser, model_required: bool = True) -> 
     parser.add_argument("--language", default="auto", help="language of the text (%(default)s)")
     add_seed(parser)
     add_json(parser)
+    add_script(parser)
     long_text = parser.add_argument_group("long texts", "spoken in pieces; finished ones are kept until all are there")
     long_text.add_argument("--srt", type=Path, metavar="FILE", help="write subtitles as well")
     long_text.add_argument("--vtt", type=Path, metavar="FILE", help="the same, as WebVTT")
@@ -46,13 +47,13 @@ def add_speech(parser: argparse.ArgumentParser, model_required: bool = True) -> 
     add_sampling(parser)
 
 
-def read_request(args: argparse.Namespace) -> str:
-    """The text, cleaned; RequestError for every mistake that can be found before a model is loaded."""
-    text = speakable(read_text(args))
+def read_request(args: argparse.Namespace) -> Script:
+    """The text; RequestError for every mistake that can be found before a model is loaded."""
+    script = script_of(args)
     check_output(args)
     check_stream(args, [name for name in LONG_ONLY if getattr(args, name) is not None])
     _check_files(args)
-    return text
+    return script
 
 
 def _check_files(args: argparse.Namespace) -> None:
@@ -64,15 +65,22 @@ def _check_files(args: argparse.Namespace) -> None:
     clip = getattr(args, "ref_audio", None)  # of clone alone
     check_outputs(
         {"--output": output, "--srt": args.srt, "--vtt": args.vtt},
-        {"MODEL": args.model, "--file": args.file, "--voice": args.voice, "--ref-audio": clip},
+        {
+            "MODEL": args.model,
+            "--file": args.file,
+            "--voice": args.voice,
+            "--ref-audio": clip,
+            "--cast": args.cast,
+            "--lexicon": args.lexicon,
+        },
     )
 
 
-def speak(model: Qwen3TTSModel, text: str, args: argparse.Namespace, voice: dict[str, Any]) -> None:
-    """Speak ``text`` according to the options and report it. ``voice``: what the model's method takes besides."""
+def speak(model: Qwen3TTSModel, script: Script, args: argparse.Namespace, voice: dict[str, Any]) -> None:
+    """Speak ``script`` according to the options and report it. ``voice``: what the model's method takes besides."""
     arguments = {**voice, **sampling(args), "language": args.language}
     start = time.monotonic()
-    found = (speak_live if args.stream else _speak_into_file)(model, text, args, arguments)
+    found = (speak_live if args.stream else _speak_into_file)(model, script, args, arguments)
     took, made = time.monotonic() - start, found.pop("made_seconds", found["seconds"])
     rtf = round(took / made, 3) if made else None
     found = {"file": str(args.output), **found, "time_seconds": round(took, 3), "rtf": rtf}
@@ -86,15 +94,15 @@ def speak(model: Qwen3TTSModel, text: str, args: argparse.Namespace, voice: dict
 
 
 def _speak_into_file(
-    model: Qwen3TTSModel, text: str, args: argparse.Namespace, arguments: dict[str, Any]
+    model: Qwen3TTSModel, script: Script, args: argparse.Namespace, arguments: dict[str, Any]
 ) -> dict[str, Any]:
     """A text into a file, or into a pipe once it is complete; interrupted, it prints where the finished pieces are."""
     kept = args.work or (None if args.output == PIPE else pieces_folder(args.output))
-    with _file_for(args.output) as output, bar(text, model) as shown:
+    with _file_for(args.output) as output, bar(script.text, model) as shown:
         try:
             made = narrate(
                 model,
-                text,
+                script,
                 output,
                 seed=args.seed,
                 work=args.work,

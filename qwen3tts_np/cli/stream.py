@@ -10,6 +10,7 @@ from ..arguments import whole_number
 from ..errors import RequestError
 from ..model import Qwen3TTSModel
 from ..speech.live import PACKET, stream
+from ..speech.script import Script
 from ..speech.spoken import Spoken
 from .output import PIPE, open_sink
 from .progress import bar
@@ -33,11 +34,13 @@ def check_stream(args: argparse.Namespace, others: list[str]) -> None:
     whole_number(args.packet_frames, "packet_frames")
 
 
-def speak_live(model: Qwen3TTSModel, text: str, args: argparse.Namespace, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Speak ``text`` into ``args.output`` packet by packet; returns its report."""
+def speak_live(
+    model: Qwen3TTSModel, script: Script, args: argparse.Namespace, arguments: dict[str, Any]
+) -> dict[str, Any]:
+    """Speak ``script`` into ``args.output`` packet by packet; returns its report."""
     start, first = time.monotonic(), None
-    speech = stream(model, text, seed=args.seed, packet_frames=args.packet_frames, runaway_guard=True, **arguments)
-    with bar(text, model) as shown, open_sink(args, speech.sample_rate) as sink:
+    speech = stream(model, script, seed=args.seed, packet_frames=args.packet_frames, runaway_guard=True, **arguments)
+    with bar(script.text, model) as shown, open_sink(args, speech.sample_rate) as sink:
         for packet in speech:
             sink.write(packet)
             first = time.monotonic() - start if first is None else first

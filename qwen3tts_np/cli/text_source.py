@@ -1,4 +1,4 @@
-"""The text to speak: an argument, a file, or a pipe."""
+"""The text to speak: an argument, a file, or a pipe; its markup, its cast, and how words are respelled."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 
 from ..errors import RequestError
 from ..files.input import read_bytes
+from ..speech.cast import read_cast, read_lexicon
+from ..speech.script import Script, read_script
 
 
 def add_text(parser: argparse.ArgumentParser) -> None:
@@ -16,6 +18,29 @@ def add_text(parser: argparse.ArgumentParser) -> None:
     text = parser.add_argument("text", metavar="[TEXT]", help="what to say; '-', or nothing, reads it from a pipe")
     text.required = False  # trap: with nargs="?" argparse does not find a text behind an option
     parser.add_argument("--file", type=Path, metavar="FILE", help="speak a text file (UTF-8, or UTF-16 with its mark)")
+
+
+def add_script(parser: argparse.ArgumentParser) -> None:
+    """What of a text is not to be read as it stands."""
+    group = parser.add_argument_group("markup and words", "without these a text is read as it stands")
+    group.add_argument(
+        "--markup", action="store_true", help="read [pause 0.5s] and [voice NAME] as marks, and <speak> as SSML"
+    )
+    group.add_argument(
+        "--cast",
+        type=Path,
+        metavar="FILE",
+        help="names and their voices, JSON; lines 'NAME: text' are spoken by them, and marks are read",
+    )
+    group.add_argument("--lexicon", type=Path, metavar="FILE", help="words and how to read them, JSON")
+
+
+def script_of(args: argparse.Namespace) -> Script:
+    """The text with what its options make of it. RequestError where it cannot be read."""
+    text = read_text(args)
+    cast = None if args.cast is None else read_cast(args.cast)
+    lexicon = None if args.lexicon is None else read_lexicon(args.lexicon)
+    return read_script(text, args.markup, cast, lexicon)
 
 
 def read_text(args: argparse.Namespace) -> str:

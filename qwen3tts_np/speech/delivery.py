@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -27,6 +27,7 @@ class Delivery:
     streaming: bool | None  # the layout of the prompt; None is the model's usual one
     sampling: Mapping[str, Any]  # where it departs from the checkpoint's generation configuration
     runaway_guard: bool  # whether speech longer than any reading of its text is cut
+    first: Delivery | None = None  # of the same text in its usual voice, whose hash of the model holds here too
 
     @classmethod
     def of(cls, model: Qwen3TTSModel, arguments: Mapping[str, Any], runaway_guard: bool) -> Delivery:
@@ -39,6 +40,10 @@ class Delivery:
         language, whole_text = given.pop("language", "auto"), given.pop("non_streaming_mode", None)
         streaming = None if whole_text is None else not switch(whole_text, "non_streaming_mode")
         return cls(model, voice, language, streaming, given, runaway_guard)
+
+    def in_voice(self, voice: Voice) -> Delivery:
+        """The same in another voice of the model."""
+        return replace(self, voice=voice, first=self.first or self)
 
     def request(self, text: str, seed: int) -> Request:
         """The request for one piece; with the guard on, of at most :meth:`bound` frames."""
@@ -58,7 +63,7 @@ class Delivery:
     @cached_property
     def fingerprint(self) -> str:
         """A hash of the model; it reads all weights once."""
-        return fingerprint(self.model)
+        return fingerprint(self.model) if self.first is None else self.first.fingerprint
 
     @cached_property
     def greedy(self) -> bool:
@@ -84,9 +89,10 @@ def frame_seconds(model: Qwen3TTSModel) -> float:
     return codec.get_decode_upsample_rate() / codec.get_output_sample_rate()
 
 
-def warn_of_designed_voices(delivery: Delivery, pieces: int) -> None:
-    """Warn that a voice-design model does not keep the voice across several pieces of a text."""
-    if isinstance(delivery.voice, DesignedVoice) and pieces > 1:
+def warn_of_designed_voices(deliveries: Sequence[Delivery]) -> None:
+    """Warn that a voice-design model does not keep a voice across several pieces of a text, one delivery each."""
+    pieces = len(deliveries)
+    if isinstance(deliveries[0].voice, DesignedVoice) and pieces > len({id(one) for one in deliveries}):
         notify(
             f"a voice-design model designs the voice anew for each of the {pieces} pieces of this text; "
             "to keep it, make a voice of the description for a base model ('qwen3tts-np voice design')"

@@ -21,8 +21,9 @@ from ..text.sentences import LONGEST, TARGET
 from .delivery import Delivery, warn_of_designed_voices
 from .edges import Edges
 from .plan import plan
+from .script import Script, as_script
 from .spoken import Spoken
-from .take import Take
+from .take import Take, takes_of
 
 PACKET = 4  # frames
 
@@ -70,8 +71,7 @@ class LiveText:
         request = take.request()
         self._packets = take.delivery.model.packets(request, packet_frames=self._packet_frames)
         self._edges = None if take.alone else Edges(self.sample_rate)
-        silence = np.zeros(self.sample_rate * take.piece.pause // 1000, np.int16)
-        self._samples += len(silence)
+        silence = self._silence(take.piece.pause)
         self._start = self.seconds
         return request, silence
 
@@ -93,6 +93,13 @@ class LiveText:
         take = self._takes[len(self.pieces)]
         self.pieces.append(take.report(self._packets.written, 1, self._start, self.seconds))
         self.share = sum(self._lengths[: len(self.pieces)]) / self._whole
+        if take.piece.after:
+            yield self._silence(take.piece.after)
+
+    def _silence(self, ms: int) -> Pcm:
+        silence = np.zeros(self.sample_rate * ms // 1000, np.int16)
+        self._samples += len(silence)
+        return silence
 
     def _hand_out(self, wave: Wave) -> Iterator[Pcm]:
         if len(wave):
@@ -165,7 +172,7 @@ class TextStream:
 
 def live_text(
     model: Qwen3TTSModel,
-    text: str,
+    text: str | Script,
     *,
     seed: int | None = None,
     packet_frames: int = PACKET,
@@ -176,15 +183,15 @@ def live_text(
 ) -> LiveText:
     """A text of any length, ready to be spoken. Arguments and errors are those of :func:`stream`."""
     drawn = fresh_seed() if seed is None else check_seed(seed)
-    pieces = plan(text, speech.get("language"), target, longest)
-    delivery = Delivery.of(model, speech, runaway_guard)
-    takes = [Take(piece, delivery, drawn, alone=len(pieces) == 1) for piece in pieces]
+    script = as_script(text)
+    pieces = plan(script, speech.get("language"), target, longest)
+    takes = takes_of(script, pieces, Delivery.of(model, speech, runaway_guard), drawn)
     model.packets(takes[0].request(), packet_frames=packet_frames)  # what the model does not have is said now
-    warn_of_designed_voices(delivery, len(takes))
+    warn_of_designed_voices([take.delivery for take in takes])
     return LiveText(takes, packet_frames)
 
 
-def stream(model: Qwen3TTSModel, text: str, **arguments: Any) -> TextStream:
+def stream(model: Qwen3TTSModel, text: str | Script, **arguments: Any) -> TextStream:
     """Speak a text of any length, in packets of ``packet_frames`` frames of 80 ms.
 
     Arguments, pieces, seeds, codes and samples are those of ``longform.narrate``, with one exception: a piece that does

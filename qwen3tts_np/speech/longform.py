@@ -21,12 +21,13 @@ from ..talker.generator import check_seed, fresh_seed
 from ..text.pace import milliseconds
 from ..text.sentences import LONGEST, TARGET
 from .delivery import Delivery, warn_of_designed_voices
-from .plan import PlannedPiece, plan
+from .plan import plan
 from .recorder import Writing, recordings
+from .script import Script, as_script
 from .spoken import Spoken, shown
 from .store import Store, fingerprint, hash_of, pieces_folder
 from .subtitles import CUE, SUBTITLE_FORMATS, subtitle_file
-from .take import Take
+from .take import Take, takes_of
 from .track import Track, open_track
 
 
@@ -54,7 +55,7 @@ class Progress:
 
 def narrate(
     model: Qwen3TTSModel,
-    text: str,
+    text: str | Script,
     output: str | os.PathLike[str],
     *,
     seed: int | None = None,
@@ -70,6 +71,8 @@ def narrate(
     **speech: Any,
 ) -> Narration:
     """Speak a text of any length into ``output``, whose suffix names the format (.wav is 16-bit PCM).
+
+    A ``Script`` (``script.py``) is a text with pauses, several voices, or respelled words.
 
     ``speech``: the arguments of the model's ``generate_*`` method (speaker, instruct, ref_audio, language, sampling
     ...), one value each, for all pieces. ``target``, ``longest``: seconds of speech in a piece (``text.sentences``).
@@ -94,16 +97,19 @@ def narrate(
     """
     target_file, subtitle_files = path_of(output, "output"), [subtitle_file(path_of(p, "subtitles")) for p in subtitles]
     _check(model, seed, batch_size, base_model)
-    pieces = plan(text, speech.get("language"), target, longest)
+    script = as_script(text)
+    pieces = plan(script, speech.get("language"), target, longest)
     delivery = Delivery.of(model, speech, runaway_guard)
-    delivery.request(pieces[0].text, 0)  # what the model does not have is said now
+    takes = takes_of(script, pieces, delivery, 0)  # what the model does not have is said now
+    if base_model is not None and script.names:
+        raise RequestError("base_model clones one designed voice, and this text names others")
     resumable = (
         work is not None or len(pieces) > 1 or base_model is not None
     )  # a single piece has nothing to resume from
     store = Store(pieces_folder(target_file) if work is None else Path(work)) if resumable else None
     if seed is None:
-        seed = fresh_seed() if store is None else store.seed(_job(delivery, pieces, base_model))
-    takes = [Take(piece, delivery, seed, alone=len(pieces) == 1) for piece in pieces]
+        seed = fresh_seed() if store is None else store.seed(_job(takes, base_model))
+    takes = [replace(take, seed=seed) for take in takes]
     with open_track(target_file, delivery.sample_rate) as track:
         takes = _with_designed_voice(takes, store, base_model, speech, writing)
         spoken, reused = _speak_all(takes, store, track, batch_size, progress, writing)
@@ -123,10 +129,12 @@ def _check(model: Qwen3TTSModel, seed: int | None, batch_size: int, base_model: 
         raise RequestError(f"base_model goes with a voice_design model; this is a {model.config.tts_model_type} model")
 
 
-def _job(delivery: Delivery, pieces: list[PlannedPiece], base_model: Qwen3TTSModel | None) -> str:
+def _job(takes: list[Take], base_model: Qwen3TTSModel | None) -> str:
     """A hash of the task, the key of its seed where none was given."""
+    delivery, pieces = takes[0].delivery, [take.piece for take in takes]
+    voices = {take.piece.voice or "": take.delivery.voice for take in takes}
     base = None if base_model is None else fingerprint(base_model)
-    how = (delivery.voice, delivery.language, delivery.streaming, delivery.sampling, delivery.runaway_guard)
+    how = (voices, delivery.language, delivery.streaming, delivery.sampling, delivery.runaway_guard)
     return hash_of(delivery.fingerprint, base, how, pieces)
 
 
@@ -139,7 +147,7 @@ def _with_designed_voice(
 ) -> list[Take]:
     """``takes`` with the voice of one of them, which is spoken as designed; all others clone it with ``base_model``."""
     if base_model is None:
-        warn_of_designed_voices(takes[0].delivery, len(takes))
+        warn_of_designed_voices([take.delivery for take in takes])
         return takes
     enough = (i for i, take in enumerate(takes) if milliseconds(take.piece.text) >= 1000 * CUE)
     chosen = next(enough, max(range(len(takes)), key=lambda i: milliseconds(takes[i].piece.text)))
@@ -176,4 +184,5 @@ def _speak_all(
         length = milliseconds(take.piece.text)
         done, reused, reused_length = done + length, reused + found, reused_length + found * length
         progress(Progress(len(spoken), len(takes), end, done / max(whole, 1), reused_length / max(whole, 1)))
+    track.pause(takes[-1].piece.after)
     return spoken, reused

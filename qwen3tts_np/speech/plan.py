@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import RequestError
 from ..text.clean import clean
 from ..text.sentences import LONGEST, TARGET, Break, split
+from .script import NO_WORDS, Script, as_script
 
 # Silence between two pieces, in ms. A piece without words ("* * *") adds its own.
 PAUSES = {Break.WORD: 50, Break.CLAUSE: 150, Break.SENTENCE: 350, Break.PARAGRAPH: 800}
@@ -15,35 +16,53 @@ PAUSES = {Break.WORD: 50, Break.CLAUSE: 150, Break.SENTENCE: 350, Break.PARAGRAP
 
 @dataclass(frozen=True)
 class PlannedPiece:
-    """A piece with words, as the model reads it."""
+    """A piece with words."""
 
     number: int  # from 0, among the pieces with words
-    text: str  # one line
-    pause: int  # ms of silence before it; 0 before the first
+    text: str  # one line, as the model reads it
+    pause: int  # ms of silence before it
+    written: str  # ``text`` as it stands in the text that was given, before a lexicon respelled it
+    voice: str | None = None  # a name of the script's; None is the voice of the request
+    after: int = 0  # ms of silence after it, where markup ends the text with a pause
 
 
 def speakable(text: str) -> str:
     """``text``, cleaned (``text/clean.py``). RequestError if it has no words: the model makes noise of punctuation."""
     cleaned = clean(text)
     if not any(c.isalnum() for c in cleaned):
-        raise RequestError("there is nothing to say: the text has neither letters nor digits")
+        raise RequestError(NO_WORDS)
     return cleaned
 
 
 def plan(
-    text: str, language: str | None = None, target: float = TARGET, longest: float = LONGEST
+    text: str | Script, language: str | None = None, target: float = TARGET, longest: float = LONGEST
 ) -> list[PlannedPiece]:
-    """The pieces of a :func:`speakable` text, as ``text/sentences.py`` splits it.
+    """The pieces of a text or a script, as ``text/sentences.py`` splits each of its spans.
 
-    The same text has the same pieces from a file, a pipe or an argument, on one line or wrapped.
+    The same text has the same pieces from a file, a pipe or an argument, on one line or wrapped. Between two pieces is
+    the silence that the text itself asks for, or in its place that of the marks there, to the sample. RequestError
+    where there are no words.
     """
+    script = as_script(text)
+    language = language if isinstance(language, str) else "auto"
     pieces: list[PlannedPiece] = []
-    pause = 0
-    for piece in split(speakable(text), language if isinstance(language, str) else "auto", target, longest):
-        if piece.has_words:
-            pieces.append(PlannedPiece(len(pieces), piece.spoken, pause if pieces else 0))
-            pause = 0
-        pause += PAUSES[piece.ends]
+    usual, asked = 0, None  # ms of silence before the next piece
+    for i, span in enumerate(script.spans):
+        if span.silence is not None:
+            asked = (asked or 0) + span.silence
+        parts = split(clean(span.text), language, target, longest)
+        following = script.spans[i + 1] if i + 1 < len(script.spans) else None
+        for piece in parts:
+            if piece.has_words:
+                pause = asked if asked is not None else usual if pieces else 0
+                spoken = script.respelled(piece.spoken)
+                pieces.append(PlannedPiece(len(pieces), spoken, pause, piece.spoken, span.voice))
+                usual, asked = 0, None
+            last = piece is parts[-1] and following is not None
+            usual += PAUSES[following.opens if last and following is not None else piece.ends]
+    if not pieces:
+        raise RequestError(NO_WORDS)
+    pieces[-1] = replace(pieces[-1], after=asked or 0)
     return pieces
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -10,6 +11,7 @@ from ..request import DesignedVoice, Request
 from .delivery import Delivery
 from .edges import trimmed
 from .plan import PlannedPiece, seed_of
+from .script import Script
 from .spoken import Spoken, warn_of_runaway
 from .store import hash_of
 
@@ -24,7 +26,7 @@ class Take:
     piece: PlannedPiece
     delivery: Delivery
     seed: int  # of the text; ``plan.seed_of`` says which the piece has
-    alone: bool  # whether the text is this piece: then nothing is trimmed or faded
+    alone: bool  # whether the text is this piece and no pause: then nothing is trimmed or faded
 
     def request(self, attempt: int = 0) -> Request:
         """An attempt at the piece, counted from 0."""
@@ -60,7 +62,7 @@ class Take:
         """The report of a piece that is played from ``start`` to ``end``, in seconds; warns of a runaway."""
         cut = self.ran_away(frames)
         seed = self.seed_of(0 if cut else attempts - 1)
-        spoken = Spoken(self.piece.text, start, end, frames, seed, attempts, self.is_complete(frames))
+        spoken = Spoken(self.piece.written, start, end, frames, seed, attempts, self.is_complete(frames))
         if cut or attempts > 1:
             warn_of_runaway(spoken, cut)
         return spoken
@@ -68,3 +70,19 @@ class Take:
     def edged(self, wave: Wave) -> Wave:
         """``wave`` [samples] as it is joined with its neighbours."""
         return wave if self.alone else trimmed(wave, self.delivery.sample_rate)
+
+
+def takes_of(script: Script, pieces: Sequence[PlannedPiece], delivery: Delivery, seed: int) -> list[Take]:
+    """The pieces of a script, each in its voice. RequestError for a voice that the model does not have.
+
+    Each voice is tried on its first piece, so that what the model cannot do is said before anything is spoken.
+    """
+    voices: dict[str | None, Delivery] = {None: delivery}
+    for piece in pieces:
+        if piece.voice is not None and piece.voice not in voices:
+            voices[piece.voice] = delivery.in_voice(script.voice(delivery.model, piece.voice, delivery.voice))
+            voices[piece.voice].request(piece.text, 0)
+    alone = len(pieces) == 1 and not (pieces[0].pause or pieces[0].after)
+    takes = [Take(piece, voices[piece.voice], seed, alone) for piece in pieces]
+    takes[0].request()
+    return takes

@@ -54,13 +54,28 @@ class Piece:
 
     @property
     def spoken(self) -> str:
-        """The text on one line; a line end between Chinese or Japanese characters does not become a space."""
-        return re.sub(r"\s+", lambda gap: "" if _joins_han(self.text, *gap.span()) else " ", self.text)
+        """The text on one line."""
+        return one_line(self.text)
 
     @property
     def has_words(self) -> bool:
         """Whether there is anything to speak; "* * *" and "---" are pauses."""
         return any(c.isalnum() for c in self.text)
+
+
+def one_line(text: str) -> str:
+    """``text`` on one line; a line end between Chinese or Japanese characters does not become a space."""
+    return re.sub(r"\s+", lambda gap: "" if _joins_han(text, *gap.span()) else " ", text)
+
+
+def break_between(before: str, after: str) -> Break:
+    """The break between two parts of a text, by the signs and the white space there."""
+    gap = before[len(before.rstrip()) :] + after[: len(after) - len(after.lstrip())]
+    if len(_LINE_ENDS.findall(gap)) > 1:
+        return Break.PARAGRAPH
+    if _LINE_ENDS.search(gap) or _STOPPED.search(before[-10:]):
+        return Break.SENTENCE
+    return Break.CLAUSE if _CLAUSE_ENDS.search(before) else Break.WORD
 
 
 def split(text: str, language: str = "auto", target: float = TARGET, longest: float = LONGEST) -> list[Piece]:
@@ -306,6 +321,7 @@ def _inside_quotation(text: str, start: int, end: int) -> list[bool]:
 _CLAUSE = re.compile(
     r"[,;:،؛][\"'”’»)\]]*(?=\s)|[，、；：][”’」』）]*|[ \u00a0](?=[—–-][ \u00a0])|—+|(?:…|\.\.\.)+[\"'”’»)\]]*"
 )
+_CLAUSE_ENDS = re.compile(r"[,;:،؛，、；：—–][\"'”’»)\]」』）]*\s*$")
 _GAP = re.compile(r"\s+")
 _CANNOT_BEGIN = frozenset(
     "ぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮヵヶーゝゞヽヾ々」』）】〕》〉、。，．！？；：”’…—・％"
