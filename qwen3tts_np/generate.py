@@ -192,10 +192,12 @@ def reported(frames: Iterable[Frame], progress: ProgressCallback) -> Iterator[Fr
         yield frame
 
 
-def embed_prefill(request: Request, w: Weights) -> Array:
-    """The prompt's table as talker inputs [T, H]."""
+def embed_prefill(
+    request: Request, w: Weights, embed_text: Callable[[TalkerWeights, Ints], Array] = text_projection
+) -> Array:
+    """The prompt's table as talker inputs [T, H]. ``embed_text``: text tokens [T] -> [T, H]."""
     positions = request.prompt.prefill
-    x = text_projection(w.talker, np.array([p.text for p in positions]))  # [T, H]
+    x = embed_text(w.talker, np.array([p.text for p in positions]))  # [T, H]
     for t, position in enumerate(positions):
         if position.codec is not None:
             x[t] += w.talker.codec_embedding[position.codec]

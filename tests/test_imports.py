@@ -1,8 +1,8 @@
 """Imports go one way: a room may use the rooms below it, never those above or beside it.
 
 cli -> server -> verify -> parity -> inspect -> speech -> model -> official_calls -> voice_arguments ->
-cloning, official_view, streaming -> speech_tokenizer -> compiled -> running_batch -> generate -> request -> voice ->
-synthetic -> layout -> talker | codec | speaker | text -> mlp, conv -> manifest -> checkpoint, trace, audio,
+cloning, official_view, streaming -> speech_tokenizer -> compiled -> running_batch -> teacher -> generate -> request ->
+voice -> synthetic -> layout -> talker | codec | speaker | text -> mlp, conv -> manifest -> checkpoint, trace, audio,
 report -> config, ops, files -> errors, notices -> shown -> kernels -> NumPy
 
 Key tables are beside the blocks that use them, so ``layout``, which lists every tensor of a checkpoint, is above the
@@ -40,6 +40,7 @@ FLOORS = (
     {"speech_tokenizer"},
     {"compiled"},
     {"running_batch"},
+    {"teacher"},
     {"generate"},
     {"request"},
     {"voice"},

@@ -17,6 +17,7 @@ from ..talker.code_predictor import CodePredictorWeights, code_predictor_sizes
 from ..talker.frame import Frame
 from ..talker.generator import Generator
 from ..talker.talker import TalkerWeights, talker_sizes
+from ..teacher import ReferenceTeacher, Teacher
 from .blas import limited_blas
 from .engine import Engine
 
@@ -61,6 +62,14 @@ class FrameLoop:
         blas_threads = 1 if kernels else self.engine.threads
         fits = partial(check_sizes, self.config)
         return RunningBatch(session, places, positions, prompt_slice, partial(limited_blas, blas_threads), fits)
+
+    def teacher(self) -> Teacher:
+        """What reads given codes, all frames at once."""
+        if self.engine.runs_kernels:
+            from .teacher import CompiledTeacher
+
+            return CompiledTeacher(self.compiled_weights, self.engine.team, self.config)
+        return ReferenceTeacher(self.weights, self.config)
 
     @property
     def used_weights(self) -> Weights | CompiledWeights:

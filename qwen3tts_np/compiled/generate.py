@@ -22,14 +22,13 @@ from ..talker.frame import Step
 from ..talker.generator import Generator, TorchGenerator
 from .talker.batch import DRAWING, IDLE, SPEAKING, new_batch, new_cache, new_choosing, new_columns, new_work
 from .talker.frame import write_frame
+from .talker.inputs import PROMPT_COLUMNS, TalkerInputs
 from .talker.sampling import rule_of, set_rule
-from .talker.talker import project_text, read_prompt
+from .talker.talker import read_prompt
 from .talker.text import TextRows
 from .talker.weights import CompiledWeights, arrays_in
 
-PROMPT_COLUMNS = 32  # prompt positions per pass: enough to be bound by arithmetic, not by memory
 FIRST_FRAMES = 128  # initial capacity where it may grow, by half
-ROOM_STEP = 16  # positions
 
 
 class CompiledSession:
@@ -48,7 +47,8 @@ class CompiledSession:
         columns = max(PROMPT_COLUMNS, 2 * places)  # the code predictor's first pass has two for each place
         self._work = new_work(model, columns, team.size, weights.text_projection[0].bias.size)
         self._columns = new_columns(columns)
-        self._text = TextRows(places, model.tables.width, self._project_text, config.tts_pad_token_id)
+        self._inputs = TalkerInputs(weights, team, self._work)
+        self._text = TextRows(places, model.tables.width, self._inputs.text, config.tts_pad_token_id)
         self._batch = new_batch(model, places, self._text.rows)
         self._choosing = new_choosing(model, places)
         self._cache = self._new_cache(0)
@@ -90,7 +90,7 @@ class CompiledSession:
 
     def read_prompts(self, parts: Sequence[tuple[int, range]]) -> None:
         columns = [(place, position) for place, part in parts for position in part]
-        inputs = np.concatenate([self._embed(place, part) for place, part in parts])  # [columns, width]
+        inputs = np.concatenate([self._inputs.prompt(self._request(place), part) for place, part in parts])
         item, position = np.array(columns).T
         ends = (position == self._prompt_lengths(item) - 1).astype(np.int64)
         order = np.argsort(ends, kind="stable")  # the final positions of all prompts come last: one pass of the head
@@ -151,41 +151,12 @@ class CompiledSession:
         talker = self._weights.model.talker
         self._team.run(read_prompt, talker, self._batch, count, ends, self._cache, columns, self._work)
 
-    def _embed(self, place: int, part: range) -> Array:
-        """Talker inputs [T, width] of a part of a prompt."""
-        request, w = self._request(place), self._weights
-        positions = request.prompt.prefill[part.start : part.stop]
-        x = self._project_text(np.array([position.text for position in positions]))
-        for row, position in zip(x, positions, strict=True):
-            if position.codec is not None:
-                row += w.code_embedding(0, np.array(position.codec))
-            elif position.frame is not None:
-                rows = [w.code_embedding(g, np.array(code)) for g, code in enumerate(position.frame)]
-                row += np.sum(rows, axis=0)
-            elif position.x_vector:
-                assert request.x_vector is not None  # Request rejects that
-                row[: len(request.x_vector)] += request.x_vector
-        return x
-
-    def _project_text(self, ids: Ints) -> Array:
-        """``text_projection`` of the embeddings of text tokens, at the talker's width. ids [n] -> [n, H]."""
-        fc1, fc2 = self._weights.text_projection
-        embedded = self._weights.text_embedding[ids]  # [n, X]
-        x = np.pad(embedded, ((0, 0), (0, fc1.bias.size - embedded.shape[1]))).astype(np.float32, copy=False)
-        hidden, y = np.empty_like(x), np.empty((len(ids), fc2.bias.size), np.float32)
-        for first in range(0, len(ids), PROMPT_COLUMNS):
-            part = slice(first, first + PROMPT_COLUMNS)
-            given, inside, out = (array[part].reshape(-1) for array in (x, hidden, y))
-            self._team.run(project_text, fc1, fc2, given, len(x[part]), inside, out, self._work)
-        return y
-
     def _make_room(self, needed: int) -> None:
         """A cache of at least ``needed`` positions, with what has been read kept."""
         old = self._cache
         if old.room >= needed:
             return
-        room = max(needed, old.room + old.room // 2)
-        self._cache = self._new_cache(-(-room // ROOM_STEP) * ROOM_STEP)
+        self._cache = self._new_cache(max(needed, old.room + old.room // 2))
         sizes, used = self._weights.model.talker.layers.sizes, int(self._batch.position.max())
         shape = (len(self._batch.position) * sizes.layers * sizes.kv_heads, -1, 2 * sizes.half)
         for before, now in ((old.k, self._cache.k), (old.v, self._cache.v)):

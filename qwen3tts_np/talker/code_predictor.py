@@ -88,10 +88,14 @@ def predict_frame(
 
 def last_logits(x: Array, w: CodePredictorWeights, head: Array, cache: Cache, c: CodePredictorConfig, g: int) -> Array:
     """x [T, TH] -> logits [C] of code g + 1."""
+    hidden = transformer(project_inputs(x, w), w.layers, w.norm, cache, c, f"{NAME}.model")  # [T, H]
+    return record(f"{NAME}.lm_head.{g}", linear(hidden[-1], head)[None])[0]
+
+
+def project_inputs(x: Array, w: CodePredictorWeights) -> Array:
+    """Inputs at the predictor's own width. x [T, TH] -> [T, H]."""
     t = Scope(NAME)
     t("small_to_mtp_projection.input", x)
-    if w.small_to_mtp_projection_weight is not None:
-        projected = linear(x, w.small_to_mtp_projection_weight, w.small_to_mtp_projection_bias)
-        x = t("small_to_mtp_projection", projected)  # [T, H]
-    hidden = transformer(x, w.layers, w.norm, cache, c, f"{NAME}.model")  # [T, H]
-    return t(f"lm_head.{g}", linear(hidden[-1], head)[None])[0]
+    if w.small_to_mtp_projection_weight is None:
+        return x
+    return t("small_to_mtp_projection", linear(x, w.small_to_mtp_projection_weight, w.small_to_mtp_projection_bias))

@@ -69,3 +69,8 @@ def text_projection(w: TalkerWeights, ids: Ints) -> Array:
     x = record("talker.model.text_embedding", w.text_embedding[ids])  # [T, X]
     x = silu(linear(x, w.text_projection_fc1, w.text_projection_fc1_bias))  # [T, X]
     return record("talker.text_projection", linear(x, w.text_projection_fc2, w.text_projection_fc2_bias))
+
+
+def raw_text(w: TalkerWeights, ids: Ints) -> Array:
+    """The rows of ``text_projection`` before it: what a model never reads. ids [T] -> [T, X]."""
+    return w.text_embedding[ids]

@@ -13,6 +13,7 @@ from .generator import STATE
 from .sampling import Rules, Scratch, new_rules, new_scratch
 from .weights import Model
 
+ROOM_STEP = 16  # positions
 IDLE, SPEAKING, DRAWING = 0, 1, 2  # the state of a place in a frame; DRAWING: ended, in a joint draw that goes on
 
 
@@ -78,7 +79,8 @@ def new_choosing(model: Model, items: int) -> Choosing:
 
 
 def new_cache(sizes: TransformerSizes, items: int, room: int, theta: float) -> Cache:
-    """An empty cache of ``room`` positions per item."""
+    """An empty cache of at least ``room`` positions per item: attention reads and writes whole steps."""
+    room = -(-room // ROOM_STEP) * ROOM_STEP
     shape = items * sizes.layers * sizes.kv_heads * room * 2 * sizes.half
     angles = rope_angles(np.arange(room), sizes.head_dim, theta)  # each [room, D/2]
     cos, sin = (np.pad(a, ((0, 0), (0, sizes.half - a.shape[1]))).reshape(-1) for a in angles)
