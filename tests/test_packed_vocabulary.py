@@ -94,7 +94,7 @@ def test_a_damaged_table_is_not_read(own: Path) -> None:
 @pytest.mark.parametrize(
     ("stated", "message"),
     [
-        ({"version": 2, "of": ""}, "written in version 2, and this package reads version 1; remove the file"),
+        ({"version": 2, "of": ""}, f"{NAME}: written in version 2, and this package reads version 1; remove"),
         ({"version": 1}, "in the header is damaged"),
         ([], "in the header is damaged"),
         (None, "in the header is damaged"),

@@ -26,7 +26,7 @@ from qwen3tts_np_kernels.pack import BLOCK, FORMATS, GROUP, Format, Packed, unpa
 
 from ..errors import CheckpointError
 from ..ops import Array
-from .json_file import parse_json
+from .header_entry import read_entry
 from .quantised import QuantisedTensor, weights_of
 from .tensor import StoredTensor
 
@@ -35,6 +35,7 @@ VERSION = 1
 PREFIX = "packed."
 SCALES = ".scales"
 CODE_TABLES = f"{PREFIX}code_tables"
+REMEDY = "convert the original checkpoint again"
 LINE = 64  # bytes of a cache line, to which arenas are aligned
 
 
@@ -136,7 +137,7 @@ def unfold(
     """The official tensors of a file, and its arenas by name. A file without arenas is as it was."""
     if ARENAS_KEY not in metadata:
         return tensors, {}
-    arenas, tables = _read_metadata(metadata[ARENAS_KEY], path)
+    arenas, tables = read_entry(metadata, ARENAS_KEY, VERSION, path, _read_stated, REMEDY)
     found = {name: tensor for name, tensor in tensors.items() if not name.startswith(PREFIX)}
     packed = {arena.name: _arena(arena, tensors, path) for arena in arenas}
     for arena in arenas:
@@ -152,22 +153,11 @@ def unfold(
     return found, packed
 
 
-def _read_metadata(text: str, path: Path) -> tuple[list[Arena], dict[str, int]]:
-    try:
-        stated = parse_json(text)
-        version = stated["version"]
-        if version != VERSION:
-            raise CheckpointError(
-                f"{path}: packed in version {version!r} of the container, and this package reads version {VERSION}; "
-                "convert the original checkpoint again"
-            )
-        arenas = [Arena(**{**a, "parts": tuple(Part(**part) for part in a["parts"])}) for a in stated["arenas"]]
-        tables = {str(name): int(rows) for name, rows in stated["code_tables"].items()}
-        for arena in arenas:
-            _check(arena)
-    except (ValueError, TypeError, KeyError, AttributeError) as e:
-        raise CheckpointError(f"{path}: {ARENAS_KEY} in the header is damaged ({type(e).__name__}: {e})") from None
-    return arenas, tables
+def _read_stated(stated: Any) -> tuple[list[Arena], dict[str, int]]:
+    arenas = [Arena(**{**a, "parts": tuple(Part(**part) for part in a["parts"])}) for a in stated["arenas"]]
+    for arena in arenas:
+        _check(arena)
+    return arenas, {str(name): int(rows) for name, rows in stated["code_tables"].items()}
 
 
 def _check(arena: Arena) -> None:

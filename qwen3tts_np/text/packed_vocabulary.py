@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import models
 
-from ..checkpoint.json_file import MOST_JSON, parse_json
+from ..checkpoint.beside import read_beside
+from ..checkpoint.json_file import MOST_JSON
 from ..checkpoint.keys import TensorSpec
 from ..checkpoint.safetensors import Checkpoint
 from ..checkpoint.writer import write_safetensors
-from ..errors import CheckpointError
 from ..files.input import read_bytes
 
 NAME = "tokenizer.packed.safetensors"
@@ -117,24 +116,16 @@ def read_packed(folder: Path) -> PackedVocabulary | None:
 
     CheckpointError where it is damaged, or was written in another version.
     """
-    path = folder / NAME
-    if not path.exists():
-        return None
-    packed = Checkpoint.open(path)
-    try:
-        stated = parse_json(packed.metadata[METADATA_KEY])
-        version, of = stated["version"], stated["of"]
-        arrays = {name: packed[name].data for name in _DTYPES}
-        _check(arrays)
-    except (ValueError, TypeError, KeyError) as e:
-        raise CheckpointError(f"{path}: {METADATA_KEY} in the header is damaged ({type(e).__name__}: {e})") from None
-    if version != VERSION:
-        raise CheckpointError(
-            f"{path}: written in version {version!r}, and this package reads version {VERSION}; remove the file"
-        )
-    if of != _digest(folder, arrays):
-        warnings.warn(f"{path} is damaged or not of the files beside it, which are read instead", stacklevel=2)
-        return None
+    return read_beside(folder / NAME, METADATA_KEY, VERSION, lambda packed: _digest(folder, _arrays(packed)), _built)
+
+
+def _arrays(packed: Checkpoint) -> dict[str, NDArray[Any]]:
+    return {name: packed[name].data for name in _DTYPES}
+
+
+def _built(stated: Any, packed: Checkpoint) -> PackedVocabulary:
+    arrays = _arrays(packed)
+    _check(arrays)
     return PackedVocabulary(**arrays)
 
 

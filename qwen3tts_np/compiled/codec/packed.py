@@ -2,7 +2,7 @@
 
 ``speech_tokenizer/decoder.packed.safetensors`` holds every array of :class:`CompiledDecoderWeights`, float32, under the
 path of its field. ``METADATA_KEY`` of its header states the version, the tree of the other fields, and a digest of the
-official weights beside it. With other weights there, the file is left alone and they are packed anew.
+official weights beside it. With other weights there, the file is left alone and they are packed when they are loaded.
 
 Rows of activations are filled up to register tiles, whose width differs from CPU to CPU. Where all channels fill the
 widest, as in the released codec, the order is the same on every CPU; otherwise no such file is written.
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -23,16 +22,14 @@ from qwen3tts_np_kernels.activation_jit import Activation
 from qwen3tts_np_kernels.conv_jit import Convolution, DepthwiseConvolution, MonoConvolution
 from qwen3tts_np_kernels.toom_cook_jit import MinimalFilter
 
+from ...checkpoint.beside import read_beside
 from ...checkpoint.config_file import read_codec_config
-from ...checkpoint.json_file import parse_json
 from ...checkpoint.keys import TensorSpec, check, load
 from ...checkpoint.packed import LINE
 from ...checkpoint.safetensors import Checkpoint
 from ...checkpoint.writer import write_safetensors
 from ...codec.decoder import CodecDecoderWeights, codec_decoder_sizes
-from ...errors import CheckpointError
 from ...layout.specs import codec_specs
-from ..mapped import in_place
 from .decoder_weights import (
     CompiledDecoderWeights,
     Layer,
@@ -77,26 +74,15 @@ def read_packed_decoder(checkpoint: Checkpoint) -> CompiledDecoderWeights | None
 
     CheckpointError where it is damaged, or was written in another version.
     """
-    path = checkpoint.path.with_name(NAME)
-    if not path.exists():
-        return None
-    packed = Checkpoint.open(path)
-    try:
-        stated = parse_json(packed.metadata[METADATA_KEY])
-        version, of = stated["version"], stated["of"]
-        if version != VERSION:
-            raise CheckpointError(
-                f"{path}: written in version {version!r}, and this package reads version {VERSION}; "
-                "remove the file, or convert the original checkpoint again"
-            )
-        if of != _digest(checkpoint):
-            warnings.warn(f"{path} is not of the weights beside it, which are packed anew", stacklevel=2)
-            return None
-        weights = _built(stated["weights"], packed)
-    except (ValueError, TypeError, KeyError) as e:
-        raise CheckpointError(f"{path}: {METADATA_KEY} in the header is damaged ({type(e).__name__}: {e})") from None
+    return read_beside(
+        checkpoint.path.with_name(NAME), METADATA_KEY, VERSION, lambda packed: _digest(checkpoint), _decoder
+    )
+
+
+def _decoder(stated: Any, packed: Checkpoint) -> CompiledDecoderWeights:
+    weights = _built(stated["weights"], packed)
     if not isinstance(weights, CompiledDecoderWeights):
-        raise CheckpointError(f"{path}: {METADATA_KEY} in the header does not describe a decoder")
+        raise ValueError("it does not describe a decoder")
     return weights
 
 
@@ -120,7 +106,7 @@ def _built(tree: Any, packed: Checkpoint) -> Any:
         tensor = packed[tree]
         if tensor.dtype != "F32":
             raise ValueError(f"{tree} is {tensor.dtype}")
-        return in_place(tensor.data)
+        return tensor.data
     if isinstance(tree, list):
         return tuple(_built(part, packed) for part in tree)
     if not isinstance(tree, dict):

@@ -12,7 +12,6 @@ from qwen3tts_np_kernels.pack import Packed
 from ...checkpoint.tensor import StoredTensor
 from ...talker.code_predictor import CodePredictorWeights
 from ...talker.talker import TalkerWeights
-from ..mapped import in_place
 from .stacks import FLOAT32, padded
 
 
@@ -35,7 +34,7 @@ def code_tables(
     width = padded(tensors[0].shape[1])
     first = np.cumsum([0, *lengths[:-1]])
     if ready is not None:
-        return CodeTables(in_place(ready.values).reshape(-1), first, width)
+        return CodeTables(ready.values.reshape(-1), first, width)
     values = np.zeros((sum(lengths), width), np.float32 if wide else np.uint16)
     for tensor, at in zip(tensors, first, strict=True):
         rows = values[at : at + tensor.shape[0], : tensor.shape[1]]

@@ -20,7 +20,6 @@ from qwen3tts_np_kernels.stack_jit import Affine, Stack, new_stack
 from qwen3tts_np_kernels.transformer_jit import STEP
 
 from ...checkpoint.quantised import QuantisedTensor
-from ..mapped import in_place
 
 FLOAT32 = np.dtype(np.float32)
 
@@ -50,7 +49,7 @@ def stack(
     """
     size = form.count(rows, inputs)
     if ready is not None and ready.format == form:
-        return new_stack(Packed(form, in_place(ready.values), in_place(ready.scales)), size, inputs)
+        return new_stack(ready, size, inputs)
     arena = empty(form.name, len(matrices) * size)
 
     def fill_in(i: int) -> None:
