@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import logging
 import os
+import shutil
 import signal
+import sys
+import tempfile
 from collections.abc import Callable, Generator, Iterator
 from functools import cache
 from pathlib import Path
@@ -15,9 +19,15 @@ from typing import Any
 # thread of the BLAS only waits, which takes three times the CPU time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import ahead
+# Where Python shall write no bytecode, a hundred programs that tests start would each compile all files for a second.
+if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = tempfile.mkdtemp()
+    sys.dont_write_bytecode = False
+    atexit.register(shutil.rmtree, sys.pycache_prefix, ignore_errors=True)
+
+import processes
 import pytest
-from again import MARK, Again, wanted
+from ahead import Ahead, wait
 from hypothesis import HealthCheck, settings
 from qwen3tts_np_kernels import system
 from qwen3tts_np_kernels.cpu import compiled
@@ -33,42 +43,50 @@ settings.register_profile(
     "deterministic", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.register_profile("thorough", settings.get_profile("deterministic"), max_examples=1000)
-settings.register_profile("again", settings.get_profile("deterministic"), max_examples=25)
-settings.load_profile("again" if MARK in os.environ else "deterministic")
-_RUNS = pytest.StashKey[Again]()
-_AHEAD = pytest.StashKey[ahead.Ahead]()
+settings.register_profile("few", settings.get_profile("deterministic"), max_examples=25)
+settings.load_profile("deterministic")
+_AHEAD = pytest.StashKey[Ahead]()
 _CORES = Engine.cores
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Compile ahead in a session of many files, then start what ``test_again_...`` of this session wait for."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    processes.share(config)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Compile ahead of a complete run: in the process that it is started with, and for all of its processes."""
+    if processes.is_complete(session.config) and not hasattr(session.config, "workerinput") and compiled():
+        session.config.stash[_AHEAD] = Ahead()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    if _AHEAD in node.config.stash:
+        node.workerinput["ahead"] = str(node.config.stash[_AHEAD].done)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if processes.is_complete(config):
+        items[:] = processes.in_order(items)
+
+
+def pytest_collection_finish() -> None:
     gc.freeze()  # thousands of tests, and the libraries: nothing that a collection would find
-    if MARK in os.environ or session.config.option.collectonly:
-        return
-    if ahead.is_worth_it(session.items):
-        session.stash[_AHEAD] = ahead.Ahead()
-        session.items[:] = ahead.in_order(session.items)
-    if names := wanted(session.items):
-        before = session.stash[_AHEAD].wait if _AHEAD in session.stash else lambda: None
-        session.stash[_RUNS] = Again(names, {item.path.name for item in session.items}, before)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if _AHEAD in item.session.stash and item.path.name not in ahead.MEANWHILE:
-        item.session.stash[_AHEAD].wait()  # a kernel is not compiled twice
+    if item.path.name in processes.NO_KERNELS:
+        return
+    if _AHEAD in item.config.stash:
+        wait(item.config.stash[_AHEAD].done)
+    elif "ahead" in (of_this_process := getattr(item.config, "workerinput", {})):
+        wait(Path(of_this_process["ahead"]))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    if _AHEAD in session.stash:
-        session.stash[_AHEAD].close()
-    if _RUNS in session.stash:
-        session.stash[_RUNS].close()
-
-
-@pytest.fixture(scope="session")
-def again(request: pytest.FixtureRequest) -> Again:
-    """The runs in other environments."""
-    return request.session.stash[_RUNS]
+    if _AHEAD in session.config.stash:
+        session.config.stash[_AHEAD].close()
 
 
 @pytest.fixture(scope="session", autouse=True)

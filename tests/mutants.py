@@ -381,13 +381,11 @@ def status_with(mutant: Mutant) -> int:
 
 
 def run_tests(tests: Sequence[str]) -> int:
-    """Of these files and tests, all that need no process of another environment."""
+    """Of these files and tests."""
     sys.path[:0] = [str(ROOT), str(ROOT / "kernels")]  # as pytest does, but before the next line
-    import again
     import pytest
 
-    os.environ[again.MARK] = "1"
-    options = ["-x", "-q", "-p", "no:cacheprovider", "-k", again.ALL_BUT]
+    options = ["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-profile", "few"]
     return int(pytest.main([*options, *(str(TESTS / test) for test in tests)]))
 
 

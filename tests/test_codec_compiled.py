@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from again import NO_COMPILER
 from qwen3tts_np_kernels.cpu import compiled
 from qwen3tts_np_kernels.threads_jit import Team
 
@@ -259,8 +258,3 @@ def test_a_block_waits_for_the_one_ahead():
 
 
 # ---- the same without the compiler ----
-
-
-@pytest.mark.skipif(not compiled(), reason="this is the process without the compiler")
-def test_again_without_the_compiler(again):
-    again.check(NO_COMPILER)

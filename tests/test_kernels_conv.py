@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from again import NO_COMPILER, OLDER
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -380,16 +379,3 @@ def test_of_entries_that_tie_the_first_is_chosen():
 def test_nearest_needs_rows_of_the_codebook():
     with pytest.raises(ValueError, match=r"x is float32 \[2, 4\], expected contiguous float32 \[T, 3\]"):
         nearest(np.zeros((2, 4), F32), pack_codebook(np.zeros((5, 3), F32)))
-
-
-# ---- the same on other CPUs ----
-
-
-@pytest.mark.parametrize("older", [name for name in OLDER if "test_kernels_conv.py" in OLDER[name].files])
-def test_again_on_an_older_cpu(older, again):
-    """This file, without these last tests."""
-    again.check(older)
-
-
-def test_again_without_the_compiler(again):
-    again.check(NO_COMPILER)

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from again import NO_COMPILER, OLDER, Again
 from numba import njit
 from numba.core.errors import TypingError
 from numpy.typing import NDArray
@@ -439,13 +438,3 @@ def test_compiled_closures_have_names_of_their_own() -> None:
 
 def abs_of(x: float) -> float:
     return abs(x)
-
-
-@pytest.mark.parametrize("name", OLDER)
-def test_again_on_an_older_cpu(name: str, again: Again) -> None:
-    """These tests, and those of test_kernels_linear.py."""
-    again.check(name)
-
-
-def test_again_without_the_compiler(again: Again) -> None:
-    again.check(NO_COMPILER)
