@@ -133,7 +133,7 @@ MUTANTS: list[Mutant] = [
     *mutants(
         "qwen3tts_np/talker",
         WIDE,
-        ("if w.small_to_mtp_projection_weight is not None:", "if w.small_to_mtp_projection_weight is None:"),
+        ("if w.small_to_mtp_projection_weight is None:", "if w.small_to_mtp_projection_weight is not None:"),
     ),
     *mutants(
         "qwen3tts_np/talker",
@@ -310,7 +310,7 @@ MUTANTS: list[Mutant] = [
         ("min(limits.max_new_tokens, sys.maxsize) - 1", "min(limits.max_new_tokens, sys.maxsize)"),
         ("now.reshape(shape)[:, :used]", "now.reshape(shape)[:, : used - 1]"),
         ("self._next[item] = first + 1, end", "self._next[item] = first, end"),
-        ("row += np.sum(rows, axis=0)", "row += rows[0]"),
+        ("row += self.frame(position.frame)", "row += self.frame(position.frame[:1])"),
         ("len(request.x_vector)] += request.x_vector", "len(request.x_vector)] += 0"),
     ),
     *mutants(
