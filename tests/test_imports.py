@@ -61,9 +61,16 @@ FLOOR_OF = {room: i for i, floor in enumerate(FLOORS) for room in floor}
 PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 DEPENDENCIES = re.search(r"^dependencies = \[(.*?)^\]", PYPROJECT, re.M | re.S)
 RUN_TIME = set(re.findall(r'"([A-Za-z0-9_]+)', DEPENDENCIES[1] if DEPENDENCIES else ""))  # imported as they are named
+AUDIO = {"av"}  # extras: tempo
 SERVER = {"fastapi", "starlette", "uvicorn"}  # an extra; the command line imports the room where it needs it
 # llvmlite comes with Numba: kernels may name instructions that Numba has no words for. huggingface_hub is an extra.
-ALSO = {KERNELS: {"llvmlite"}, "checkpoint": {"huggingface_hub"}, "report": {"matplotlib"}, "server": SERVER}
+ALSO = {
+    KERNELS: {"llvmlite"},
+    "checkpoint": {"huggingface_hub"},
+    "report": {"matplotlib"},
+    "server": SERVER,
+    "audio": AUDIO,
+}
 FRAMEWORKS = {"torch", "torchaudio", "transformers", "qwen_tts", "tensorflow", "jax", "onnxruntime"}
 
 

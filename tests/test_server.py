@@ -8,6 +8,7 @@ import io
 import json
 import re
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,9 +22,12 @@ import soundfile
 from speech_server import FRAMES, TEXT, Running, models, running
 from test_encode import RATE, decoded
 
+from qwen3tts_np.audio.tempo import HOW
 from qwen3tts_np.server import client as client_module
 from qwen3tts_np.server.answer import begin_answer
 from qwen3tts_np.server.schema import parse_speech
+from qwen3tts_np.speech import live
+from qwen3tts_np.speech.script import read_script
 
 httpx = pytest.importorskip("httpx")
 for _needed in ("fastapi", "uvicorn", "python_multipart", "websockets"):
@@ -83,6 +87,29 @@ def test_a_text_of_several_pieces(server, http):
     arguments = {"input": LONG, "max_new_tokens": 6}
     response = http.post(SPEECH, json=server.body(**arguments))
     np.testing.assert_array_equal(samples_of(response), server.alone(**arguments))
+
+
+def test_marks_are_read_where_that_is_asked_for(server, http):
+    text = "Hello [pause 0.2s] there. [voice vivian] Yes."
+    body = server.body(input=text, markup=True, voice="ryan")
+    samples = samples_of(http.post(SPEECH, json=body))
+    model = server.house.models["custom_voice"].model
+    script = read_script(text, markup=True)
+    expected = live.stream(model, script, seed=7, speaker="ryan", runaway_guard=True, max_new_tokens=FRAMES + 1)
+    np.testing.assert_array_equal(samples, np.concatenate(list(expected)))
+
+
+def test_speed_is_the_tempo_of_the_command_line(server, http):
+    pytest.importorskip("av")
+    samples = samples_of(http.post(SPEECH, json=server.body(speed=2)))
+    np.testing.assert_array_equal(samples, server.alone(tempo=2))
+
+
+def test_without_the_library_another_speed_is_refused(server, http, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    answer = http.post(SPEECH, json=server.body(speed=2))
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"] == HOW and answer.json()["error"]["param"] == "speed"
 
 
 @pytest.mark.parametrize("name", ["mp3", "opus", "flac", "wav", None])
@@ -241,7 +268,12 @@ def test_a_reader_who_reads_no_more_is_given_up(server, monkeypatch):
         ({"voice": "bob"}, 400, None, "speaker 'bob' is not in this model; it has "),
         ({"voice": 3}, 400, "voice", r'voice=3 must be a name, or \{"id": name\}'),
         ({"response_format": "aac"}, 400, "response_format", "'aac' cannot be made: libsndfile has no encoder"),
-        ({"speed": 1.5}, 400, "speed", "speed=1.5 is not 1: this server does not change the tempo"),
+        ({"speed": 5}, 400, "speed", r"speed=5 must be a number from 0\.25 to 4"),
+        ({"speed": True}, 400, "speed", "speed=True must be a number"),
+        ({"markup": "yes"}, 400, "markup", "markup='yes' must be true or false"),
+        ({"markup": True, "input": "Hi [pause 1h]."}, 400, "input", "a pause lasts 0 to 60 s"),
+        ({"markup": True, "input": "[voice bob] Hi."}, 400, None, "voice 'bob' is not known; there is "),
+        ({"markup": True, "input": "<speak><audio/>Hi</speak>"}, 400, "input", "has <audio>; <speak>, <p>, <s>"),
         ({"stream_format": "x"}, 400, "stream_format", "stream_format='x' must be 'audio' or 'sse'"),
         ({"volume": 1}, 400, "'volume'", "there is no argument 'volume'; the arguments are input, model, voice,"),
         ({"seed": 1.5}, 400, "seed", "seed=1.5 must be a whole number"),

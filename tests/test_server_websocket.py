@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from speech_server import FRAMES, TEXT, Running, running
 
 from qwen3tts_np import CustomVoice, Qwen3TTSModel
 from qwen3tts_np.audio.files import pcm16
+from qwen3tts_np.audio.tempo import at_tempo
 
 for _needed in ("fastapi", "uvicorn", "python_multipart"):
     pytest.importorskip(_needed)
@@ -55,6 +57,17 @@ def alone(server: Running, text: str, **options: Any) -> bytes:
     given = {"seed": 7, "max_new_tokens": FRAMES + 1, **options}
     request = model.prepare(text, CustomVoice("ryan"), streaming=True, **given)
     return b"".join(pcm16(wave).tobytes() for wave in model.stream(request))
+
+
+def test_an_utterance_at_another_speed(server, socket):
+    pytest.importorskip("av")
+    socket.send(json.dumps({**CONFIG, "speed": 2}))
+    say(socket, "input.text", text=TEXT)
+    say(socket, "input.done")
+    model = server.house.models["custom_voice"].model
+    request = model.prepare(TEXT, CustomVoice("ryan"), streaming=True, seed=7, max_new_tokens=FRAMES + 1)
+    usual = np.concatenate(list(model.stream(request)))
+    assert hear(socket)[0] == pcm16(at_tempo(usual, 2, 24000)).tobytes()
 
 
 @pytest.mark.parametrize("size", [1, 4, 100])
@@ -127,6 +140,7 @@ def test_cancel_in_mid_sentence(server, socket):
         ([{"type": "input.text", "text": "a"}], "send session.config first"),
         ([{"type": "hello"}], "type='hello' is none of session.config, input.text, input.done"),
         ([{"type": "session.config", "volume": 3}], "there is no argument 'volume'"),
+        ([{"type": "session.config", "markup": True}], "markup is read in complete texts only"),
         ([{"type": "session.config", "input": "a"}], "session.config takes no 'input'"),
         ([CONFIG, {"type": "input.text", "text": 3}], "input.text takes 'text', a string"),
         ([CONFIG, {"type": "input.text", "text": "a" * 2001}], "the text has 2001 characters"),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ..errors import RequestError
 from ..files.input import read_bytes
 from ..speech import demo
+from ..speech.cast import read_lexicon
 from .options import add_format, add_hub, add_threads, load_demo, load_model, new_parser
 from .output import print_text
 
@@ -57,6 +58,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--max-text", type=int, default=20_000, metavar="N", help="characters of a request (%(default)s)"
     )
     parser.add_argument("--voices", type=Path, metavar="DIR", help="keep registered voices here (default: none are)")
+    parser.add_argument("--lexicon", type=Path, metavar="FILE", help="words and how to read them in every text, JSON")
     parser.add_argument(
         "--allow-fetch", action="store_true", help="read clips from http(s) URLs of public addresses, too"
     )
@@ -110,6 +112,7 @@ def _settings(args: argparse.Namespace) -> Settings:
         queue=args.queue,
         max_text=args.max_text,
         voices=args.voices,
+        lexicon=None if args.lexicon is None else read_lexicon(args.lexicon),
         allow_fetch=args.allow_fetch,
         origins=tuple(origin.rstrip("/") for origin in args.cors),
         certificate=args.ssl_certfile,

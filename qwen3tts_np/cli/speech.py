@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..audio.tempo import check_tempo
 from ..errors import RequestError
 from ..files.apart import check_outputs
 from ..files.output import scratch_folder
@@ -33,6 +34,9 @@ def add_speech(parser: argparse.ArgumentParser, model_required: bool = True) -> 
     add_text(parser)
     add_output(parser, "speech.wav")
     parser.add_argument("--language", default="auto", help="language of the text (%(default)s)")
+    parser.add_argument(
+        "--tempo", type=float, default=1.0, metavar="X", help="0.25 to 4: slower or faster, at the same pitch"
+    )
     add_seed(parser)
     add_json(parser)
     add_script(parser)
@@ -50,6 +54,7 @@ def add_speech(parser: argparse.ArgumentParser, model_required: bool = True) -> 
 def read_request(args: argparse.Namespace) -> Script:
     """The text; RequestError for every mistake that can be found before a model is loaded."""
     script = script_of(args)
+    check_tempo(args.tempo)
     check_output(args)
     check_stream(args, [name for name in LONG_ONLY if getattr(args, name) is not None])
     _check_files(args)
@@ -109,6 +114,7 @@ def _speak_into_file(
                 batch_size=args.batch_size,
                 subtitles=[path for path in (args.srt, args.vtt) if path is not None],
                 runaway_guard=True,
+                tempo=args.tempo,
                 progress=shown.piece,
                 writing=shown.writing,
                 **arguments,

@@ -39,7 +39,15 @@ def speak_live(
 ) -> dict[str, Any]:
     """Speak ``script`` into ``args.output`` packet by packet; returns its report."""
     start, first = time.monotonic(), None
-    speech = stream(model, script, seed=args.seed, packet_frames=args.packet_frames, runaway_guard=True, **arguments)
+    speech = stream(
+        model,
+        script,
+        seed=args.seed,
+        packet_frames=args.packet_frames,
+        runaway_guard=True,
+        tempo=args.tempo,
+        **arguments,
+    )
     with bar(script.text, model) as shown, open_sink(args, speech.sample_rate) as sink:
         for packet in speech:
             sink.write(packet)

@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from ..audio.encode import encoder
 from ..errors import QwenTTSError, RequestError
 from ..ops import Pcm
 from ..speech.live import live_text
-from ..speech.plan import speakable
+from ..speech.script import Script, read_script
 from . import sse
 from .client import TextClient
 from .engine import Engine
 from .metrics import Metrics
-from .models import Served, choose, kinds_for, voice_arguments
+from .models import Served, cast_of, choose, kinds_for, voice_arguments
 from .outlet import End, Outlet
 from .refusal import Refusal
 from .schema import SpeechRequest
@@ -93,7 +93,7 @@ async def begin_answer(house: House, asked: SpeechRequest, gone: Callable[[], Aw
     began = time.monotonic()
     voices, settings = house.voices, house.settings
     served = choose(house.models, asked.model, kinds_for(asked, voices) if asked.model is None else ())
-    words = await asyncio.to_thread(_readable, served, asked.text)
+    script = await asyncio.to_thread(_readable, served, asked, house)
     arguments = await asyncio.to_thread(voice_arguments, served, asked, voices, settings)
     outlet = Outlet(house.engine.nudge)
 
@@ -103,11 +103,12 @@ async def begin_answer(house: House, asked: SpeechRequest, gone: Callable[[], Aw
             raise ClientGone
         text = live_text(
             served.model,
-            words,
+            script,
             language=served.language(asked.language),
             seed=asked.seed,
             packet_frames=MOST_PACKET,
             runaway_guard=True,
+            tempo=asked.speed,
             **arguments,
             **asked.sampling,
         )
@@ -132,10 +133,11 @@ async def begin_answer(house: House, asked: SpeechRequest, gone: Callable[[], Aw
     return Answer(asked, client, tokens, notes, house.metrics, began, first)
 
 
-def _readable(served: Served, text: str) -> str:
+def _readable(served: Served, asked: SpeechRequest, house: House) -> Script:
     """The text as the model can read it. Refusal for one that says nothing, or that the demo voice cannot say."""
     try:
-        return served.text(speakable(text))
+        script = served.script(read_script(asked.text, asked.markup, lexicon=house.settings.lexicon))
+        return replace(script, cast=cast_of(served, script.names, house.voices))
     except RequestError as e:
         raise Refusal(400, str(e), "input") from None
 

@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Protocol
 
 from ..audio.files import pcm16
+from ..audio.tempo import Stretch
 from ..errors import RequestError
 from ..model import Qwen3TTSModel
-from ..ops import Ints
+from ..ops import Ints, Wave
 from ..request import Request
 from ..speech.delivery import most_frames
 from ..speech.live import PACKET, LiveText
@@ -123,8 +124,9 @@ class ArrivingClient:
     Before the text is complete speech cannot run away: every frame waits for its token.
     """
 
-    def __init__(self, model: Qwen3TTSModel, text: ArrivingText, outlet: Outlet) -> None:
+    def __init__(self, model: Qwen3TTSModel, text: ArrivingText, outlet: Outlet, tempo: float = 1.0) -> None:
         self.outlet = outlet
+        self._stretch = None if tempo == 1 else Stretch(tempo, model.speech_tokenizer.get_output_sample_rate())
         self._model, self._text, self._spoken = model, text, ""
         self._packets = model.packets(text, packet_frames=PACKET)
         self._frames = self._last = 0
@@ -163,8 +165,14 @@ class ArrivingClient:
     def add(self, codes: Ints) -> None:
         self._frames += 1
         for wave in self._packets.add(codes):
-            self.outlet.put(pcm16(wave))
+            self._put(wave if self._stretch is None else self._stretch.feed(wave))
 
     def end(self) -> None:
         for wave in self._packets.rest():
+            self._put(wave if self._stretch is None else self._stretch.feed(wave))
+        if self._stretch is not None:
+            self._put(self._stretch.finish())
+
+    def _put(self, wave: Wave) -> None:
+        if len(wave):
             self.outlet.put(pcm16(wave))

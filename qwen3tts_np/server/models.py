@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from ..ops import Wave
 from ..request import ClonedVoice, CustomVoice, DesignedVoice, Voice
 from ..shown import shortened
 from ..speech import demo
+from ..speech.script import Cast, Script
 from ..voice.prompt_item import VoiceClonePromptItem
 from .refusal import Refusal
 from .schema import SpeechRequest
@@ -39,9 +40,9 @@ class Served:
         """custom_voice, voice_design or base."""
         return self.model.config.tts_model_type
 
-    def text(self, text: str) -> str:
-        """``text`` as the model can read it."""
-        return demo.readable(text) if self.of_demo else text
+    def script(self, script: Script) -> Script:
+        """``script`` as the model can read it."""
+        return script.rewritten(demo.readable) if self.of_demo else script
 
     def warm_up(self) -> None:
         """Speak a frame, so that the first client does not wait for kernels to be compiled and weights to be packed."""
@@ -107,6 +108,13 @@ def voice_arguments(served: Served, asked: SpeechRequest, voices: VoiceFolder, s
     if asked.voice is not None:
         raise Refusal(400, "give 'voice' or 'ref_audio', not both", "voice")
     return {**clip, "ref_audio": read_clip(clip_bytes(asked.ref_audio, settings))}
+
+
+def cast_of(served: Served, names: Iterable[str], voices: VoiceFolder) -> Cast:
+    """The voices that a text with markup names: registered ones for a base model; others are in the model's table."""
+    if served.kind != "base":
+        return {}
+    return {name: {"voice_clone_prompt": voices.get(name).item} for name in names}
 
 
 def clip_bytes(source: str, settings: Settings) -> bytes:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from typing import Any, NoReturn
 
 from ..audio.encode import check_streamed
+from ..audio.tempo import check_tempo
 from ..config import GenerationConfig
 from ..errors import RequestError
 from ..shown import printable, shortened
@@ -19,11 +20,11 @@ from .settings import Settings
 
 DEFAULT_VOICE = "default"  # the model's own choice; OpenAI's clients always send a voice
 _NUMBER = "a number"
-_SWITCHES = ("do_sample", "subtalker_dosample", "non_streaming_mode")
+_SWITCHES = ("do_sample", "subtalker_dosample", "non_streaming_mode", "x_vector_only_mode", "markup")
 _WHOLE = ("top_k", "subtalker_top_k", "max_new_tokens", "seed")
 _TEXTS = ("input", "model", "instructions", "response_format", "stream_format", "language", "ref_audio", "ref_text")
 SAMPLING = (*(field.name for field in fields(GenerationConfig)), "non_streaming_mode")
-ARGUMENTS = (*_TEXTS[:2], "voice", *_TEXTS[2:], "x_vector_only_mode", "speed", "seed", *SAMPLING)
+ARGUMENTS = (*_TEXTS[:2], "voice", *_TEXTS[2:], "x_vector_only_mode", "speed", "markup", "seed", *SAMPLING)
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class SpeechRequest:
     response_format: str
     sse: bool  # whether audio comes as events
     language: str
+    speed: float  # 2 is twice as fast, at the same pitch
+    markup: bool  # whether marks are read in the text
     seed: int | None
     ref_audio: str | None  # base64, or a URL
     ref_text: str | None
@@ -72,6 +75,8 @@ def parse_speech(given: Mapping[str, Any], settings: Settings, default_format: s
         response_format=_audio_format(values.get("response_format", default_format)),
         sse=_is_sse(values.get("stream_format", "audio")),
         language=values.get("language", "auto"),
+        speed=_speed(values.get("speed", 1)),
+        markup=values.get("markup", False),
         seed=values.get("seed"),
         ref_audio=values.get("ref_audio"),
         ref_text=values.get("ref_text"),
@@ -94,19 +99,15 @@ def check_text(text: str, settings: Settings) -> None:
 
 def _check(name: str, value: Any) -> None:
     """Refusal for an argument that is not known, or of another type."""
-    if name == "speed":
-        if isinstance(value, bool) or value != 1:
-            raise Refusal(400, f"speed={shortened(value)} is not 1: this server does not change the tempo", "speed")
-        return
-    if name == "voice":
-        return  # has two forms
+    if name in ("voice", "speed"):
+        return  # a voice has two forms; what a speed can be is said below
     if name not in ARGUMENTS:
         known = ", ".join(ARGUMENTS)
         raise Refusal(400, f"there is no argument {shortened(name)}; the arguments are {known}", shortened(name))
     expected, found = _NUMBER, isinstance(value, int | float) and not isinstance(value, bool)
     if name in _TEXTS:
         expected, found = "a string", isinstance(value, str)
-    elif name in (*_SWITCHES, "x_vector_only_mode"):
+    elif name in _SWITCHES:
         expected, found = "true or false", isinstance(value, bool)
     elif name in _WHOLE:
         expected, found = "a whole number", isinstance(value, int) and not isinstance(value, bool)
@@ -123,6 +124,13 @@ def _voice(value: Any) -> str | None:
     if not isinstance(value, str) or not value:
         raise Refusal(400, f'voice={shortened(value)} must be a name, or {{"id": name}}', "voice")
     return value
+
+
+def _speed(value: Any) -> float:
+    try:
+        return check_tempo(value, "speed")
+    except RequestError as e:
+        raise Refusal(400, str(e), "speed") from None
 
 
 def _audio_format(name: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..text.lexicon import Lexicon
+
 POSITIONS = 1024  # of a place: its prompt, and a frame of 80 ms each; 18 s of text and its runaway bound fit in
 MOST_PACKET = 16  # frames; a packet has 1.5 times as many as the one before, so that playback does not run dry
 CLIP_BYTES = 10 << 20  # of a reference clip or a voice file
@@ -26,6 +28,7 @@ class Settings:
     queue: int = 32  # answers of one model that wait for a place
     max_text: int = 20_000  # characters of one request
     voices: Path | None = None  # the folder of registered voices
+    lexicon: Lexicon | None = None  # how words of every text are read
     allow_fetch: bool = False  # whether URLs of clips are read
     origins: tuple[str, ...] = ()  # of pages elsewhere that may call (CORS)
     certificate: Path | None = None

@@ -119,6 +119,8 @@ class Session:
         asked = parse_speech({"input": "", "response_format": "pcm", **message}, self._house.settings)
         if asked.text:
             raise Refusal(400, "session.config takes no 'input': send it as input.text", "input")
+        if asked.markup:
+            raise Refusal(400, "markup is read in complete texts only: POST /v1/audio/speech speaks them", "markup")
         self._asked = asked
 
     async def _add(self, message: Mapping[str, Any]) -> None:
@@ -173,7 +175,7 @@ class Session:
         def prepare() -> ArrivingClient:
             voice = served.model.voice(**arguments)
             text = served.model.arriving(voice, language=asked.language, seed=asked.seed, **sampling)
-            return ArrivingClient(served.model, text, outlet)
+            return ArrivingClient(served.model, text, outlet, asked.speed)
 
         client, _ = await asyncio.wrap_future(house.engine.call(prepare))
         rate = served.model.speech_tokenizer.get_output_sample_rate()

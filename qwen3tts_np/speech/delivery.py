@@ -27,10 +27,13 @@ class Delivery:
     streaming: bool | None  # the layout of the prompt; None is the model's usual one
     sampling: Mapping[str, Any]  # where it departs from the checkpoint's generation configuration
     runaway_guard: bool  # whether speech longer than any reading of its text is cut
+    tempo: float = 1.0  # 2 is twice as fast, at the same pitch
     first: Delivery | None = None  # of the same text in its usual voice, whose hash of the model holds here too
 
     @classmethod
-    def of(cls, model: Qwen3TTSModel, arguments: Mapping[str, Any], runaway_guard: bool) -> Delivery:
+    def of(
+        cls, model: Qwen3TTSModel, arguments: Mapping[str, Any], runaway_guard: bool, tempo: float = 1.0
+    ) -> Delivery:
         """From the arguments of the model's ``generate_*`` method, one value each."""
         given = {name: value for name, value in arguments.items() if value is not None}
         for name, value in given.items():
@@ -39,7 +42,7 @@ class Delivery:
         voice = model.voice(**{name: given.pop(name) for name in VOICE_ARGUMENTS if name in given})
         language, whole_text = given.pop("language", "auto"), given.pop("non_streaming_mode", None)
         streaming = None if whole_text is None else not switch(whole_text, "non_streaming_mode")
-        return cls(model, voice, language, streaming, given, runaway_guard)
+        return cls(model, voice, language, streaming, given, runaway_guard, tempo)
 
     def in_voice(self, voice: Voice) -> Delivery:
         """The same in another voice of the model."""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..audio.files import pcm16
+from ..audio.tempo import Stretch, check_tempo
 from ..model import Qwen3TTSModel
 from ..ops import Ints, Pcm, Wave
 from ..request import Request
@@ -48,7 +49,8 @@ class LiveText:
         self.pieces: list[Spoken] = []
         self.share = 0.0
         self._takes, self._packet_frames = takes, packet_frames
-        self._lengths = [milliseconds(take.piece.text) / 1000 for take in takes]  # usual ones, s
+        tempo = takes[0].delivery.tempo
+        self._lengths = [milliseconds(take.piece.text) / 1000 / tempo for take in takes]  # usual ones, s
         self._whole = max(sum(self._lengths), 0.001)
         self._samples = 0  # handed out
         self._start = 0.0  # of the piece, s
@@ -70,6 +72,7 @@ class LiveText:
         take = self._takes[len(self.pieces)]
         request = take.request()
         self._packets = take.delivery.model.packets(request, packet_frames=self._packet_frames)
+        self._stretch = None if take.delivery.tempo == 1 else Stretch(take.delivery.tempo, self.sample_rate)
         self._edges = None if take.alone else Edges(self.sample_rate)
         silence = self._silence(take.piece.pause)
         self._start = self.seconds
@@ -78,16 +81,18 @@ class LiveText:
     def add(self, codes: Ints) -> Iterator[Pcm]:
         """The packets that are ready with the piece's next frame [G]."""
         for wave in self._packets.add(codes):
-            yield from self._hand_out(wave if self._edges is None else self._edges.feed(wave))
+            yield from self._shape(wave)
 
     def flush(self) -> Iterator[Pcm]:
         """The frames that wait for their packet to be complete, now."""
         for wave in self._packets.rest():
-            yield from self._hand_out(wave if self._edges is None else self._edges.feed(wave))
+            yield from self._shape(wave)
 
     def end(self) -> Iterator[Pcm]:
         """End the piece: its last packets."""
         yield from self.flush()
+        if self._stretch is not None:
+            yield from self._trim(self._stretch.finish())
         if self._edges is not None:
             yield from self._hand_out(self._edges.finish())
         take = self._takes[len(self.pieces)]
@@ -100,6 +105,13 @@ class LiveText:
         silence = np.zeros(self.sample_rate * ms // 1000, np.int16)
         self._samples += len(silence)
         return silence
+
+    def _shape(self, wave: Wave) -> Iterator[Pcm]:
+        """``wave`` at its tempo, trimmed and faded: what of it is ready."""
+        return self._trim(wave if self._stretch is None else self._stretch.feed(wave))
+
+    def _trim(self, wave: Wave) -> Iterator[Pcm]:
+        return self._hand_out(wave if self._edges is None else self._edges.feed(wave))
 
     def _hand_out(self, wave: Wave) -> Iterator[Pcm]:
         if len(wave):
@@ -179,13 +191,14 @@ def live_text(
     target: float = TARGET,
     longest: float = LONGEST,
     runaway_guard: bool = False,
+    tempo: float = 1.0,
     **speech: Any,
 ) -> LiveText:
     """A text of any length, ready to be spoken. Arguments and errors are those of :func:`stream`."""
     drawn = fresh_seed() if seed is None else check_seed(seed)
-    script = as_script(text)
-    pieces = plan(script, speech.get("language"), target, longest)
-    takes = takes_of(script, pieces, Delivery.of(model, speech, runaway_guard), drawn)
+    script, tempo = as_script(text), check_tempo(tempo)
+    pieces = plan(script, speech.get("language"), target, longest, tempo)
+    takes = takes_of(script, pieces, Delivery.of(model, speech, runaway_guard, tempo), drawn)
     model.packets(takes[0].request(), packet_frames=packet_frames)  # what the model does not have is said now
     warn_of_designed_voices([take.delivery for take in takes])
     return LiveText(takes, packet_frames)

@@ -35,13 +35,17 @@ def speakable(text: str) -> str:
 
 
 def plan(
-    text: str | Script, language: str | None = None, target: float = TARGET, longest: float = LONGEST
+    text: str | Script,
+    language: str | None = None,
+    target: float = TARGET,
+    longest: float = LONGEST,
+    tempo: float = 1.0,
 ) -> list[PlannedPiece]:
     """The pieces of a text or a script, as ``text/sentences.py`` splits each of its spans.
 
     The same text has the same pieces from a file, a pipe or an argument, on one line or wrapped. Between two pieces is
-    the silence that the text itself asks for, or in its place that of the marks there, to the sample. RequestError
-    where there are no words.
+    the silence that the text itself asks for, shorter at a higher ``tempo``, or in its place that of the marks there,
+    to the sample. RequestError where there are no words.
     """
     script = as_script(text)
     language = language if isinstance(language, str) else "auto"
@@ -54,7 +58,7 @@ def plan(
         following = script.spans[i + 1] if i + 1 < len(script.spans) else None
         for piece in parts:
             if piece.has_words:
-                pause = asked if asked is not None else usual if pieces else 0
+                pause = asked if asked is not None else round(usual / tempo) if pieces else 0
                 spoken = script.respelled(piece.spoken)
                 pieces.append(PlannedPiece(len(pieces), spoken, pause, piece.spoken, span.voice))
                 usual, asked = 0, None

@@ -80,7 +80,7 @@ class Script:
         elif name.lower() in speakers:
             arguments = {"speaker": name}
         else:
-            known = ", ".join([*self.cast, *speakers]) or "nobody: --cast FILE says who is who"
+            known = ", ".join([*self.cast, *speakers]) or "nobody"
             raise RequestError(f"voice {shortened(name)} is not known; there is {known}")
         if isinstance(usual, CustomVoice) and usual.instruct:
             arguments = {"instruct": usual.instruct, **arguments}

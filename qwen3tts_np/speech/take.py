@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from ..audio.tempo import at_tempo
 from ..ops import Wave
 from ..request import DesignedVoice, Request
 from .delivery import Delivery
@@ -56,7 +57,8 @@ class Take:
         """A hash of everything that determines the piece; without seeds where nothing is drawn."""
         seeds = () if self.delivery.greedy else tuple(map(self.seed_of, range(self.attempts)))
         request = replace(self.request(), seed=0)
-        return hash_of(KEY_VERSION, self.delivery.fingerprint, request, seeds, self.attempts, self.alone)
+        tempo = () if self.delivery.tempo == 1 else (self.delivery.tempo,)
+        return hash_of(KEY_VERSION, self.delivery.fingerprint, request, seeds, self.attempts, self.alone, *tempo)
 
     def report(self, frames: int, attempts: int, start: float, end: float) -> Spoken:
         """The report of a piece that is played from ``start`` to ``end``, in seconds; warns of a runaway."""
@@ -68,8 +70,10 @@ class Take:
         return spoken
 
     def edged(self, wave: Wave) -> Wave:
-        """``wave`` [samples] as it is joined with its neighbours."""
-        return wave if self.alone else trimmed(wave, self.delivery.sample_rate)
+        """``wave`` [samples] at its tempo, as it is joined with its neighbours."""
+        rate, tempo = self.delivery.sample_rate, self.delivery.tempo
+        wave = wave if tempo == 1 else at_tempo(wave, tempo, rate)
+        return wave if self.alone else trimmed(wave, rate)
 
 
 def takes_of(script: Script, pieces: Sequence[PlannedPiece], delivery: Delivery, seed: int) -> list[Take]:
