@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
+from qwen3tts_np.checkpoint.published import sha256_of
 from qwen3tts_np.speech import demo
 from qwen3tts_np.synthetic.weights import write_checkpoint
 
@@ -134,16 +134,8 @@ def checkpoint_of(content: Mapping[str, Any], folder: Path) -> Path:
             return directory
         write_checkpoint(directory, wanted["like"], wanted["type"], wanted["seed"])
     for name, digest in wanted["sha256"].items():
-        assert sha256(directory / name) == digest, f"{directory / name} is not what the goldens were recorded with"
+        assert sha256_of(directory / name) == digest, f"{directory / name} is not what the goldens were recorded with"
     return directory
-
-
-def sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def load_full(name: str) -> tuple[dict[str, Any], dict[str, Array]]:

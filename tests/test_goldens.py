@@ -19,9 +19,9 @@ from parity import (
     case_names,
     load_case,
     load_full,
-    sha256,
 )
 
+from qwen3tts_np.checkpoint.published import sha256_of
 from qwen3tts_np.speech import demo
 from qwen3tts_np.synthetic.layouts import codec_config, model_config
 from qwen3tts_np.synthetic.text import write_tokenizer_files
@@ -42,7 +42,7 @@ def faults(golden: Path) -> list[str]:
     for name, (size, digest) in listed.items():
         if name not in there:
             found.append(f"{name} is missing")
-        elif there[name].stat().st_size != size or sha256(there[name]) != digest:
+        elif there[name].stat().st_size != size or sha256_of(there[name]) != digest:
             found.append(f"{name} has changed")
     return found
 
