@@ -387,3 +387,12 @@ def test_a_mistyped_option_names_the_help_of_its_own_command(capsys):
         error = capsys.readouterr().err
         words = f"qwen3tts-np {usage}"
         assert error == f"{words}: unrecognized arguments: --sed 1; see '{words} --help'\n"
+
+
+def test_a_text_that_is_taken_for_an_option_is_told_where_it_belongs(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["say", "DIR", "-x"])
+    hint = "unrecognized arguments: -x; a text that begins with '-' goes behind '--'; see 'qwen3tts-np say --help'"
+    assert capsys.readouterr().err == f"qwen3tts-np say: {hint}\n"
+    assert cli.main(["say", "DIR", "--", "-x"]) == 2
+    assert "DIR" in capsys.readouterr().err, "now it is the text, and the folder is not there"

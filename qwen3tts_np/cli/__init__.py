@@ -112,7 +112,8 @@ def _parsed(words: list[str], command: str | None) -> argparse.Namespace:
         if word.startswith("--") and word.endswith("=--"):  # trap: argparse makes an empty list of it
             args.own_parser.error(f"argument {word[:-3]}: expected a value, not --")
     if unknown:  # trap: parse_args shows the usage of the program here, not that of the command
-        args.own_parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+        hint = "; a text that begins with '-' goes behind '--'" if getattr(args, "text", "") is None else ""
+        args.own_parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     args.parser = parser
     return args
 

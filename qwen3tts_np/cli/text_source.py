@@ -15,7 +15,11 @@ from ..speech.script import Script, read_script
 
 def add_text(parser: argparse.ArgumentParser) -> None:
     """A text as an argument, from a file or through a pipe."""
-    text = parser.add_argument("text", metavar="[TEXT]", help="what to say; '-', or nothing, reads it from a pipe")
+    text = parser.add_argument(
+        "text",
+        metavar="[TEXT]",
+        help=("what to say, behind '--' where it begins with '-'; '-' alone, or nothing, reads it from a pipe"),
+    )
     text.required = False  # trap: with nargs="?" argparse does not find a text behind an option
     parser.add_argument("--file", type=Path, metavar="FILE", help="speak a text file (UTF-8, or UTF-16 with its mark)")
 
