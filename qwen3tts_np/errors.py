@@ -47,7 +47,8 @@ class InputError(ConfigError, CheckpointError, RequestError):
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(f"{name} cannot be read: {reason}")
-        self.name, self.reason = name, reason
+        self.name: str = name
+        self.reason: str = reason
 
     def __reduce__(self) -> tuple[type, tuple[str, str]]:
         """From one process to another, as a pool of workers hands errors on."""

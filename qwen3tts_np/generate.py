@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from .config import ModelConfig
 from .errors import RequestError
 from .ops import Array, Ints
-from .request import Request
+from .request import Limits, Request
 from .talker.code_predictor import CodePredictorWeights, predict_frame
 from .talker.frame import Frame, Step
 from .talker.generator import Generator
@@ -51,13 +51,15 @@ class Item:
 
     def __init__(self, request: Request, generator: Generator, w: Weights, config: ModelConfig, positions: int) -> None:
         """``positions``: how many are reserved in the cache."""
-        self.limits = request.limits
-        self.last_step = request.limits.max_new_tokens - 1
+        self.limits: Limits = request.limits
+        self.last_step: int = request.limits.max_new_tokens - 1
         self.failure: RequestError | None = None
         self._request, self._generator, self._w, self._config = request, generator, w, config
         self._cache: Cache = new_cache(config.talker_config, positions)
         self._seen = np.zeros(config.talker_config.vocab_size, dtype=np.bool_)  # [V] codes 0 so far
         self._frames = 0
+        self.hidden: Array  # [H] of the position read last
+        self.logits: Array  # [V] of the next code 0
 
     def read_prompt(self) -> None:
         """Read the prompt, which gives the logits of the first code 0."""
@@ -106,9 +108,9 @@ class ReferenceSession:
         self._w, self._config, self._positions = w, config, positions or 0
         self._items: dict[int, Item] = {}
         c = config.talker_config
-        self.groups = c.num_code_groups
+        self.groups: int = c.num_code_groups
         values = 2 * c.num_hidden_layers * c.num_key_value_heads * c.head_dim  # of a position
-        self.nbytes = places * self._positions * values * w.talker.norm.itemsize
+        self.nbytes: int = places * self._positions * values * w.talker.norm.itemsize
 
     def begin(self, place: int, request: Request, generator: Generator) -> None:
         self._items[place] = Item(request, generator, self._w, self._config, self._positions)

@@ -21,6 +21,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from .arguments import path_of, require_text
@@ -104,7 +105,7 @@ class Manifest:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = path_of(path, "manifest")
+        self.path: Path = path_of(path, "manifest")
         self._unknown: set[str] = set()  # those that have been named
 
     def __iter__(self) -> Iterator[Row | BadRow]:

@@ -6,15 +6,16 @@ Official: ``Qwen3TTSTalkerTextMLP``, ``Qwen3TTSTokenizerV2DecoderMlp``.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from .checkpoint.keys import tensor
+from .checkpoint.keys import Names, tensor
 from .ops import Array, linear, silu
 from .trace import Scope
 
 
 @dataclass(frozen=True)
 class GatedMLP:
-    official = ("Qwen3TTSTalkerTextMLP",)
+    official: ClassVar[Names] = ("Qwen3TTSTalkerTextMLP",)
 
     gate_proj: Array = tensor("gate_proj.weight", "F H")
     up_proj: Array = tensor("up_proj.weight", "F H")

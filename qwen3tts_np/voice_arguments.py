@@ -22,12 +22,12 @@ from .notices import notify
 from .request import ClonedVoice, CustomVoice, DesignedVoice, Voice, per_item
 from .voice.prompt_item import voice_prompt_items
 
-ARGUMENTS_OF = {  # type of model -> the arguments that name its voices
+ARGUMENTS_OF: dict[str, tuple[str, ...]] = {  # type of model -> the arguments that name its voices
     "custom_voice": ("speaker", "instruct"),
     "voice_design": ("instruct",),
     "base": ("ref_audio", "ref_text", "x_vector_only_mode", "voice_clone_prompt"),
 }
-VOICE_ARGUMENTS = tuple(dict.fromkeys(name for names in ARGUMENTS_OF.values() for name in names))
+VOICE_ARGUMENTS: tuple[str, ...] = tuple(dict.fromkeys(name for names in ARGUMENTS_OF.values() for name in names))
 IGNORED = "the 0.6B custom-voice model does not follow instructions: instruct is ignored"
 
 

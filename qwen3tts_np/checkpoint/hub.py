@@ -23,7 +23,7 @@ from .published import CODEC_NAME, CODEC_REVISION, MODELS, PublishedFile, publis
 
 OWNER = "Qwen"
 UNVERIFIED = "is none of the published models: no hashes of its files are known, and they are used unverified"
-log = logging.getLogger(__name__)  # says what is downloaded; the command line shows it
+log: logging.Logger = logging.getLogger(__name__)  # says what is downloaded; the command line shows it
 VERIFIED = ".qwen3tts-np-verified.json"  # in a snapshot: name -> [bytes, mtime in ns, sha256] of the files hashed
 
 # The files of a model, in a repository that may hold others as well.

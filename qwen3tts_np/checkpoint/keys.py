@@ -2,7 +2,7 @@
 
     @dataclass(frozen=True)
     class GatedMLP:
-        official = ("Qwen3TTSTalkerTextMLP",)  # the class of the official package; without a type it is no field
+        official: ClassVar[Names] = ("Qwen3TTSTalkerTextMLP",)  # the class of the official package
 
         gate_proj: Array = tensor("gate_proj.weight", "F H")
         up_proj: Array = tensor("up_proj.weight", "F H")
@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from .safetensors import Checkpoint
 from .tensor import StoredTensor
 
 Sizes = Mapping[str, int]
+Names: TypeAlias = tuple[str, ...]  # of classes of the official package
 _W = TypeVar("_W")
 _FLOATS = ("BF16", "F16", "F32")
 _QUANTISED = ("INT8", "INT6", "INT5", "INT4")

@@ -46,7 +46,8 @@ class Checkpoint(Mapping[str, StoredTensor]):
         arenas: Mapping[str, Packed] | None = None,
     ) -> None:
         self.path = path
-        self.arenas = arenas or {}  # packed matrices as kernels read them, by the names of ``layout/packed.py``
+        # Packed matrices as kernels read them, by the names of ``layout/packed.py``.
+        self.arenas: Mapping[str, Packed] = arenas or {}
         self.metadata = metadata  # the header's __metadata__, {} where there is none
         self._tensors = tensors
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from ..checkpoint.keys import Sizes, block, blocks, load, tensor
+from ..checkpoint.keys import Names, Sizes, block, blocks, load, tensor
 from ..checkpoint.safetensors import Checkpoint
 from ..config import CodecDecoderConfig
 from ..conv import Conv, conv_sizes
@@ -46,14 +46,14 @@ CONVNEXT_EPS = 1e-6
 
 @dataclass(frozen=True)
 class DecoderMLP(GatedMLP):
-    official = ("Qwen3TTSTokenizerV2DecoderMlp",)
+    official: ClassVar[Names] = ("Qwen3TTSTokenizerV2DecoderMlp",)
 
 
 @dataclass(frozen=True)
 class DecoderLayer:
     """A layer without q/k norm, with a LayerScale on both residuals."""
 
-    official = ("Qwen3TTSTokenizerV2DecoderTransformerLayer",)
+    official: ClassVar[Names] = ("Qwen3TTSTokenizerV2DecoderTransformerLayer",)
 
     input_layernorm: Array = tensor("input_layernorm.weight", "H")
     self_attn: AttentionWeights = block(AttentionWeights, "self_attn")
@@ -65,7 +65,7 @@ class DecoderLayer:
 
 @dataclass(frozen=True)
 class PreTransformerWeights:
-    official = ("Qwen3TTSTokenizerV2DecoderTransformerModel",)
+    official: ClassVar[Names] = ("Qwen3TTSTokenizerV2DecoderTransformerModel",)
 
     input_proj: Array = tensor("input_proj.weight", "H Z")
     input_proj_bias: Array = tensor("input_proj.bias", "H")
@@ -77,7 +77,7 @@ class PreTransformerWeights:
 
 @dataclass(frozen=True)
 class ConvNeXtWeights:
-    official = ("Qwen3TTSTokenizerV2ConvNeXtBlock",)
+    official: ClassVar[Names] = ("Qwen3TTSTokenizerV2ConvNeXtBlock",)
 
     dwconv: Array = tensor("dwconv.conv.weight", "Z 1 7")
     dwconv_bias: Array = tensor("dwconv.conv.bias", "Z")
@@ -102,7 +102,7 @@ class UpsampleWeights:
 class SnakeWeights:
     """The parameters of SnakeBeta, both stored as logarithms."""
 
-    official = ("SnakeBeta",)
+    official: ClassVar[Names] = ("SnakeBeta",)
 
     alpha: Array = tensor("alpha", "width")
     beta: Array = tensor("beta", "width")
@@ -110,7 +110,7 @@ class SnakeWeights:
 
 @dataclass(frozen=True)
 class ResidualUnitWeights:
-    official = ("Qwen3TTSTokenizerV2DecoderDecoderResidualUnit",)
+    official: ClassVar[Names] = ("Qwen3TTSTokenizerV2DecoderDecoderResidualUnit",)
 
     act1: SnakeWeights = block(SnakeWeights, "act1")
     conv1: Conv = block(Conv, "conv1.conv", lambda s: conv_sizes(s["width"], s["width"], 7))
@@ -122,7 +122,7 @@ class ResidualUnitWeights:
 class WaveformBlockWeights:
     """SnakeBeta, transposed convolution, units of dilation 1, 3, 9."""
 
-    official = ("Qwen3TTSTokenizerV2DecoderDecoderBlock",)
+    official: ClassVar[Names] = ("Qwen3TTSTokenizerV2DecoderDecoderBlock",)
 
     snake: SnakeWeights = block(SnakeWeights, "block.0", lambda s: {"width": s["wide"]})
     conv: TransposedConv = block(
@@ -135,7 +135,7 @@ class WaveformBlockWeights:
 class CodecDecoderWeights:
     """All weights. The last two indices of ``decoder.decoder`` follow the waveform blocks."""
 
-    official = ("Qwen3TTSTokenizerV2Decoder",)
+    official: ClassVar[Names] = ("Qwen3TTSTokenizerV2Decoder",)
 
     rvq_first: DecoderQuantizer = block(DecoderQuantizer, "quantizer.rvq_first", lambda s: {**s, "layers": 1})
     rvq_rest: DecoderQuantizer = block(DecoderQuantizer, "quantizer.rvq_rest", lambda s: {**s, "layers": s["G"] - 1})

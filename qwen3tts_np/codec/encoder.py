@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from ..checkpoint.keys import Sizes, block, blocks, load, tensor
+from ..checkpoint.keys import Names, Sizes, block, blocks, load, tensor
 from ..checkpoint.safetensors import Checkpoint
 from ..config import CodecEncoderConfig
 from ..conv import Conv, conv_sizes
@@ -41,7 +41,7 @@ class SEANetStage:
 class SEANetWeights:
     """Weights of SEANet. Every third index is a residual unit; the ELUs between them occupy the other indices."""
 
-    official = ("MimiEncoder",)
+    official: ClassVar[Names] = ("MimiEncoder",)
 
     first: Conv = block(Conv, "0.conv", lambda s: conv_sizes(s["filters"], 1, s["kernel"]))
     stages: tuple[SEANetStage, ...] = blocks(
@@ -66,7 +66,7 @@ class SEANetWeights:
 class EncoderLayer:
     """A layer with LayerNorm, an ungated GELU MLP and a LayerScale on both residuals."""
 
-    official = ("MimiTransformerLayer",)
+    official: ClassVar[Names] = ("MimiTransformerLayer",)
 
     input_layernorm: Array = tensor("input_layernorm.weight", "H")
     input_layernorm_bias: Array = tensor("input_layernorm.bias", "H")
@@ -88,7 +88,7 @@ class DownsampleConv:
 class CodecEncoderWeights:
     """All weights. All quantisers of the file are included; the model uses the first G codes."""
 
-    official = ("Qwen3TTSTokenizerV2Encoder",)
+    official: ClassVar[Names] = ("Qwen3TTSTokenizerV2Encoder",)
 
     seanet: SEANetWeights = block(SEANetWeights, "encoder.layers")
     layers: tuple[EncoderLayer, ...] = blocks(EncoderLayer, "encoder_transformer.layers.{}", "L")

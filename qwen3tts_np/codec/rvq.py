@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
-from ..checkpoint.keys import blocks, tensor
+from ..checkpoint.keys import Names, blocks, tensor
 from ..ops import Array, Ints, conv1d, lookup, nearest
 from ..trace import Scope, record, tracing
 
@@ -22,7 +23,7 @@ from ..trace import Scope, record, tracing
 class DecoderCodebook:
     """A codebook as stored: an entry is embedding_sum / max(cluster_usage, 1e-5)."""
 
-    official = ("EuclideanCodebook",)
+    official: ClassVar[Names] = ("EuclideanCodebook",)
 
     cluster_usage: Array = tensor("_codebook.cluster_usage", "C")
     embedding_sum: Array = tensor("_codebook.embedding_sum", "C Q/2")
@@ -32,7 +33,7 @@ class DecoderCodebook:
 class DecoderQuantizer:
     """A quantiser of the decoder. ``input_proj`` is stored but not used in decoding."""
 
-    official = ("ResidualVectorQuantizer",)
+    official: ClassVar[Names] = ("ResidualVectorQuantizer",)
 
     input_proj: Array = tensor("input_proj.weight", "Q/2 Q 1")
     codebooks: tuple[DecoderCodebook, ...] = blocks(DecoderCodebook, "vq.layers.{}", "layers")
@@ -43,7 +44,7 @@ class DecoderQuantizer:
 class EncoderCodebook:
     """A codebook as stored: an entry is embed_sum / max(cluster_usage, 1e-5)."""
 
-    official = ("MimiEuclideanCodebook",)
+    official: ClassVar[Names] = ("MimiEuclideanCodebook",)
 
     cluster_usage: Array = tensor("codebook.cluster_usage", "C")
     embed_sum: Array = tensor("codebook.embed_sum", "C E")
@@ -54,7 +55,7 @@ class EncoderCodebook:
 class EncoderQuantizer:
     """A quantiser of the encoder. ``output_proj`` is stored but not used in encoding."""
 
-    official = ("MimiResidualVectorQuantizer",)
+    official: ClassVar[Names] = ("MimiResidualVectorQuantizer",)
 
     input_proj: Array | None = tensor("input_proj.weight", "E H 1", when="projects")
     codebooks: tuple[EncoderCodebook, ...] = blocks(EncoderCodebook, "layers.{}", "layers")

@@ -6,8 +6,9 @@ Official: ``Qwen3TTSTokenizerV2DecoderAttention`` and ``MimiAttention``.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from ..checkpoint.keys import tensor
+from ..checkpoint.keys import Names, tensor
 from ..config import CodecDecoderConfig, CodecEncoderConfig
 from ..ops import Array, attention, linear, rotate
 from ..trace import Scope
@@ -16,7 +17,7 @@ from .past import Past
 
 @dataclass(frozen=True)
 class AttentionWeights:
-    official = ("Qwen3TTSTokenizerV2DecoderAttention", "MimiAttention")
+    official: ClassVar[Names] = ("Qwen3TTSTokenizerV2DecoderAttention", "MimiAttention")
 
     q_proj: Array = tensor("q_proj.weight", "ND H")
     k_proj: Array = tensor("k_proj.weight", "KD H")

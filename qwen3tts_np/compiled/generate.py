@@ -43,7 +43,7 @@ class CompiledSession:
         """``positions`` of each place; None lets them grow."""
         self._weights, self._team, self._config = weights, team, config
         model, c = weights.model, config.talker_config
-        self.groups = c.num_code_groups
+        self.groups: int = c.num_code_groups
         columns = max(PROMPT_COLUMNS, 2 * places)  # the code predictor's first pass has two for each place
         self._work = new_work(model, columns, team.size, weights.text_projection[0].bias.size)
         self._columns = new_columns(columns)

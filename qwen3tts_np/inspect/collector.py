@@ -71,7 +71,7 @@ class StreamedTrace:
         self._table = (self.folder / "statistics.csv").open("w", newline="", encoding="utf-8", buffering=self.buffer)
         self._rows = csv.writer(self._table)
         self._rows.writerow(COLUMNS)
-        self.arrays = ArraysOnDisk(self.folder / "activations.safetensors", self.buffer)
+        self.arrays: ArraysOnDisk = ArraysOnDisk(self.folder / "activations.safetensors", self.buffer)
         self.arrays.__enter__()
         self._last = self.clock()
         return self

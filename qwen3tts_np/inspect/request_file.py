@@ -19,7 +19,7 @@ the arguments names codes that the model is forced to follow. ``voice_clone_prom
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -199,7 +199,7 @@ def _embedding(value: Any) -> bool:
     return isinstance(value, list) and all(map(NUMBER[0], value))
 
 
-LISTS = (  # of an official voice_clone_prompt: what each entry is
+LISTS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (  # of an official voice_clone_prompt: what each entry is
     ("ref_spk_embedding", _embedding, "lists of finite numbers"),
     ("ref_code", lambda value: value is None or are_codes(value), "codes [frames][groups], or null"),
     ("x_vector_only_mode", SWITCH[0], "true or false"),

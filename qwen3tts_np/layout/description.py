@@ -20,7 +20,7 @@ from .specs import codec_specs, model_specs
 _T = TypeVar("_T")
 
 # Block -> the prefixes of its keys.
-MODEL_BLOCKS = {
+MODEL_BLOCKS: dict[str, tuple[str, ...]] = {
     "text embedding": ("talker.model.text_embedding.",),
     "text projection": ("talker.text_projection.",),
     "talker codec embedding": ("talker.model.codec_embedding.",),
@@ -32,7 +32,7 @@ MODEL_BLOCKS = {
     "code predictor heads": ("talker.code_predictor.lm_head.",),
     "speaker encoder": ("speaker_encoder.",),
 }
-CODEC_BLOCKS = {
+CODEC_BLOCKS: dict[str, tuple[str, ...]] = {
     "decoder codebooks": ("decoder.quantizer.",),
     "decoder transformer": ("decoder.pre_conv.", "decoder.pre_transformer."),
     "decoder upsampling": ("decoder.upsample.",),

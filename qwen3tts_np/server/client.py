@@ -69,7 +69,8 @@ class TextClient:
     """
 
     def __init__(self, text: LiveText, outlet: Outlet) -> None:
-        self.text, self.outlet = text, outlet
+        self.text: LiveText = text
+        self.outlet: Outlet = outlet
         self.pieces: list[Piece] = []  # that are over
         self._most = UNREAD_SECONDS * text.sample_rate
         self._last = 0  # frame of the piece

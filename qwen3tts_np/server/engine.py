@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from ..errors import RequestError
 from ..model import Qwen3TTSModel
+from ..running_batch import RunningBatch
 from .client import Client
 from .metrics import Metrics
 from .outlet import End
@@ -31,8 +32,9 @@ class Room:
     """The places of one model, and those who wait for one."""
 
     def __init__(self, name: str, model: Qwen3TTSModel, places: int, queue: int, metrics: Metrics) -> None:
-        self.name, self.model = name, model
-        self.batch = model.open_batch(places=places, positions=POSITIONS)
+        self.name: str = name
+        self.model: Qwen3TTSModel = model
+        self.batch: RunningBatch = model.open_batch(places=places, positions=POSITIONS)
         self.speaking: dict[int, Client] = {}  # place -> who has it
         self.between: deque[Client] = deque()  # those between two pieces
         self.waiting: deque[Client] = deque()  # newcomers
@@ -134,7 +136,9 @@ class Engine:
     """The rooms of all models, and the thread in which they speak."""
 
     def __init__(self, models: Mapping[str, Qwen3TTSModel], places: int, queue: int, metrics: Metrics) -> None:
-        self.rooms = {name: Room(name, model, places, queue, metrics) for name, model in models.items()}
+        self.rooms: dict[str, Room] = {
+            name: Room(name, model, places, queue, metrics) for name, model in models.items()
+        }
         self._work: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._closing = False
         self.on_failure: Callable[[], None] = lambda: None  # called where the thread ends by itself

@@ -11,11 +11,11 @@ Shapes: C channels, T mel frames.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from ..checkpoint.keys import Sizes, block, blocks
+from ..checkpoint.keys import Names, Sizes, block, blocks
 from ..config import SpeakerEncoderConfig
 from ..conv import Conv, conv, conv_sizes
 from ..errors import RequestError
@@ -28,7 +28,7 @@ from .mel import HOP, PAD, log_mel
 class Res2NetWeights:
     """Weights of a Res2Net block. Chunk 0 passes through, so there is one convolution fewer than chunks."""
 
-    official = ("Res2NetBlock",)
+    official: ClassVar[Names] = ("Res2NetBlock",)
 
     blocks: tuple[Conv, ...] = blocks(
         Conv, "blocks.{}.conv", "chunks-1", lambda s, _: conv_sizes(s["chunk"], s["chunk"], s["kernel"])
@@ -37,7 +37,7 @@ class Res2NetWeights:
 
 @dataclass(frozen=True)
 class SERes2NetWeights:
-    official = ("SqueezeExcitationRes2NetBlock",)
+    official: ClassVar[Names] = ("SqueezeExcitationRes2NetBlock",)
 
     tdnn1: Conv = block(Conv, "tdnn1.conv", lambda s: conv_sizes(s["out"], s["in"], 1))
     res2net_block: Res2NetWeights = block(Res2NetWeights, "res2net_block")
@@ -48,7 +48,7 @@ class SERes2NetWeights:
 
 @dataclass(frozen=True)
 class SpeakerEncoderWeights:
-    official = ("Qwen3TTSSpeakerEncoder",)
+    official: ClassVar[Names] = ("Qwen3TTSSpeakerEncoder",)
 
     first: Conv = block(Conv, "blocks.0.conv", lambda s: conv_sizes(s["width0"], s["mel"], s["kernel0"]))
     blocks: tuple[SERes2NetWeights, ...] = blocks(

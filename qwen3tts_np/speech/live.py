@@ -44,10 +44,10 @@ class LiveText:
     """
 
     def __init__(self, takes: Sequence[Take], packet_frames: int) -> None:
-        self.seed = takes[0].seed  # of the text
-        self.sample_rate = takes[0].delivery.sample_rate  # Hz
+        self.seed: int = takes[0].seed  # of the text
+        self.sample_rate: int = takes[0].delivery.sample_rate  # Hz
         self.pieces: list[Spoken] = []
-        self.share = 0.0
+        self.share: float = 0.0
         self._takes, self._packet_frames = takes, packet_frames
         tempo = takes[0].delivery.tempo
         self._lengths = [milliseconds(take.piece.text) / 1000 / tempo for take in takes]  # usual ones, s

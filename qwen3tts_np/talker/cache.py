@@ -12,7 +12,7 @@ class LayerCache:
 
     def __init__(self, positions: int = 0) -> None:
         """``positions``: how many are reserved with the first one."""
-        self.length = 0
+        self.length: int = 0
         self._positions = positions
         self._k: Array | None = None
         self._v: Array | None = None

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
-from ..checkpoint.keys import Embedding, Sizes, blocks, embedding, tensor
+from ..checkpoint.keys import Embedding, Names, Sizes, blocks, embedding, tensor
 from ..config import CodePredictorConfig, TalkerConfig
 from ..ops import Array, Ints, linear
 from ..trace import Scope, record
@@ -39,7 +40,7 @@ class CodeHead:
 class CodePredictorWeights:
     """All weights. Embedding and head number g are those of code g + 1."""
 
-    official = ("Qwen3TTSTalkerCodePredictorModelForConditionalGeneration",)
+    official: ClassVar[Names] = ("Qwen3TTSTalkerCodePredictorModelForConditionalGeneration",)
 
     codec_embedding: tuple[CodeEmbedding, ...] = blocks(CodeEmbedding, "model.codec_embedding.{}", "G-1")
     small_to_mtp_projection_weight: Array | None = tensor("small_to_mtp_projection.weight", "H TH", when="projects")

@@ -37,7 +37,7 @@ class TorchGenerator:
     """
 
     def __init__(self, seed: int | None = None) -> None:
-        self.seed = fresh_seed() if seed is None else check_seed(seed)
+        self.seed: int = fresh_seed() if seed is None else check_seed(seed)
         self._twister = np.random.RandomState(self.seed & 0xFFFFFFFF)
 
     @property
@@ -67,7 +67,7 @@ class ItemGenerators:
     """One stream per item of a batch: item i draws as it would alone from ``TorchGenerator(seeds[i])``."""
 
     def __init__(self, seeds: Sequence[int | None]) -> None:
-        self.items = tuple(TorchGenerator(seed) for seed in seeds)
+        self.items: tuple[TorchGenerator, ...] = tuple(TorchGenerator(seed) for seed in seeds)
 
     def multinomial(self, p: Array) -> I64:
         """One id per row, each from the row's own stream. p [B, V] -> [B]."""

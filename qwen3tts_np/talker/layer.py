@@ -6,8 +6,9 @@ Official: ``Qwen3TTSTalkerDecoderLayer`` and ``Qwen3TTSDecoderLayer``. Shapes: T
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from ..checkpoint.keys import Sizes, block, tensor
+from ..checkpoint.keys import Names, Sizes, block, tensor
 from ..config import CodePredictorConfig, TalkerConfig
 from ..mlp import GatedMLP, mlp
 from ..ops import Array, attention, linear, rms_norm, rotate
@@ -20,7 +21,7 @@ LayerConfig = TalkerConfig | CodePredictorConfig
 
 @dataclass(frozen=True)
 class AttentionWeights:
-    official = ("Qwen3TTSTalkerAttention", "Qwen3TTSAttention")
+    official: ClassVar[Names] = ("Qwen3TTSTalkerAttention", "Qwen3TTSAttention")
 
     q_proj: Array = tensor("q_proj.weight", "ND H")
     k_proj: Array = tensor("k_proj.weight", "KD H")
@@ -32,7 +33,7 @@ class AttentionWeights:
 
 @dataclass(frozen=True)
 class Qwen3Layer:
-    official = ("Qwen3TTSTalkerDecoderLayer", "Qwen3TTSDecoderLayer")
+    official: ClassVar[Names] = ("Qwen3TTSTalkerDecoderLayer", "Qwen3TTSDecoderLayer")
 
     input_layernorm: Array = tensor("input_layernorm.weight", "H")
     self_attn: AttentionWeights = block(AttentionWeights, "self_attn")

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
-from ..checkpoint.keys import Embedding, Sizes, blocks, embedding, tensor
+from ..checkpoint.keys import Embedding, Names, Sizes, blocks, embedding, tensor
 from ..config import TalkerConfig
 from ..ops import Array, Ints, linear, rms_norm, rope_angles, silu
 from ..trace import Scope, record
@@ -23,7 +24,7 @@ Cache = Sequence[LayerCache]
 
 @dataclass(frozen=True)
 class TalkerWeights:
-    official = ("Qwen3TTSTalkerForConditionalGeneration",)
+    official: ClassVar[Names] = ("Qwen3TTSTalkerForConditionalGeneration",)
 
     text_embedding: Embedding = embedding("model.text_embedding.weight", "W X")
     text_projection_fc1: Array = tensor("text_projection.linear_fc1.weight", "X X")

@@ -49,8 +49,8 @@ class TextSource:
 
     def __init__(self) -> None:
         self._waiting: list[int] = []
-        self.arrived = 0  # ids so far
-        self.finished = False  # whether no more follow
+        self.arrived: int = 0  # ids so far
+        self.finished: bool = False  # whether no more follow
 
     def add(self, ids: Sequence[int]) -> None:
         """Append these ids."""

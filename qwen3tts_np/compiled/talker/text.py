@@ -20,7 +20,7 @@ class TextRows:
         self._waiting: list[list[int]] = [[] for _ in range(items)]  # tokens that are not embedded yet
         self._next = np.zeros((items, 2), np.int64)  # the row of the next frame, and the end of those embedded
         self._pad = items * AHEAD
-        self.rows = np.empty((items * AHEAD + 1, width), np.float32)
+        self.rows: Array = np.empty((items * AHEAD + 1, width), np.float32)
         self.rows[self._pad] = project(np.array([pad]))[0]
 
     def begin(self, item: int, ids: Sequence[int]) -> None:
