@@ -61,7 +61,7 @@ FLOOR_OF = {room: i for i, floor in enumerate(FLOORS) for room in floor}
 PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 DEPENDENCIES = re.search(r"^dependencies = \[(.*?)^\]", PYPROJECT, re.M | re.S)
 RUN_TIME = set(re.findall(r'"([A-Za-z0-9_]+)', DEPENDENCIES[1] if DEPENDENCIES else ""))  # imported as they are named
-AUDIO = {"av"}  # extras: tempo
+AUDIO = {"av", "pyloudnorm", "sounddevice"}  # of the extras tempo, loudness and play
 SERVER = {"fastapi", "starlette", "uvicorn"}  # an extra; the command line imports the room where it needs it
 # llvmlite comes with Numba: kernels may name instructions that Numba has no words for. huggingface_hub is an extra.
 ALSO = {

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_world
+from sound_card import SoundCard
 
 from qwen3tts_np import cli
 from qwen3tts_np.checkpoint.published import CODEC_NAME, CODEC_WEIGHTS, MODELS, VOICES
@@ -51,12 +52,16 @@ LONGER = {
 }
 
 
-EXTRAS = {"--tempo": "av"}  # an option -> what it imports; without that its examples are not run
+EXTRAS = {
+    "--tempo": "av",
+    "--loudness": "pyloudnorm",
+}  # an option -> what it imports; without that its examples are not run
 
 
 @pytest.fixture
 def world(tmp_path: Path, synthetic: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Path:
     tiny_world.build(tmp_path, synthetic)
+    SoundCard().install(monkeypatch)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -67,6 +67,7 @@ def build(folder: Path, synthetic: Callable[..., Path]) -> None:
     (folder / "words.json").write_text(json.dumps(WORDS), encoding="utf-8")
     voice = VoiceClonePromptItem(None, np.ones(64, np.float32) / 8, True, False)
     voice.save(folder / "ada.safetensors")
+    VoiceClonePromptItem(None, np.arange(64, dtype=np.float32) / 64, True, False).save(folder / "bob.safetensors")
     (folder / "voices").mkdir()
     path = os.pathsep.join([str(ROOT), str(ROOT / "kernels")])
     programs = {

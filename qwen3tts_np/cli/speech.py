@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..audio.loudness import check_loudness
 from ..audio.tempo import check_tempo
 from ..errors import RequestError
 from ..files.apart import check_outputs
@@ -25,7 +26,7 @@ from .progress import bar
 from .stream import add_stream, check_stream, counts, speak_live
 from .text_source import add_script, add_text, script_of
 
-LONG_ONLY = ("srt", "vtt", "work")
+LONG_ONLY = ("srt", "vtt", "work", "loudness")
 
 
 def add_speech(parser: argparse.ArgumentParser, model_required: bool = True) -> None:
@@ -36,6 +37,12 @@ def add_speech(parser: argparse.ArgumentParser, model_required: bool = True) -> 
     parser.add_argument("--language", default="auto", help="language of the text (%(default)s)")
     parser.add_argument(
         "--tempo", type=float, default=1.0, metavar="X", help="0.25 to 4: slower or faster, at the same pitch"
+    )
+    parser.add_argument(
+        "--loudness",
+        type=float,
+        metavar="LUFS",
+        help="give the file this loudness: -16 for podcasts, -23 for broadcast",
     )
     add_seed(parser)
     add_json(parser)
@@ -55,6 +62,8 @@ def read_request(args: argparse.Namespace) -> Script:
     """The text; RequestError for every mistake that can be found before a model is loaded."""
     script = script_of(args)
     check_tempo(args.tempo)
+    if args.loudness is not None:
+        check_loudness(args.loudness)
     check_output(args)
     check_stream(args, [name for name in LONG_ONLY if getattr(args, name) is not None])
     _check_files(args)
@@ -115,6 +124,7 @@ def _speak_into_file(
                 subtitles=[path for path in (args.srt, args.vtt) if path is not None],
                 runaway_guard=True,
                 tempo=args.tempo,
+                loudness=args.loudness,
                 progress=shown.piece,
                 writing=shown.writing,
                 **arguments,

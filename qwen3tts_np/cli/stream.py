@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import time
+from contextlib import nullcontext
 from typing import Any
 
 from ..arguments import whole_number
+from ..audio.play import check_can_play, open_player
 from ..errors import RequestError
 from ..model import Qwen3TTSModel
 from ..speech.live import PACKET, stream
@@ -22,13 +24,24 @@ def add_stream(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--packet-frames", type=int, default=PACKET, metavar="N", help="frames of 80 ms written at once (%(default)s)"
     )
+    group.add_argument(
+        "--play", action="store_true", help="the same, and play it on the sound card; the file is written as well"
+    )
     group.add_argument("--raw", action="store_true", help="to a pipe: bare 16-bit mono samples, without a WAV header")
 
 
 def check_stream(args: argparse.Namespace, others: list[str]) -> None:
-    """RequestError for options that do not go together; ``others`` are the given ones that only pieces have."""
-    if args.stream and others:
-        raise RequestError(f"--stream and --{others[0]} do not go together: a stream keeps no pieces and no times")
+    """RequestError for options that do not go together; ``others`` are the given ones that only pieces have.
+
+    ``--play`` is a stream from here on.
+    """
+    stream = "--play" if args.play else "--stream"
+    if (args.stream or args.play) and others:
+        why = "keeps no pieces and no times" if others[0] != "loudness" else "is heard before all of it can be measured"
+        raise RequestError(f"{stream} and --{others[0]} do not go together: a stream {why}")
+    if args.play:
+        check_can_play()
+        args.stream = True
     if args.raw and not (args.stream and args.output == PIPE):
         raise RequestError("--raw is for --stream -o -: a file has a header")
     whole_number(args.packet_frames, "packet_frames")
@@ -48,14 +61,18 @@ def speak_live(
         tempo=args.tempo,
         **arguments,
     )
-    with bar(script.text, model) as shown, open_sink(args, speech.sample_rate) as sink:
+    rate = speech.sample_rate
+    card = open_player(rate) if args.play else nullcontext()
+    with bar(script.text, model) as shown, open_sink(args, rate) as sink, card as player:
         for packet in speech:
             sink.write(packet)
+            if player is not None:
+                player.write(packet)
             first = time.monotonic() - start if first is None else first
             shown.packet(speech.seconds, speech.share)
     return {
         "seconds": speech.seconds,
-        "sample_rate": speech.sample_rate,
+        "sample_rate": rate,
         **counts(model, speech.pieces),
         "seed": speech.seed,
         "pieces": [vars(piece) for piece in speech.pieces],

@@ -19,6 +19,7 @@ from ..request import ClonedVoice
 from ..shown import printable
 from ..speech.plan import seed_of
 from ..text.languages import language_name
+from ..voice.mix import mixed
 from ..voice.prompt_item import SIZES, VoiceClonePromptItem, is_voice
 from ..voice.reference_clip import spoken_seconds
 from .options import add_json, add_model, add_seed, load_model, new_parser
@@ -36,12 +37,14 @@ DESIGN = (
 )
 SHOW = "qwen3tts-np voice show ada.safetensors"
 LIST = "qwen3tts-np voice list"
+MIX = "qwen3tts-np voice mix ada.safetensors bob.safetensors --share 0.3 -o between.safetensors"
 EXAMPLES = (
     CREATE,
     'qwen3tts-np say Qwen/Qwen3-TTS-12Hz-0.6B-Base "Anything." --voice ada.safetensors',
     DESIGN,
     SHOW,
     LIST,
+    MIX,
 )
 FRAME = 0.08  # s
 TRIES = 3  # attempts of the design model, which sometimes does not stop
@@ -84,6 +87,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     _add_design(actions)
     _add_show(actions)
     _add_list(actions)
+    _add_mix(actions)
 
 
 def _add_create(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -156,6 +160,24 @@ def _add_list(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser.set_defaults(run=list_voices)
 
 
+def _add_mix(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = new_parser(
+        actions,
+        "mix",
+        [MIX],
+        help="a voice between two others",
+        description="Mix the speaker embeddings of two voices for models of one size: the direction on the arc between "
+        "theirs, the length as far between theirs. Clips and transcripts do not go into a mix.",
+    )
+    parser.add_argument("first", type=Path, metavar="A", help="a voice file")
+    parser.add_argument("second", type=Path, metavar="B", help="another")
+    parser.add_argument(
+        "--share", type=float, default=0.5, metavar="X", help="of the second voice, 0 to 1 (%(default)s)"
+    )
+    _add_output(parser)
+    parser.set_defaults(run=mix)
+
+
 def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, default="voice.safetensors", metavar="FILE", help="(%(default)s)")
     add_json(parser)
@@ -190,6 +212,12 @@ def show(args: argparse.Namespace) -> None:
     for name, value in _summary(args.file, voice).items():
         if name != "file" and value is not None:
             print_text(f"  {name.replace('_', ' '):<16} {printable(str(value))}")
+
+
+def mix(args: argparse.Namespace) -> None:
+    check_outputs({"--output": args.output}, {"A": args.first, "B": args.second})
+    first, second = map(VoiceClonePromptItem.load, (args.first, args.second))
+    _save(mixed(first, second, args.share), args)
 
 
 def list_voices(args: argparse.Namespace) -> int:

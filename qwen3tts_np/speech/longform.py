@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..arguments import path_of, whole_number
+from ..audio.loudness import MOST_SECONDS, check_loudness
 from ..audio.tempo import check_tempo
 from ..errors import RequestError
 from ..files.output import write_text
@@ -22,7 +23,7 @@ from ..talker.generator import check_seed, fresh_seed
 from ..text.pace import milliseconds
 from ..text.sentences import LONGEST, TARGET
 from .delivery import Delivery, warn_of_designed_voices
-from .plan import plan
+from .plan import PlannedPiece, plan
 from .recorder import Writing, recordings
 from .script import Script, as_script
 from .spoken import Spoken, shown
@@ -68,6 +69,7 @@ def narrate(
     base_model: Qwen3TTSModel | None = None,
     runaway_guard: bool = False,
     tempo: float = 1.0,
+    loudness: float | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
     writing: Writing = lambda texts: None,
     **speech: Any,
@@ -95,6 +97,7 @@ def narrate(
     the first is kept, cut there. Greedy speech is cut at once.
 
     ``tempo``: 0.25 to 4, how much faster, at the same pitch (extra ``tempo``). Pauses of marks keep their length.
+    ``loudness``: -50 to -5 LUFS, for speech of up to an hour (``audio/loudness.py``, extra ``loudness``).
 
     ``progress`` is called after every piece that is written, ``writing`` after every frame with the texts that are
     being spoken and the frames of each so far. RequestError for whatever the model, the text or the disk cannot do.
@@ -104,6 +107,8 @@ def narrate(
     script, tempo = as_script(text), check_tempo(tempo)
     pieces = plan(script, speech.get("language"), target, longest, tempo)
     delivery = Delivery.of(model, speech, runaway_guard, tempo)
+    if loudness is not None:
+        loudness = _measurable(check_loudness(loudness), pieces, tempo)
     takes = takes_of(script, pieces, delivery, 0)  # what the model does not have is said now
     if base_model is not None and script.names:
         raise RequestError("base_model clones one designed voice, and this text names others")
@@ -114,7 +119,7 @@ def narrate(
     if seed is None:
         seed = fresh_seed() if store is None else store.seed(_job(takes, base_model))
     takes = [replace(take, seed=seed) for take in takes]
-    with open_track(target_file, delivery.sample_rate) as track:
+    with open_track(target_file, delivery.sample_rate, loudness) as track:
         takes = _with_designed_voice(takes, store, base_model, speech, writing)
         spoken, reused = _speak_all(takes, store, track, batch_size, progress, writing)
     for path in subtitle_files:
@@ -131,6 +136,17 @@ def _check(model: Qwen3TTSModel, seed: int | None, batch_size: int, base_model: 
     whole_number(batch_size, "batch_size")
     if base_model is not None and model.config.tts_model_type != "voice_design":
         raise RequestError(f"base_model goes with a voice_design model; this is a {model.config.tts_model_type} model")
+
+
+def _measurable(loudness: float, pieces: Sequence[PlannedPiece], tempo: float) -> float:
+    """``loudness``. RequestError for a text whose speech is too long to be measured as a whole."""
+    seconds = sum(milliseconds(piece.text) / tempo + piece.pause + piece.after for piece in pieces) / 1000
+    if seconds > MOST_SECONDS:
+        raise RequestError(
+            f"the text takes about {seconds / 3600:.1f} h to speak, and a loudness is for speech of up to "
+            f"{MOST_SECONDS / 3600:g} h: speak it in parts, or give the file a loudness with another program"
+        )
+    return loudness
 
 
 def _job(takes: list[Take], base_model: Qwen3TTSModel | None) -> str:

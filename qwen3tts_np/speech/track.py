@@ -5,20 +5,42 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
-from ..audio.files import AudioWriter, format_of, open_audio
+from ..audio.files import format_of, open_audio
+from ..audio.loudness import at_loudness
 from ..errors import RequestError
 from ..ops import Pcm
 
 WAV_BYTES = 2**32 - 2**12  # the size in a WAV header has 32 bits
 
 
+class Writer(Protocol):
+    """Takes samples in parts."""
+
+    def write(self, samples: Pcm) -> None: ...
+
+
+class _Held:
+    """Keeps samples until all are there."""
+
+    def __init__(self) -> None:
+        self._parts: list[Pcm] = []
+
+    def write(self, samples: Pcm) -> None:
+        self._parts.append(samples)
+
+    @property
+    def samples(self) -> Pcm:
+        return np.concatenate(self._parts)
+
+
 class Track:
     """An audio file that grows at its end."""
 
-    def __init__(self, file: AudioWriter, path: Path, rate: int) -> None:
+    def __init__(self, file: Writer, path: Path, rate: int) -> None:
         self._file, self._path, self._rate, self._samples = file, path, rate, 0
         self._most = WAV_BYTES // 2 if format_of(path) == "WAV" else None
 
@@ -43,7 +65,12 @@ class Track:
 
 
 @contextmanager
-def open_track(target: Path, rate: int) -> Iterator[Track]:
-    """A track that becomes ``target`` once it is complete."""
+def open_track(target: Path, rate: int, loudness: float | None = None) -> Iterator[Track]:
+    """A track that becomes ``target`` once it is complete; at a ``loudness`` in LUFS, it is held until then."""
     with open_audio(target, rate) as file:
-        yield Track(file, target, rate)
+        if loudness is None:
+            yield Track(file, target, rate)
+            return
+        held = _Held()
+        yield Track(held, target, rate)
+        file.write(at_loudness(held.samples, rate, loudness))
