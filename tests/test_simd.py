@@ -14,6 +14,7 @@ from numba.core.errors import TypingError
 from numpy.typing import NDArray
 from qwen3tts_np_kernels import compiler, cpu  # noqa: F401  # the compiler tells Numba what an operation is
 from qwen3tts_np_kernels.bfloat16 import widen_ref
+from qwen3tts_np_kernels.pack import pack_levels
 from qwen3tts_np_kernels.simd import functions, instruction_sets, ops, tiles
 
 F32 = np.float32
@@ -218,36 +219,31 @@ def test_across_lanes() -> None:
 
 
 @needs_compiler
-def test_integer_products_are_exact() -> None:
-    u, s = random_int(64, 0, np.uint8), random_int(256, 1, np.int8)
-    u[:32], s[:64] = 255, -128  # where 16 bits would not be enough
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("extreme", [False, True])
+def test_sums_of_a_group_are_exact(bits: int, extreme: bool) -> None:
+    """Two blocks of 16 rows times two columns; with all at their extremes, where 16 bits would not be enough."""
+    half, random = 2 ** (bits - 1), np.random.default_rng(bits)
+    weights = random.integers(-half, half, (2, 16, 32))
+    inputs = random.integers(-127, 128, (3, 32)).astype(np.int8)
+    if extreme:
+        weights[0], weights[1, :, ::2], inputs[0], inputs[2] = -half, half - 1, -127, 127
+    stored = [pack_levels(w.astype(np.int8), np.zeros((16, 1), np.float16), f"int{bits}").values for w in weights]
+    apart = stored[0].size + 7
+    values = np.full(2 * apart, 255, np.uint8)
+    values[: stored[0].size], values[apart : apart + stored[1].size] = stored
+    zeros = (-8 * inputs.astype(np.int32)).sum(axis=1, dtype=np.int32)
 
     @njit
-    def run(u, s, sums):
-        cells = tiles.load_cells(u, 0, 0, 1 << 40, 1)  # asks for memory that is not there: a hint, so nothing happens
-        for i in range(0, s.size, 4):
-            ops.store_int(sums, 4 * i, tiles.dot4_tile(tiles.zero_points(sums, 0, 0, 0, 1, 1), cells, s, i, 0)[0])
+    def run(values, apart, levels, zeros, ints):
+        # It asks for memory that is not there: a hint, so nothing happens.
+        tile = tiles.group_tile(values, 0, apart, 1 << 40, levels, zeros, 0, 2, bits, 2, 4)
+        for i in range(4):
+            ops.store_int(ints, 16 * i, tile[i])
 
-    sums = np.zeros(1024, np.int32)
-    run(u, s, sums)
-    expected = s.reshape(-1, 1, 4) @ u.astype(np.int32).reshape(16, 4).T  # [64, 1, 16]
-    expected[1:] += expected[0, 0, 0]  # the first of the sums so far is where the others start
-    np.testing.assert_array_equal(sums.reshape(-1, 1, 16), expected)
-
-
-@needs_compiler
-def test_halves_of_bytes() -> None:
-    cells = random_int(64, 0, np.uint8)
-
-    @njit
-    def run(cells, y):
-        tile = tiles.load_cells(cells, 0, 0, 0, 1)
-        ops.store_int(y, 0, tiles.low_halves(tile)[0])
-        ops.store_int(y, 64, tiles.high_halves(tile)[0])
-
-    y = np.zeros(128, np.uint8)
-    run(cells, y)
-    np.testing.assert_array_equal(y, [*(cells & 15), *(cells >> 4)])
+    ints = np.zeros(64, np.int32)
+    run(values, apart, inputs.reshape(-1), zeros, ints)
+    np.testing.assert_array_equal(ints.reshape(2, 2, 16), np.einsum("rlk,ck->crl", weights, inputs[[0, 2]]))
 
 
 @needs_compiler
@@ -296,26 +292,6 @@ def test_outer_products_of_tiles() -> None:
     columns = np.array([[x[k + 16 * c] for c in range(3)] for k in range(4)], np.float64)
     # 4 terms of size up to about 30, each rounded once: 4 * 30 * 2**-24 = 7e-6.
     np.testing.assert_allclose(y.reshape(3, 2, 16), np.einsum("krl,kc->crl", rows, columns), atol=1e-5)
-
-
-@needs_compiler
-def test_integer_products_of_tiles() -> None:
-    u, s, zeros = random_int(128, 2, np.uint8), random_int(64, 3, np.int8), np.array([3, 0, -5], np.int32)
-
-    @njit
-    def run(u, s, zeros, ints):
-        sums = tiles.zero_points(zeros, 0, 2, 4, 2, 4)
-        for k in range(2):
-            sums = tiles.dot4_tile(sums, tiles.load_cells(u, 4 * k, 50, 64, 2), s, 4 * k, 30)
-        for i in range(4):
-            ops.store_int(ints, 16 * i, sums[i])
-
-    ints = np.zeros(64, np.int32)
-    run(u, s, zeros, ints)
-    cells = np.array([[u[4 * k + 50 * r :][:64].reshape(16, 4) for r in range(2)] for k in range(2)], np.int64)
-    fours = np.array([[s[4 * k + 30 * c :][:4] for c in range(2)] for k in range(2)], np.int64)
-    offset = 16 * zeros[[0, 2]].reshape(2, 1, 1)
-    np.testing.assert_array_equal(ints.reshape(2, 2, 16), np.einsum("krlb,kcb->crl", cells, fours) + offset)
 
 
 @needs_compiler

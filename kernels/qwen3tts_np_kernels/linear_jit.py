@@ -32,14 +32,10 @@ from .pack import GROUP, TINY, Format, Packed, linear_ref
 from .simd.llvm import LANES
 from .simd.ops import absolute, add_int, largest, load, load_first, maximum, mul, splat, store_i8, to_int, total_int
 from .simd.tiles import (
-    dot4_tile,
     fma_weights,
-    high_halves,
-    load_cells,
-    low_halves,
+    group_tile,
     scale_tile,
     store_items,
-    zero_points,
     zeros_tile,
 )
 
@@ -125,7 +121,6 @@ def _int_tile(bits: int, rows: int, columns: int) -> Product:
     """The tile for int8 (and int6, int5) or int4."""
     size = rows * columns
     group_bytes = GROUP * bits // 8
-    cells, offset_bits = (4, 0) if bits == 4 else (8, 4)
 
     @inner
     def tile(
@@ -142,15 +137,10 @@ def _int_tile(bits: int, rows: int, columns: int) -> Product:
                 group = start // GROUP + (b * groups + k) * LANES  # of row 0 of the block
                 to = apart * groups * LANES
                 x_group = x_start // GROUP + k
-                ints = zero_points(zeros, x_group, x_to // GROUP, offset_bits, rows, size)
-                for cell in range(cells):
-                    u = load_cells(values, group * group_bytes + 64 * cell, to * group_bytes, AHEAD, rows)
-                    if bits == 4:
-                        four = x_start + GROUP * k + 8 * cell
-                        ints = dot4_tile(ints, low_halves(u), levels, four, x_to)
-                        ints = dot4_tile(ints, high_halves(u), levels, four + 4, x_to)
-                    else:
-                        ints = dot4_tile(ints, u, levels, x_start + GROUP * k + 4 * cell, x_to)
+                ints = group_tile(
+                    values, group * group_bytes, to * group_bytes, AHEAD,
+                    levels, zeros, x_group, x_to // GROUP, bits, rows, size,
+                )  # fmt: skip
                 sums = scale_tile(sums, ints, scales, group, to, x_scales, x_group, x_to // GROUP, rows, SCALES_AHEAD)
             store_items(y, y_start + LANES * b, LANES * apart, y_to, sums, rows)
 

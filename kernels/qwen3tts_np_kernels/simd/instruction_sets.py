@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from llvmlite import ir
 
 from .llvm import (
     FLOATS,
     HALVES,
+    I8,
     I16,
     I32,
     INTS,
@@ -54,6 +55,22 @@ TILES_OF_32 = Tiles(conv_rows=12, conv_vectors=2, linear_blocks=2, linear_items=
 TILES_OF_8 = Tiles(conv_rows=6, conv_vectors=1, linear_blocks=1, linear_items=4, attention_positions=4)
 
 
+class Sums(NamedTuple):
+    """How the products of a group of 32 stored levels, unsigned bytes, with signed bytes from -127 to 127 are summed.
+
+    Each lane has the products of its own 4 bytes. Integers are summed exactly, so every way gives the same sums.
+    """
+
+    prepare: Callable[[Builder, Value], tuple[Value, ...]]
+    """64 levels as ``add`` takes them: work that is done once for all items."""
+    add: Callable[[Builder, Value, tuple[Value, ...], Value], Value]
+    """total + products: (total, prepared levels, signed bytes)."""
+    whole: Unary | None = None
+    """A total of the complete group as 32-bit integers, where ``add`` counts in another form; it starts from 0."""
+    has_offset: bool = True
+    """Whether levels are multiplied as they are stored, so that the sum has to be corrected for the offset."""
+
+
 @dataclass(frozen=True)
 class InstructionSet:
     """An entry of the table."""
@@ -68,8 +85,10 @@ class InstructionSet:
     """x y + z of floats: one instruction, rounded once, where the CPU has it."""
     widen_f16: Unary
     """16 finite float16 (as 16-bit integers) to float32, exactly."""
-    dot4: Ternary
-    """total + the 4 products of unsigned and signed bytes in each lane, exactly: (total, unsigned, signed)."""
+    levels8: Sums
+    """Of int8 levels, stored with an offset of 128."""
+    levels4: Sums
+    """Of int4 levels, stored with an offset of 8."""
     pause: Callable[[Builder], None]
     """A hint to the CPU that this is a spin loop."""
     intrinsics: tuple[str, ...] = ()
@@ -119,57 +138,126 @@ def rebiased(b: Builder, bits: Value) -> Value:
 # ---- sums of byte products ----
 
 
-def _in_parts(b: Builder, name: str, lanes: int, *operands: Value) -> Value:
-    """An instruction for vectors of fewer 32-bit lanes, repeated to cover 16 lanes."""
-    part_type = ir.VectorType(I32, lanes)
+def _in_parts(b: Builder, name: str, lanes: int, element: Any, *operands: Value, result: Any = I32) -> Value:
+    """An instruction for vectors of fewer 32-bit lanes, of elements of such a type, repeated to cover 16 lanes."""
     parts = []
     for first in range(0, LANES, lanes):
         values = []
         for operand in operands:
-            width = operand.type.count // LANES  # elements per lane
-            values.append(pick(b, operand, list(range(width * first, width * (first + lanes)))))
-        parts.append(call(b, name, part_type, *values))
+            typed = b.bitcast(operand, _filled(element, LANES))
+            width = typed.type.count // LANES  # elements per lane
+            values.append(pick(b, typed, list(range(width * first, width * (first + lanes)))))
+        parts.append(call(b, name, _filled(result, lanes), *values))
+    return _joined(b, parts)
+
+
+def _joined(b: Builder, parts: list[Value]) -> Value:
+    """Vectors as one."""
     while len(parts) > 1:
         both = lane_list(list(range(2 * parts[0].type.count)))
         parts = [b.shuffle_vector(low, high, both) for low, high in zip(parts[::2], parts[1::2], strict=True)]
     return parts[0]
 
 
-def _vnni(lanes: int) -> tuple[str, Ternary]:
-    """The x86 instruction that sums 4 byte products per lane, for so many lanes: its declaration, and dot4 using it.
+def _filled(element: Any, lanes: int) -> Any:
+    """The vector of elements of such a type that fills so many 32-bit lanes."""
+    return ir.VectorType(element, lanes * 32 // element.width)
+
+
+def _unchanged(b: Builder, levels: Value) -> tuple[Value, ...]:
+    return (levels,)
+
+
+def _vnni(lanes: int) -> tuple[str, Sums]:
+    """The x86 instruction that sums 4 byte products per lane, for so many lanes: its declaration, and sums by it.
 
     Trap: LLVM 22 changed the operand types of this intrinsic. It still accepts the former types, as every LLVM accepts
     the intrinsics of older ones, so use the former types.
     """
     name, vector = f"llvm.x86.avx512.vpdpbusd.{32 * lanes}", f"<{lanes} x i32>"
 
-    def dot4(b: Builder, total: Value, unsigned: Value, signed: Value) -> Value:
-        return _in_parts(b, name, lanes, total, unsigned, signed)
+    def add(b: Builder, total: Value, levels: tuple[Value, ...], signed: Value) -> Value:
+        return _in_parts(b, name, lanes, I32, total, *levels, signed)
 
-    return f"{vector} @{name}({vector}, {vector}, {vector})", dot4
+    return f"{vector} @{name}({vector}, {vector}, {vector})", Sums(_unchanged, add)
 
 
-def _by_pairs(pair_sums: Binary) -> Ternary:
-    """dot4 by sums of two neighbouring 16-bit products: those of the odd bytes, and those of the even ones."""
+def _by_words(pair_sums: Binary) -> Sums:
+    """By sums of two neighbouring products of 16 bits: those of the odd bytes, and those of the even ones."""
+    byte = ir.Constant(WORDS, [ir.Constant(I16, 8)] * WORDS.count)
 
-    def dot4(b: Builder, total: Value, unsigned: Value, signed: Value) -> Value:
-        u, s = b.bitcast(unsigned, WORDS), b.bitcast(signed, WORDS)
-        byte = ir.Constant(WORDS, [ir.Constant(I16, 8)] * WORDS.count)
-        odd = pair_sums(b, b.lshr(u, byte), b.ashr(s, byte))
-        even = pair_sums(b, b.lshr(b.shl(u, byte), byte), b.ashr(b.shl(s, byte), byte))
-        return b.add(total, b.add(even, odd))
+    def prepare(b: Builder, levels: Value) -> tuple[Value, ...]:
+        u = b.bitcast(levels, WORDS)
+        return b.lshr(u, byte), b.lshr(b.shl(u, byte), byte)
 
-    return dot4
+    def add(b: Builder, total: Value, levels: tuple[Value, ...], signed: Value) -> Value:
+        (odd, even), s = levels, b.bitcast(signed, WORDS)
+        sums = pair_sums(b, odd, b.ashr(s, byte)), pair_sums(b, even, b.ashr(b.shl(s, byte), byte))
+        return b.add(total, b.add(*sums))
+
+    return Sums(prepare, add)
+
+
+def _in_order(b: Builder, total: Value, lanes: int) -> Value:
+    """``total`` as it is, in registers of so many lanes, before anything that comes later is computed.
+
+    It is an empty statement of assembly, which LLVM can neither move nor look into. Trap: LLVM takes sums of many terms
+    apart and orders them anew; what it then keeps at a time does not fit into the registers, and half of all
+    instructions of the loop move sums and factors to memory and back.
+    """
+    parts = []
+    for first in range(0, LANES, lanes):
+        part = pick(b, total, list(range(first, first + lanes)))
+        nothing = ir.InlineAsm(ir.FunctionType(part.type, [part.type]), "", "=v,0", side_effect=True)
+        parts.append(b.call(nothing, [part]))
+    return _joined(b, parts)
+
+
+def _by_bytes(name: str, lanes: int, pair_sums: Binary) -> Sums:
+    """Of int4 levels: by the x86 instruction that sums 2 products of bytes in 16 bits, for so many lanes.
+
+    It takes unsigned and signed bytes, and cuts off a sum that does not fit. Here all fit: a total has two sums per
+    lane, each of 16 products of a group, which are at most 16 * 15 * 127 = 30480.
+    """
+    ones = number(0x00010001)
+
+    def add(b: Builder, total: Value, levels: tuple[Value, ...], signed: Value) -> Value:
+        products = _in_parts(b, f"llvm.x86.{name}", lanes, I8, *levels, signed, result=I16)
+        return _in_order(b, b.bitcast(b.add(b.bitcast(total, WORDS), b.bitcast(products, WORDS)), INTS), lanes)
+
+    return Sums(_unchanged, add, whole=lambda b, total: pair_sums(b, total, ones))
+
+
+def _by_signs(name: str, sign: str, lanes: int, pair_sums: Binary) -> Sums:
+    """Of int8 levels: by the same instruction, with the magnitude of a level, and the other factor with its sign.
+
+    The sum of 2 products is at most 2 * 128 * 127 = 32512, which fits, but no third product would.
+    """
+    bytes_, offset, ones = _filled(I8, LANES), number(0x80808080 - (1 << 32)), number(0x00010001)
+
+    def prepare(b: Builder, levels: Value) -> tuple[Value, ...]:
+        level = b.xor(levels, offset)
+        signed = b.bitcast(level, bytes_)
+        return call(b, "llvm.abs.v64i8", bytes_, signed, ir.Constant(ir.IntType(1), 0)), level
+
+    def add(b: Builder, total: Value, levels: tuple[Value, ...], signed: Value) -> Value:
+        size, level = levels
+        turned = _in_parts(b, f"llvm.x86.{sign}", lanes, I8, signed, level, result=I8)
+        pairs = _in_parts(b, f"llvm.x86.{name}", lanes, I8, size, turned, result=I16)
+        return _in_order(b, b.add(total, pair_sums(b, pairs, ones)), lanes)
+
+    return Sums(prepare, add, has_offset=False)
 
 
 def _madd(name: str, lanes: int) -> Binary:
     """The older x86 instruction that sums 2 word products per lane, for so many lanes."""
-    return lambda b, x, y: _in_parts(b, f"llvm.x86.{name}", lanes, x, y)
+    return lambda b, x, y: _in_parts(b, f"llvm.x86.{name}", lanes, I16, x, y)
 
 
 def _pair_sums(b: Builder, x: Value, y: Value) -> Value:
     """Plain IR; LLVM selects the instructions."""
     wide = ir.VectorType(I32, 2 * LANES)
+    x, y = b.bitcast(x, WORDS), b.bitcast(y, WORDS)
     products = b.mul(b.sext(x, wide), b.sext(y, wide))
     return b.add(pick(b, products, list(range(0, 32, 2))), pick(b, products, list(range(1, 32, 2))))
 
@@ -193,36 +281,41 @@ def _no_pause(b: Builder) -> None:
 
 _AVX2 = frozenset({"avx2", "fma", "f16c"})
 _AVX512 = _AVX2 | {"avx512f", "avx512bw"}
-_VNNI_512, _dot4_512 = _vnni(16)
-_VNNI_256, _dot4_256 = _vnni(8)
+_VNNI_512, _vnni_512 = _vnni(16)
+_VNNI_256, _vnni_256 = _vnni(8)
+_madd_512, _madd_256, _madd_128 = _madd("avx512.pmaddw.d.512", 16), _madd("avx2.pmadd.wd", 8), _madd("sse2.pmadd.wd", 4)
+_words_512, _words_128, _words = (_by_words(pair_sums) for pair_sums in (_madd_512, _madd_128, _pair_sums))
+_bytes_512 = _by_bytes("avx512.pmaddubs.w.512", 16, _madd_512)
+_bytes_256 = _by_bytes("avx2.pmadd.ub.sw", 8, _madd_256)
+_signs_256 = _by_signs("avx2.pmadd.ub.sw", "avx2.psign.b", 8, _madd_256)
 
 INSTRUCTION_SETS = (
     InstructionSet(
-        "AVX-512 with VNNI", _X86, _AVX512 | {"avx512vnni"}, TILES_OF_32,
-        fma=fused, widen_f16=converted, dot4=_dot4_512, pause=_x86_pause, intrinsics=(_VNNI_512,),
+        "AVX-512 with VNNI", _X86, _AVX512 | {"avx512vnni"}, TILES_OF_32, fma=fused, widen_f16=converted,
+        levels8=_vnni_512, levels4=_vnni_512, pause=_x86_pause, intrinsics=(_VNNI_512,),
     ),
     InstructionSet(
-        "AVX-512", _X86, _AVX512, TILES_OF_32,
-        fma=fused, widen_f16=converted, dot4=_by_pairs(_madd("avx512.pmaddw.d.512", 16)), pause=_x86_pause,
+        "AVX-512", _X86, _AVX512, TILES_OF_32, fma=fused, widen_f16=converted,
+        levels8=_words_512, levels4=_bytes_512, pause=_x86_pause,
     ),
     InstructionSet(
-        "AVX2 with VNNI", _X86, _AVX2 | {"avxvnni"}, TILES_OF_8,
-        fma=fused, widen_f16=converted, dot4=_dot4_256, pause=_x86_pause, intrinsics=(_VNNI_256,),
+        "AVX2 with VNNI", _X86, _AVX2 | {"avxvnni"}, TILES_OF_8, fma=fused, widen_f16=converted,
+        levels8=_vnni_256, levels4=_vnni_256, pause=_x86_pause, intrinsics=(_VNNI_256,),
     ),
     InstructionSet(
-        "AVX2", _X86, _AVX2, TILES_OF_8,
-        fma=fused, widen_f16=converted, dot4=_by_pairs(_madd("avx2.pmadd.wd", 8)), pause=_x86_pause,
+        "AVX2", _X86, _AVX2, TILES_OF_8, fma=fused, widen_f16=converted,
+        levels8=_signs_256, levels4=_bytes_256, pause=_x86_pause,
     ),
     InstructionSet(
-        "SSE2", _X86, frozenset(), TILES_OF_8,
-        fma=rounded_twice, widen_f16=rebiased, dot4=_by_pairs(_madd("sse2.pmadd.wd", 4)), pause=_x86_pause,
+        "SSE2", _X86, frozenset(), TILES_OF_8, fma=rounded_twice, widen_f16=rebiased,
+        levels8=_words_128, levels4=_words_128, pause=_x86_pause,
     ),
     InstructionSet(
-        "NEON", _ARM, frozenset(), TILES_OF_8,
-        fma=fused, widen_f16=converted, dot4=_by_pairs(_pair_sums), pause=_arm_yield,
+        "NEON", _ARM, frozenset(), TILES_OF_8, fma=fused, widen_f16=converted,
+        levels8=_words, levels4=_words, pause=_arm_yield,
     ),
     InstructionSet(
-        "generic", (), frozenset(), TILES_OF_8,
-        fma=rounded_twice, widen_f16=rebiased, dot4=_by_pairs(_pair_sums), pause=_no_pause,
+        "generic", (), frozenset(), TILES_OF_8, fma=rounded_twice, widen_f16=rebiased,
+        levels8=_words, levels4=_words, pause=_no_pause,
     ),
 )  # fmt: skip

@@ -12,6 +12,7 @@ from typing import Any
 from llvmlite import ir
 
 from ..cpu import CPU
+from ..pack import GROUP
 from .llvm import (
     ARRAY,
     COUNT,
@@ -41,6 +42,8 @@ from .llvm import (
     splat,
     steps,
 )
+
+_CELL = 64  # bytes: 32 bits of each of 16 rows
 
 
 def _prefetch(b: Builder, array: Value, i: Value, ahead: int) -> None:
@@ -121,15 +124,6 @@ def fma_tile(b: Builder, tile: list[Value], w: list[Value], x: Value, i: Value, 
     """outer product: tile[c, r] + w[r] x[i + c stride], for tiles in the order (0, 0), (0, 1), ... (1, 0), ..."""
     columns = _broadcasts(b, x, i, stride, len(tile) // len(w))
     return [CPU.fma(b, row, column, acc) for (column, row), acc in _outer(columns, w, tile)]
-
-
-@operation(like_tile, TILE, TILE, ARRAY, INDEX, INDEX)
-def dot4_tile(b: Builder, tile: list[Value], u: list[Value], s: Value, i: Value, stride: Value) -> list[Value]:
-    """like fma_tile, of integers: 4 unsigned bytes in each lane of u[r] times the 4 signed bytes at s[i + c stride]"""
-    columns = [
-        splat(b, b.load(pointer_to(b, s, start, I32), align=1)) for start in steps(b, i, stride, len(tile) // len(u))
-    ]
-    return [CPU.dot4(b, acc, row, column) for (column, row), acc in _outer(columns, u, tile)]
 
 
 # ---- single rows of a tile ----
@@ -215,34 +209,57 @@ def fma_weights(
     return tile
 
 
-@operation(_int_tile_of, ARRAY, INDEX, INDEX, COUNT, COUNT)
-def load_cells(b: Builder, array: Value, i: Value, stride: Value, ahead: int, rows: int) -> list[Value]:
-    """64 bytes of any type from array[i], array[i + stride], ...; it prefetches those that many bytes ahead"""
-    cells = []
-    for start in steps(b, i, stride, rows):
-        _prefetch(b, array, start, ahead)
-        cells.append(b.load(pointer_to(b, array, start, INTS), align=1))
-    return cells
+def _cells(b: Builder, values: Value, at: Value, bits: int, cell: int, ahead: int) -> list[Value]:
+    """The levels, a byte each, of 4 neighbouring inputs, or in int4 of 4 and the next 4; with a prefetch."""
+    start = b.add(at, ir.Constant(at.type, _CELL * cell))
+    _prefetch(b, values, start, ahead)
+    stored = b.load(pointer_to(b, values, start, INTS), align=1)
+    if bits == 8:
+        return [stored]
+    return [b.and_(stored, number(0x0F0F0F0F)), b.and_(b.lshr(stored, number(4)), number(0x0F0F0F0F))]
 
 
-@operation(like_tile, TILE)
-def low_halves(b: Builder, tile: list[Value]) -> list[Value]:
-    """the low 4 bits of each byte"""
-    return [b.and_(cells, number(0x0F0F0F0F)) for cells in tile]
+@operation(_int_tile_of, ARRAY, INDEX, INDEX, COUNT, ARRAY, ARRAY, INDEX, INDEX, COUNT, COUNT, COUNT)
+def group_tile(
+    b: Builder,
+    values: Value,
+    i: Value,
+    stride: Value,
+    ahead: int,
+    levels: Value,
+    zeros: Value,
+    group: Value,
+    to: Value,
+    bits: int,
+    rows: int,
+    size: int,
+) -> list[Value]:
+    """tile[c, r]: sums of products, exact: the 32 weights of each of 16 rows at values[i + r stride] as levels of this
+    many bits, times the 32 levels of inputs of group number group + c to; it prefetches weights that many bytes ahead
 
-
-@operation(like_tile, TILE)
-def high_halves(b: Builder, tile: list[Value]) -> list[Value]:
-    """the high 4 bits of each byte"""
-    return [b.and_(b.lshr(cells, number(4)), number(0x0F0F0F0F)) for cells in tile]
-
-
-@operation(_int_tile_of, ARRAY, INDEX, INDEX, COUNT, COUNT, COUNT)
-def zero_points(b: Builder, zeros: Value, i: Value, to: Value, bits: int, rows: int, size: int) -> list[Value]:
-    """the int32 zeros[i + c to] << bits in all lanes of tile[c, r]"""
-    values = [b.load(b.gep(zeros, [start])) for start in steps(b, i, to, size // rows)]
-    columns = [b.shl(splat(b, value), number(bits)) for value in values]
-    return [column for column in columns for _ in range(rows)]
+    zeros[group] corrects for the offset of 8 of stored int4 levels, 16 times that for the 128 of int8 levels.
+    """
+    sums = CPU.levels4 if bits == 4 else CPU.levels8
+    groups = steps(b, group, to, size // rows)
+    tile = offsets = [number(0)] * size
+    if sums.has_offset:
+        shift = number(0 if bits == 4 else 4)
+        columns = [b.shl(splat(b, b.load(b.gep(zeros, [one]))), shift) for one in groups]
+        offsets = [column for column in columns for _ in range(rows)]
+    if not sums.whole:
+        tile = offsets
+    first = ir.Constant(group.type, GROUP)
+    columns = [pointer_to(b, levels, b.mul(one, first), I32) for one in groups]
+    blocks = steps(b, i, stride, rows)
+    for cell in range(GROUP * bits // (4 * 8)):
+        cells = (_cells(b, values, block, bits, cell, ahead) for block in blocks)
+        for k, four in enumerate(zip(*cells, strict=True), cell * (8 // bits)):
+            weights = [sums.prepare(b, stored) for stored in four]
+            inputs = [splat(b, b.load(b.gep(column, [ir.Constant(I64, k)]), align=1)) for column in columns]
+            tile = [sums.add(b, total, w, x) for (x, w), total in _outer(inputs, weights, tile)]
+    if sums.whole:
+        tile = [b.add(sums.whole(b, total), offset) for total, offset in zip(tile, offsets, strict=True)]
+    return tile
 
 
 @operation(like_tile, TILE, TILE, ARRAY, INDEX, INDEX, FLOAT_ARRAY, INDEX, INDEX, COUNT, COUNT)
