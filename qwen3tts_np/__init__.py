@@ -4,6 +4,7 @@ from . import start as start  # first: a signal from here on ends the program wi
 from .errors import CheckpointError, ConfigError, MissingFileError, QwenTTSError, RequestError, RequestTypeError
 from .model import Qwen3TTSModel
 from .request import ClonedVoice, CustomVoice, DesignedVoice, Request
+from .scoring.score import score
 from .speech_tokenizer import Qwen3TTSTokenizer
 from .streaming import SpeechSession, SpeechStream
 from .trace import trace
@@ -30,5 +31,6 @@ __all__ = [
     "SpeechStream",
     "VoiceClonePromptItem",
     "__version__",
+    "score",
     "trace",
 ]

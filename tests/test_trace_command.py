@@ -113,6 +113,18 @@ def test_choices_are_those_of_the_logits(traced):
     assert np.isnan(found.entropies[-1, 1:]).all()
 
 
+def test_the_end_of_speech_is_in_the_table_and_the_summary(traced, model):
+    folder, found, whole, codes = traced
+    eos = model.config.talker_config.codec_eos_token_id
+    p = [softmax(whole[f"talker.codec_head@{t}"][0].astype(np.float64))[eos] for t in range(len(codes) + 1)]
+    np.testing.assert_allclose(found.end, p, rtol=1e-9)
+    table = [row["end_of_speech"] for row in rows(folder / "choices.csv")]
+    np.testing.assert_allclose([float(end) for end in table if end], p, rtol=1e-5)
+    assert table.count("") == 15 * len(codes)
+    stated = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["end_of_speech"]
+    np.testing.assert_allclose(stated, p, rtol=1e-5)
+
+
 def test_a_greedy_code_predictor_takes_the_first(model, tmp_path):
     greedy = {"do_sample": False, "subtalker_dosample": False}
     found = trace_request(model, REQUEST.updated(greedy, None), tmp_path, Options())
@@ -324,7 +336,7 @@ def test_titles_and_units_are_on_every_plot(synthetic, tmp_path):
     for name, wanted in {
         "sound": ("Waveform", "time (s)", "amplitude (full scale = 1)", "frequency (Hz, mel scale)", "level (dB)"),
         "codes": ("Codes of each frame", "frame (80 ms)", "codebook"),
-        "entropy": ("entropy (bits)", "frame (80 ms)"),
+        "entropy": ("entropy (bits)", "frame (80 ms)", "End of speech", "probability"),
         "residual": ("Talker: growth of the residual stream", "layers passed (0: the input)"),
         "time": ("Time by block", "time (s)"),
         "attention-0-0": ("position looked at", "position that looks"),

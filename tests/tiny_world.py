@@ -61,6 +61,10 @@ def build(folder: Path, synthetic: Callable[..., Path]) -> None:
     soundfile.write(folder / "anything.wav", hum[:24000] / 2, 24000)
     np.save(folder / "ada.npy", np.arange(160).reshape(10, 16) % 128)
     (folder / "request.json").write_text(json.dumps(REQUEST), encoding="utf-8")
+    official = {"audio": "anything.wav", "text": "Good morning.", "ref_audio": "ada.wav"}
+    (folder / "train.jsonl").write_text(json.dumps(official) + "\n", encoding="utf-8")
+    spoken = {"text": "Good morning.", "speaker": "vivian", "audio_codes": "ada.npy"}
+    (folder / "held-out.jsonl").write_text(json.dumps(spoken) + "\n", encoding="utf-8")
     (folder / "book.txt").write_text(BOOK, encoding="utf-8")
     (folder / "play.txt").write_text(PLAY, encoding="utf-8")
     (folder / "cast.json").write_text(json.dumps(CAST), encoding="utf-8")

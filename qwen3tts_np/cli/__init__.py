@@ -30,7 +30,7 @@ from .streams import standard_streams
 PROGRAM = "qwen3tts-np"
 COMMANDS = (
     *("say", "clone", "voice", "serve", "encode", "decode"),
-    *("doctor", "warm-up", "convert", "info", "inspect", "verify", "fidelity", "bench", "synth"),
+    *("doctor", "warm-up", "convert", "info", "inspect", "verify", "score", "fidelity", "bench", "synth"),
     *("explain", "trace", "fixtures", "compare-audio"),
     "completion",
 )

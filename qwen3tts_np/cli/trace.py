@@ -82,6 +82,8 @@ def report(t: Traced) -> Iterator[str]:
     yield f"{len(t.codes)} frames, {len(t.codes) / t.frame_rate:.2f} s of speech, in {t.seconds:.1f} s"
     yield as_text(residual(t))
     yield as_text(codebooks(t))
+    before = f", {t.end[:-1].max():.3g} at most before" if len(t.codes) else ""
+    yield f"P(end of speech): {t.end[-1]:.3g} after the last frame{before}; choices.csv has every frame"
     times = list(seconds_by_block(t.totals).items())
     whole = sum(seconds for _, seconds in times)
     rows = [[name, f"{seconds:.3f}", f"{seconds / whole:.1%}"] for name, seconds in times[:SHOWN]]

@@ -60,7 +60,7 @@ def _codes(t: Traced, path: Path) -> Path:
 
 
 def _entropy(t: Traced, path: Path) -> Path:
-    with plots.figure(path, "How open each choice was: entropy of the raw logits", 2, (9, 7)) as axes:
+    with plots.figure(path, "How open each choice was: entropy of the raw logits", 3, (9, 10)) as axes:
         plots.image(axes[0], t.entropies.T.astype(np.float64), "", "frame (80 ms)", "codebook", "entropy (bits)")
         others = t.entropies[:, 1:]
         known = ~np.isnan(others).all(axis=1)
@@ -68,6 +68,7 @@ def _entropy(t: Traced, path: Path) -> Path:
         mean[known] = np.nanmean(others[known], axis=1)
         series = {"code 0 (talker)": t.entropies[:, 0], "mean of codes 1.. (code predictor)": mean}
         plots.lines(axes[1], series, "", "frame (80 ms)", "entropy (bits)")
+        plots.lines(axes[2], {"end of speech": t.end}, "End of speech", "frame (80 ms)", "probability")
     return path
 
 

@@ -48,6 +48,7 @@ class Traced:
     seconds: float
     totals: dict[str, Total]
     entropies: NDArray[np.float32]  # [frames + 1, G] bits
+    end: NDArray[np.float64]  # [frames + 1] P(end of speech), before any sampling rule
     histogram: Ints  # [G, C]
     maps: dict[str, NDArray[np.float32]]  # [S, S]
 
@@ -61,7 +62,9 @@ def trace_request(model: Qwen3TTSModel, request: WrittenRequest, folder: Path, o
     seconds = time.perf_counter() - start
     arrays = Checkpoint.open(folder / "activations.safetensors")
     shape = (len(codes) + 1, codes.shape[1])
-    codec = model.speech_tokenizer.config
+    codec, eos = model.speech_tokenizer.config, model.config.talker_config.codec_eos_token_id
+    found_choices = choices(arrays, codes, options.top, eos)
+    entropies, end = write_choices(folder / "choices.csv", found_choices, shape)
     found = Traced(
         wave=wave,
         rate=codec.output_sample_rate,
@@ -69,7 +72,8 @@ def trace_request(model: Qwen3TTSModel, request: WrittenRequest, folder: Path, o
         frame_rate=codec.output_sample_rate / codec.decode_upsample_rate,
         seconds=seconds,
         totals=stream.totals,
-        entropies=write_choices(folder / "choices.csv", choices(arrays, codes, options.top), shape),
+        entropies=entropies,
+        end=end,
         histogram=histogram(codes, codec.decoder_config.codebook_size),
         maps={
             str(head): write_map(
@@ -113,6 +117,7 @@ def summary(t: Traced) -> dict[str, Any]:
             }
             for g, counts in enumerate(t.histogram)
         ],
+        "end_of_speech": [float(f"{p:.6g}") for p in t.end],
         "histogram": [{str(code): int(counts[code]) for code in np.flatnonzero(counts)} for counts in t.histogram],
         "seconds_by_block": seconds_by_block(t.totals),
         "golden": _golden(t.totals),
