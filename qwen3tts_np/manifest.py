@@ -17,6 +17,8 @@ A manifest may be larger than memory: it is read line by line, as often as it is
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -73,6 +75,7 @@ class Row:
     """A row of a manifest. None, or no entry of ``sampling``, is not given; files are paths that can be opened."""
 
     line: int  # of the file, from 1: its first one
+    name: str  # the id, or where there is none 16 hex digits of the SHA-256 of the row's fields: as good in any order
     id: str | None = None
     text: str | None = None
     audio: str | None = None  # a file, or a URL
@@ -214,16 +217,13 @@ class Manifest:
                 raise RequestError("file and audio are the same field; give one of them")
             values["audio"] = values.pop("file")
         for name in FILES:
-            if isinstance(value := values.get(name), str):
-                values[name] = self._located(value)
+            if isinstance(value := values.get(name), str) and is_path(value):
+                values[name] = str(self.path.parent / value)
         if "id" in values:
             values["id"] = str(values["id"])
+        name = values["id"] if "id" in values else _name_of(given)
         sampling = {name: values.pop(name) for name in SAMPLING_RULES if name in values}
-        return {**values, "sampling": sampling}
-
-    def _located(self, name: str) -> str:
-        """A file relative to the manifest; a URL, or base64, is left as it is."""
-        return name if is_url(name) or name.startswith("data:") else str(self.path.parent / name)
+        return {**values, "name": name, "sampling": sampling}
 
     def _name_unknown(self, name: str) -> None:
         if name in OF_RESULTS or name in self._unknown or len(self._unknown) >= len(RULES):
@@ -237,6 +237,15 @@ class Manifest:
 
     def _bad(self, number: int, reason: str, name: str | None = None) -> BadRow:
         return BadRow(number, name, self._error(number, reason))
+
+
+def is_path(value: str) -> bool:
+    """Whether the value of a field that names a file does so by its path: not by a URL, not as base64."""
+    return not is_url(value) and not value.startswith("data:")
+
+
+def _name_of(given: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _of_cell(name: str, cell: str) -> Any:

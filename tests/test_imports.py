@@ -1,9 +1,9 @@
 """Imports go one way: a room may use the rooms below it, never those above or beside it.
 
-cli -> server -> verify -> scoring -> parity -> inspect -> speech -> model -> official_calls -> voice_arguments ->
-cloning, official_view, streaming -> speech_tokenizer -> compiled -> running_batch -> teacher -> generate -> request ->
-voice -> synthetic -> layout -> talker | codec | speaker | text -> mlp, conv -> manifest -> checkpoint, trace, audio,
-report -> config, ops, files -> errors, notices -> shown -> kernels -> NumPy
+cli -> server -> verify -> scoring -> parity -> inspect -> batch -> speech -> model -> official_calls ->
+voice_arguments -> cloning, official_view, streaming -> speech_tokenizer -> compiled -> running_batch -> teacher ->
+generate -> request -> voice -> synthetic -> layout -> talker | codec | speaker | text -> mlp, conv -> manifest ->
+checkpoint, trace, audio, report -> config, ops, files -> errors, notices -> shown -> kernels -> NumPy
 
 Key tables are beside the blocks that use them, so ``layout``, which lists every tensor of a checkpoint, is above the
 blocks, and what makes a checkpoint from that list (``synthetic``) is above ``layout``.
@@ -33,6 +33,7 @@ FLOORS = (
     {"scoring"},
     {"parity"},
     {"inspect"},
+    {"batch"},
     {"speech"},
     {"model"},
     {"official_calls"},
@@ -71,6 +72,7 @@ ALSO = {
     "report": {"matplotlib"},
     "server": SERVER,
     "audio": AUDIO,
+    "batch": {"ray"},
 }
 FRAMEWORKS = {"torch", "torchaudio", "transformers", "qwen_tts", "tensorflow", "jax", "onnxruntime"}
 

@@ -31,6 +31,7 @@ NUL, NONE = "\0", "no/such/thing"  # two words would be a name of the hub
 USUAL: dict[str, dict[str, str]] = {
     "say": {"model": "custom", "text": "Hi", "--output": "a.wav", "--max-new-tokens": "2", "--seed": "1"},
     "clone": {"model": "base", "text": "Hi", "--voice": "v.safetensors", "--output": "a.wav", "--max-new-tokens": "2"},
+    "batch": {"model": "custom", "manifest": "texts.jsonl", "out": "new", "--max-new-tokens": "2"},
     "voice create": {"model": "base", "clip": "a_clip.wav", "--output": "a.safetensors"},
     "voice design": {"design": "design", "model": "base", "description": "Old.", "--output": "a.safetensors"},
     "voice show": {},
@@ -97,6 +98,30 @@ WORDS: dict[str, dict[str, list[tuple[str, str]]]] = {
         **SPOKEN,
         "ref_audio": [("a_clip.wav", "give the voice, once")],
         "ref_text": [("a", "goes with --ref-audio")],
+    },
+    "batch": {
+        "model": MODEL,
+        "manifest": [
+            *READ,
+            ("folder", "a directory"),
+            ("codes.npy", "has none of the fields"),
+            ("empty.txt", "is empty"),
+        ],
+        "out": [(NUL, "null byte"), (HALF, "half a surrogate pair"), ("a_clip.wav", "is not a directory")],
+        "audio_format": [
+            ("txt", "names no audio format"),
+            ("raw", "is no format for speech"),
+            (LONG, "names no audio"),
+        ],
+        "shard": [("2", "is not I/N"), ("0/2", "the shards of 2 are 1 to 2"), (LONG, "is not I/N")],
+        "language": LANGUAGE,
+        "speaker": REQUEST["speaker"],
+        "instruct": TEXT,
+        "voice": [*READ, ("v.safetensors", "has no argument voice_clone_prompt")],
+        "ref_audio": [*CLIP[:3], ("a_clip.wav", "has no argument ref_audio")],
+        "ref_text": [("a", "has no argument ref_text")],
+        "cast": SPOKEN["cast"],
+        "lexicon": SPOKEN["lexicon"],
     },
     "voice create": {"model": MODEL, "clip": CLIP, "text": TEXT, "output": WRITTEN},
     "voice design": {
@@ -170,6 +195,8 @@ NUMBERS = [
     ("say", "--threads", "0", "must be a whole number of at least 1"),
     ("say", "--batch-size", "-1", "must be a whole number of at least 1"),
     ("say", "--packet-frames", "0", "must be a whole number of at least 1"),
+    ("batch", "--batch-size", "0", "must be a whole number of at least 1"),
+    ("batch", "--seed", "9" * 400, "must be a whole number from -2**63"),
     ("clone", "--threads", "-" + "9" * 400, "must be a whole number of at least 1"),
     ("voice mix", "--share", "nan", "share=nan must be a number from 0 to 1"),
     ("voice mix", "--share", "-0.1", "must be a number from 0 to 1"),
@@ -209,6 +236,8 @@ def folder(synthetic: Callable[..., Path], tmp_path_factory: pytest.TempPathFact
     VoiceClonePromptItem(None, np.ones(64, np.float32) / 8, True, False).save(made / "v.safetensors")
     (made / "request.json").write_text(json.dumps({"text": "Hi", "max_new_tokens": 2, "seed": 1}))
     (made / "empty.json").write_text("{}")
+    (made / "empty.txt").write_text("")
+    (made / "texts.jsonl").write_text(json.dumps({"id": "a", "text": "Hi"}))
     (made / "folder").mkdir()
     (made / "full").mkdir()
     (made / "full" / "file").touch()

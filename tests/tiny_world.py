@@ -65,6 +65,8 @@ def build(folder: Path, synthetic: Callable[..., Path]) -> None:
     (folder / "train.jsonl").write_text(json.dumps(official) + "\n", encoding="utf-8")
     spoken = {"text": "Good morning.", "speaker": "vivian", "audio_codes": "ada.npy"}
     (folder / "held-out.jsonl").write_text(json.dumps(spoken) + "\n", encoding="utf-8")
+    (folder / "texts.jsonl").write_text(json.dumps({"id": "a1", "text": "Good morning.", "speaker": "ryan"}))
+    (folder / "texts.csv").write_text("id,text\na1,Good morning.\n", encoding="utf-8")
     (folder / "book.txt").write_text(BOOK, encoding="utf-8")
     (folder / "play.txt").write_text(PLAY, encoding="utf-8")
     (folder / "cast.json").write_text(json.dumps(CAST), encoding="utf-8")

@@ -58,7 +58,7 @@ def read_audio(source: AudioLike, rate: int | None = None) -> tuple[Wave, int]:
     if isinstance(source, str | os.PathLike):
         name = os.fspath(source)
         what = f"audio {repr(without_password(name)) if is_url(name) else shortened(name)}"
-        samples, rate = decode(_file_bytes(name, what), what)
+        samples, rate = decode(audio_bytes(name, what), what)
     elif isinstance(source, np.ndarray):
         what = f"the audio array {list(source.shape)}"
         if rate is None:
@@ -136,18 +136,28 @@ class AudioWriter:
 
 
 @contextmanager
-def open_audio(path: str | os.PathLike[str], rate: int) -> Iterator[AudioWriter]:
-    """A file to write to, which gets its name once it is complete; errors as in :func:`write_audio`."""
+def open_audio(path: str | os.PathLike[str], rate: int, *, sole: bool = False) -> Iterator[AudioWriter]:
+    """A file to write to, which gets its name once it is complete; errors as in :func:`write_audio`.
+
+    ``sole``: see ``output_file``.
+    """
     target = Path(path)
+    rate = check_encoding(target, rate)
     kind = {"format": format_of(target), "subtype": OPUS if is_opus(target) else None}
-    rate = check_rate(rate)
-    if is_opus(target) and rate not in OPUS_RATES:
-        rates = ", ".join(map(str, OPUS_RATES))
-        raise RequestError(f"{path}: Opus has {rates} Hz, not {rate}; use .wav, .flac or .ogg")
-    with output_file(target) as content:
+    with output_file(target, sole=sole) as content:
         file = AudioWriter(content, rate, **kind)
         yield file
         file.close()
+
+
+def check_encoding(path: Path, rate: int) -> int:
+    """``rate`` in Hz; RequestError where the format that the suffix of ``path`` names cannot be written with it."""
+    format_of(path)
+    rate = check_rate(rate)
+    if is_opus(path) and rate not in OPUS_RATES:
+        rates = ", ".join(map(str, OPUS_RATES))
+        raise RequestError(f"{path}: Opus has {rates} Hz, not {rate}; use .wav, .flac or .ogg")
+    return rate
 
 
 @contextmanager
@@ -196,8 +206,8 @@ def check_rate(rate: Any) -> int:
     return int(number)
 
 
-def _file_bytes(source: str, what: str) -> bytes:
-    """The audio file behind a path, a URL or base64 text."""
+def audio_bytes(source: str, what: str) -> bytes:
+    """The content of the audio file behind a path, a URL or base64 text; ``what`` is its name in a sentence."""
     if is_url(source):
         return read_url(source)
     try:

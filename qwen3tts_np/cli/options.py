@@ -115,6 +115,21 @@ def add_seed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same speech")
 
 
+def add_tempo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--tempo", type=float, default=1.0, metavar="X", help="0.25 to 4: slower or faster, at the same pitch"
+    )
+
+
+def add_loudness(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--loudness",
+        type=float,
+        metavar="LUFS",
+        help="give the file this loudness: -16 for podcasts, -23 for broadcast",
+    )
+
+
 def add_sampling(parser: argparse.ArgumentParser) -> None:
     """The sampling options; defaults are those of the checkpoint."""
     group = parser.add_argument_group(

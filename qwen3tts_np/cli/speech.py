@@ -20,7 +20,7 @@ from ..speech.longform import narrate
 from ..speech.script import Script
 from ..speech.store import pieces_folder
 from ..speech.subtitles import subtitle_file
-from .options import add_json, add_model, add_sampling, add_seed, sampling
+from .options import add_json, add_loudness, add_model, add_sampling, add_seed, add_tempo, sampling
 from .output import PIPE, add_output, check_output, copy_to_pipe, report
 from .progress import bar
 from .stream import add_stream, check_stream, counts, speak_live
@@ -35,15 +35,8 @@ def add_speech(parser: argparse.ArgumentParser, model_required: bool = True) -> 
     add_text(parser)
     add_output(parser, "speech.wav")
     parser.add_argument("--language", default="auto", help="language of the text (%(default)s)")
-    parser.add_argument(
-        "--tempo", type=float, default=1.0, metavar="X", help="0.25 to 4: slower or faster, at the same pitch"
-    )
-    parser.add_argument(
-        "--loudness",
-        type=float,
-        metavar="LUFS",
-        help="give the file this loudness: -16 for podcasts, -23 for broadcast",
-    )
+    add_tempo(parser)
+    add_loudness(parser)
     add_seed(parser)
     add_json(parser)
     add_script(parser)

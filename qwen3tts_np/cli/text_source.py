@@ -6,6 +6,7 @@ import argparse
 import codecs
 import sys
 from pathlib import Path
+from typing import Any
 
 from ..errors import RequestError
 from ..files.input import read_bytes
@@ -42,9 +43,14 @@ def add_script(parser: argparse.ArgumentParser) -> None:
 def script_of(args: argparse.Namespace) -> Script:
     """The text with what its options make of it. RequestError where it cannot be read."""
     text = read_text(args)
+    return read_script(text, **script_options(args))
+
+
+def script_options(args: argparse.Namespace) -> dict[str, Any]:
+    """What :func:`read_script` takes besides the text."""
     cast = None if args.cast is None else read_cast(args.cast)
     lexicon = None if args.lexicon is None else read_lexicon(args.lexicon)
-    return read_script(text, args.markup, cast, lexicon)
+    return {"markup": args.markup, "cast": cast, "lexicon": lexicon}
 
 
 def read_text(args: argparse.Namespace) -> str:

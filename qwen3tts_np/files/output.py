@@ -48,11 +48,13 @@ PRIVATE = re.compile(r"\.(?P<name>.+)\.(?P<process>\d+)-[0-9a-f]{8}\.partial", r
 
 
 @contextmanager
-def output_file(path: PathLike) -> Iterator[BinaryIO]:
+def output_file(path: PathLike, *, sole: bool = False) -> Iterator[BinaryIO]:
     """A binary file to write to, which becomes ``path`` if the block succeeds and is removed if it fails.
 
     Raises OutputError if the name, the permissions or the disk do not allow it, or another process is writing ``path``.
     In a folder of :func:`output_folder`, itself private, a file is written directly, and errors are the folder's.
+    ``sole``: the caller keeps other writers away. They are not looked for, which takes longer the more the folder
+    holds, and what a killed one has left is for :func:`remove_leftovers`.
     """
     if any(PRIVATE.fullmatch(parent.name) for parent in Path(path).parents):
         with open(path, "wb") as inside:
@@ -68,7 +70,7 @@ def output_file(path: PathLike) -> Iterator[BinaryIO]:
                     shutil.copyfileobj(content, node)
             return
         target = Path(os.path.realpath(path))
-        partial, file = _claim(path, target, new_file)
+        partial, file = _claim(path, target, new_file, sole)
         try:
             with suppress(FileNotFoundError):
                 system.keep_permissions(target, partial)  # before there is anything to read
@@ -104,9 +106,20 @@ def npy_of(array: NDArray[Any]) -> bytes:
     return content.getvalue()
 
 
-def write_text(path: PathLike, text: str) -> None:
+def write_text(path: PathLike, text: str, *, sole: bool = False) -> None:
     """Write a complete file as UTF-8; a lone surrogate is escaped."""
-    write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
+    with output_file(path, sole=sole) as file:
+        file.write(text.encode("utf-8", errors="backslashreplace"))
+
+
+def remove_leftovers(folder: PathLike, is_ours: Callable[[str], bool]) -> None:
+    """Remove what dead processes have left in ``folder`` of files for whose names ``is_ours``."""
+    with _in_one_sentence(folder), os.scandir(folder) as entries:
+        matches = [(entry, match) for entry in entries if (match := PRIVATE.fullmatch(entry.name))]
+    for entry, match in matches:
+        partial, process = Path(entry.path), int(match["process"])
+        if is_ours(match["name"]) and _is_ours(entry) and not _is_locked(partial, process):
+            _drop_dead(partial, process)
 
 
 @contextmanager
@@ -252,7 +265,7 @@ def drop_unfinished() -> None:
             _drop(partial)
 
 
-def _claim(path: PathLike, target: Path, make: Callable[[Path], BinaryIO]) -> tuple[Path, BinaryIO]:
+def _claim(path: PathLike, target: Path, make: Callable[[Path], BinaryIO], sole: bool = False) -> tuple[Path, BinaryIO]:
     """A new private file or folder beside ``target``, created by ``make``, and the open file that locks it."""
     holder = 0
     for _ in range(PATIENCE):
@@ -265,7 +278,7 @@ def _claim(path: PathLike, target: Path, make: Callable[[Path], BinaryIO]) -> tu
             raise
         with suppress(OSError):  # some network file systems have no locks
             system.lock(lock)
-        holder = _other_holder(target, partial)
+        holder = 0 if sole else _other_holder(target, partial)
         if not holder:
             return partial, lock
         _drop(partial, lock)
@@ -295,9 +308,15 @@ def _other_holder(target: Path, own: Path | None = None) -> int:
             continue
         if _is_locked(partial, process):
             found = process
-        elif not system.process_runs(process) or _age(partial) > YOUNG:
-            _drop(partial)
+        else:
+            _drop_dead(partial, process)
     return found
+
+
+def _drop_dead(partial: Path, process: int) -> None:
+    """Remove what is not locked, unless it may be about to be."""
+    if not system.process_runs(process) or _age(partial) > YOUNG:
+        _drop(partial)
 
 
 def _age(partial: Path) -> float:

@@ -40,6 +40,19 @@ class Delivery:
             if isinstance(value, list) and name not in ("ref_audio", "ref_text", "voice_clone_prompt"):
                 raise RequestError(f"{name} is a list; a text takes one value for all its pieces")
         voice = model.voice(**{name: given.pop(name) for name in VOICE_ARGUMENTS if name in given})
+        return cls.of_voice(model, voice, given, runaway_guard, tempo)
+
+    @classmethod
+    def of_voice(
+        cls,
+        model: Qwen3TTSModel,
+        voice: Voice,
+        arguments: Mapping[str, Any],
+        runaway_guard: bool,
+        tempo: float = 1.0,
+    ) -> Delivery:
+        """From a voice, and the other arguments that are given."""
+        given = dict(arguments)
         language, whole_text = given.pop("language", "auto"), given.pop("non_streaming_mode", None)
         streaming = None if whole_text is None else not switch(whole_text, "non_streaming_mode")
         return cls(model, voice, language, streaming, given, runaway_guard, tempo)

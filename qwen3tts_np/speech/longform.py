@@ -108,7 +108,7 @@ def narrate(
     pieces = plan(script, speech.get("language"), target, longest, tempo)
     delivery = Delivery.of(model, speech, runaway_guard, tempo)
     if loudness is not None:
-        loudness = _measurable(check_loudness(loudness), pieces, tempo)
+        loudness = measurable(check_loudness(loudness), pieces, tempo)
     takes = takes_of(script, pieces, delivery, 0)  # what the model does not have is said now
     if base_model is not None and script.names:
         raise RequestError("base_model clones one designed voice, and this text names others")
@@ -138,7 +138,7 @@ def _check(model: Qwen3TTSModel, seed: int | None, batch_size: int, base_model: 
         raise RequestError(f"base_model goes with a voice_design model; this is a {model.config.tts_model_type} model")
 
 
-def _measurable(loudness: float, pieces: Sequence[PlannedPiece], tempo: float) -> float:
+def measurable(loudness: float, pieces: Sequence[PlannedPiece], tempo: float) -> float:
     """``loudness``. RequestError for a text whose speech is too long to be measured as a whole."""
     seconds = sum(milliseconds(piece.text) / tempo + piece.pause + piece.after for piece in pieces) / 1000
     if seconds > MOST_SECONDS:

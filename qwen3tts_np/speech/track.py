@@ -65,9 +65,12 @@ class Track:
 
 
 @contextmanager
-def open_track(target: Path, rate: int, loudness: float | None = None) -> Iterator[Track]:
-    """A track that becomes ``target`` once it is complete; at a ``loudness`` in LUFS, it is held until then."""
-    with open_audio(target, rate) as file:
+def open_track(target: Path, rate: int, loudness: float | None = None, *, sole: bool = False) -> Iterator[Track]:
+    """A track that becomes ``target`` once it is complete; at a ``loudness`` in LUFS, it is held until then.
+
+    ``sole``: see ``output_file``.
+    """
+    with open_audio(target, rate, sole=sole) as file:
         if loudness is None:
             yield Track(file, target, rate)
             return
