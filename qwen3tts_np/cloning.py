@@ -58,7 +58,7 @@ class VoiceCloner:
                 )
             warn_about_clip(wave, rate, None if alone else transcript, name)
         codes = [None] * len(clips) if all(x_vector_only) else self._encode(clips)
-        embeddings = [self._embed(*clip) for clip in clips]
+        embeddings = [self.embedding(*clip) for clip in clips]
         return [
             VoiceClonePromptItem(
                 None if alone else code, embedding, bool(alone), not alone, transcript, self.fingerprint
@@ -77,7 +77,7 @@ class VoiceCloner:
             codebooks=digest(tuple((book.embed_sum, book.cluster_usage) for book in stored), np.float32),
         )
 
-    def _embed(self, wave: Wave, rate: int) -> Array:
+    def embedding(self, wave: Wave, rate: int) -> Array:
         """The speaker embedding [H] of a clip."""
         c, w = self.config.speaker_encoder_config, self.speaker_encoder
         assert c is not None and w is not None

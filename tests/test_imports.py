@@ -1,6 +1,6 @@
 """Imports go one way: a room may use the rooms below it, never those above or beside it.
 
-cli -> server -> verify -> scoring -> parity -> inspect -> batch -> speech -> model -> official_calls ->
+cli -> server -> verify -> evaluate -> scoring -> parity -> inspect -> batch -> speech -> model -> official_calls ->
 voice_arguments -> cloning, official_view, streaming -> speech_tokenizer -> compiled -> running_batch -> teacher ->
 generate -> request -> voice -> synthetic -> layout -> talker | codec | speaker | text -> mlp, conv -> manifest ->
 checkpoint, trace, audio, report -> config, ops, files -> errors, notices -> shown -> kernels -> NumPy
@@ -30,6 +30,7 @@ FLOORS = (
     {"__init__"},
     {"server"},
     {"verify"},
+    {"evaluate"},
     {"scoring"},
     {"parity"},
     {"inspect"},

@@ -31,7 +31,10 @@ MODELS: dict[str, tuple[Like, ModelType]] = {
     "Qwen/Qwen3-TTS-12Hz-1.7B-VoiceDesign": ("tiny-1.7b", "voice_design"),
 }
 MAX_NEW_TOKENS = 12
-QUICK = {"bench": ["--seconds", "0.1"]}  # what a command as printed would take its time for
+QUICK = {
+    "bench": ["--seconds", "0.1"],
+    "evaluate": ["--measure", "sound"],
+}  # what a command as printed would take its time for
 BOOK = "It rained. The ferry came late, and nobody minded.\n\nIn the morning the sun was out again."
 PLAY = "Anna: Hello.\nBob: Good morning, Nguyen. [pause 0.5s] It rains."
 CAST = {"Anna": "vivian", "Bob": "ryan"}
@@ -67,6 +70,8 @@ def build(folder: Path, synthetic: Callable[..., Path]) -> None:
     (folder / "held-out.jsonl").write_text(json.dumps(spoken) + "\n", encoding="utf-8")
     (folder / "texts.jsonl").write_text(json.dumps({"id": "a1", "text": "Good morning.", "speaker": "ryan"}))
     (folder / "texts.csv").write_text("id,text\na1,Good morning.\n", encoding="utf-8")
+    (folder / "spoken.jsonl").write_text('{"id": "a", "text": "Hello.", "audio": "ada.wav"}\n', encoding="utf-8")
+    (folder / "meta.lst").write_text("a|What Ada says.|ada.wav|Hello.\n", encoding="utf-8")
     (folder / "book.txt").write_text(BOOK, encoding="utf-8")
     (folder / "play.txt").write_text(PLAY, encoding="utf-8")
     (folder / "cast.json").write_text(json.dumps(CAST), encoding="utf-8")

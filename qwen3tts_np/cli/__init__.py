@@ -1,8 +1,8 @@
 """The command line: ``qwen3tts-np COMMAND``. One file per command; it parses, calls the library and prints.
 
-Exit status: 0 all is well, 1 ``doctor``, ``info``, ``verify``, ``fidelity`` or ``fixtures compare`` found problems, or
-a row of ``batch`` failed or is missing, 2 the request cannot be met (one line says why), 130 interrupted, 128 and the
-number of another signal that ended it.
+Exit status: 0 all is well, 1 ``doctor``, ``info``, ``verify``, ``fidelity``, ``evaluate`` or ``fixtures compare``
+found problems, or a row of ``batch`` failed or is missing, 2 the request cannot be met (one line says why), 130
+interrupted, 128 and the number of another signal that ended it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .streams import standard_streams
 PROGRAM = "qwen3tts-np"
 COMMANDS = (
     *("say", "clone", "batch", "voice", "serve", "encode", "decode"),
-    *("doctor", "warm-up", "convert", "info", "inspect", "verify", "score", "fidelity", "bench", "synth"),
+    *("doctor", "warm-up", "convert", "info", "inspect", "verify", "score", "fidelity", "evaluate", "bench", "synth"),
     *("explain", "trace", "fixtures", "compare-audio"),
     "completion",
 )

@@ -126,11 +126,11 @@ class Fidelity:
 
 
 def fidelity(
-    path: Path, formats: Sequence[str], codes: Ints | None = None, frames: int = 24, seed: int = 0
+    path: Path, formats: Sequence[str], codes: Ints | None = None, frames: int = 24, seed: int = 0, text: str = TEXT
 ) -> list[Fidelity]:
     """Measure each of ``formats`` on the checkpoint ``path``, in sequence.
 
-    ``codes`` [frames, G] are read if given, otherwise those that float32 weights generate for a built-in text, from
+    ``codes`` [frames, G] are read if given, otherwise those that float32 weights generate for ``text``, from
     ``seed`` on. Warns of a checkpoint that is quantised already.
     """
     for name in formats:
@@ -141,7 +141,7 @@ def fidelity(
         notify(f"{path} is quantised already: the others are compared with what its weights have become")
     model = Qwen3TTSModel.from_pretrained(path, backend="reference")
     c = model.config
-    request = model.prepare(TEXT, _any_voice(model), streaming=False, seed=seed, max_new_tokens=frames + 1)
+    request = model.prepare(text, _any_voice(model), streaming=False, seed=seed, max_new_tokens=frames + 1)
     if codes is None:
         codes = _own_codes(model, request)
     check_codes(codes, c.talker_config.num_code_groups, c.talker_config.code_predictor_config.vocab_size)

@@ -39,26 +39,30 @@ def log_mel(audio: Array) -> Array:
 
 
 @cache
-def hann_window() -> NDArray[np.float32]:
-    """The periodic Hann window [WINDOW]: one period is WINDOW samples, so the last is not 0."""
-    phase = 2 * math.pi * np.arange(WINDOW) / WINDOW
+def hann_window(window: int = WINDOW) -> NDArray[np.float32]:
+    """The periodic Hann window [window]: one period is as many samples, so the last is not 0."""
+    phase = 2 * math.pi * np.arange(window) / window
     return (0.5 - 0.5 * np.cos(phase)).astype(np.float32)
 
 
 @cache
-def mel_filters() -> NDArray[np.float32]:
-    """Triangular filters [MELS, WINDOW/2 + 1] on Slaney's mel scale, each of area 1 in Hz (``norm="slaney"``).
+def mel_filters(
+    rate: int = SAMPLE_RATE, window: int = WINDOW, mels: int = MELS, top: float = TOP
+) -> NDArray[np.float32]:
+    """Triangular filters [mels, window // 2 + 1] on Slaney's mel scale, each of area 1 in Hz (``norm="slaney"``).
+
+    ``rate`` in Hz, ``window`` in samples; the filters reach up to ``top`` Hz.
 
     The values are rounded to float32 where librosa rounds them; a float64 run widens these same values, so that it
     measures the arithmetic and not another table.
     """
-    corners = mel_to_hz(np.linspace(0.0, hz_to_mel(TOP), MELS + 2))  # [MELS + 2] start, peaks, end
-    bins = np.fft.rfftfreq(WINDOW, 1 / SAMPLE_RATE)  # [WINDOW/2 + 1] Hz
-    distance = corners[:, None] - bins  # [MELS + 2, WINDOW/2 + 1] Hz
-    width = np.diff(corners)[:, None]  # [MELS + 1, 1] Hz
+    corners = mel_to_hz(np.linspace(0.0, hz_to_mel(top), mels + 2))  # [mels + 2] start, peaks, end
+    bins = np.fft.rfftfreq(window, 1 / rate)  # [window // 2 + 1] Hz
+    distance = corners[:, None] - bins  # [mels + 2, window // 2 + 1] Hz
+    width = np.diff(corners)[:, None]  # [mels + 1, 1] Hz
     rising, falling = -distance[:-2] / width[:-1], distance[2:] / width[1:]
     triangles = np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
-    height = 2.0 / (corners[2:] - corners[:-2])  # [MELS] per Hz
+    height = 2.0 / (corners[2:] - corners[:-2])  # [mels] per Hz
     return (triangles * height[:, None]).astype(np.float32)
 
 

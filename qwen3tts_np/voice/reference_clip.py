@@ -51,7 +51,7 @@ def clip_problems(wave: Wave, rate: int, transcript: str | None = None) -> list[
     Each is a predicate with its reason ("is 2.1 s long; ..."); [] if there are none.
     """
     seconds, sound = len(wave) / rate, sound_seconds(wave, rate)
-    loudest = _decibels(float(_loudness(wave, rate).max()))
+    loudest = _decibels(float(rms_of_windows(wave, rate).max()))
     if loudest < SILENT:
         return [f"is silent (its loudest moment is at {loudest:.0f} dB of full scale)"]
     if (peak := float(np.abs(wave).max())) > LOUDEST:
@@ -71,7 +71,7 @@ def clip_problems(wave: Wave, rate: int, transcript: str | None = None) -> list[
             f"is {seconds:.1f} s long; all of it is used, and in context the model reads it again before every text, "
             f"which costs time and memory and makes no better voice: cut it to {BEST}"
         )
-    if _is_clipped(wave):
+    if clipped_share(wave) > FLAT_SHARE:
         found.append("is clipped (its peaks are cut flat), which the voice will repeat; record it at a lower level")
     if abs(offset := float(wave.mean(dtype=np.float64))) > OFFSET:
         found.append(f"has a DC offset of {offset:+.3f}; remove it with a high-pass filter")
@@ -87,7 +87,7 @@ def clip_problems(wave: Wave, rate: int, transcript: str | None = None) -> list[
 
 def sound_seconds(wave: Wave, rate: int) -> float:
     """The duration of ``wave`` [samples] without its pauses, in seconds."""
-    loudness = _loudness(wave, rate)
+    loudness = rms_of_windows(wave, rate)
     return float((loudness > loudness.max() * 10 ** (-SOUND / 20)).mean()) * len(wave) / rate
 
 
@@ -97,7 +97,7 @@ def noise_distance(wave: Wave, rate: int) -> float:
     Noise is what the quietest tenth of the windows has, if its spectrum is flat: a sound without any pause, such as a
     tone or a sung note, has quiet windows too, but these are not noise.
     """
-    loudness, size = _loudness(wave, rate), max(1, round(WINDOW * rate))
+    loudness, size = rms_of_windows(wave, rate), max(1, round(WINDOW * rate))
     quiet = np.argsort(loudness)[: len(loudness) // 10]
     if len(quiet) < 5:
         return math.inf
@@ -127,21 +127,26 @@ def _transcript_problems(transcript: str, seconds: float, sound: float) -> list[
     return []
 
 
-def _loudness(wave: Wave, rate: int) -> Wave:
+def rms_of_windows(wave: Wave, rate: int) -> Wave:
     """[windows] The RMS of each window, after subtracting the mean of the clip."""
     size = min(len(wave), max(1, round(WINDOW * rate)))
     windows = wave[: len(wave) // size * size].reshape(-1, size).astype(np.float64)
     return np.sqrt(((windows - wave.mean(dtype=np.float64)) ** 2).mean(axis=1)).astype(np.float32)
 
 
-def _is_clipped(wave: Wave) -> bool:
-    """Whether many samples are in runs at the highest or lowest value, whatever that is: gain may follow clipping."""
+def clipped_share(wave: Wave) -> float:
+    """The share of ``wave`` [samples] in runs at its highest or lowest value, whatever that is, since gain may follow.
+
+    0 for silence.
+    """
+    if not wave.any():
+        return 0.0
     flat = 0
     for side in (wave, -wave):
         at_peak = side >= side.max() - abs(side.max()) * FLAT_BAND
         run = np.convolve(at_peak, np.ones(FLAT_RUN), mode="valid") >= FLAT_RUN - 0.5  # [starts of flat runs]
         flat += int(np.convolve(run, np.ones(FLAT_RUN)).astype(bool).sum())
-    return flat > FLAT_SHARE * len(wave)
+    return flat / len(wave)
 
 
 def _decibels(amplitude: float) -> float:

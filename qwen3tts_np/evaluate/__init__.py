@@ -1,0 +1,1 @@
+"""How good speech is: what a recogniser hears, whose voice it is, how it sounds; with intervals and comparisons."""
