@@ -46,7 +46,8 @@ def test_codes_are_those_of_the_request_alone(folder: Path, name: str) -> None:
             waiting, number = list(range(len(requests))), 0
             while waiting or here:
                 while waiting and batch.free and SCHEDULE[waiting[0]][2] <= number:
-                    here[batch.join(requests[waiting[0]])] = waiting.pop(0)
+                    someone = waiting.pop(0)
+                    here[batch.join(requests[someone])] = someone
                 step = batch.step()
                 for place, row in zip(step.places, step.codes, strict=True):
                     codes[here[place]].append(row)

@@ -4,7 +4,8 @@ One kernel serves all of them. A row holds the channels of one time step, padded
 summed over taps and input channels, in this order, whatever the number of rows or threads. A register tile of 12 rows
 by 32 channels is computed at a time (AVX-512; elsewhere 6 by 16), so that each weight read serves 12 rows and each
 input 32 channels. Causality is up to the caller: row t of the result reads rows ``t * stride`` to
-``t * stride + (taps - 1) * dilation`` of x.
+``t * stride + (taps - 1) * dilation`` of x. Several signals, one after another, go through in one pass over the
+weights.
 
 A transposed convolution uses the same kernel: its result at step t has stride x channels, which are the next stride
 rows, and since rows are contiguous, no data moves. A matrix product is a convolution with one tap.
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .activation_jit import NOTHING, Activation, activate_rows, activation_ref
-from .arrays import F32, Array
+from .arrays import F32, I64, Array
 from .conv import conv1d_ref, depthwise_conv1d_ref
 from .cpu import CPU, compiled, inner, kernel
 from .simd.llvm import LANES
@@ -93,25 +94,50 @@ def conv(
     residual: bool = False,
     activation: Activation = NOTHING,
     activated: F32 | None = None,
+    signals: I64 | None = None,
 ) -> None:
     """y = convolution of x, added to y if ``residual``; then activation(y) is written to ``activated``, by default y.
 
     Contiguous float32: x [T', at least inputs], y and activated [T, width(outputs)]; T' at least
-    (T - 1) stride + (taps - 1) dilation + 1. Raises TypeError or ValueError for anything else.
+    (T - 1) stride + (taps - 1) dilation + 1. ``signals``: the rows of several results, which add up to T; x then holds
+    the inputs of each, (taps - 1) dilation rows more than results, and the stride is 1. Raises TypeError or ValueError
+    for anything else.
     """
-    rows = len(y)
-    needed = (rows - 1) * stride + (w.taps - 1) * dilation + 1
+    rows, past = len(y), (w.taps - 1) * dilation
+    signals = np.array([rows], np.int64) if signals is None else signals
+    check_signals("conv", signals, rows, stride)
+    needed = (rows - 1) * stride + past * len(signals) + 1
     _check("x", x, needed, w.inputs, exact=False)
     out = y if activated is None else activated
     _check("y", y, rows, len(w.bias))
     _check("activated", out, rows, len(w.bias))
     if compiled():
         inside = x.reshape(-1), x.shape[1], stride, dilation
-        _conv(*inside, w.weight, w.bias, w.taps, w.inputs, y.reshape(-1), int(residual), *activation, out.reshape(-1))
+        flat = y.reshape(-1), int(residual)
+        _conv(*inside, w.weight, w.bias, w.taps, w.inputs, *flat, *activation, out.reshape(-1), signals)
     elif rows:
-        _conv_ref(x[:needed], w, y, stride, dilation, residual)
+        for here, there in signal_slices(signals, past):
+            _conv_ref(x[here] if len(signals) > 1 else x[:needed], w, y[there], stride, dilation, residual)
         if activation.kind:
             out[:] = activation_ref(y, activation)
+
+
+def check_signals(function: str, signals: I64, rows: int, stride: int = 1) -> None:
+    """ValueError unless the rows of the signals add up to ``rows``; with a stride there can be only one."""
+    if signals.dtype != np.int64 or signals.ndim != 1 or signals.sum() != rows or (signals < 0).any():
+        raise ValueError(f"{function}: signals={signals.tolist()} ({signals.dtype}) do not add up to {rows} rows")
+    if len(signals) > 1 and stride != 1:
+        raise ValueError(f"{function}: {len(signals)} signals with stride={stride}; several have a stride of 1")
+
+
+def signal_slices(signals: I64, past: int) -> list[tuple[slice, slice]]:
+    """Where the rows of each signal are: (in the input, ``past`` rows before them included; in the result)."""
+    ends = np.cumsum(signals).tolist()
+    starts = [0, *ends[:-1]]
+    return [
+        (slice(start + i * past, end + (i + 1) * past), slice(start, end))
+        for i, (start, end) in enumerate(zip(starts, ends, strict=True))
+    ]
 
 
 def _check(name: str, array: F32, rows: int, columns: int, exact: bool = True) -> None:
@@ -183,16 +209,31 @@ def _conv(
     frequency: F32,
     gain: F32,
     activated: F32,
+    signals: I64,
 ) -> None:
     y_width = bias.size
     rows = y.size // y_width
     row_step, tap_step = stride * x_width, dilation * x_width
+    past = (taps - 1) * tap_step
     band = max(_CACHED // y_width // TILE_ROWS, 1) * TILE_ROWS
     for first in range(0, rows, band):
-        count, x_at, y_at = min(band, rows - first), first * row_step, first * y_width
-        multiply(x, x_at, row_step, tap_step, weight, np.int64(0), bias, taps, inputs, y, y_at, count, residual)
+        end = min(first + band, rows)
+        w_at = 0
+        for channel in range(0, y_width, TILE_VECTORS * LANES):
+            start, x_at = 0, 0  # of a signal
+            for signal in range(signals.size):
+                here, stop = max(first, start), min(end, start + signals[signal])
+                if here < stop:
+                    x_row, y_row = x_at + (here - start) * row_step, here * y_width + channel
+                    _multiply_channels(
+                        x, x_row, row_step, tap_step, weight, w_at, bias, channel, taps, inputs, y, y_row,
+                        stop - here, residual,
+                    )  # fmt: skip
+                start += signals[signal]
+                x_at += signals[signal] * row_step + past
+            w_at += TILE_VECTORS * taps * inputs * LANES
         if kind:
-            activate_rows(y, y_at, y_at + count * y_width, y_width, kind, frequency, gain, activated)
+            activate_rows(y, first * y_width, end * y_width, y_width, kind, frequency, gain, activated)
 
 
 @inner
@@ -215,21 +256,44 @@ def multiply(
 
     Trap: Numba recompiles all of this for a call with literal numbers, so write ``np.int64(0)``.
     """
-    width = bias.size
-    for channel in range(0, width, TILE_VECTORS * LANES):
-        row = 0
-        while row < rows:
-            x_row, y_row, left = x_at + row * row_step, y_at + row * width + channel, rows - row
-            if left >= TILE_ROWS:
-                _high(x, x_row, row_step, tap_step, weight, w_at, bias, channel, taps, inputs, y, y_row, residual)
-                row += TILE_ROWS
-            elif left >= 4:
-                _low(x, x_row, row_step, tap_step, weight, w_at, bias, channel, taps, inputs, y, y_row, residual)
-                row += 4
-            else:
-                _single(x, x_row, row_step, tap_step, weight, w_at, bias, channel, taps, inputs, y, y_row, residual)
-                row += 1
+    for channel in range(0, bias.size, TILE_VECTORS * LANES):
+        _multiply_channels(
+            x, x_at, row_step, tap_step, weight, w_at, bias, channel, taps, inputs, y, y_at + channel, rows, residual
+        )
         w_at += TILE_VECTORS * taps * inputs * LANES
+
+
+@inner
+def _multiply_channels(
+    x: F32,
+    x_at: int,
+    row_step: int,
+    tap_step: int,
+    weight: F32,
+    w_at: int,
+    bias: F32,
+    channel: int,
+    taps: int,
+    inputs: int,
+    y: F32,
+    y_at: int,
+    rows: int,
+    residual: int,
+) -> None:
+    """:func:`multiply` for the channels of one tile."""
+    width = bias.size
+    row = 0
+    while row < rows:
+        x_row, y_row, left = x_at + row * row_step, y_at + row * width, rows - row
+        if left >= TILE_ROWS:
+            _high(x, x_row, row_step, tap_step, weight, w_at, bias, channel, taps, inputs, y, y_row, residual)
+            row += TILE_ROWS
+        elif left >= 4:
+            _low(x, x_row, row_step, tap_step, weight, w_at, bias, channel, taps, inputs, y, y_row, residual)
+            row += 4
+        else:
+            _single(x, x_row, row_step, tap_step, weight, w_at, bias, channel, taps, inputs, y, y_row, residual)
+            row += 1
 
 
 class DepthwiseConvolution(NamedTuple):

@@ -31,7 +31,7 @@ import numpy as np
 from .activation_jit import NOTHING, Activation, activation_ref, snake_row
 from .arrays import F32, F64, I64, Array
 from .conv import conv1d_ref
-from .conv_jit import multiply, width
+from .conv_jit import check_signals, multiply, signal_slices, width
 from .cpu import CPU, compiled, inner, kernel
 from .simd.llvm import LANES, TILE, Builder, Value, f32x16, number, operation
 from .simd.ops import load, store, zeros
@@ -141,32 +141,37 @@ def minimal_conv(
     dilation: int = 1,
     activation: Activation = NOTHING,
     activated: F32 | None = None,
+    signals: I64 | None = None,
 ) -> None:
     """y = convolution of x, in frames of ``frame`` rows; then SnakeBeta(y), if given, goes to ``activated``, default y.
 
     Contiguous float32: x [T + (taps - 1) dilation, width(inputs)], y and activated [T, width(outputs)]; T is a multiple
-    of ``frame``.
+    of ``frame``. ``signals`` as in ``conv_jit.conv``, each of complete frames.
     """
     out = y if activated is None else activated
     past = (w.taps - 1) * dilation
+    signals = np.array([len(y)], np.int64) if signals is None else signals
+    check_signals("minimal_conv", signals, len(y))
     for name, array, rows, columns in (
-        ("x", x, len(y) + past, width(w.inputs)),
+        ("x", x, len(y) + past * len(signals), width(w.inputs)),
         ("y", y, len(y), len(w.bias)),
         ("activated", out, len(y), len(w.bias)),
     ):
         if array.dtype != np.float32 or array.shape != (rows, columns) or not array.flags.c_contiguous:
             found = f"{array.dtype} {list(array.shape)}"
             raise ValueError(f"minimal_conv: {name} is {found}, expected contiguous float32 [{rows}, {columns}]")
-    if len(y) % frame:
-        raise ValueError(f"minimal_conv: {len(y)} rows are not a multiple of frame={frame}")
+    if (signals % frame).any():
+        raise ValueError(f"minimal_conv: {signals.tolist()} rows are not multiples of frame={frame}")
     if compiled():
         starts, counts = tiles(SCHEMES[w.taps].results, frame, dilation)
+        frames = np.arange(0, len(y), frame) + np.repeat(np.arange(len(signals)) * past, signals // frame)
         flat = x.reshape(-1), x.shape[1], dilation, *w[:4], y.reshape(-1)
-        room = _room(SCHEMES[w.taps].products, len(y) // frame * len(starts), x.shape[1], len(w.bias))
-        _minimal_conv(*flat, *activation, out.reshape(-1), frame, starts, counts, room)
+        room = _room(SCHEMES[w.taps].products, len(frames) * len(starts), x.shape[1], len(w.bias))
+        _minimal_conv(*flat, *activation, out.reshape(-1), frame, frames, starts, counts, room)
     else:
         y[:] = 0
-        y[:, : w.outputs] = conv1d_ref(x[:, : w.inputs].T, *unpack_minimal(w), dilation=dilation).T
+        for here, there in signal_slices(signals, past):
+            y[there, : w.outputs] = conv1d_ref(x[here, : w.inputs].T, *unpack_minimal(w), dilation=dilation).T
         if activation.kind:
             out[:] = activation_ref(y, activation)
 
@@ -297,12 +302,14 @@ def _minimal_conv(
     gain: F32,
     activated: F32,
     frame: int,
+    frames: I64,
     starts: I64,
     counts: I64,
     room: _Room,
 ) -> None:
+    """``frames``: the row of x that the first result of each frame begins with."""
     y_width, count = bias.size, _PRODUCTS_7 if taps == 7 else _PRODUCTS_2
-    all_tiles = y.size // y_width // frame * starts.size
+    all_tiles = frames.size * starts.size
     band, values, products, patch, nothing = room
     x_step, y_step = band * x_width + LANES, band * y_width + LANES  # a cache line more, against set conflicts
     zero, one = np.int64(0), np.int64(1)
@@ -310,7 +317,7 @@ def _minimal_conv(
         here = min(band, all_tiles - first)
         for i in range(here):
             of_frame, tile = divmod(first + i, starts.size)
-            at = (of_frame * frame + starts[tile]) * x_width
+            at = (frames[of_frame] + starts[tile]) * x_width
             if taps == 7:
                 _evaluate_7(x, at, x_width, dilation, counts[tile], patch, values, i * x_width, x_step)
             else:

@@ -1,6 +1,6 @@
 """The decoder of ``decoder.py`` on compiled kernels: the same blocks in the same order.
 
-Activations are rows [T, channels] throughout, channels zero-padded. A stream is processed in blocks of frames, and
+Activations are rows [T, channels] throughout, channels zero-padded. Streams are processed in blocks of frames, and
 every layer keeps the past inputs it needs (``pipeline.py``); a complete clip is a stream that ends. The wide
 convolutions use minimal filtering (``toom_cook_jit.py``), unless ``exact``.
 """
@@ -8,12 +8,11 @@ convolutions use minimal filtering (``toom_cook_jit.py``), unless ``exact``.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from qwen3tts_np_kernels.activation_jit import GELU, Activation, silu_gate
 from qwen3tts_np_kernels.attention_jit import attention
 from qwen3tts_np_kernels.conv_jit import Convolution, conv, depthwise_conv, mono_conv
@@ -25,10 +24,10 @@ from ...checkpoint.keys import load
 from ...checkpoint.safetensors import Checkpoint
 from ...codec.decoder import CHUNK_FRAMES, CONTEXT_FRAMES, CONVNEXT_EPS, CodecDecoderWeights, codec_decoder_sizes
 from ...config import CodecDecoderConfig
-from ...ops import F32, Ints, layer_norm, lookup, rope_angles, rotate
+from ...ops import F32, AnyArray, Ints, layer_norm, lookup, rope_angles, rotate
 from .decoder_weights import CompiledDecoderWeights, Layer, Upsample
 from .packed import read_packed_decoder
-from .pipeline import Block, Stream
+from .pipeline import Block, Room, Stream, run
 
 # Frames per block in the layers up to the first waveform block, in the second, and in the others. At low rates frames
 # share a pass over many weights, so a block should be long; at high rates its activations should stay in the cache, so
@@ -74,15 +73,23 @@ class CompiledCodecDecoder:
 
         The samples of a stream are the same bits for any division into calls.
         """
-        x: NDArray[Any] = codes
+        return self.decode_together([codes], [past or self.stream()])[0]
+
+    def decode_together(self, codes: Sequence[Ints], pasts: Sequence[tuple[Stream, ...]]) -> list[F32]:
+        """The next frames [T, G] of several streams in one pass over the weights -> the waveform of each.
+
+        The samples of each are the same bits in any company.
+        """
+        lengths = [len(one) for one in codes]
+        x: AnyArray = np.concatenate(codes)
         works: tuple[Callable[[Any, Block], F32], ...]
         works = self._up_to_first_block, self._second_block, self._from_third_block
         shapes = self._behind_block(0), self._behind_block(1), (self._samples,)
-        for stream, frames, work, shape in zip(past or self.stream(), BLOCK_FRAMES, works, shapes, strict=True):
-            y = np.empty((len(codes), *shape), np.float32)
-            stream.run(self.team, x, y, frames, work)
+        for streams, frames, work, shape in zip(zip(*pasts, strict=True), BLOCK_FRAMES, works, shapes, strict=True):
+            y = np.empty((len(x), *shape), np.float32)
+            run(streams, lengths, self.team, x, y, frames, work)
             x = y
-        return x.reshape(-1)
+        return [wave.reshape(-1) for wave in np.split(x, np.cumsum(lengths)[:-1])]
 
     @property
     def _samples(self) -> int:
@@ -100,38 +107,40 @@ class CompiledCodecDecoder:
         x = self._pre_transformer(self._split_rvq(codes, block), block)
         for i, (up, ratio) in enumerate(zip(w.upsample, self.config.upsampling_ratios, strict=True)):
             x = _upsample(x, up, ratio, block, f"upsample.{i}")
-        past = w.first_conv.taps - 1
-        y, a = _rows(len(x), w.first_conv), _rows(1 + len(x), w.first_conv)
-        x = block.after_past("first_conv", _behind(past, x), past)
-        conv(x, w.first_conv, y, activation=w.snakes[0], activated=a[1:])
-        return self._waveform_block(a, 0, 0, len(codes), block)
+        x = _after(block, w.first_conv.taps - 1, x).read("first_conv")
+        count = int(block.rows.sum()) * math.prod(self.config.upsampling_ratios)
+        y, a = _rows(count, w.first_conv), block.room(1, count, len(w.first_conv.bias))
+        conv(x, w.first_conv, y, activation=w.snakes[0], activated=a.rows, signals=block.signals(count))
+        return self._waveform_block(a, 0, 0, block).rows
 
     def _second_block(self, a: F32, block: Block) -> F32:
         """[T, rows, W / 2] -> [T * rows, W / 4]."""
-        return self._waveform_block(_behind(1, a.reshape(-1, a.shape[2])), 1, 0, len(a), block)
+        return self._waveform_block(_after(block, 1, a.reshape(-1, a.shape[2])), 1, 0, block).rows
 
     def _from_third_block(self, a: F32, block: Block) -> F32:
         """[T, rows, W / 4] -> [T * samples]."""
-        w, frames = self.weights, len(a)
-        a, end, past = _behind(1, a.reshape(-1, a.shape[2])), len(w.waveform_blocks), len(w.last_conv.weight) - 1
+        w, past = self.weights, len(self.weights.last_conv.weight) - 1
+        now, end = _after(block, 1, a.reshape(-1, a.shape[2])), len(w.waveform_blocks)
         for i in range(2, end):
-            a = self._waveform_block(a, i, 1 if i + 1 < end else past, frames, block)
-        return np.clip(mono_conv(block.after_past("last_conv", a, past), w.last_conv), -1, 1)
+            now = self._waveform_block(now, i, 1 if i + 1 < end else past, block)
+        waves = [mono_conv(x, w.last_conv) for x in block.split(now.read("last_conv"), past)]
+        return np.clip(np.concatenate(waves), -1, 1)
 
     def _split_rvq(self, codes: Ints, block: Block) -> F32:
         """Dequantisation and the first convolution: codes [T, G] -> [T, Z]."""
-        w, past = self.weights, self.weights.pre_conv.taps - 1
-        x = _rows(past + len(codes), w.rvq_first.output_proj)
-        conv(lookup(codes[:, :1], w.rvq_first.codebooks), w.rvq_first.output_proj, x[past:])
-        conv(lookup(codes[:, 1:], w.rvq_rest.codebooks), w.rvq_rest.output_proj, x[past:], residual=True)
+        w = self.weights
+        x = block.room(w.pre_conv.taps - 1, len(codes), len(w.rvq_first.output_proj.bias))
+        conv(lookup(codes[:, :1], w.rvq_first.codebooks), w.rvq_first.output_proj, x.rows)
+        conv(lookup(codes[:, 1:], w.rvq_rest.codebooks), w.rvq_rest.output_proj, x.rows, residual=True)
         y = _rows(len(codes), w.pre_conv)
-        conv(block.after_past("pre_conv", x, past), w.pre_conv, y)
+        conv(x.read("pre_conv"), w.pre_conv, y, signals=block.rows)
         return y
 
     def _pre_transformer(self, x: F32, block: Block) -> F32:
         """[T, Z] -> [T, Z]."""
         w, c, size = self.weights.pre_transformer, self.config, self.config.hidden_size
-        rope = rope_angles(np.arange(block.position, block.position + len(x)), c.head_dim, c.rope_theta)
+        positions = [np.arange(part.position, part.position + part.rows) for part in block.parts]
+        rope = rope_angles(np.concatenate(positions), c.head_dim, c.rope_theta)
         y = _rows(len(x), w.input_proj)
         conv(x, w.input_proj, y)
         for i, layer in enumerate(w.layers):
@@ -150,43 +159,43 @@ class CompiledCodecDecoder:
         qkv = _rows(t, w.qkv)
         conv(x, w.qkv, qkv)
         q, k, v = np.split(qkv[:, : (heads + 2 * kv_heads) * d], [heads * d, (heads + kv_heads) * d], axis=1)
-        past = c.sliding_window - 1
-        kv = np.empty((past + t, 2, kv_heads, d), np.float32)
-        kv[past:, 0] = rotate(k.reshape(t, kv_heads, d), *rope)
-        kv[past:, 1] = v.reshape(t, kv_heads, d)
-        seen = block.after_past(name, kv, past)[past - min(past, block.position) :]
+        kv = block.room(c.sliding_window - 1, t, 2, kv_heads, d)
+        kv.rows[:, 0] = rotate(k.reshape(t, kv_heads, d), *rope)
+        kv.rows[:, 1] = v.reshape(t, kv_heads, d)
         q = np.asarray(rotate(q.reshape(t, heads, d), *rope), np.float32)
-        return attention(q, seen[:, 0], seen[:, 1], c.sliding_window).reshape(t, heads * d)
+        y = []
+        for part, queries, seen in zip(block.parts, block.split(q), block.split(kv.read(name), kv.past), strict=True):
+            seen = seen[kv.past - min(kv.past, part.position) :]
+            y.append(attention(queries, seen[:, 0], seen[:, 1], c.sliding_window))
+        return np.concatenate(y).reshape(t, heads * d)
 
-    def _waveform_block(self, a: F32, i: int, past: int, frames: int, block: Block) -> F32:
-        """[1 + T, C] -> [past + T * rate, C / 2]; SnakeBeta of the layer that reads them is already applied to both.
-
-        The first rows are space for the past: in x for this block, in the result for the next.
-        """
+    def _waveform_block(self, a: Room, i: int, past: int, block: Block) -> Room:
+        """[T, C] -> [T * rate, C / 2] with room for ``past`` rows; SnakeBeta of the reader is applied to both."""
         w, name = self.weights.waveform_blocks[i], f"decoder.{i}"
-        x, columns = _rows(len(a) - 1, w.conv), len(w.units[0].conv2.bias)
+        x, columns = _rows(len(a.rows), w.conv), len(w.units[0].conv2.bias)
         samples = len(x) * w.rate
-        now, a = block.after_past(f"{name}.conv", a, 1), np.empty((w.units[0].past + samples, columns), np.float32)
-        here = a[w.units[0].past :].reshape(x.shape)
-        _causal(now, w.conv, x, frames, 1, w.units[0].snake1.repeated(w.rate), here)
+        now, a = a.read(f"{name}.conv"), block.room(w.units[0].past, samples, columns)
+        _causal(now, w.conv, x, block, 1, w.units[0].snake1.repeated(w.rate), a.rows.reshape(x.shape))
         x = x.reshape(samples, columns)
         readers = *((unit.snake1, unit.past) for unit in w.units[1:]), (self.weights.snakes[i + 1], past)
         for j, (unit, (snake, past)) in enumerate(zip(w.units, readers, strict=True)):
-            now, h = block.after_past(f"{name}.units.{j}", a, unit.past), np.empty_like(x)
-            _causal(now, unit.conv1, h, frames, unit.dilation, unit.snake2, h)
-            a = np.empty((past + samples, columns), np.float32)
-            conv(h, unit.conv2, x, residual=True, activation=snake, activated=a[past:])
+            now, h = a.read(f"{name}.units.{j}"), np.empty_like(x)
+            _causal(now, unit.conv1, h, block, unit.dilation, unit.snake2, h)
+            a = block.room(past, samples, columns)
+            conv(h, unit.conv2, x, residual=True, activation=snake, activated=a.rows)
         return a
 
 
 def _causal(
-    x: F32, w: Convolution | MinimalFilter, y: F32, frames: int, dilation: int, then: Activation, activated: F32
+    x: F32, w: Convolution | MinimalFilter, y: F32, block: Block, dilation: int, then: Activation, activated: F32
 ) -> None:
-    """y = convolution of the rows of ``frames`` frames, activated = then(y)."""
+    """y = convolution of the rows of a block, activated = then(y)."""
+    signals = block.signals(len(y))
     if isinstance(w, MinimalFilter):
-        minimal_conv(x, w, y, frame=len(y) // frames, dilation=dilation, activation=then, activated=activated)
+        frame = len(y) // int(block.rows.sum())
+        minimal_conv(x, w, y, frame=frame, dilation=dilation, activation=then, activated=activated, signals=signals)
     else:
-        conv(x, w, y, dilation=dilation, activation=then, activated=activated)
+        conv(x, w, y, dilation=dilation, activation=then, activated=activated, signals=signals)
 
 
 def _gated(x: F32, w: Layer) -> F32:
@@ -201,11 +210,12 @@ def _gated(x: F32, w: Layer) -> F32:
 def _upsample(x: F32, w: Upsample, ratio: int, block: Block, name: str) -> F32:
     """[T, Z] -> [T * ratio, Z]."""
     past = len(w.depthwise.weight) - 1
-    room = np.empty((past + len(x) * ratio, len(w.narrow.bias)), np.float32)
-    y = room[past:]
+    room = block.room(past, len(x) * ratio, len(w.narrow.bias))
+    y = room.rows
     conv(x, w.conv, y.reshape(len(x), -1))
     h, wide = np.empty_like(y), _rows(len(y), w.widen)
-    depthwise_conv(block.after_past(name, room, past), w.depthwise, h)
+    for before, after in zip(block.split(room.read(name), past), block.split(h), strict=True):
+        depthwise_conv(before, w.depthwise, after)
     h = np.asarray(layer_norm(h[:, : len(w.norm)], w.norm, w.norm_bias, CONVNEXT_EPS), np.float32)
     conv(h, w.widen, wide, activation=GELU)
     conv(wide, w.narrow, y, residual=True)
@@ -217,8 +227,8 @@ def _rows(count: int, w: Convolution | MinimalFilter) -> F32:
     return np.empty((count, len(w.bias)), np.float32)
 
 
-def _behind(past: int, x: F32) -> F32:
-    """x after space for ``past`` rows."""
-    y = np.empty((past + len(x), x.shape[1]), np.float32)
-    y[past:] = x
-    return y
+def _after(block: Block, past: int, x: F32) -> Room:
+    """The rows x with room for ``past`` others."""
+    room = block.room(past, *x.shape)
+    room.rows[:] = x
+    return room

@@ -1,20 +1,25 @@
-"""Causal layers applied to a signal in blocks, by several threads at once, with the result of a single pass.
+"""Causal layers applied to signals in blocks, by several threads at once, with the result of a single pass.
 
 A causal layer needs only the last rows before a block. It keeps those of each block for the next one. So blocks may be
-of any length (short ones stay in the cache), and a stream may stop and continue.
+of any length (short ones stay in the cache), and a stream may stop and continue. Several streams go through together,
+one after another: a block that holds rows of several reads every weight once for all of them.
 
-Each thread takes a block, and blocks enter every layer in order. There is no other synchronisation, and since every
-result is the same sum whatever block it is in, the number of threads and the length of the blocks do not change a
-single bit.
+Each thread takes a block, and the blocks of a stream enter every layer in order. There is no other synchronisation, and
+since every result is the same sum whatever block it is in, the number of threads, the length of the blocks and the
+other streams do not change a single bit.
 """
 
 from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
 
+import numpy as np
+from qwen3tts_np_kernels.arrays import I64
+from qwen3tts_np_kernels.conv_jit import signal_slices
 from qwen3tts_np_kernels.threads_jit import Member, Team
 
 from ...ops import F32, AnyArray
@@ -24,12 +29,12 @@ class Stream:
     """The past rows kept by the layers, and the progress of each layer."""
 
     def __init__(self) -> None:
-        self._position = 0  # rows processed
-        self._blocks = 0  # blocks processed
+        self.position = 0  # rows processed
+        self.blocks = 0  # blocks processed
+        self.failed = False  # an earlier run was interrupted: the rows kept by the layers are inconsistent
         self._kept: dict[str, F32] = {}
         self._entered: dict[str, int] = {}  # layer -> the block that may enter it
         self._moved = threading.Condition()
-        self._stopped = False
 
     @property
     def lengths(self) -> dict[str, int]:
@@ -39,69 +44,156 @@ class Stream:
     def run(
         self, team: Team, x: AnyArray, y: AnyArray, block_rows: int, work: Callable[[Any, Block], AnyArray]
     ) -> None:
-        """Fill y with work(x) in blocks of about ``block_rows`` rows, as many at once as there are threads.
+        """:func:`run` for this stream alone."""
+        run([self], [len(x)], team, x, y, block_rows, work)
 
-        x [T, ...] and y [T, ...] hold the next T rows; ``work`` may return the rows of a block in any shape.
-        Raises RuntimeError if an earlier run was interrupted: the rows kept by the layers are then inconsistent.
-        """
-        if self._stopped:
-            raise RuntimeError("this stream has failed before; start a new one")
-        if len(x) == 0:
-            return
-        blocks = min(-(-len(x) // (block_rows * team.size)) * team.size, len(x))
-        edges = [len(x) * i // blocks for i in range(blocks + 1)]
-        slices = [slice(*edge) for edge in itertools.pairwise(edges)]
-        ahead = [(now, Block(self, self._blocks + i, self._position + now.start)) for i, now in enumerate(slices)]
-
-        def follow(me: Member) -> None:
-            try:
-                for now, block in ahead[me.index :: me.count]:
-                    y[now] = work(x[now], block).reshape(y[now].shape)
-            except _Stopped:
-                pass  # the thread that failed reports why
-            except BaseException:
-                self._stop()
-                raise
-
-        try:
-            team.run(follow)
-        except BaseException:
-            self._stop()
-            raise
-        self._position += len(x)
-        self._blocks += blocks
-
-    def enter(self, layer: str, block: int, x: F32, past: int) -> F32:
-        """:meth:`Block.after_past` of a block, once the one ahead of it has entered ``layer``."""
+    def enter(self, layer: str, block: int, x: F32, past: int) -> None:
+        """:meth:`Block.after_past` of one part, once the block ahead of it has entered ``layer``."""
         with self._moved:
-            self._moved.wait_for(lambda: self._entered.get(layer, 0) == block or self._stopped)
-            if self._stopped:
+            self._moved.wait_for(lambda: self._entered.get(layer, 0) == block or self.failed)
+            if self.failed:
                 raise _Stopped
             x[:past] = self._kept.get(layer, 0)
             self._kept[layer] = x[len(x) - past :].copy()
             self._entered[layer] = block + 1
             self._moved.notify_all()
-        return x
 
-    def _stop(self) -> None:
+    def fail(self) -> None:
+        """End all threads that are at work on it."""
         with self._moved:
-            self._stopped = True
+            self.failed = True
             self._moved.notify_all()
 
 
-class Block:
-    """Some consecutive rows of a stream."""
+class Part(NamedTuple):
+    """Consecutive rows of one stream."""
 
-    def __init__(self, stream: Stream, number: int, position: int) -> None:
-        self.position = position  # rows of the stream before this block
-        self._stream, self._number = stream, number
+    stream: Stream
+    block: int  # number of the block among those of the stream
+    position: int  # rows of the stream before these
+    rows: int
+
+
+class Block:
+    """Consecutive rows of a stream, or of several streams, one after another."""
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self.parts = parts
+
+    @property
+    def position(self) -> int:
+        """Rows of the first stream before this block."""
+        return self.parts[0].position
+
+    @cached_property
+    def rows(self) -> I64:
+        """[parts] rows of each part."""
+        return np.array([part.rows for part in self.parts], np.int64)
+
+    def signals(self, rows: int) -> I64:
+        """[parts] rows of each part in a layer where all have ``rows`` together, the same number for each of ours."""
+        return self.rows * (rows // int(self.rows.sum()))
+
+    def split(self, x: F32, past: int = 0) -> list[F32]:
+        """The rows of each part: views of x, in which ``past`` rows come before those of each part."""
+        if len(self.parts) == 1:
+            return [x]
+        return [x[here] for here, _ in signal_slices(self.signals(len(x) - past * len(self.parts)), past)]
 
     def after_past(self, layer: str, x: F32, past: int) -> F32:
-        """x with its first ``past`` rows filled with the last that ``layer`` read, zeros at first; keeps the last of x.
+        """x with the ``past`` rows before those of each part filled with the last that ``layer`` read of its stream.
 
-        Call it once per block and layer, when all other rows of x are written.
+        They are zeros at first; the last rows of x are kept. Call it once per block and layer, when all other rows of x
+        are written.
         """
-        return self._stream.enter(layer, self._number, x, past)
+        for part, rows in zip(self.parts, self.split(x, past), strict=True):
+            part.stream.enter(layer, part.block, rows, past)
+        return x
+
+    def room(self, past: int, rows: int, *row: int) -> Room:
+        """An array for ``rows`` rows of this shape, which a layer will read after ``past`` others."""
+        return Room(self, past, rows, row)
+
+
+class Room:
+    """Rows to be written to ``rows``, and then read by a layer after the past ones of each part."""
+
+    def __init__(self, block: Block, past: int, rows: int, row: tuple[int, ...]) -> None:
+        self.past, self._block = past, block
+        parts = len(block.parts)
+        self._whole = np.empty((parts * past + rows, *row), np.float32)
+        self.rows = self._whole[past:] if parts == 1 else np.empty((rows, *row), np.float32)
+
+    def read(self, layer: str) -> F32:
+        """The rows of each part after those that ``layer`` read before."""
+        if len(self._block.parts) > 1:
+            for whole, rows in zip(
+                self._block.split(self._whole, self.past), self._block.split(self.rows), strict=True
+            ):
+                whole[self.past :] = rows
+        return self._block.after_past(layer, self._whole, self.past)
+
+
+def run(
+    streams: Sequence[Stream],
+    lengths: Sequence[int],
+    team: Team,
+    x: AnyArray,
+    y: AnyArray,
+    block_rows: int,
+    work: Callable[[Any, Block], AnyArray],
+) -> None:
+    """Fill y with work(x) in blocks of about ``block_rows`` rows, as many at once as there are threads.
+
+    x [T, ...] and y [T, ...] hold the next rows of each stream, as many as ``lengths`` says, one after another;
+    ``work`` may return the rows of a block in any shape. Raises RuntimeError for a stream of which an earlier run was
+    interrupted.
+    """
+    if any(stream.failed for stream in streams):
+        raise RuntimeError("this stream has failed before; start a new one")
+    if len(x) == 0:
+        return
+    blocks = min(-(-len(x) // (block_rows * team.size)) * team.size, len(x))
+    edges = [len(x) * i // blocks for i in range(blocks + 1)]
+    slices = [slice(*edge) for edge in itertools.pairwise(edges)]
+
+    def follow(me: Member) -> None:
+        try:
+            for now, block in ahead[me.index :: me.count]:
+                y[now] = work(x[now], block).reshape(y[now].shape)
+        except _Stopped:
+            pass  # the thread that failed reports why
+        except BaseException:
+            _fail(streams)
+            raise
+
+    try:
+        ahead = list(zip(slices, _blocks(streams, lengths, slices), strict=True))
+        team.run(follow)
+    except BaseException:
+        _fail(streams)
+        raise
+
+
+def _blocks(streams: Sequence[Stream], lengths: Sequence[int], slices: Sequence[slice]) -> list[Block]:
+    """The blocks at these slices of all streams, one after another; they are counted as processed."""
+    ends = list(itertools.accumulate(lengths))
+    blocks = []
+    for now in slices:
+        parts = []
+        for stream, start, end in zip(streams, [0, *ends], ends, strict=False):
+            rows = min(now.stop, end) - max(now.start, start)
+            if rows > 0:
+                parts.append(Part(stream, stream.blocks, stream.position, rows))
+                stream.blocks += 1
+                stream.position += rows
+        blocks.append(Block(parts))
+    return blocks
+
+
+def _fail(streams: Sequence[Stream]) -> None:
+    for stream in streams:
+        stream.fail()
 
 
 class _Stopped(Exception):
