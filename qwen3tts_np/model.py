@@ -369,7 +369,7 @@ class Qwen3TTSModel(OfficialCalls):
 
     def _playback(self, reference: Ints | None, packet_frames: int) -> Playback:
         return Playback(
-            decode=self.speech_tokenizer.stream(),
+            stream=self.speech_tokenizer.stream(),
             reference=reference,
             packet_frames=whole_number(packet_frames, "packet_frames"),
             groups=self.config.talker_config.num_code_groups,

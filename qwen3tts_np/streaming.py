@@ -9,7 +9,7 @@ frames with 25 frames of context; up to frame 300 the two are identical.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import takewhile
@@ -17,8 +17,9 @@ from itertools import takewhile
 import numpy as np
 
 from .errors import RequestError
-from .ops import Array, Ints, Wave
+from .ops import Ints, Wave
 from .request import Request
+from .speech_tokenizer import CodeStream
 from .talker.frame import Frame
 from .text.feed import TextFeed, TextSource
 from .text.prompt import Prompt
@@ -29,7 +30,7 @@ from .text.templates import ROLE, TEXT_TAIL, TextIds, split_text
 class Playback:
     """Decoding of frames into packets."""
 
-    decode: Callable[[Ints], Array]  # codes [T, G] -> their samples
+    stream: CodeStream
     reference: Ints | None  # [frames, G], continued by in-context cloning: decoded first, samples dropped
     packet_frames: int
     groups: int  # codes per frame
@@ -37,13 +38,18 @@ class Playback:
 
 
 class Packets:
-    """Collects frames and decodes them packet by packet."""
+    """Collects frames and decodes them packet by packet.
+
+    Whoever has several of them may :meth:`keep` frames instead, and decode those of all together:
+    :func:`decode_waiting`.
+    """
 
     def __init__(self, playback: Playback) -> None:
         self._playback = playback
-        self._codes: list[Ints] = []
+        reference = playback.reference
+        self._reference = 0 if reference is None else len(reference)  # frames
+        self._codes: list[Ints] = [] if reference is None else list(reference)  # and those written
         self._decoded = 0  # frames
-        self._past: Ints | None = playback.reference
 
     @property
     def sample_rate(self) -> int:
@@ -51,14 +57,34 @@ class Packets:
         return self._playback.sample_rate
 
     @property
+    def stream(self) -> CodeStream:
+        """Their stream in the codec."""
+        return self._playback.stream
+
+    @property
     def written(self) -> int:
         """Frames written so far."""
-        return len(self._codes)
+        return len(self._codes) - self._reference
 
     @property
     def codes(self) -> Ints:
         """The codes [frames, G] written so far."""
-        return np.array(self._codes, dtype=np.int64).reshape(-1, self._playback.groups)
+        return np.array(self._codes[self._reference :], dtype=np.int64).reshape(-1, self._playback.groups)
+
+    @property
+    def waiting(self) -> int:
+        """Frames that are not decoded, those of the reference included."""
+        return len(self._codes) - self._decoded
+
+    @property
+    def fresh(self) -> int:
+        """Those of them that were written."""
+        return self.waiting - self.of_reference
+
+    @property
+    def of_reference(self) -> int:
+        """How many of them are of the reference."""
+        return max(self._reference - self._decoded, 0)
 
     def of(self, frames: Iterable[Frame]) -> Iterator[Wave]:
         """The packets that ``frames`` complete; an incomplete one is kept for :meth:`rest`."""
@@ -67,26 +93,42 @@ class Packets:
 
     def add(self, codes: Ints) -> Iterator[Wave]:
         """The packet that the next frame [G] completes, if it does; otherwise the frame is kept for :meth:`rest`."""
-        self._codes.append(codes)
-        if len(self._codes) - self._decoded == self._playback.packet_frames:
+        self.keep(codes)
+        if self.fresh == self._playback.packet_frames:
             yield from self.rest()
+
+    def keep(self, codes: Ints) -> None:
+        """The next frame [G], which waits."""
+        self._codes.append(codes)
+
+    def take(self, count: int) -> Ints:
+        """The next frames that wait [count, G], to be decoded now."""
+        codes = self._codes[self._decoded : self._decoded + count]
+        self._decoded += len(codes)
+        return np.array(codes, dtype=np.int64).reshape(-1, self._playback.groups)
 
     def rest(self) -> Iterator[Wave]:
         """The incomplete packet, if there is one."""
-        codes = self._codes[self._decoded :]
-        if codes:
-            self._decoded = len(self._codes)
-            yield self._decode(np.stack(codes))
+        if self.fresh:
+            yield from decode_waiting([(self, self.waiting)])
 
     def decode_reference(self) -> None:
         """Decode the reference once; its samples are dropped."""
-        if self._past is not None:
-            past, self._past = self._past, None
-            self._decode(past)
+        if self.of_reference:
+            decode_waiting([(self, self.of_reference)])
 
-    def _decode(self, codes: Ints) -> Wave:
-        self.decode_reference()
-        return self._playback.decode(codes).astype(np.float32, copy=False)
+
+def decode_waiting(wanted: Sequence[tuple[Packets, int]]) -> list[Wave]:
+    """Decode frames that wait of several requests together, so many of each -> the samples of each: a packet.
+
+    Samples of a reference are dropped, so a packet may be empty.
+    """
+    if not wanted:
+        return []
+    tokenizer = wanted[0][0].stream.tokenizer
+    dropped = [min(packets.of_reference, count) * tokenizer.get_decode_upsample_rate() for packets, count in wanted]
+    waves = tokenizer.decode_together([(packets.stream, packets.take(count)) for packets, count in wanted])
+    return [wave[start:].astype(np.float32, copy=False) for wave, start in zip(waves, dropped, strict=True)]
 
 
 class SpeechStream:

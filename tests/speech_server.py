@@ -47,6 +47,7 @@ def running(served: dict[str, Qwen3TTSModel], **options: Any) -> Iterator[Runnin
         finally:
             server.should_exit = True
             thread.join(20)
+            house.maker.close()
             house.engine.close()
             assert not thread.is_alive()
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from qwen3tts_np_kernels.cpu import compiled
 from qwen3tts_np_kernels.threads_jit import Team
 
@@ -22,7 +25,7 @@ from qwen3tts_np.compiled.codec import encoder as compiled_encoder
 from qwen3tts_np.compiled.codec.decoder import CompiledCodecDecoder
 from qwen3tts_np.compiled.codec.decoder_weights import CompiledDecoderWeights
 from qwen3tts_np.compiled.codec.encoder import CompiledCodecEncoder
-from qwen3tts_np.compiled.codec.pipeline import Stream
+from qwen3tts_np.compiled.codec.pipeline import Stream, run_in_turns
 from qwen3tts_np.compiled.speaker.encoder import CompiledSpeakerEncoder
 from qwen3tts_np.speaker.encoder import SpeakerEncoderWeights, shortest_clip, speaker_encoder, speaker_encoder_sizes
 from qwen3tts_np.speaker.mel import log_mel
@@ -122,6 +125,25 @@ def test_a_stream_is_the_whole(codec, cuts):
     past, edges = twin.stream(), [0, *cuts, FRAMES]
     parts = [twin.decode(codes[first:end], past) for first, end in pairwise(edges)]
     np.testing.assert_array_equal(np.concatenate(parts), twin.decode(codes))
+
+
+@needs_compiler
+@settings(max_examples=10)
+@given(st.data(), st.sampled_from([one, two, Team(3)]))
+def test_streams_decoded_together_are_those_alone(codec, data, team):
+    """Whoever is in a pass, with how many frames, and whoever joins later."""
+    twin, count = codec.compiled_decoder(team), 4
+    codes = [np.roll(codec.codes(), i, axis=0) for i in range(count)]
+    streams, done, parts = [twin.stream() for _ in codes], [0] * count, [[] for _ in codes]
+    while unfinished := [i for i in range(count) if done[i] < FRAMES]:
+        steps = {i: min(data.draw(st.integers(0, 12)), FRAMES - done[i]) for i in unfinished}
+        here = [i for i in unfinished if steps[i]] or unfinished[:1]
+        now = [codes[i][done[i] : done[i] + max(steps[i], 1)] for i in here]
+        for i, wave in zip(here, twin.decode_together(now, [streams[i] for i in here]), strict=True):
+            parts[i].append(wave)
+            done[i] += max(steps[i], 1)
+    for part, alone in zip(parts, codes, strict=True):
+        np.testing.assert_array_equal(np.concatenate(part), twin.decode(alone))
 
 
 def test_chunks_are_the_official_ones(codec, monkeypatch):
@@ -238,6 +260,25 @@ def test_a_failure_in_one_block_ends_them_all(team):
     assert len(entered) < 40
     with pytest.raises(RuntimeError, match="has failed before"):
         stream.run(team, x, x, 1, work)
+
+
+def test_others_have_their_turns_while_a_long_signal_is_computed():
+    order, began = [], threading.Event()
+
+    def work(rows, block):
+        order.append("block")
+        began.set()
+        time.sleep(0.002)
+        return rows
+
+    x = np.zeros((40, 1), np.float32)
+    long = threading.Thread(target=run_in_turns, args=(two, x, np.empty_like(x), 1, work))
+    long.start()
+    began.wait()
+    two.run(lambda me: order.append("other"))
+    long.join()
+    assert order.count("block") == 40
+    assert order.index("other") < 20
 
 
 def test_a_block_waits_for_the_one_ahead():

@@ -261,6 +261,42 @@ def test_frames_do_not_depend_on_what_else_is_computed(seed, taps, frames, frame
     np.testing.assert_array_equal(parts, whole)
 
 
+@given(seeds, st.sampled_from([1, 2, 3, 7]), st.lists(st.integers(0, 60), min_size=1, max_size=4), st.integers(1, 9))
+@settings(max_examples=40)
+def test_signals_in_one_pass_are_those_alone(seed, taps, lengths, dilation):
+    rng, guarded, past = np.random.default_rng(seed), Guarded(), (taps - 1) * dilation
+    weight, bias = normal(rng, 20, 30, taps), normal(rng, 20)
+    snake = snake_beta(normal(rng, 20), normal(rng, 20), width(20))
+    frame = int(rng.integers(1, 9))
+    inputs = [rows(normal(rng, n * frame + past, 30)) for n in lengths]
+    functions = [(conv, pack_conv(weight, bias), {"residual": True})]
+    if taps in SCHEMES:
+        functions.append((minimal_conv, pack_minimal(weight, bias), {"frame": frame}))
+    for function, w, options in functions:
+        alone, shown_alone = ([np.ones((n * frame, width(20)), F32) for n in lengths] for _ in range(2))
+        for x, y, shown in zip(inputs, alone, shown_alone, strict=True):
+            function(x, w, y, dilation=dilation, activation=snake, activated=shown, **options)
+        y, shown = (
+            guarded(np.ones((sum(lengths) * frame, width(20)))),
+            guarded(np.ones((sum(lengths) * frame, width(20)))),
+        )
+        signals = np.array(lengths, np.int64) * frame
+        x = guarded(np.concatenate(inputs))
+        function(x, w, y, dilation=dilation, activation=snake, activated=shown, signals=signals, **options)
+        guarded.check()
+        np.testing.assert_array_equal(y, np.concatenate(alone))
+        np.testing.assert_array_equal(shown, np.concatenate(shown_alone))
+
+
+def test_signals_that_do_not_fit():
+    w = pack_conv(np.zeros((3, 5, 2), F32), np.zeros(3, F32))
+    x, y = np.zeros((9, width(5)), F32), np.zeros((6, width(3)), F32)
+    with pytest.raises(ValueError, match=r"signals=\[2, 3\] \(int64\) do not add up to 6 rows"):
+        conv(x, w, y, signals=np.array([2, 3], np.int64))
+    with pytest.raises(ValueError, match="2 signals with stride=2; several have a stride of 1"):
+        conv(x, w, y, signals=np.array([2, 4], np.int64), stride=2)
+
+
 @pytest.mark.parametrize("taps", SCHEMES)
 def test_transformed_weights_can_be_read_back(taps):
     rng = np.random.default_rng(taps)

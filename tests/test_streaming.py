@@ -122,6 +122,19 @@ def test_any_packets_of_compiled_samples_are_the_whole(load: Load, frames: int, 
     np.testing.assert_array_equal(streamed(tokenizer, codes, cuts), whole(tokenizer, codes))
 
 
+@pytest.mark.parametrize("backend", ["compiled", "reference"])
+def test_streams_decoded_together_are_the_whole(load: Load, backend: str) -> None:
+    tokenizer = load("base", backend).speech_tokenizer
+    codes = [random_codes(tokenizer, 9, seed) for seed in range(3)]
+    streams, parts = [tokenizer.stream() for _ in codes], [[] for _ in codes]
+    for cuts in (((0, 4), (0, 1), (0, 0)), ((4, 9), (1, 1), (0, 9)), ((9, 9), (1, 9), (9, 9))):
+        now = [(stream, one[slice(*cut)]) for stream, one, cut in zip(streams, codes, cuts, strict=True)]
+        for part, wave in zip(parts, tokenizer.decode_together(now), strict=True):
+            part.append(wave)
+    for part, alone in zip(parts, codes, strict=True):
+        np.testing.assert_array_equal(np.concatenate(part), whole(tokenizer, alone))
+
+
 @pytest.mark.parametrize(("packet", "frames"), [(1, 1), (1, 9), (2, 20), (4, 74), (7, 30), (100, 103)])
 def test_packets_of_numpy_samples_are_the_whole(load: Load, packet: int, frames: int) -> None:
     tokenizer = load("base", "reference").speech_tokenizer

@@ -160,8 +160,8 @@ def minimal_conv(
         if array.dtype != np.float32 or array.shape != (rows, columns) or not array.flags.c_contiguous:
             found = f"{array.dtype} {list(array.shape)}"
             raise ValueError(f"minimal_conv: {name} is {found}, expected contiguous float32 [{rows}, {columns}]")
-    if (signals % frame).any():
-        raise ValueError(f"minimal_conv: {signals.tolist()} rows are not multiples of frame={frame}")
+    for rows in signals[signals % frame > 0]:
+        raise ValueError(f"minimal_conv: {rows} rows are not a multiple of frame={frame}")
     if compiled():
         starts, counts = tiles(SCHEMES[w.taps].results, frame, dilation)
         frames = np.arange(0, len(y), frame) + np.repeat(np.arange(len(signals)) * past, signals // frame)

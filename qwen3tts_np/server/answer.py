@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..audio.encode import encoder
 from ..errors import QwenTTSError, RequestError
@@ -16,6 +16,7 @@ from ..speech.script import Script, read_script
 from . import sse
 from .client import TextClient
 from .engine import Engine
+from .maker import VoiceMaker
 from .metrics import Metrics
 from .models import Served, cast_of, choose, kinds_for, voice_arguments
 from .outlet import End, Outlet
@@ -38,8 +39,17 @@ class House:
     models: dict[str, Served]
     voices: VoiceFolder
     engine: Engine
+    maker: VoiceMaker
     metrics: Metrics
     settings: Settings
+
+    async def voice_of(self, served: Served, asked: SpeechRequest) -> tuple[dict[str, Any], list[str]]:
+        """What the model takes to find the voice that is asked for, and warnings about it. A clip becomes a voice."""
+        arguments = await asyncio.to_thread(voice_arguments, served, asked, self.voices, self.settings)
+        if "ref_audio" not in arguments:
+            return arguments, []
+        item, notes = await self.maker.voice(served, arguments)
+        return {"voice_clone_prompt": item}, notes
 
 
 @dataclass
@@ -91,13 +101,11 @@ async def begin_answer(house: House, asked: SpeechRequest, gone: Callable[[], Aw
     Refusal or QwenTTSError for whatever the model cannot do.
     """
     began = time.monotonic()
-    voices, settings = house.voices, house.settings
-    served = choose(house.models, asked.model, kinds_for(asked, voices) if asked.model is None else ())
+    served = choose(house.models, asked.model, kinds_for(asked, house.voices) if asked.model is None else ())
     script = await asyncio.to_thread(_readable, served, asked, house)
-    arguments = await asyncio.to_thread(voice_arguments, served, asked, voices, settings)
     outlet = Outlet(house.engine.nudge)
 
-    def prepare() -> tuple[TextClient, int]:
+    def prepare(arguments: dict[str, Any]) -> tuple[TextClient, int]:
         room = house.engine.rooms[served.name]
         if outlet.left:
             raise ClientGone
@@ -117,7 +125,8 @@ async def begin_answer(house: House, asked: SpeechRequest, gone: Callable[[], Aw
         return client, len(served.model.text_tokenizer.encode(asked.text))
 
     try:
-        prepared = asyncio.wrap_future(house.engine.call(prepare))
+        arguments, of_voice = await _unless(gone, house.voice_of(served, asked))
+        prepared = asyncio.wrap_future(house.engine.call(lambda: prepare(arguments)))
         (client, tokens), notes = await _unless(gone, prepared)
         first = await _unless(gone, outlet.next())
         if isinstance(first, End) and first.error is not None:
@@ -130,7 +139,7 @@ async def begin_answer(house: House, asked: SpeechRequest, gone: Callable[[], Aw
         raise
     if not isinstance(first, End):
         house.metrics.first_audio(time.monotonic() - began)
-    return Answer(asked, client, tokens, notes, house.metrics, began, first)
+    return Answer(asked, client, tokens, of_voice + notes, house.metrics, began, first)
 
 
 def _readable(served: Served, asked: SpeechRequest, house: House) -> Script:

@@ -10,13 +10,13 @@ from ..audio.files import pcm16
 from ..audio.tempo import Stretch
 from ..errors import RequestError
 from ..model import Qwen3TTSModel
-from ..ops import Ints, Wave
+from ..ops import Wave
 from ..request import Request
 from ..speech.delivery import most_frames
 from ..speech.live import PACKET, LiveText
-from ..streaming import ArrivingText
+from ..streaming import ArrivingText, Packets
 from .outlet import End, Outlet, Piece
-from .settings import MOST_PACKET, POSITIONS, READ_SECONDS, UNREAD_SECONDS
+from .settings import FIRST_PACKET, MOST_PACKET, POSITIONS, READ_SECONDS, UNREAD_SECONDS
 
 
 class Client(Protocol):
@@ -26,6 +26,16 @@ class Client(Protocol):
     """
 
     outlet: Outlet
+
+    @property
+    def packets(self) -> Packets:
+        """Of the request that is spoken."""
+        ...
+
+    @property
+    def due(self) -> bool:
+        """Whether its frames that wait should be decoded now."""
+        ...
 
     @property
     def ready(self) -> bool:
@@ -41,8 +51,8 @@ class Client(Protocol):
         """The request to speak now. None where all is said; the outlet has had its end by then."""
         ...
 
-    def add(self, codes: Ints) -> None:
-        """The next frame [G] of the request."""
+    def hear(self, wave: Wave) -> None:
+        """The samples of frames that waited."""
         ...
 
     def end(self) -> None:
@@ -75,7 +85,15 @@ class TextClient:
         self._most = UNREAD_SECONDS * text.sample_rate
         self._last = 0  # frame of the piece
         self._behind: float | None = None  # since when the reader is
-        self._packet, self._waiting = PACKET, 0  # frames: the next packet has, and are there of it
+        self._packet = FIRST_PACKET  # frames of the next one
+
+    @property
+    def packets(self) -> Packets:
+        return self.text.packets
+
+    @property
+    def due(self) -> bool:
+        return self.packets.fresh >= self._packet
 
     @property
     def ready(self) -> bool:
@@ -102,17 +120,12 @@ class TextClient:
             self.outlet.put(piece[1])
         return request
 
-    def add(self, codes: Ints) -> None:
-        self._waiting += 1
-        for packet in self.text.add(codes):
+    def hear(self, wave: Wave) -> None:
+        for packet in self.text.decoded(wave):
             self.outlet.put(packet)
-        if self._waiting >= self._packet:
-            for packet in self.text.flush():
-                self.outlet.put(packet)
-            self._packet, self._waiting = min(self._packet * 3 // 2, MOST_PACKET), 0
+        self._packet = min(-(-self._packet * 3 // 2), MOST_PACKET)
 
     def end(self) -> None:
-        self._waiting = 0
         for packet in self.text.end():
             self.outlet.put(packet)
         spoken = self.text.pieces[-1]
@@ -129,9 +142,14 @@ class ArrivingClient:
         self.outlet = outlet
         self._stretch = None if tempo == 1 else Stretch(tempo, model.speech_tokenizer.get_output_sample_rate())
         self._model, self._text, self._spoken = model, text, ""
-        self._packets = model.packets(text, packet_frames=PACKET)
-        self._frames = self._last = 0
+        self.packets = model.packets(text)
+        self._last = 0  # frame
         self._begun = False
+
+    @property
+    def due(self) -> bool:
+        fresh = self.packets.fresh
+        return fresh >= PACKET or (fresh > 0 and self._text.waits(self.packets.written))
 
     @property
     def ready(self) -> bool:
@@ -139,7 +157,7 @@ class ArrivingClient:
 
     @property
     def cut(self) -> bool:
-        return self._text.finished and self._frames >= self._last
+        return self._text.finished and self.packets.written >= self._last
 
     def feed(self, text: str) -> None:
         """Add text. RequestError if it is not a proper string."""
@@ -154,7 +172,7 @@ class ArrivingClient:
 
     def begin(self) -> Request | None:
         if self._begun:
-            self.outlet.put(End([Piece(self._spoken, self._frames, self._frames < self._last)]))
+            self.outlet.put(End([Piece(self._spoken, self.packets.written, self.packets.written < self._last)]))
             return None
         assert self._text.request is not None
         self._begun = True
@@ -163,14 +181,10 @@ class ArrivingClient:
         self._last = min(self._last, last) if self._text.finished else last
         return request
 
-    def add(self, codes: Ints) -> None:
-        self._frames += 1
-        for wave in self._packets.add(codes):
-            self._put(wave if self._stretch is None else self._stretch.feed(wave))
+    def hear(self, wave: Wave) -> None:
+        self._put(wave if self._stretch is None else self._stretch.feed(wave))
 
     def end(self) -> None:
-        for wave in self._packets.rest():
-            self._put(wave if self._stretch is None else self._stretch.feed(wave))
         if self._stretch is not None:
             self._put(self._stretch.finish())
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 import threading
 import traceback
-import warnings
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -18,12 +17,14 @@ from typing import Any, TypeVar
 
 from ..errors import RequestError
 from ..model import Qwen3TTSModel
+from ..notices import heard
 from ..running_batch import RunningBatch
+from ..streaming import decode_waiting
 from .client import Client
 from .metrics import Metrics
 from .outlet import End
 from .refusal import Refusal
-from .settings import POSITIONS
+from .settings import POSITIONS, REFERENCE_SLICE, TOGETHER
 
 T = TypeVar("T")
 
@@ -74,17 +75,37 @@ class Room:
         step = self.batch.step()
         self._metrics.frames(self.name, len(step.places))
         for place, codes in zip(step.places.tolist(), step.codes, strict=True):
-            client = self.speaking[place]
-            self._guarded(client, client.add, codes)
+            self.speaking[place].packets.keep(codes)
         cut = [place for place, client in self.speaking.items() if client.cut and place not in step.ended]
         for place in cut:
             self.batch.leave(place)
-        for place in (*step.ended, *cut):
+        over = (*step.ended, *cut)
+        self._decode(any(self.speaking[place].packets.fresh for place in over))
+        for place in over:
             client = self.speaking.pop(place)
             if place in step.failed:
                 client.outlet.put(End(error=step.failed[place]))
             elif self._guarded(client, client.end):
                 self.between.append(client)
+
+    def _decode(self, now: bool) -> None:
+        """The samples of frames that wait: of everybody, where it is time for one; and some of each reference."""
+        everybody = [(client, client.packets) for client in self.speaking.values()]
+        now |= any(client.due for client, _ in everybody) or sum(packets.fresh for _, packets in everybody) >= TOGETHER
+        wanted = []
+        for client, packets in everybody:
+            count = packets.waiting if now and packets.fresh else min(packets.of_reference, REFERENCE_SLICE)
+            if count:
+                wanted.append((client, packets, count))
+        try:
+            waves = decode_waiting([(packets, count) for _, packets, count in wanted])
+        except Exception as defect:
+            for client, _, _ in wanted:
+                self._fail(client, defect)
+            return
+        for (client, _, _), wave in zip(wanted, waves, strict=True):
+            if len(wave):
+                self._guarded(client, client.hear, wave)
 
     def fail_all(self, error: Exception) -> None:
         """End everybody's speech."""
@@ -121,15 +142,17 @@ class Room:
         """Do ``work``; what goes wrong ends this client's speech and nobody else's. Whether all went well."""
         try:
             work(*arguments)
-        except RequestError as e:
-            client.outlet.put(End(error=e))
-        except Exception as defect:
-            traceback.print_exc(file=sys.stderr)
-            client.outlet.put(End(error=defect))
-        else:
-            return True
+        except Exception as e:
+            self._fail(client, e)
+            return False
+        return True
+
+    def _fail(self, client: Client, error: Exception) -> None:
+        """End a client's speech."""
+        if not isinstance(error, RequestError):
+            traceback.print_exception(error, file=sys.stderr)
+        client.outlet.put(End(error=error))
         client.outlet.left = True  # whatever place it has
-        return False
 
 
 class Engine:
@@ -171,13 +194,12 @@ class Engine:
             if not future.set_running_or_notify_cancel():
                 return
             try:
-                with warnings.catch_warnings(record=True) as given:
-                    warnings.simplefilter("always")
+                with heard() as notes:
                     result = work()
             except Exception as e:  # it belongs to whoever waits for the future
                 future.set_exception(e)
             else:
-                future.set_result((result, [str(warning.message) for warning in given]))
+                future.set_result((result, notes))
 
         self._work.put(do)
         return future

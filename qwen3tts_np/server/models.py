@@ -13,12 +13,12 @@ import numpy as np
 from ..audio.files import read_audio
 from ..audio.url import is_url, read_url
 from ..model import Qwen3TTSModel
+from ..notices import heard
 from ..ops import Wave
-from ..request import ClonedVoice, CustomVoice, DesignedVoice, Voice
+from ..request import CustomVoice, DesignedVoice, Voice
 from ..shown import shortened
 from ..speech import demo
 from ..speech.script import Cast, Script
-from ..voice.prompt_item import VoiceClonePromptItem
 from .refusal import Refusal
 from .schema import SpeechRequest
 from .settings import CLIP_BYTES, CLIP_SECONDS, Settings
@@ -50,8 +50,9 @@ class Served:
         if self.kind == "custom_voice":
             voice = CustomVoice(min(self.model.get_supported_speakers()))
         elif self.kind == "base":
-            nobody = np.zeros(self.model.config.talker_config.hidden_size, np.float32)
-            voice = ClonedVoice(VoiceClonePromptItem(None, nobody, x_vector_only_mode=True, icl_mode=False))
+            hum = 0.1 * np.sin(np.arange(3 * 24_000) / 40, dtype=np.float32)
+            with heard():  # that it is no voice
+                voice = self.model.voice(ref_audio=(hum, 24_000), ref_text="Hm.")
         for _ in self.model.stream(self.model.prepare("Hello.", voice, seed=0, max_new_tokens=2)):
             continue
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ..request import ClonedVoice
 from ..shown import shortened
 from ..voice.prompt_item import VoiceClonePromptItem
 from .answer import House
@@ -75,10 +74,7 @@ async def _voice_of_clip(
     if served.kind != "base":
         raise Refusal(400, f"a voice of a clip needs a base model; {served.name} is a {served.kind} model", "model")
     clip = await asyncio.to_thread(read_clip, content)
-    made = house.engine.call(lambda: served.model.voice(ref_audio=clip, ref_text=text))
-    voice, notes = await asyncio.wrap_future(made)
-    assert isinstance(voice, ClonedVoice)
-    return voice.item, notes
+    return await house.maker.voice(served, {"ref_audio": clip, "ref_text": text})
 
 
 def _text(form: Mapping[str, Any], name: str) -> str | None:

@@ -18,6 +18,7 @@ from ..shown import printable
 from .answer import House
 from .app import make_app
 from .engine import Engine
+from .maker import VoiceMaker
 from .metrics import Metrics
 from .models import Served
 from .settings import GRACE_SECONDS, Settings
@@ -46,7 +47,7 @@ def make_house(models: list[Served], settings: Settings) -> House:
     metrics = Metrics()
     rooms = {name: served.model for name, served in by_name.items()}
     engine = Engine(rooms, settings.places, settings.queue, metrics)
-    house = House(by_name, VoiceFolder(settings.voices), engine, metrics, settings)
+    house = House(by_name, VoiceFolder(settings.voices), engine, VoiceMaker(), metrics, settings)
     engine.start()
     return house
 
@@ -60,6 +61,7 @@ def serve(house: House, listening: socket.socket) -> None:
             server.run([listening])
         failed = not house.engine.alive  # its thread has printed the traceback of the defect
     finally:
+        house.maker.close()
         house.engine.close()
     if failed:
         raise SystemExit(1)

@@ -8,7 +8,10 @@ from pathlib import Path
 from ..text.lexicon import Lexicon
 
 POSITIONS = 1024  # of a place: its prompt, and a frame of 80 ms each; 18 s of text and its runaway bound fit in
-MOST_PACKET = 16  # frames; a packet has 1.5 times as many as the one before, so that playback does not run dry
+FIRST_PACKET = 2  # frames: the first sound comes soon
+MOST_PACKET = 32  # frames; a packet has 1.5 times as many as the one before, so that playback does not run dry
+TOGETHER = 32  # frames of all who speak: decoding more of them at once does not take less time for each
+REFERENCE_SLICE = 8  # frames of a reference that are decoded in a turn, so that those who speak do not stutter
 CLIP_BYTES = 10 << 20  # of a reference clip or a voice file
 CLIP_SECONDS = 120.0
 BODY_BYTES = CLIP_BYTES * 4 // 3 + (1 << 20)  # a clip in base64, and all that is said beside it

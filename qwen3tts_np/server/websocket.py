@@ -19,7 +19,7 @@ from ..audio.encode import encoder
 from .answer import House, as_refusal
 from .client import ArrivingClient
 from .engine import Room
-from .models import choose, kinds_for, voice_arguments
+from .models import choose, kinds_for
 from .outlet import End, Outlet
 from .refusal import Refusal
 from .schema import SpeechRequest, check_text, parse_speech, read_json
@@ -168,7 +168,7 @@ class Session:
         served = choose(house.models, asked.model, kinds_for(asked, house.voices))
         if served.of_demo:
             raise Refusal(400, "the demo voice reads complete sentences only: POST /v1/audio/speech speaks them")
-        arguments = await asyncio.to_thread(voice_arguments, served, asked, house.voices, house.settings)
+        arguments, _ = await house.voice_of(served, asked)
         outlet = Outlet(house.engine.nudge)
         sampling = {name: value for name, value in asked.sampling.items() if name != "non_streaming_mode"}
 

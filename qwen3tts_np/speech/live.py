@@ -39,8 +39,8 @@ class LiveText:
                 for packet in text.add(codes): play(packet)
             for packet in text.end(): play(packet)
 
-    ``pieces`` are the finished ones, ``share`` is the part of the text that is spoken, 0 to 1. Samples that were played
-    cannot be withdrawn, so a piece that does not stop is cut at once.
+    ``pieces`` are the finished ones, ``packets`` those of the piece that is spoken, ``share`` is the part of the text
+    that is spoken, 0 to 1. Samples that were played cannot be withdrawn, so a piece that does not stop is cut at once.
     """
 
     def __init__(self, takes: Sequence[Take], packet_frames: int) -> None:
@@ -71,7 +71,7 @@ class LiveText:
             return None
         take = self._takes[len(self.pieces)]
         request = take.request()
-        self._packets = take.delivery.model.packets(request, packet_frames=self._packet_frames)
+        self.packets = take.delivery.model.packets(request, packet_frames=self._packet_frames)
         self._stretch = None if take.delivery.tempo == 1 else Stretch(take.delivery.tempo, self.sample_rate)
         self._edges = None if take.alone else Edges(self.sample_rate)
         silence = self._silence(take.piece.pause)
@@ -80,23 +80,23 @@ class LiveText:
 
     def add(self, codes: Ints) -> Iterator[Pcm]:
         """The packets that are ready with the piece's next frame [G]."""
-        for wave in self._packets.add(codes):
-            yield from self._shape(wave)
+        for wave in self.packets.add(codes):
+            yield from self.decoded(wave)
 
-    def flush(self) -> Iterator[Pcm]:
-        """The frames that wait for their packet to be complete, now."""
-        for wave in self._packets.rest():
-            yield from self._shape(wave)
+    def decoded(self, wave: Wave) -> Iterator[Pcm]:
+        """The packets that are ready with the next samples of the piece, where somebody else decodes ``packets``."""
+        yield from self._trim(wave if self._stretch is None else self._stretch.feed(wave))
 
     def end(self) -> Iterator[Pcm]:
         """End the piece: its last packets."""
-        yield from self.flush()
+        for wave in self.packets.rest():
+            yield from self.decoded(wave)
         if self._stretch is not None:
             yield from self._trim(self._stretch.finish())
         if self._edges is not None:
             yield from self._hand_out(self._edges.finish())
         take = self._takes[len(self.pieces)]
-        self.pieces.append(take.report(self._packets.written, 1, self._start, self.seconds))
+        self.pieces.append(take.report(self.packets.written, 1, self._start, self.seconds))
         self.share = sum(self._lengths[: len(self.pieces)]) / self._whole
         if take.piece.after:
             yield self._silence(take.piece.after)
@@ -105,10 +105,6 @@ class LiveText:
         silence = np.zeros(self.sample_rate * ms // 1000, np.int16)
         self._samples += len(silence)
         return silence
-
-    def _shape(self, wave: Wave) -> Iterator[Pcm]:
-        """``wave`` at its tempo, trimmed and faded: what of it is ready."""
-        return self._trim(wave if self._stretch is None else self._stretch.feed(wave))
 
     def _trim(self, wave: Wave) -> Iterator[Pcm]:
         return self._hand_out(wave if self._edges is None else self._edges.feed(wave))

@@ -23,7 +23,7 @@ from ...codec.encoder import DOWNSAMPLE_STRIDE, CodecEncoderWeights, EncoderLaye
 from ...codec.rvq import EncoderQuantizer
 from ...config import CodecEncoderConfig
 from ...ops import F32, Ints, codebook_entries, layer_norm, rope_angles, rotate
-from .pipeline import Block, Stream
+from .pipeline import Block, run_in_turns
 
 # Block sizes: 40 ms steps in the convolutions and in the transformer, frames in the quantisers.
 SEANET_STEPS, TRANSFORMER_STEPS, QUANTISER_FRAMES = 16, 64, 64
@@ -112,13 +112,13 @@ class CompiledCodecEncoder:
         hop = math.prod(self.config.upsampling_ratios)
         steps = np.arange(-(-len(wave) // hop))
         x, y = (np.empty((len(steps), len(self.last.bias)), np.float32) for _ in range(2))
-        Stream().run(self.team, steps, x, SEANET_STEPS, partial(self._seanet, wave, hop))
-        Stream().run(self.team, x, y, TRANSFORMER_STEPS, partial(self._transformer, self._empty_caches(len(x))))
+        run_in_turns(self.team, steps, x, SEANET_STEPS, partial(self._seanet, wave, hop))
+        run_in_turns(self.team, x, y, TRANSFORMER_STEPS, partial(self._transformer, self._empty_caches(len(x))))
         before = self.downsample.taps - DOWNSAMPLE_STRIDE
         y = np.pad(y, ((before, -len(y) % DOWNSAMPLE_STRIDE), (0, 0)), mode="edge")
         frames = np.arange((len(y) - before) // DOWNSAMPLE_STRIDE)
         codes = np.empty((len(frames), len(self.semantic.codebooks) + len(self.acoustic.codebooks)), np.int64)
-        Stream().run(self.team, frames, codes, QUANTISER_FRAMES, partial(self._split_rvq, y))
+        run_in_turns(self.team, frames, codes, QUANTISER_FRAMES, partial(self._split_rvq, y))
         return codes
 
     def _seanet(self, wave: F32, hop: int, steps: Ints, block: Block) -> F32:

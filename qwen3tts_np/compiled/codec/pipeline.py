@@ -24,6 +24,8 @@ from qwen3tts_np_kernels.threads_jit import Member, Team
 
 from ...ops import F32, AnyArray
 
+TURN_BLOCKS = 1  # of each thread
+
 
 class Stream:
     """The past rows kept by the layers, and the progress of each layer."""
@@ -173,6 +175,13 @@ def run(
     except BaseException:
         _fail(streams)
         raise
+
+
+def run_in_turns(team: Team, x: AnyArray, y: AnyArray, block_rows: int, work: Callable[[Any, Block], AnyArray]) -> None:
+    """:func:`run` of a complete signal, some blocks at a time, so that others who use the team have their turns."""
+    stream, rows = Stream(), TURN_BLOCKS * block_rows * team.size
+    for start in range(0, len(x), rows):
+        stream.run(team, x[start : start + rows], y[start : start + rows], block_rows, work)
 
 
 def _blocks(streams: Sequence[Stream], lengths: Sequence[int], slices: Sequence[slice]) -> list[Block]:

@@ -1,0 +1,39 @@
+"""Voices of clips, made beside those who speak.
+
+A thread of its own makes them, one after another. It shares the models' thread team, whose runs take turns: the encoder
+gives it back after a tenth of a second (``compiled/codec/pipeline.py``), so nobody who speaks waits for a whole clip.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from ..notices import heard
+from ..request import ClonedVoice
+from ..voice.prompt_item import VoiceClonePromptItem
+from .models import Served
+
+
+class VoiceMaker:
+    """The thread that makes voices."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="voices")
+
+    async def voice(self, served: Served, clip: Mapping[str, Any]) -> tuple[VoiceClonePromptItem, list[str]]:
+        """The voice of a clip, and what there is to say about it; arguments and errors are those of ``model.voice``."""
+
+        def make() -> tuple[VoiceClonePromptItem, list[str]]:
+            with heard() as notes:
+                voice = served.model.voice(**clip)
+            assert isinstance(voice, ClonedVoice)
+            return voice.item, notes
+
+        return await asyncio.wrap_future(self._thread.submit(make))
+
+    def close(self) -> None:
+        """Make no more."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
