@@ -16,8 +16,8 @@ _heard: ContextVar[list[str] | None] = ContextVar("heard", default=None)
 def heard() -> Iterator[list[str]]:
     """What :func:`notify` says in the block, each message once, which is kept here in place of being shown.
 
-    Of this thread alone. Trap: Python's ``catch_warnings`` is of the whole process, so two threads that use it take each
-    other's warnings.
+    Of this thread alone. Trap: Python's ``catch_warnings`` is of the whole process, so two threads that use it take
+    each other's warnings.
     """
     messages: list[str] = []
     token = _heard.set(messages)
