@@ -58,12 +58,18 @@ def command(model: Path, manifest: Path, out: Path, *options: str) -> list[str]:
 
 def environment() -> dict[str, str]:
     path = os.pathsep.join([str(ROOT), str(ROOT / "kernels")])
-    return {**os.environ, "PYTHONPATH": path}
+    of_ray = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}  # nothing leaves this machine
+    return {**os.environ, "PYTHONPATH": path, **of_ray}
 
 
-def speak(model: Path, manifest: Path, out: Path, *options: str) -> None:
-    """Speak a manifest to the end."""
-    subprocess.run(command(model, manifest, out, *options), env=environment(), check=True, stdout=subprocess.DEVNULL)
+def speak(model: Path, manifest: Path, out: Path, *options: str, status: int = 0) -> None:
+    """Speak a manifest to the end, with this exit status."""
+    _run(command(model, manifest, out, *options), status)
+
+
+def _run(words: list[str], status: int) -> None:
+    found = subprocess.run(words, env=environment(), stdout=subprocess.DEVNULL).returncode
+    assert found == status, f"exit status {found} of {' '.join(words)}"
 
 
 def speak_and_kill(model: Path, manifest: Path, out: Path, *options: str, after: int) -> None:
@@ -115,11 +121,10 @@ def ways(model: Path, rows: Rows, folder: Path) -> Iterator[tuple[str, Callable[
         yield "Ray, two workers", lambda out: speak_on_ray(model, manifest, out)
 
 
-def speak_on_ray(model: Path, manifest: Path, out: Path) -> None:
+def speak_on_ray(model: Path, manifest: Path, out: Path, status: int = 0) -> None:
     """Speak a manifest with two actors of a cluster on this machine."""
     program = [sys.executable, "-m", "qwen3tts_np.batch.ray", str(model), str(manifest), str(out)]
-    options = ["--workers", "2", *SETTINGS]
-    subprocess.run([*program, *options], env=environment(), check=True, stdout=subprocess.DEVNULL)
+    _run([*program, "--workers", "2", *SETTINGS], status)
 
 
 def memory(model: Path, count: int, folder: Path) -> int:

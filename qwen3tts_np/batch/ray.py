@@ -27,7 +27,8 @@ from .run import Summary
 from .settings import Settings
 from .speaker import BATCH_SIZE, Result, Speaker
 
-ROWS = 64  # that an actor gets at a time: several batches, so that few places are empty at the end
+ROWS = 64  # that an actor gets at a time, at most: several batches, so that few places are empty at the end
+SHARES = 4  # that an actor gets at least, where there are rows enough: so that all end at about the same time
 
 
 def speak(
@@ -54,9 +55,10 @@ def speak(
     folder, summary = Folder(Path(out).absolute()), Summary()
     with folder.held(Shard()) as report:
         rows = [{"row": json.dumps(asdict(row))} for row in _readable(manifest, summary)]
-        spoken = data.from_items(rows, override_num_blocks=-(-len(rows) // ROWS) or 1).map_batches(
+        blocks = max(-(-len(rows) // ROWS), min(SHARES * workers, len(rows)), 1)
+        spoken = data.from_items(rows, override_num_blocks=blocks).map_batches(
             Speaker,
-            batch_size=ROWS,
+            batch_size=None,  # a block
             compute=data.ActorPoolStrategy(size=workers),
             num_cpus=threads,
             fn_constructor_args=(os.path.abspath(model), folder.path, settings, batch_size),
