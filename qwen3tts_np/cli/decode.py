@@ -20,12 +20,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "decode",
         EXAMPLES,
         help="turn codes into audio",
-        description="Turn a .npy array of codes [frames, codes] into audio.",
+        description="Turn codes, a .npy array [frames, codes] or a .rvq of qwentts.cpp, into audio.",
     )
     add_checkpoint(parser, what="checkpoint directory, its speech_tokenizer")
     add_threads(parser)
     add_json(parser)
-    parser.add_argument("codes", type=Path, metavar="CODES", help="a .npy file, as 'encode' writes it")
+    parser.add_argument("codes", type=Path, metavar="CODES", help="a .npy or .rvq file, as 'encode' writes it")
     add_output(parser, "decoded.wav")
     parser.add_argument("--continuous", action="store_true", help="decode in one pass, without the official restarts")
     parser.set_defaults(run=run)

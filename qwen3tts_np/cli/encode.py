@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 
 from ..files.apart import check_outputs
-from ..files.output import npy_of, write_bytes
+from ..files.arrays import codes_file
+from ..files.output import write_bytes
 from ..speech_tokenizer import Qwen3TTSTokenizer
 from .options import add_checkpoint, add_json, add_threads, checkpoint, new_parser
 from .output import report
@@ -20,7 +21,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "encode",
         EXAMPLES,
         help="turn audio into codes",
-        description="Write the codes of an audio file as .npy [frames, codes].",
+        description="Write the codes of an audio file as .npy [frames, codes], or as .rvq, the form of qwentts.cpp.",
     )
     add_checkpoint(parser, what="checkpoint directory, its speech_tokenizer")
     add_threads(parser)
@@ -34,7 +35,7 @@ def run(args: argparse.Namespace) -> None:
     check_outputs({"--output": args.output}, {"MODEL": args.model, "AUDIO": args.audio})
     tokenizer = Qwen3TTSTokenizer.from_pretrained(checkpoint(args), threads=args.threads)
     (codes,) = tokenizer.encode(args.audio).audio_codes
-    write_bytes(args.output, npy_of(codes))
+    write_bytes(args.output, codes_file(args.output, codes))
     frames, groups = codes.shape
     found = {"file": str(args.output), "frames": frames, "codes_per_frame": groups, "codes": codes.size}
     report(args, found, f"{args.output}: {frames} frames of {groups} codes")

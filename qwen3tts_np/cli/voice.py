@@ -17,6 +17,7 @@ from ..model import Qwen3TTSModel
 from ..ops import Wave
 from ..request import ClonedVoice
 from ..shown import printable
+from ..speech.delivery import frame_seconds
 from ..speech.plan import seed_of
 from ..text.languages import language_name
 from ..voice.mix import mixed
@@ -46,7 +47,7 @@ EXAMPLES = (
     LIST,
     MIX,
 )
-FRAME = 0.08  # s
+FRAME = 0.08  # s, in all released models; a voice file does not say
 TRIES = 3  # attempts of the design model, which sometimes does not stop
 SHOWN = 60  # characters of a text in the list
 
@@ -240,7 +241,8 @@ def list_voices(args: argparse.Namespace) -> int:
 def speak_design(args: argparse.Namespace, sentence: str) -> tuple[Wave, int]:
     """The sentence as the design model speaks it: (samples, rate). RequestError if that cannot be the sentence."""
     model = load_model(argparse.Namespace(**{**vars(args), "model": args.design}))
-    shortest, longest = (int(seconds / FRAME) for seconds in spoken_seconds(sentence))  # frames
+    frame = frame_seconds(model)
+    shortest, longest = (int(seconds / frame) for seconds in spoken_seconds(sentence))  # frames
     for attempt in range(TRIES):
         wavs, rate, codes = model.generate_voice_design(
             sentence,
@@ -253,7 +255,7 @@ def speak_design(args: argparse.Namespace, sentence: str) -> tuple[Wave, int]:
         if shortest <= len(codes[0]) < longest:
             return wavs[0], rate
     raise RequestError(
-        f"the design model stopped after {len(codes[0]) * FRAME:.1f} s, which cannot be the sentence, and the same "
+        f"the design model stopped after {len(codes[0]) * frame:.1f} s, which cannot be the sentence, and the same "
         f"happened {TRIES} times; try another --seed or --sentence"
     )
 

@@ -14,18 +14,31 @@ from numpy.typing import NDArray
 from ..errors import RequestError
 from ..ops import Ints
 from .input import read_bytes
+from .output import npy_of
+from .rvq import SUFFIX, read_rvq, rvq_of
 
 OF_LITERALS = (ValueError, TypeError, SyntaxError, MemoryError, RecursionError)  # what ``ast.literal_eval`` raises
 
 
 def read_codes(path: str | os.PathLike[str]) -> Ints:
-    """Codes [frames, G] as ``qwen3tts-np encode`` writes them. RequestError for any other file or array."""
+    """Codes [frames, G] as ``qwen3tts-np encode`` writes them: .npy or .rvq. RequestError for what is none."""
+    if _is_rvq(path):
+        return read_rvq(path)
     array = read_array(path)
     if array.ndim != 2 or array.dtype.kind not in "iu" or not array.size:
         raise RequestError(
             f"{os.fspath(path)} holds {array.dtype} {list(array.shape)}, expected codes: integers [frames, codes]"
         )
     return array
+
+
+def codes_file(path: str | os.PathLike[str], codes: Ints) -> bytes:
+    """Codes [frames, G] as the content of the file ``path``: .rvq, or .npy under any other name."""
+    return rvq_of(codes) if _is_rvq(path) else npy_of(codes)
+
+
+def _is_rvq(path: str | os.PathLike[str]) -> bool:
+    return os.fspath(path).lower().endswith(SUFFIX)
 
 
 def read_array(path: str | os.PathLike[str]) -> NDArray[Any]:

@@ -26,6 +26,7 @@ from ..errors import CheckpointError, RequestError, RequestTypeError
 from ..notices import notify
 from ..ops import Array, Ints
 from .file_kind import TORCH, kind_of
+from .spk import Parts, is_spk, read_spk, write_spk
 from .torch_file import read_torch_items
 
 FORMAT, VERSION = "qwen3tts-np voice", "1"
@@ -73,18 +74,28 @@ class VoiceClonePromptItem:
             raise RequestError(f"{missing} is missing, and cloning in context (icl_mode=True) needs it")
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the voice as one file, complete or not at all. RequestError where that cannot be done."""
+        """Write the voice as one file, complete or not at all. RequestError where that cannot be done.
+
+        With the suffix .spk it has the form of qwentts.cpp (``spk.py``), in up to three files.
+        """
+        if is_spk(file := path_of(path, "the file of the voice")):
+            in_context = (self.ref_code, self.ref_text) if self.icl_mode else (None, None)
+            write_spk(file, Parts(self.ref_spk_embedding, *in_context))
+            return
         arrays = _arrays_of(self)
         specs = [TensorSpec(name, a.shape, "", _STORED[a.dtype.name]) for name, a in arrays.items()]
         metadata = _metadata_of(self)
         metadata["sha256"] = checksum(metadata, arrays)
-        write_safetensors(path_of(path, "the file of the voice"), specs, lambda spec: [arrays[spec.key]], metadata)
+        write_safetensors(file, specs, lambda spec: [arrays[spec.key]], metadata)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> VoiceClonePromptItem:
-        """Read what :meth:`save` wrote, or the official demo (.pt). CheckpointError for a file that is damaged, or is
-        not a voice."""
+        """Read what :meth:`save` wrote, the official demo (.pt), or qwentts.cpp (.spk). CheckpointError for a file that
+        is damaged, or is not a voice."""
         file = path_of(path, "the file of the voice")
+        if is_spk(file):
+            embedding, codes, text = read_spk(file)
+            return cls(codes, embedding, codes is None, codes is not None, text)
         kind = kind_of(file)
         if kind == TORCH:
             (item,) = _items_of_torch(file, most=1)
