@@ -46,7 +46,7 @@ def compiled_again() -> bool:
 def place(tmp_path, monkeypatch):
     """A cache of its own, and nothing said yet."""
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "place"))
-    monkeypatch.setattr(cache, "_said", set())
+    monkeypatch.setattr(cache, "said", set())
     for remembered in (cache.folder, cache.stamp):
         remembered.cache_clear()
     yield tmp_path / "place"
@@ -103,7 +103,7 @@ def test_a_damaged_file_is_said_once_and_written_anew(file, damage):
 
 
 def test_another_kernel_in_the_place_of_a_file_is_not_taken(file, place):
-    file.write_bytes(cache._sealed(b"of another function", machine_code.Code("another", (), b"\xc3")))
+    file.write_bytes(cache.sealed(b"of another function", machine_code.Code("another", (), b"\xc3")))
     assert compiled_again()
 
 
@@ -120,7 +120,7 @@ def test_an_edit_in_any_source_and_another_version_have_other_folders(tmp_path, 
         found.append(cache.stamp((room,)))
     files[2].rename(room / "c.py")
     for module, name, value in (
-        (cache, "_numba_version", lambda: "0"),
+        (cache, "numba_version", lambda: "0"),
         (cache.llvmlite, "__version__", "0"),
         (cache.binding, "llvm_version_info", (0, 0, 0)),
     ):
@@ -171,7 +171,7 @@ def test_a_constant_of_another_room_is_part_of_the_key(place, monkeypatch):
 def test_where_nothing_can_be_kept_kernels_are_compiled_in_memory(place, monkeypatch):
     taken = place.parent / "a file"
     taken.write_text("")
-    monkeypatch.setattr(cache, "_places", lambda: iter([taken]))
+    monkeypatch.setattr(cache, "places", lambda: iter([taken]))
     with pytest.warns(UserWarning, match="no place to keep compiled kernels: .* set NUMBA_CACHE_DIR") as said:
         assert [compiled_again() for _ in range(2)] == [True, True]
     assert len(said) == 1
@@ -181,14 +181,14 @@ def test_without_a_home_the_users_folder_is_no_place(monkeypatch):
     for name in ("LOCALAPPDATA", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(cache.os.path, "expanduser", lambda path: path)  # as where no home is known
-    assert all(place.is_absolute() for place in cache._places())
+    assert all(place.is_absolute() for place in cache.places())
 
 
 def test_a_full_disk_is_said_once_and_the_kernel_runs(place, monkeypatch):
     def full(path: Path, content: bytes) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(cache, "_write", full)
+    monkeypatch.setattr(cache, "write", full)
     with pytest.warns(UserWarning, match="cannot be kept in .*: No space left on device; .* in memory") as said:
         assert [compiled_again() for _ in range(2)] == [True, True]
     assert len(said) == 1
@@ -207,8 +207,8 @@ def test_writers_at_once_leave_a_whole_file(tmp_path):
 
     def write(content: bytes) -> None:
         for _ in range(20):
-            cache._write(path, content)
-            seen.append(cache._checked(path))
+            cache.write(path, content)
+            seen.append(cache.checked(path))
 
     writers = [threading.Thread(target=write, args=(content,)) for content in whole]
     for writer in writers:
@@ -226,7 +226,7 @@ def test_folders_of_former_sources_are_removed(place):
     (place / "of others").mkdir()
     compiled_again()
     left = {found.name for found in place.iterdir()}
-    assert len(left) == cache._KEPT + 2
+    assert len(left) == cache.KEPT + 2
     assert "of others" in left
 
 

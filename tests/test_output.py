@@ -353,7 +353,7 @@ def test_what_an_interrupted_clean_up_leaves_is_removed_at_the_end_of_the_proces
     monkeypatch.undo()
     output.drop_unfinished()
     assert names(tmp_path) == []
-    assert not output._unfinished
+    assert not output.unfinished
 
 
 def test_outputs_of_another_process_may_go_while_they_are_looked_at(tmp_path, monkeypatch):

@@ -76,7 +76,7 @@ def test_another_checkpoint_has_another_copy_and_a_damaged_one_is_made_anew(sour
     times = os.stat(source / "config.json")
     try:
         os.utime(source / "config.json", ns=(times.st_atime_ns, times.st_mtime_ns + 1_000_000))
-        assert copies._identity(source)[:20] not in first.name
+        assert copies.identity(source)[:20] not in first.name
     finally:
         os.utime(source / "config.json", ns=(times.st_atime_ns, times.st_mtime_ns))
     assert copies.packed_copy(first, "int4") == first, "a converted checkpoint needs none"

@@ -386,9 +386,9 @@ def test_entries_of_the_table_have_names_of_their_own() -> None:
 
 
 def test_an_llvm_without_the_products_gets_the_next_entry_and_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert cpu._knows("<16 x i32> @llvm.x86.avx512.vpdpbusd.512(<16 x i32>, <16 x i32>, <16 x i32>)")
-    assert not cpu._knows("<16 x i32> @llvm.x86.avx512.no.such.thing(<16 x i32>)")
-    monkeypatch.setattr(cpu, "_knows", lambda declaration: False)
+    assert cpu.knows("<16 x i32> @llvm.x86.avx512.vpdpbusd.512(<16 x i32>, <16 x i32>, <16 x i32>)")
+    assert not cpu.knows("<16 x i32> @llvm.x86.avx512.no.such.thing(<16 x i32>)")
+    monkeypatch.setattr(cpu, "knows", lambda declaration: False)
     with pytest.warns(UserWarning, match="integer products") as caught:
         assert cpu.instruction_set("x86_64", V3 | {"avx512f", "avx512bw", "avx512vnni"}).name == "AVX-512"
     assert len(caught) == 1

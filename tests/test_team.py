@@ -29,12 +29,11 @@ def in_time(function: Any, *arguments: Any) -> None:
 @pytest.mark.parametrize("last", [0, 1])
 def test_a_thread_may_be_the_last_to_know_its_team(last):
     """Its finalizer then runs in that thread, which cannot wait for itself, nor the first for those it leads."""
-    team = Team(2)
+    team, others = Team(2), set(threading.enumerate())
     team.run(lambda me: None)
-    crew = team._crew
-    assert crew is not None
-    threads = list(crew._threads)
-    in_time(team.run, lambda me: crew.stop() if me.index == last else None)
+    threads = set(threading.enumerate()) - others
+    assert len(threads) == 2
+    in_time(team.run, lambda me: team.close() if me.index == last else None)
     for thread in threads:
         thread.join(PATIENCE)
         assert not thread.is_alive()
@@ -106,7 +105,7 @@ def test_a_child_that_is_forked_while_the_team_works_or_starts_has_threads_of_it
     caller = threading.Thread(target=team.run, args=(work,))
     caller.start()
     begun.wait()
-    with threads_jit._starting:  # as another thread holds it that starts a team
+    with threads_jit.starting:  # as another thread holds it that starts a team
         child = os.fork()
         if child == 0:
             seen: list[int] = []

@@ -39,7 +39,7 @@ from .machine_code import Code, target
 
 _DIGEST = hashlib.sha256().digest_size
 _LENGTHS = struct.Struct("<4Q")
-_KEPT = 4  # folders of other sources or versions that are kept beside the one in use
+KEPT = 4  # folders of other sources or versions that are kept beside the one in use
 _HERE = Path(__file__).parent
 _SCALARS = (int, float, str, np.generic)
 
@@ -60,7 +60,7 @@ def code_of(function: Callable[..., Any], kinds: tuple[Kind, ...], make: Callabl
     if code is None:
         code = make(entry)
         try:
-            _write(path, _sealed(key, code))
+            write(path, sealed(key, code))
         except OSError as e:
             _say_once("cannot keep", f"compiled kernels cannot be kept in {where}: {e.strerror}; {_CONSEQUENCE}")
     return code
@@ -72,7 +72,7 @@ def _key(function: Callable[..., Any], kinds: tuple[Kind, ...]) -> bytes:
     return repr((name, constants(function), tuple(map(str, kinds)), tuple(target()))).encode()
 
 
-def _sealed(key: bytes, code: Code) -> bytes:
+def sealed(key: bytes, code: Code) -> bytes:
     """The content of a file: a digest of the rest; lengths; key, names and object."""
     parts = (key, code.entry.encode(), " ".join(code.needs).encode(), code.object)
     content = b"".join((_LENGTHS.pack(*map(len, parts)), *parts))
@@ -81,7 +81,7 @@ def _sealed(key: bytes, code: Code) -> bytes:
 
 def _read(path: Path, key: bytes) -> Code | None:
     """The code in a file; None if there is none, if it is of something else, or damaged (reported once)."""
-    content = _checked(path)
+    content = checked(path)
     if content is None:
         return None
     parts, at = [], _LENGTHS.size
@@ -98,7 +98,7 @@ _CONSEQUENCE = (
 )
 
 
-def _checked(path: Path) -> bytes | None:
+def checked(path: Path) -> bytes | None:
     """The content of a file; None if it does not exist, or is not what was written (reported once)."""
     try:
         with system.open_without_waiting(path) as file:
@@ -113,7 +113,7 @@ def _checked(path: Path) -> bytes | None:
     return None
 
 
-def _write(path: Path, content: bytes) -> None:
+def write(path: Path, content: bytes) -> None:
     """Write a complete file or nothing. Raises OSError where that is not possible."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
@@ -168,7 +168,7 @@ def _names(code: CodeType) -> Iterator[str]:
             yield from _names(inner)
 
 
-def _numba_version() -> str:
+def numba_version() -> str:
     """The file that states it: importing Numba takes long."""
     found = find_spec("numba")
     if found is None or found.origin is None:
@@ -180,7 +180,7 @@ def _numba_version() -> str:
 def stamp(sources: tuple[Path, ...]) -> str:
     """A digest of the sources and of the versions of everything that compiles them."""
     digest = hashlib.sha256()
-    versions = _numba_version(), llvmlite.__version__, binding.llvm_version_info, sys.version, sys.platform
+    versions = numba_version(), llvmlite.__version__, binding.llvm_version_info, sys.version, sys.platform
     digest.update(repr(versions).encode())
     for source in sources:
         for file in [source] if source.is_file() else sorted(source.rglob("*.py")):
@@ -193,7 +193,7 @@ def stamp(sources: tuple[Path, ...]) -> str:
 def folder(sources: tuple[Path, ...]) -> Path | None:
     """The cache folder of these sources; None (reported once) where no location is usable."""
     name = f"kernels-{stamp(sources)}"
-    for place in _places():
+    for place in places():
         found = place / name
         try:
             if found.is_dir():  # perhaps filled by another user and read-only to us: good enough for reading
@@ -208,7 +208,7 @@ def folder(sources: tuple[Path, ...]) -> Path | None:
     return None
 
 
-def _places() -> Iterator[Path]:
+def places() -> Iterator[Path]:
     if named := os.environ.get("NUMBA_CACHE_DIR"):
         yield Path(named)
     yield _HERE / "__pycache__"
@@ -221,14 +221,14 @@ def _remove_old(place: Path, new: Path) -> None:
     """Remove all but the latest of the folders beside a new one."""
     with suppress(OSError):
         others = [other for other in place.glob("kernels-*") if other != new and other.is_dir()]
-        for old in sorted(others, key=lambda other: other.stat().st_mtime, reverse=True)[_KEPT:]:
+        for old in sorted(others, key=lambda other: other.stat().st_mtime, reverse=True)[KEPT:]:
             shutil.rmtree(old, ignore_errors=True)
 
 
-_said: set[str] = set()
+said: set[str] = set()
 
 
 def _say_once(subject: str, sentence: str) -> None:
-    if subject not in _said:
-        _said.add(subject)
+    if subject not in said:
+        said.add(subject)
         warnings.warn(sentence, stacklevel=2)

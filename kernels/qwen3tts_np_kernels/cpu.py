@@ -129,7 +129,7 @@ def cache_folder() -> Path | None:
     return cache.folder(cache.sources_of(Path(__file__))) if compiled() else None
 
 
-def _knows(declaration: str) -> bool:
+def knows(declaration: str) -> bool:
     """Whether this LLVM has the intrinsic: it adds attributes to those it knows and takes others for C functions."""
     try:
         module = binding.parse_assembly(f"declare {declaration}")
@@ -143,7 +143,7 @@ def instruction_set(machine: str, features: frozenset[str]) -> InstructionSet:
     """The first matching entry of the table; warns (UserWarning) of an entry skipped for lack of LLVM intrinsics."""
     for candidate in INSTRUCTION_SETS:
         if candidate.runs_on(machine, features):
-            if all(map(_knows, candidate.intrinsics)):
+            if all(map(knows, candidate.intrinsics)):
                 return candidate
             version = ".".join(map(str, binding.llvm_version_info))
             warnings.warn(

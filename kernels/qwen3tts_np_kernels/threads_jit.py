@@ -105,13 +105,13 @@ def share(me: Member, count: int) -> tuple[int, int]:
     return count * me.index // me.count, count * (me.index + 1) // me.count
 
 
-_starting = threading.Lock()  # threads of a team start once
+starting = threading.Lock()  # threads of a team start once
 
 
 def _in_child() -> None:
     """After a fork: replace the lock, since a thread that held it does not exist in this process."""
-    global _starting
-    _starting = threading.Lock()
+    global starting
+    starting = threading.Lock()
 
 
 at_fork(after_in_child=_in_child)
@@ -147,7 +147,7 @@ class Team:
         """
         crew = self._crew
         if crew is None or crew.process != os.getpid():
-            with _starting:
+            with starting:
                 crew = self._crew
                 if crew is None or crew.process != os.getpid():
                     crew = self._crew = _Crew(self.size)

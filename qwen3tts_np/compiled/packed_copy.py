@@ -68,7 +68,7 @@ def packed_copy(source: Path, weights_format: str) -> Path:
     """
     if is_quantised(Checkpoint.open(source)):
         return source
-    target = folder() / f"{source.resolve().name}-{weights_format}-{_identity(source)[:20]}"
+    target = folder() / f"{source.resolve().name}-{weights_format}-{identity(source)[:20]}"
     if _is_complete(target):
         return target
     from ..layout.convert import convert  # here, since who has a copy needs none of it
@@ -113,7 +113,8 @@ def _is_complete(copy: Path) -> bool:
         return False
 
 
-def _identity(source: Path) -> str:
+def identity(source: Path) -> str:
+    """A digest of its files: names, sizes, times, and both ends of each."""
     found = hashlib.sha256()
     for path in _files(source):
         stat = path.stat()

@@ -253,14 +253,14 @@ def check_name(path: PathLike) -> None:
 # --- one holder -----------------------------------------------------------------------------------
 
 
-_unfinished: dict[Path, int] = {}
+unfinished: dict[Path, int] = {}
 """Private files and folders, each with the process that writes it."""
 
 
 @atexit.register
 def drop_unfinished() -> None:
     """Remove what is left of this process: an interrupt may come between any two lines, also in a clean-up."""
-    for partial, process in list(_unfinished.items()):
+    for partial, process in list(unfinished.items()):
         if process == os.getpid():  # otherwise this is a forked child
             _drop(partial)
 
@@ -270,11 +270,11 @@ def _claim(path: PathLike, target: Path, make: Callable[[Path], BinaryIO], sole:
     holder = 0
     for _ in range(PATIENCE):
         partial = private_name(target)
-        _unfinished[partial] = os.getpid()
+        unfinished[partial] = os.getpid()
         try:
             lock = make(partial)
         except OSError:  # also where something else has this name
-            del _unfinished[partial]
+            del unfinished[partial]
             raise
         with suppress(OSError):  # some network file systems have no locks
             system.lock(lock)
@@ -378,7 +378,7 @@ def _drop(partial: Path, file: IO[bytes] | None = None) -> None:
             shutil.rmtree(partial, ignore_errors=True)
         else:
             partial.unlink(missing_ok=True)
-    _unfinished.pop(partial, None)
+    unfinished.pop(partial, None)
 
 
 def _busy(path: PathLike, process: int) -> OutputError:
