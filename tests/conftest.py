@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import atexit
 import gc
 import logging
 import os
-import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Generator, Iterator
 from functools import cache
 from pathlib import Path
@@ -19,11 +16,9 @@ from typing import Any
 # thread of the BLAS only waits, which takes three times the CPU time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# Where Python shall write no bytecode, a hundred programs that tests start would each compile all files for a second.
+# Or a hundred programs that tests start would each compile all files. Kernels are kept in the same folders anyway.
 if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
-    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = tempfile.mkdtemp()
     sys.dont_write_bytecode = False
-    atexit.register(shutil.rmtree, sys.pycache_prefix, ignore_errors=True)
 
 import processes
 import pytest

@@ -22,7 +22,7 @@ MATRIX = "talker.model.layers.0.mlp.up_proj.weight"
 
 
 def test_the_limits_hold_on_a_synthetic_model(synthetic: Any) -> None:
-    found = fidelity(synthetic("tiny", "custom_voice"), FORMATS, frames=12)
+    found = fidelity(synthetic("tiny", "custom_voice"), FORMATS, frames=8)
     assert [f.format for f in found] == FORMATS
     assert [f.problems for f in found] == [[]] * len(FORMATS)
     exact, *_, int8, int6, int5, int4 = found
@@ -36,7 +36,7 @@ def test_the_limits_hold_on_a_synthetic_model(synthetic: Any) -> None:
 
 @pytest.mark.parametrize(("like", "kind"), [("tiny", "base"), ("tiny-1.7b", "voice_design")])
 def test_and_on_those_without_a_voice_of_their_own(like: str, kind: str, synthetic: Any) -> None:
-    assert [f.problems for f in fidelity(synthetic(like, kind), ["int8", "int4"], frames=12)] == [[], []]
+    assert [f.problems for f in fidelity(synthetic(like, kind), ["int8", "int4"], frames=6)] == [[], []]
 
 
 @pytest.mark.parametrize(("name", "bits"), [("int8", 8), ("int4", 4)])
@@ -74,7 +74,7 @@ def test_given_codes_are_read(synthetic: Any) -> None:
 def test_a_limit_can_be_broken(synthetic: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     """int4 does not pass for int8."""
     monkeypatch.setitem(LIMITS, "int4", LIMITS["int8"])
-    arguments = ["fidelity", str(synthetic("tiny", "custom_voice")), "--format", "int4", "--frames", "12"]
+    arguments = ["fidelity", str(synthetic("tiny", "custom_voice")), "--format", "int4", "--frames", "6"]
     assert cli.main(arguments) == 1
     printed = capsys.readouterr().out
     assert "int4: code predictor: divergence" in printed

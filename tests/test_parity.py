@@ -92,7 +92,8 @@ def test_codes_and_waveforms(load: Load, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [n for n in SPEECH if "batch" in n or "sampled" in n])
-def test_float64_gives_the_same_codes(load: Load, name: str) -> None:
+def test_float64_gives_the_same_codes(load: Load, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Qwen3TTSModel, "decode", lambda *_, **__: np.zeros(0))  # nobody looks at samples here
     case = load_case(name)
     for i, code in enumerate(speak(load(case, dtype="float64"), case)[2]):
         case.check(f"codes.{i}", code)

@@ -102,7 +102,7 @@ def whole(tokenizer: Qwen3TTSTokenizer, codes: Ints) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("frames", "packets"), [*((n, PACKETS) for n in (1, 2, 8, 73)), (301, (4, 300)), (700, (7, 300))]
+    ("frames", "packets"), [*((n, PACKETS) for n in (1, 2, 8, 73)), (301, (4, 300)), (700, (23, 300))]
 )
 def test_packets_of_compiled_samples_are_the_whole(load: Load, frames: int, packets: tuple[int, ...]) -> None:
     tokenizer = load("base", "compiled").speech_tokenizer
@@ -187,7 +187,7 @@ def test_a_stream_has_the_codes_of_the_twin_continuously_decoded(load: Load, kin
     if kind == "in_context":
         before = options["voice_clone_prompt"][0].ref_code
     expected = whole(model.speech_tokenizer, np.concatenate([before, codes]))[len(before) * FRAME :]
-    for packet in PACKETS if backend == "compiled" else (1, 4, 300):
+    for packet in PACKETS if backend == "compiled" else (4, 300):
         stream = method(model, "stream", kind)(TEXT, **options, packet_frames=packet)
         packets = list(stream)
         assert all(p.dtype == np.float32 for p in packets)
@@ -302,7 +302,7 @@ def test_text_in_pieces_is_spoken_by_numpy_as_the_whole(load: Load, kind: str, t
 
 def check_session(model: Qwen3TTSModel, kind: str, text: str, data: st.DataObject) -> None:
     cuts = data.draw(st.lists(st.integers(0, len(text)), max_size=8).map(sorted))
-    options = voice(model, kind) | {"max_new_tokens": data.draw(st.sampled_from([2, 20])), "temperature": 2.0}
+    options = voice(model, kind) | {"max_new_tokens": data.draw(st.sampled_from([2, 12])), "temperature": 2.0}
     options |= {"seed": data.draw(st.integers(0, 99)), "packet_frames": data.draw(st.sampled_from(PACKETS))}
     stream = method(model, "stream", kind)(text, **options, non_streaming_mode=False)
     expected = list(stream)
