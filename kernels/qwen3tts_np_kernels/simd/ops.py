@@ -27,7 +27,6 @@ from .llvm import (
     LANES,
     SHORTS,
     VOID,
-    WEIGHTS,
     Builder,
     Value,
     f32x16,
@@ -85,13 +84,6 @@ def load_bf16(b: Builder, array: Value, i: Value) -> Value:
     """16 bfloat16 (uint16), widened exactly"""
     bits = b.load(pointer_to(b, array, i, SHORTS), align=2)
     return b.bitcast(b.shl(b.zext(bits, INTS), number(16)), FLOATS)
-
-
-@operation(f32x16, WEIGHTS, INDEX)
-def load_stored(b: Builder, weights: tuple[Value, str], i: Value) -> Value:
-    """16 values as stored: float32, or bfloat16 as uint16"""
-    array, dtype = weights
-    return (load if dtype == FLOAT else load_bf16).body(b, array, i)  # type: ignore[attr-defined]
 
 
 @operation(i32x16, ARRAY, INDEX)

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from qwen3tts_np_kernels.cpu import inlined, inner
 from qwen3tts_np_kernels.pack import BLOCK
 from qwen3tts_np_kernels.simd.llvm import LANES
-from qwen3tts_np_kernels.simd.ops import load, load_stored, store
+from qwen3tts_np_kernels.simd.ops import load, store
 from qwen3tts_np_kernels.stack_jit import affine
 from qwen3tts_np_kernels.threads_jit import Member, barrier, share
 from qwen3tts_np_kernels.transformer_jit import Cache, Columns, Work, levels_of, normalise, transform
 
 from .batch import DRAWING, IDLE, Batch, Choosing
+from .code_tables import load_embedding
 from .sampling import NOT_A_NUMBER, Rule, Scratch, choose, predictor_scores, rule_at, skip_choice
 from .talker import read_head
 from .weights import Model, Predictor
@@ -64,7 +65,7 @@ def _gather_inputs(
             own = going + c
         table = (model.tables.first[group - 1] + batch.codes[item, group - 1]) * width
         for i in range(0, width, LANES):
-            store(inputs, own * width + i, load_stored(model.tables.values, table + i))
+            store(inputs, own * width + i, load_embedding(model.tables, table + i))
         if me.index == 0:
             columns.item[c] = columns.item[own] = item
             columns.position[c] = 0

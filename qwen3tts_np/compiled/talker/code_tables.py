@@ -7,18 +7,27 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from qwen3tts_np_kernels.bfloat16 import round_ref
+from qwen3tts_np_kernels.cpu import inlined
 from qwen3tts_np_kernels.pack import Packed
+from qwen3tts_np_kernels.simd.ops import load, load_bf16
 
 from ...checkpoint.tensor import StoredTensor
 from ...talker.code_predictor import CodePredictorWeights
 from ...talker.talker import TalkerWeights
 from .stacks import FLOAT32, padded
 
+NO_VALUES, NO_WIDE = np.zeros(0, np.uint16), np.zeros(0, np.float32)
+
 
 class CodeTables(NamedTuple):
-    """The embeddings of all G code tables, concatenated: rows of the talker's width, flat."""
+    """The embeddings of all G code tables, concatenated: rows of the talker's width, flat.
 
-    values: NDArray[Any]  # bfloat16 as uint16, or float32
+    They are in one of two arrays, and the other is empty: with one array of either type, the kernels would be compiled
+    for each.
+    """
+
+    values: NDArray[np.uint16]  # bfloat16
+    wide: NDArray[np.float32]
     first: NDArray[np.int64]  # [G] the first row of each table
     width: int
 
@@ -34,7 +43,7 @@ def code_tables(
     width = padded(tensors[0].shape[1])
     first = np.cumsum([0, *lengths[:-1]])
     if ready is not None:
-        return CodeTables(ready.values.reshape(-1), first, width)
+        return CodeTables(ready.values.reshape(-1), NO_WIDE, first, width)
     values = np.zeros((sum(lengths), width), np.float32 if wide else np.uint16)
     for tensor, at in zip(tensors, first, strict=True):
         rows = values[at : at + tensor.shape[0], : tensor.shape[1]]
@@ -43,4 +52,11 @@ def code_tables(
         else:
             rows[:] = tensor.widen(FLOAT32) if wide else round_ref(tensor.widen(FLOAT32))
         tensor.release()
-    return CodeTables(values.reshape(-1), first, width)
+    flat = values.reshape(-1)
+    return CodeTables(NO_VALUES, flat, first, width) if wide else CodeTables(flat, NO_WIDE, first, width)
+
+
+@inlined
+def load_embedding(tables: CodeTables, at: int) -> Any:
+    """16 values of a row in float32, in compiled code."""
+    return load(tables.wide, at) if tables.wide.size else load_bf16(tables.values, at)

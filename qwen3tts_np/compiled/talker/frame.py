@@ -14,14 +14,14 @@ import numpy as np
 from qwen3tts_np_kernels.cpu import inlined
 from qwen3tts_np_kernels.pack import BLOCK
 from qwen3tts_np_kernels.simd.llvm import LANES
-from qwen3tts_np_kernels.simd.ops import add, load, load_stored, store
+from qwen3tts_np_kernels.simd.ops import add, load, store
 from qwen3tts_np_kernels.threads_jit import Member, barrier, share, team_kernel
 from qwen3tts_np_kernels.transformer_jit import Cache, Columns, Work, transform
 
 from ...talker.sampling import CONTROL_TOKENS, MIN_NEW_TOKENS
 from .batch import DRAWING, IDLE, Batch, Choosing
 from .code_predictor import chosen, complete_frame
-from .code_tables import CodeTables
+from .code_tables import CodeTables, load_embedding
 from .sampling import rule_at, skip_choice, talker_scores
 from .talker import read_logits
 from .weights import Model, Talker
@@ -92,10 +92,10 @@ def _embed_frame(me: Member, tables: CodeTables, batch: Batch, going: int, colum
         item = batch.going[c]
         text = batch.text_row[item] * width
         for i in range(first * LANES, end * LANES, LANES):
-            x = load_stored(tables.values, (tables.first[0] + batch.codes[item, 0]) * width + i)
+            x = load_embedding(tables, (tables.first[0] + batch.codes[item, 0]) * width + i)
             for group in range(1, groups):
                 row = tables.first[group] + batch.codes[item, group]
-                x = add(x, load_stored(tables.values, row * width + i))
+                x = add(x, load_embedding(tables, row * width + i))
             store(work.x, c * width + i, add(x, load(batch.text, text + i)))
         if me.index == 0:
             columns.item[c], columns.position[c] = item, batch.position[item]

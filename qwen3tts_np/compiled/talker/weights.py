@@ -81,8 +81,10 @@ class CompiledWeights:
     def code_embedding(self, group: int, codes: Ints) -> Array:
         """Rows of code table ``group`` in float32. codes [...] -> [..., H], zero-padded."""
         tables = self.model.tables
-        rows = tables.values.reshape(-1, tables.width)[tables.first[group] + codes]
-        return widen_ref(rows) if rows.dtype == np.uint16 else rows
+        wanted = tables.first[group] + codes
+        if tables.wide.size:
+            return tables.wide.reshape(-1, tables.width)[wanted]
+        return widen_ref(tables.values.reshape(-1, tables.width)[wanted])
 
 
 def pack_weights(checkpoint: Checkpoint, c: TalkerConfig, format_name: str) -> CompiledWeights:
