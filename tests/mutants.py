@@ -162,7 +162,7 @@ MUTANTS: list[Mutant] = [
         "test_model.py::test_n_new_tokens_are_n_minus_1_frames"
         " test_parity.py::test_codes_and_waveforms[custom_voice_streaming]"
         " test_parity.py::test_codes_and_waveforms[sampled_end_batch]",
-        ("self.last_step = request.limits.max_new_tokens - 1", "self.last_step = request.limits.max_new_tokens"),
+        ("last_step: int = request.limits.max_new_tokens - 1", "last_step: int = request.limits.max_new_tokens"),
         ("min(self._frames, len(self._trailing) - 1)", "min(self._frames + 1, len(self._trailing) - 1)"),
         ("everyone[going] = logits", "everyone = logits"),
         ("self._seen[code0] = True", "pass"),
@@ -201,7 +201,7 @@ MUTANTS: list[Mutant] = [
         ("+ 1e-9).astype(audio.dtype)", "+ 1e-7).astype(audio.dtype)"),
         ("np.maximum(mel, 1e-5)", "np.maximum(mel, 1e-6)"),
         ("PAD = (WINDOW - HOP) // 2", "PAD = WINDOW // 2"),
-        ("np.arange(WINDOW) / WINDOW", "np.arange(WINDOW) / (WINDOW - 1)"),
+        ("np.arange(window) / window", "np.arange(window) / (window - 1)"),
         ("if i == 0 else chunk + outputs[-1]", "+ outputs[-1]"),
         ("np.sqrt(np.maximum(variance, 1e-12))", "np.sqrt(np.maximum(variance, 1e-6))"),
         ("return total // 2, total - total // 2", "return total - total // 2, total // 2"),
@@ -322,12 +322,9 @@ MUTANTS: list[Mutant] = [
         "qwen3tts_np/compiled",
         "test_codec_compiled.py",
         ("self._kept[layer] = x[len(x) - past :].copy()", "self._kept[layer] = x[:past].copy()"),
-        ("self._position += len(x)", "pass"),
-        ("np.arange(block.position, block.position + len(x)), c.head_dim", "np.arange(len(x)), c.head_dim"),
-        (
-            'np.clip(mono_conv(block.after_past("last_conv", a, past), w.last_conv), -1, 1)',
-            'mono_conv(block.after_past("last_conv", a, past), w.last_conv)',
-        ),
+        ("stream.position += rows", "pass"),
+        ("np.arange(part.position, part.position + part.rows)", "np.arange(part.rows)"),
+        ("return np.clip(np.concatenate(waves), -1, 1)", "return np.concatenate(waves)"),
         ("        y += x", "        pass"),
         ("residual -= codebook.entries[codes[-1]]", "pass"),
         ('-len(y) % DOWNSAMPLE_STRIDE), (0, 0)), mode="edge")', "-len(y) % DOWNSAMPLE_STRIDE), (0, 0)))"),
