@@ -5,9 +5,9 @@
     python benchmarks/serve.py --like tiny --frames 20          some seconds
 
 Every client asks for the same amount of speech, all at the same time. Reported are the seconds of audio in a second, of
-all clients together and as a multiple of one client, and the time to the first audio (median, 95 %). "alone" is the
-same request streamed in Python without a server, in turn with it. Writes serve.json, serve.md and, with the plot extra,
-serve.png to --out.
+all clients together and as a multiple of what `qwen3tts-np bench` gets (frames and codec, without prompts and packets),
+and the time to the first audio (median, 95 %). "alone" is the same request streamed in Python without a server. All are
+measured in turn. Writes serve.json, serve.md and, with the plot extra, serve.png to --out.
 """
 
 from __future__ import annotations
@@ -32,13 +32,15 @@ from qwen3tts_np_kernels.system import usable_cores
 
 from qwen3tts_np import Qwen3TTSModel
 from qwen3tts_np.checkpoint.config_file import read_model_config
+from qwen3tts_np.cli.bench import decode, talk
 from qwen3tts_np.compiled.engine import WEIGHT_FORMATS
 from qwen3tts_np.report.plots import figure, have_matplotlib
 from qwen3tts_np.report.tables import Table, as_markdown
 from qwen3tts_np.speech import live
 from qwen3tts_np.synthetic.weights import write_checkpoint
 
-ALONE = 0  # clients: the request without a server
+BENCH, ALONE = -1, 0  # clients: what `bench` measures; the request without a server
+BENCH_SECONDS = 4.0  # of each round
 SECOND = 24_000 * 2  # bytes of 16-bit samples
 
 
@@ -109,7 +111,9 @@ def serving(path: Path, args: argparse.Namespace) -> Iterator[int]:
 
 def measure(model: Qwen3TTSModel, port: int, args: argparse.Namespace) -> dict[int, tuple[float, list[float]]]:
     """One round: clients -> (seconds for all, seconds to the first audio of each)."""
-    found = {ALONE: alone(model, args)}
+    frame, codec = statistics.median(talk(model, 0.7 * BENCH_SECONDS).frames), decode(model, 0.3 * BENCH_SECONDS)
+    found: dict[int, tuple[float, list[float]]] = {BENCH: (args.frames * (frame + codec), [])}
+    found[ALONE] = alone(model, args)
     for clients in args.clients:
         began = time.perf_counter()
         with ThreadPoolExecutor(clients) as pool:
@@ -149,7 +153,6 @@ def rows_of(rounds: list[dict[int, tuple[float, list[float]]]]) -> list[dict[str
     """Medians over the rounds."""
     frames_of = {clients: max(clients, 1) for clients in rounds[0]}
     seconds = {clients: statistics.median(found[clients][0] for found in rounds) for clients in rounds[0]}
-    one = statistics.median(found[min(set(frames_of) - {ALONE})][0] for found in rounds)
     rows = []
     for clients, wall in seconds.items():
         firsts = sorted(first for found in rounds for first in found[clients][1])
@@ -157,9 +160,9 @@ def rows_of(rounds: list[dict[int, tuple[float, list[float]]]]) -> list[dict[str
             {
                 "clients": clients,
                 "seconds": wall,
-                "times_one_client": frames_of[clients] * one / wall,
-                "first_audio_p50": statistics.median(firsts),
-                "first_audio_p95": firsts[min(len(firsts) - 1, round(0.95 * len(firsts)))],
+                "times_bench": frames_of[clients] * seconds[BENCH] / wall,
+                "first_audio_p50": statistics.median(firsts) if firsts else None,
+                "first_audio_p95": firsts[min(len(firsts) - 1, round(0.95 * len(firsts)))] if firsts else None,
             }
         )
     return rows
@@ -176,14 +179,14 @@ def markdown(report: dict[str, Any]) -> str:
         f"{report['model']}, {report['format']}, on {report['machine']['cpu']}, {report['threads']} threads; answers "
         f"of {report['frames'] * FRAME:.1f} s, medians of {report['rounds']} rounds."
     )
-    headers = "clients", "audio per second", "times one client", "first audio, median", "95 %"
+    headers = "clients", "audio per second", "times bench", "first audio, median", "95 %"
+    names = {BENCH: "bench", ALONE: "alone, without a server"}
     rows = [
         [
-            str(row["clients"]) if row["clients"] else "alone, without a server",
+            names.get(row["clients"], str(row["clients"])),
             f"{audio_rate(report, row):.2f} s",
-            f"{row['times_one_client']:.2f}",
-            f"{row['first_audio_p50']:.2f} s",
-            f"{row['first_audio_p95']:.2f} s",
+            f"{row['times_bench']:.2f}",
+            *("" if row[name] is None else f"{row[name]:.2f} s" for name in ("first_audio_p50", "first_audio_p95")),
         ]
         for row in report["rows"]
     ]
@@ -192,13 +195,11 @@ def markdown(report: dict[str, Any]) -> str:
 
 def plot(report: dict[str, Any], path: Path) -> None:
     """Audio per second and first audio, over the number of clients."""
-    rows = [row for row in report["rows"] if row["clients"]]
+    rows = [row for row in report["rows"] if row["clients"] > 0]
     clients = [row["clients"] for row in rows]
     with figure(path, f"Server: {report['model']}, {report['format']}", rows=2, size=(7, 6)) as (rate, first):
         rate.plot(clients, [audio_rate(report, row) for row in rows], "o-", color="black")
-        rate.axhline(
-            audio_rate(report, report["rows"][0]), color="0.5", linestyle="--", label="alone, without a server"
-        )
+        rate.axhline(audio_rate(report, report["rows"][0]), color="0.5", linestyle="--", label="bench")
         rate.set(xlabel="clients", ylabel="audio per second (s)", ylim=(0, None))
         rate.legend()
         first.plot(clients, [row["first_audio_p50"] for row in rows], "o-", color="black", label="median")
