@@ -43,6 +43,21 @@ WORDS = (  # what the formats are made of, and numbers at the ends of their type
     *("null", "true", "-1", "0", "1e999", "NaN", "9" * 400, "1.5", "[]", "{}", '""', '"', "[" * 2000, "\\ud800", "\0"),
     *("F16", "BF16", "I64", "U8", "dtype", "shape", "data_offsets", "[0, 0]", "18446744073709551616", "True", "|O"),
     *("<i2", "(0, 16)", "(3, 16, 1)", "same_as", ".T", "raw", "npy", "codes", "audio", "../x", "int4", "#version:"),
+    *(
+        "[pause",
+        "[voice",
+        "]",
+        "0s",
+        "<p>",
+        "</p>",
+        "<break",
+        "/>",
+        "&#x",
+        "<!DOCTYPE",
+        "<![CDATA[",
+        "e\u0301",
+        "speaker",
+    ),
 )
 
 
@@ -98,6 +113,24 @@ def _requests(_: Path) -> list[bytes]:
     call = {"method": "generate_custom_voice", "arguments": {"text": "Hi", "top_k": 5, "do_sample": True}, "seed": 1}
     short = {"mode": "voice_clone", "text": "Hi", "ref_audio": {"audio": "a.wav"}, "temperature": 0.5}
     return [json.dumps(call).encode(), json.dumps(short).encode()]
+
+
+def _casts(_: Path) -> list[bytes]:
+    return [json.dumps({"Anna": "vivian", "Bob": {"speaker": "ryan", "instruct": "low"}, "C": "c.pt"}).encode()]
+
+
+def _lexicons(_: Path) -> list[bytes]:
+    return [json.dumps({"Stra\u00dfe": "Schtrase", "L'eau": "Lo", "sql": "sequel"}).encode()]
+
+
+def _texts(_: Path) -> list[bytes]:
+    marks = b"A: Hi. [pause 0.5s] [voice ryan] you [pause 20ms] \\[pause 1s]"
+    return [marks, b'<speak version="1.1"><p><s>Hi &amp; you</s></p><break time="1s"/>Bye.</speak>']
+
+
+def _read_marks(folder: Path) -> object:
+    text = _read("files.input", "read_text", "text.txt")(folder)
+    return importlib.import_module("qwen3tts_np.speech.script").read_script(text, cast={"A": {}})
 
 
 def _fixtures(folder: Path) -> list[bytes]:
@@ -168,6 +201,27 @@ READERS = {
         _read("inspect.request_file", "read_request", "request.json"),
         "inspect.request_file:shown",
         lambda value: True,  # it is called for wrong values only
+    ),
+    "cast": Reader(
+        "cast.json",
+        _casts,
+        _read("speech.cast", "read_cast", "cast.json"),
+        "speech.cast:_voice",
+        lambda file, name, value: type(value) is int,
+    ),
+    "lexicon": Reader(
+        "words.json",
+        _lexicons,
+        _read("speech.cast", "read_lexicon", "words.json"),
+        "speech.cast:_once",
+        lambda pairs: any(not isinstance(value, str) for _, value in pairs),
+    ),
+    "markup": Reader(
+        "text.txt",
+        _texts,
+        _read_marks,
+        "text.markup:length_of",
+        lambda value: not value.strip(),
     ),
     "fixture": Reader(
         "case.json",

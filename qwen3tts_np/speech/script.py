@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ..arguments import require_text
 from ..errors import RequestError
 from ..model import Qwen3TTSModel
 from ..request import CustomVoice, Voice
@@ -91,8 +92,11 @@ class Script:
 
 
 def as_script(text: str | Script) -> Script:
-    """``text`` as one span; a script as it is."""
-    return text if isinstance(text, Script) else Script((Span(text),))
+    """``text`` as one span; a script as it is. RequestError for what is neither."""
+    if isinstance(text, Script):
+        return text
+    require_text(text, "text")
+    return Script((Span(text),))
 
 
 def read_script(text: str, markup: bool = False, cast: Cast | None = None, lexicon: Lexicon | None = None) -> Script:
