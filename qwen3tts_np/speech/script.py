@@ -19,7 +19,8 @@ from ..request import CustomVoice, Voice
 from ..shown import shortened
 from ..text.clean import clean
 from ..text.lexicon import Lexicon
-from ..text.markup import LONGEST_PAUSE, Span, read_marks
+from ..text.markup import LONGEST_PAUSE, read_marks
+from ..text.spans import Span
 from ..text.ssml import is_ssml, read_ssml
 
 Cast = Mapping[str, Mapping[str, Any]]  # name -> arguments of ``model.voice``; "own" is what its kind of model takes

@@ -9,6 +9,7 @@ an entry, "Anna" in "Anna's".
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Mapping
 from itertools import pairwise
@@ -19,6 +20,7 @@ from ..errors import RequestError, RequestTypeError
 from ..shown import shortened
 
 LONGEST = 100  # characters of an entry, and of a respelling
+_BEGINS = re.compile(r"(?<!\w)\S")  # where an entry may begin; whether a mark stands before it is seen there
 _APOSTROPHES = str.maketrans("’ʼ＇", "'''")
 
 
@@ -41,13 +43,13 @@ class Lexicon:
         ends, composed = _clusters(text)
         key = composed.translate(_APOSTROPHES)
         result: list[str] = []
-        position = copied = 0  # in ``key``; in ``text``
-        while position < len(key):
-            length, respelling = self._at(key, position)
+        done = copied = 0  # in ``key``; in ``text``
+        for place in _BEGINS.finditer(key):
+            start = place.start()
+            length, respelling = self._at(key, start) if start >= done else (0, "")
             if length:
-                result += (text[copied : ends[position]], respelling)
-                copied = ends[position + length]
-            position += max(length, 1)
+                result += (text[copied : ends[start]], respelling)
+                done, copied = start + length, ends[start + length]
         return "".join(result) + text[copied:]
 
     def _at(self, key: str, start: int) -> tuple[int, str]:

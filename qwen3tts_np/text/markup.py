@@ -15,11 +15,13 @@ import unicodedata
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from itertools import pairwise
 
 from ..errors import RequestError
 from ..notices import notify
 from ..shown import shortened
 from .sentences import Break, break_between
+from .spans import Span, SpanReader
 
 LONGEST_PAUSE = 60_000  # ms
 LONGEST_NAME = 64  # characters
@@ -33,30 +35,22 @@ _NAMED = re.compile(rf"[ \t]*(?P<name>[^\n:：\[\]]{{1,{LONGEST_NAME}}}?)[ \t]*[
 _LIKE_A_NAME = re.compile(r"[^\W\d_][\w.'’-]*(?: [\w.'’-]+)?")
 
 
-@dataclass(frozen=True)
-class Span:
-    """A part of a text in one voice, and what comes before it."""
-
-    text: str  # "" where silence ends the text
-    voice: str | None = None  # a name; None is the voice of the request
-    silence: int | None = None  # ms before it, exactly; None: as long as ``opens`` says
-    opens: Break = Break.WORD  # the kind of break before it
-
-
 def read_marks(text: str, cast: Collection[str] = ()) -> list[Span]:
     """The spans of a :func:`~qwen3tts_np.text.clean.clean` text; ``cast`` are names that may begin a line.
 
     RequestError for a mark that is not closed, or has no such value; a warning for a line of a stranger.
     """
-    spans = [Span("")]
+    reader = SpanReader()
     for part in _parts(text, {same_name(name): name for name in cast}):
         if isinstance(part, str):
-            spans[-1] = replace(spans[-1], text=spans[-1].text + part)
+            reader.add(part)
         elif isinstance(part, int):
-            spans.append(Span("", spans[-1].voice, part))
-        elif part.name != spans[-1].voice:
-            spans.append(Span("", part.name))
-    return _joined(spans)
+            reader.pause(part)
+        else:
+            reader.speaker(part.name)
+    spans = reader.spans()
+    breaks = [Break.WORD, *(break_between(a.text, b.text) for a, b in pairwise(spans))]
+    return [replace(span, opens=kind) for span, kind in zip(spans, breaks, strict=True)]
 
 
 def length_of(value: str) -> int | None:
@@ -127,19 +121,3 @@ def _lines(text: str, cast: dict[str, str], new_line: bool) -> Iterator[str | _V
         yield _Voice(name)
         position = named.end()
     yield text[position:]
-
-
-def _joined(spans: list[Span]) -> list[Span]:
-    """``spans`` without those that say nothing, and with the breaks between them."""
-    found: list[Span] = []
-    for span in spans:
-        last = found[-1] if found else None
-        if last is not None and not last.text.strip() and span.silence is None:
-            found[-1] = replace(span, silence=last.silence, opens=last.opens)  # silence, then another voice
-        elif last is not None and last.voice == span.voice and span.silence is None:
-            found[-1] = replace(last, text=last.text + span.text)
-        elif last is None:
-            found.append(span)
-        else:
-            found.append(replace(span, opens=break_between(last.text, span.text)))
-    return found

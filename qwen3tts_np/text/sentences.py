@@ -73,9 +73,9 @@ def break_between(before: str, after: str) -> Break:
     gap = before[len(before.rstrip()) :] + after[: len(after) - len(after.lstrip())]
     if len(_LINE_ENDS.findall(gap)) > 1:
         return Break.PARAGRAPH
-    if _LINE_ENDS.search(gap) or _STOPPED.search(before[-10:]):
+    if _LINE_ENDS.search(gap) or _STOPPED.search(before.rstrip()[-10:]):
         return Break.SENTENCE
-    return Break.CLAUSE if _CLAUSE_ENDS.search(before) else Break.WORD
+    return Break.CLAUSE if _CLAUSE_ENDS.search(before.rstrip()[-10:]) else Break.WORD
 
 
 def split(text: str, language: str = "auto", target: float = TARGET, longest: float = LONGEST) -> list[Piece]:
@@ -321,7 +321,7 @@ def _inside_quotation(text: str, start: int, end: int) -> list[bool]:
 _CLAUSE = re.compile(
     r"[,;:،؛][\"'”’»)\]]*(?=\s)|[，、；：][”’」』）]*|[ \u00a0](?=[—–-][ \u00a0])|—+|(?:…|\.\.\.)+[\"'”’»)\]]*"
 )
-_CLAUSE_ENDS = re.compile(r"[,;:،؛，、；：—–][\"'”’»)\]」』）]*\s*$")
+_CLAUSE_ENDS = re.compile(r"[,;:،؛，、；：—–][\"'”’»)\]」』）]*$")
 _GAP = re.compile(r"\s+")
 _CANNOT_BEGIN = frozenset(
     "ぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮヵヶーゝゞヽヾ々」』）】〕》〉、。，．！？；：”’…—・％"

@@ -13,8 +13,9 @@ from xml.parsers import expat
 
 from ..errors import RequestError
 from ..shown import shortened
-from .markup import PAUSE_RULE, Span, length_of
+from .markup import PAUSE_RULE, length_of
 from .sentences import Break, one_line
+from .spans import Span, SpanReader
 
 _BEGINS = re.compile(r"\s*(?:<[?!][^<]*)*<speak[\s>/]")  # behind declarations and comments
 ELEMENTS = "<speak>, <p>, <s> and <break time>"
@@ -37,14 +38,14 @@ def read_ssml(text: str) -> list[Span]:
         raise RequestError(
             f"the SSML is not well-formed at line {e.lineno}, column {e.offset + 1}: {expat.ErrorString(e.code)}"
         ) from None
-    return [replace(span, text=one_line(span.text.strip())) for span in reader.spans]
+    return [replace(span, text=one_line(span.text.strip())) for span in reader.spans.spans()]
 
 
 class _Reader:
     """The handlers of expat. They keep no tree: depth costs nothing."""
 
     def __init__(self) -> None:
-        self.spans = [Span("")]
+        self.spans = SpanReader()
         self._open: list[str] = []
         self.parser = expat.ParserCreate("utf-8")
         self.parser.buffer_text, self.parser.buffer_size = True, 1 << 20
@@ -71,28 +72,20 @@ class _Reader:
             if length is None:
                 time = shortened(attributes["time"]) if "time" in attributes else "no time"
                 raise RequestError(f"the SSML has a <break> of {time}: {PAUSE_RULE}")
-            self.spans.append(Span("", silence=length))
+            self.spans.pause(length)
         elif name in _OPENS:
-            self._border(_OPENS[name])
+            self.spans.border(_OPENS[name])
         self._open.append(name)
 
     def _end(self, name: str) -> None:
         self._open.pop()
         if name in _OPENS:
-            self._border(_OPENS[name])
+            self.spans.border(_OPENS[name])
 
     def _text(self, text: str) -> None:
         if self._open[-1] == "break" and text.strip():
             raise RequestError(f"the SSML has text in <break>: {shortened(text)}; a <break time/> is empty")
-        self.spans[-1] = replace(self.spans[-1], text=self.spans[-1].text + text)
-
-    def _border(self, kind: Break) -> None:
-        """A paragraph or a sentence begins or ends; the stronger of two borders counts."""
-        last = self.spans[-1]
-        if last.text.strip():
-            self.spans.append(Span("", opens=kind))
-        elif last.silence is None:
-            self.spans[-1] = replace(last, opens=max(last.opens, kind))
+        self.spans.add(text)
 
 
 def _refuse_doctype(*_: object) -> None:
