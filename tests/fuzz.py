@@ -43,21 +43,6 @@ WORDS = (  # what the formats are made of, and numbers at the ends of their type
     *("null", "true", "-1", "0", "1e999", "NaN", "9" * 400, "1.5", "[]", "{}", '""', '"', "[" * 2000, "\\ud800", "\0"),
     *("F16", "BF16", "I64", "U8", "dtype", "shape", "data_offsets", "[0, 0]", "18446744073709551616", "True", "|O"),
     *("<i2", "(0, 16)", "(3, 16, 1)", "same_as", ".T", "raw", "npy", "codes", "audio", "../x", "int4", "#version:"),
-    *(
-        "[pause",
-        "[voice",
-        "]",
-        "0s",
-        "<p>",
-        "</p>",
-        "<break",
-        "/>",
-        "&#x",
-        "<!DOCTYPE",
-        "<![CDATA[",
-        "e\u0301",
-        "speaker",
-    ),
 )
 
 
