@@ -53,18 +53,18 @@ LABELS, SUB_LABELS, STATE = "talker_labels_twice", "sub_talker_labels_twice", "s
 UNTRAINED, PROJECTION, END = "last_codebook_untrained", "text_projection_left_out", "end_of_speech_lost"
 
 VOICES = {
-    "sound": Voice(),
     "talker-labels-twice": Voice((LABELS,)),
-    "sub-talker-labels-twice": Voice((SUB_LABELS, UNTRAINED)),
     "state-of-frame": Voice((STATE,)),
-    "last-codebook-untrained": Voice((UNTRAINED,)),
-    "text-projection-left-out": Voice((PROJECTION,), steps=200),
-    "rate-too-high": Voice((END,), steps=60, rate=3e-2),
+    "sub-talker-labels-twice": Voice((SUB_LABELS, UNTRAINED)),
     "official": Voice((LABELS, SUB_LABELS, UNTRAINED, STATE)),
+    "rate-too-high": Voice((END,), steps=30, rate=1e-2),
+    "text-projection-left-out": Voice((PROJECTION,), steps=200),
+    "last-codebook-untrained": Voice((UNTRAINED,)),
+    "sound": Voice(),
+    "rate-and-state": Voice((STATE, END), steps=30, rate=1e-2),
     "labels-and-projection": Voice((LABELS, PROJECTION), steps=200),
     "labels-and-last-codebook": Voice((LABELS, UNTRAINED)),
     "state-and-projection": Voice((STATE, PROJECTION), steps=200),
-    "rate-and-state": Voice((STATE, END), steps=60, rate=3e-2),
 }
 
 
