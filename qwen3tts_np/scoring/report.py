@@ -126,8 +126,10 @@ def draw(score: Score, path: Path) -> None:
     """Losses of every codebook at each alignment, and P(end) around the true end, as a .png or .svg file."""
     together, groups = score.together, len(score.codebooks)
     series = {
-        f"{STATE[state].removeprefix('code predictor, ')}; {LABEL[label]}": _of_codebooks(together, state, label)
-        for state, label in ((BEFORE, NEXT), (OF, NEXT), (BEFORE, READ), (BEFORE, AFTER_NEXT))
+        "as generated": _of_codebooks(together, BEFORE, NEXT),
+        "state of the frame": _of_codebooks(together, OF, NEXT),
+        "against the code just read": _of_codebooks(together, BEFORE, READ),
+        "against the code after the next": _of_codebooks(together, BEFORE, AFTER_NEXT),
     }
     series["chance"] = np.full(groups, math.log(score.entries))
     profile = end_profile(score.utterances, ENDING)
