@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from counting import Counting
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from spoiled import end_of_speech_lost, last_codebook_untrained, spoiled, text_projection_left_out
@@ -71,6 +72,35 @@ def _random_speech(model: Qwen3TTSModel) -> Speech:
     return Speech("random", model.prepare("Hello.", model.voice(), seed=0), codes)
 
 
+TALKER = {
+    NEXT: set(),
+    AFTER_NEXT: {"talker_labels_twice"},
+    READ: {
+        "talker_labels_unshifted",
+        "end_of_speech_lost",
+    },  # read nowhere
+}
+PREDICTOR = {
+    NEXT: set(),
+    AFTER_NEXT: {"sub_talker_labels_twice", "last_codebook_untrained"},  # the last head had no label
+    READ: {"sub_talker_labels_unshifted"},
+}
+COUNTING = [
+    *(Counting(talker, predictor) for talker in LABELS for predictor in LABELS),
+    *(Counting(talker, reads_state=True) for talker in LABELS),
+]
+
+
+@pytest.mark.parametrize("counting", COUNTING, ids=str)
+def test_every_fault_of_an_alignment_is_named(counting: Counting, tmp_path: Path, synthetic: Any) -> None:
+    model = load(counting.write(synthetic("tiny", "custom_voice"), tmp_path / "voice"))
+    request = model.prepare("count", model.voice(), seed=0)
+    found = qwen3tts_np.score(model, [Speech(str(n), request, np.array(counting.codes(n, n))) for n in range(4)])
+    wanted = TALKER[counting.talker] | PREDICTOR[counting.predictor]
+    wanted |= {"state_of_frame"} if counting.reads_state else set()
+    assert {fault.name for fault in found.diagnosis.faults} == wanted
+
+
 # --- faults of losses -----------------------------------------------------------------------------
 
 ENTRIES, GROUPS, FRAMES, UTTERANCES = 128, 5, 20, 4
@@ -118,10 +148,6 @@ def names(generated: list[Reading], raw: list[Reading] | None = None) -> set[str
     return {fault.name for fault in diagnose(read, ENTRIES).faults}
 
 
-TALKER = {NEXT: set(), AFTER_NEXT: {"talker_labels_twice"}, READ: {"talker_labels_unshifted"}}
-PREDICTOR = {NEXT: set(), AFTER_NEXT: {"sub_talker_labels_twice"}, READ: {"sub_talker_labels_unshifted"}}
-
-
 @pytest.mark.parametrize("projected", [True, False])
 @pytest.mark.parametrize("label", LABELS)
 @pytest.mark.parametrize("sub_label", LABELS)
@@ -132,10 +158,10 @@ def test_faults_are_named_together(projected: bool, label: int, sub_label: int) 
 
 def check_names(projected: bool, label: int, sub_label: int, state: int, last: bool, end: bool) -> None:
     trained = losses(label, sub_label, state, last, end)
-    wanted = TALKER[label] | PREDICTOR[sub_label] | ({"state_of_frame"} if state == OF else set())
+    wanted = TALKER[label] - {"end_of_speech_lost"} | PREDICTOR[sub_label]
+    wanted |= {"state_of_frame"} if state == OF else set()
+    wanted |= set() if last else {"last_codebook_untrained"}
     wanted |= set() if end else {"end_of_speech_lost"}
-    if not last or sub_label == AFTER_NEXT:  # head G - 2 has no label then
-        wanted |= {"last_codebook_untrained"}
     if projected:
         assert names(trained) == wanted
     else:
