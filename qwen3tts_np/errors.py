@@ -5,17 +5,18 @@ Each is also the built-in error that the official package, or Python's habit, ha
 calls catches them as well.
 """
 
-from .shown import printable, with_short_words
+from .shown import printable, with_short_words, without_passwords
 
 
 class QwenTTSError(Exception):
     """Base of every error raised for bad input; the command line prints it and exits with 2.
 
     One line that is safe to print: what a file or a server says may hold control characters, and be of any length.
+    Names and passwords in URLs are left out.
     """
 
     def __str__(self) -> str:
-        return printable(with_short_words(super().__str__()))
+        return printable(with_short_words(without_passwords(super().__str__())))
 
 
 class ConfigError(QwenTTSError, ValueError):

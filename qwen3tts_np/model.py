@@ -49,6 +49,7 @@ from .request import (
     prompt_layout,
 )
 from .running_batch import PROMPT_SLICE, RunningBatch
+from .shown import shortened
 from .speaker.encoder import SpeakerEncoderWeights, speaker_encoder_sizes
 from .speech_tokenizer import Qwen3TTSTokenizer
 from .streaming import ArrivingText, Packets, Playback, SpeechSession, SpeechStream
@@ -59,6 +60,8 @@ from .text.prompt import supported_languages
 from .text.tokenizer import Pretokenizer, Tokenizer
 from .voice.prompt_item import SIZES, Fingerprint, check_fits
 from .voice_arguments import followed, voices_of
+
+MOST_PLACES = 1024  # of a running batch; each has its keys and values
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,7 @@ class Qwen3TTSModel(OfficialCalls):
         check_leftovers(torch_arguments)
         kind = compute_dtype(torch_dtype if dtype is None else dtype)
         may_keep = is_allowed(cache_packed, weights_format)
+        engine = Engine.choose(backend, kind, weights_format, threads)  # first: what is wrong costs no download
         folder = directory(
             pretrained_model_name_or_path,
             cache_dir,
@@ -127,7 +131,6 @@ class Qwen3TTSModel(OfficialCalls):
             revision=revision,
             token=token,
         )
-        engine = Engine.choose(backend, kind, weights_format, threads)
         if may_keep and engine.compiled:
             folder = packed_copy(folder, weights_format)
         return cls._load(folder, engine, pretokenizer, read_weights=True)
@@ -304,7 +307,11 @@ class Qwen3TTSModel(OfficialCalls):
         while others speak; None reads whole prompts at once. Codes do not depend on it.
         """
         places = whole_number(places, "places")
-        positions = None if positions is None else whole_number(positions, "positions")
+        if places > MOST_PLACES:
+            raise RequestError(f"places={shortened(places)} must be a whole number of at most {MOST_PLACES}")
+        if positions is not None:  # no request has more than the model has
+            most = self.config.talker_config.max_position_embeddings
+            positions = min(whole_number(positions, "positions"), most)
         prompt_slice = None if prompt_slice is None else whole_number(prompt_slice, "prompt_slice")
         assert isinstance(self.frame_loop, FrameLoop)
         return self.frame_loop.open_batch(places, positions, prompt_slice)

@@ -97,6 +97,7 @@ class Qwen3TTSTokenizer:
         """
         check_leftovers(torch_arguments)
         kind = compute_dtype(torch_dtype if dtype is None else dtype)
+        engine = Engine.choose(backend, kind, threads=threads)  # first: what is wrong costs no download
         folder = directory(
             pretrained_model_name_or_path,
             cache_dir,
@@ -104,7 +105,6 @@ class Qwen3TTSTokenizer:
             revision=revision,
             token=token,
         )
-        engine = Engine.choose(backend, kind, threads=threads)
         inside = folder / "speech_tokenizer"
         return cls.load(inside if inside.is_dir() else folder, engine)
 

@@ -159,12 +159,31 @@ def test_a_bad_server_is_refused_in_time(server: str, path: str, words: str) -> 
 
 
 @pytest.mark.parametrize(
-    "address", ["http://eve:hunter2@127.0.0.1/x.wav", "HTTP://eve:hunter2@h/x", "http://eve:hunter2@[::1/x", "http://"]
+    "address",
+    [
+        *("http://eve:hunter2@127.0.0.1/x.wav", "HTTP://eve:hunter2@h/x", "http://eve:hunter2@[::1/x", "http://"),
+        *("http:\\\\eve:hunter2@h/", "http:/eve:hunter2@h", "http:eve:hunter2@h", "https//eve:hunter2@h/x"),
+        *("http://eve:a/hunter2@h/x", "http://eve:a@hunter2/x@h/", "http:///eve:hunter2@h", " http://eve:hunter2@h"),
+        *("http://eve:a hunter2@h/", "http://eve:a'hunter2@h/", "http://eve:a?hunter2@h/", "http://h/a?b=hunter2@h"),
+    ],
 )
 def test_a_password_is_not_repeated(address: str) -> None:
     with pytest.raises(RequestError) as refused:
         read_audio(address)
-    assert "hunter2" not in str(refused.value) and "audio 'http" in str(refused.value).lower()
+    assert "hunter2" not in str(refused.value) and "audio 'http" in str(refused.value).lower().replace("' ", "'")
+
+
+@pytest.mark.parametrize("name", ["http://h/@eve/a.wav", "C:\\users\\eve@h\\a.wav", "a/b@c.wav", "eve:hunter2@h"])
+def test_what_is_no_password_is_shown(name: str) -> None:
+    assert str(RequestError(f"{name} it is")) == f"{name} it is"
+
+
+@pytest.mark.parametrize("part", ["x", "http://", "http:", "a@", ":/", "x-"])
+def test_sentences_are_made_in_a_moment(part: str) -> None:
+    """However long the value is: no search for passwords starts again at every character."""
+    start = time.process_time()
+    str(RequestError(f"{part * 100_000}@"))
+    assert time.process_time() - start < 1
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from qwen3tts_np import (
     Qwen3TTSTokenizer,
     QwenTTSError,
     VoiceClonePromptItem,
+    score,
     trace,
 )
 from qwen3tts_np.config import GenerationConfig
@@ -135,9 +136,9 @@ TABLE: dict[str, dict[str, Any]] = {
     "Qwen3TTSModel.packets": {"request": NO_REQUEST, "packet_frames": v.refused(v.COUNT)},
     "Qwen3TTSModel.decode": {"request": NO_REQUEST, "codes": v.CODES, "continuous": v.SWITCH},
     "Qwen3TTSModel.open_batch": {
-        "places": v.refused(v.COUNT),
-        "positions": v.refused(v.COUNT),
-        "prompt_slice": v.refused(v.COUNT),
+        "places": [*v.refused(v.COUNT), (v.DIGITS, "must be a whole number of at most 1024")],
+        "positions": [*v.refused(v.COUNT), (v.DIGITS, OK), (None, OK)],
+        "prompt_slice": [*v.refused(v.COUNT), (v.DIGITS, OK), (None, OK)],
     },
     **{
         f"Qwen3TTSModel.{name}": {
@@ -176,6 +177,18 @@ TABLE: dict[str, dict[str, Any]] = {
         "tempo": [(value, "must be a number from 0.25 to 4") for value in (*v.NO_NUMBERS, 0, 4.5, v.DIGITS)],
         "language": v.refused(v.LANGUAGE),
         "text": [*v.refused(v.STRING), (" \n", "nothing to say"), ("a\0", "a NUL character at position 1")],
+    },
+    "score": {
+        "model": [(value, "model is") for value in (None, 5, "m", v.FOREIGN)],
+        "speech": [
+            *((value, f"speech is {type(value).__name__}, expected a manifest") for value in (None, 5, v.FOREIGN)),
+            *((value, "speech is int, expected a Speech") for value in ([5], {5: 1})),
+            *((name, "cannot be read") for name in ("none", "\0", v.LONG, "a\ud800")),
+            ([], "there is nothing to score"),
+        ],
+        "streaming": v.refused(v.SWITCH),
+        "limit": v.refused(v.COUNT),
+        "progress": v.refused(v.CALLBACK),
     },
     "narrate": {
         "batch_size": v.refused(v.COUNT),
@@ -303,6 +316,7 @@ def calls(models: dict[str, Qwen3TTSModel], synthetic: Callable[..., Path], tmp_
             {},
         ),
         "trace": (lambda patterns: trace(*patterns).__enter__(), {}),
+        "score": (score, {"model": custom, "speech": []}),
         "stream": (lambda **a: stream(custom, **a), {"text": "Hi", "speaker": "ryan"}),
         "narrate": (lambda **a: narrate(custom, **a), {"text": "Hi", "output": folder / "a.wav", "speaker": "ryan"}),
     }

@@ -19,7 +19,7 @@ import pytest
 import soundfile
 from bad_values import LONG, TONE
 
-from qwen3tts_np import VoiceClonePromptItem, cli
+from qwen3tts_np import Qwen3TTSModel, VoiceClonePromptItem, cli
 from qwen3tts_np.files import input as gate
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.skipif(sys.platform == "win32", reason="file names")]
@@ -37,7 +37,8 @@ USUAL: dict[str, dict[str, str]] = {
     "voice show": {},
     "voice list": {},
     "voice mix": {"first": "v.safetensors", "second": "v.safetensors", "--output": "a.safetensors"},
-    "serve": {"models": "custom"},
+    "serve": {"models": "custom", "--port": "0"},
+    "completion": {},
     "encode": {"model": "base", "audio": "a_clip.wav", "--output": "a.npy"},
     "decode": {"model": "base", "codes": "codes.npy", "--output": "a.wav"},
     "warm-up": {},
@@ -51,6 +52,7 @@ USUAL: dict[str, dict[str, str]] = {
     "explain": {"model": "custom", "--text": "Hi"},
     "trace": {"model": "custom", "--text": "Hi", "--output": "new", "--plots": "none", "--max-new-tokens": "2"},
     "fixtures export": {"model": "custom", "request": "request.json", "target": "new", "--no-float64": ""},
+    "score": {"model": "custom", "manifest": "m.jsonl"},
     "fixtures compare": {"ours": "codes.npy", "theirs": "codes.npy"},
     "compare-audio": {"a": "a_clip.wav", "b": "a_clip.wav"},
 }
@@ -171,9 +173,20 @@ WORDS: dict[str, dict[str, list[tuple[str, str]]]] = {
         **dict.fromkeys(("json", "markdown", "html", "svg"), WRITTEN),
     },
     "compare-audio": {"a": CLIP, "b": CLIP, "plot": []},  # needs matplotlib first
+    "serve": {
+        "models": MODEL[:3],
+        "host": [(NUL, "null character"), (HALF, "cannot be had"), (LONG, "cannot be had")],
+        "api_key": [(key, "must be of printable ASCII") for key in (NUL, HALF, "\n", " ")],
+        "voices": [(NUL, "null byte"), (HALF, "half a surrogate pair"), ("codes.npy", "cannot be made: File exists")],
+        "cors": [],  # whatever a browser may send
+        "lexicon": READ,
+        **{name: [(NONE, "go together")] for name in ("ssl_certfile", "ssl_keyfile")},
+    },
+    "score": {"model": MODEL, "manifest": READ, "plot": []},  # needs matplotlib first
+    "completion": {"speakers": [], "languages": []},  # a shell that asks of no model gets no names, and no error
 }
-ELSEWHERE = {"serve", "completion"}  # test_serve_command.py, test_cli_completion.py
-ANYWHERE = {"cache_dir"}  # of huggingface_hub, which a directory does not ask
+ANYWHERE = {"cache_dir"}  # test_a_cache_folder_that_is_none
+HUB = "Qwen/Qwen3-TTS-12Hz-0.6B-Base"
 
 # Numbers of the right type that no command can take.
 NUMBERS = [
@@ -206,14 +219,19 @@ NUMBERS = [
     ("inspect", "--context", "nan", "must be above 0"),
     ("trace", "--top", "0", "must be at least 1"),
     ("fixtures compare", "--times", "nan", "must be above 0"),
+    ("score", "--limit", "0", "must be at least 1"),
+    ("serve", "--places", "0", "must be at least 1"),
+    ("serve", "--places", "9" * 400, "must be at most 1024"),
+    ("serve", "--queue", "-1", "must be at least 0"),
+    ("serve", "--max-text", "0", "must be at least 1"),
+    ("serve", "--port", "65536", "cannot be had"),
 ]
+SAMPLED = ("say", "clone")
 
 
 def parsers() -> Iterator[tuple[str, argparse.ArgumentParser]]:
     """(command, its parser), those of actions included."""
     for name in cli.COMMANDS:
-        if name in ELSEWHERE:
-            continue
         groups = cli.program_parser(name)._subparsers
         assert groups is not None
         parser = groups._group_actions[0].choices[name]  # type: ignore[index,call-overload]
@@ -238,6 +256,7 @@ def folder(synthetic: Callable[..., Path], tmp_path_factory: pytest.TempPathFact
     (made / "empty.json").write_text("{}")
     (made / "empty.txt").write_text("")
     (made / "texts.jsonl").write_text(json.dumps({"id": "a", "text": "Hi"}))
+    (made / "m.jsonl").write_text(json.dumps({"text": "Hi", "audio": "a_clip.wav"}))
     (made / "folder").mkdir()
     (made / "full").mkdir()
     (made / "full" / "file").touch()
@@ -321,3 +340,34 @@ def test_names_and_texts(command: str, refuse: Callable[..., str]) -> None:
 @pytest.mark.parametrize(("command", "option", "value", "says"), NUMBERS)
 def test_numbers(command: str, option: str, value: str, says: str, refuse: Callable[..., str]) -> None:
     assert says in refuse(command_line(command, option, value))
+
+
+@pytest.mark.parametrize("command", [c for c, option in OPTIONS if option.dest == "cache_dir"])
+def test_a_cache_folder_that_is_none(command: str, folder: Path, refuse: Callable[..., str]) -> None:
+    """It is asked for models by name only. None is there, and nobody is asked for one."""
+    usual = USUAL[command]
+    place = next((name for name in ("models", "source", "design", "model") if name in usual), "--model")
+    for value in (NUL, HALF, LONG, "codes.npy", NONE):
+        words = command_line(command, place, HUB)
+        said = refuse([*words[: words.index("--")], "--offline", f"--cache-dir={value}", *words[words.index("--") :]])
+        assert "is not on this machine, and the network may not be used" in said
+
+
+@pytest.mark.parametrize(("command", "option", "value", "says"), [row for row in NUMBERS if row[0] in SAMPLED])
+def test_numbers_are_refused_before_weights_are_read(
+    command: str, option: str, value: str, says: str, refuse: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Qwen3TTSModel, "_load", None)
+    assert says in refuse(command_line(command, option, value))
+
+
+@pytest.mark.parametrize("command", ["explain", "trace", "fixtures export"])
+def test_numbers_of_a_request_are_refused_before_weights_are_read(
+    command: str, folder: Path, refuse: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Qwen3TTSModel, "_load", None)
+    (folder / "bad.json").write_text(json.dumps({"text": "Hi", "top_k": -1}))
+    try:
+        assert "top_k=-1 must be a whole number from 0 up" in refuse(command_line(command, "request", "bad.json"))
+    finally:
+        (folder / "bad.json").unlink()

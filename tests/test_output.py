@@ -744,3 +744,20 @@ def test_everything_is_written_through_the_gate():
         "os.replace",
         "p.write_text",
     }
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="whether a process runs is not known there")
+def test_a_temporary_folder_of_a_killed_process_is_removed_by_the_next(tmp_path, monkeypatch):
+    monkeypatch.setattr(output.tempfile, "tempdir", str(tmp_path))
+    killed = tmp_path / f".qwen3tts-np.{2**22 + 1}-0123abcd.partial"  # beyond the numbers of processes
+    (killed / "files").mkdir(parents=True)
+    (killed / ".lock").touch()
+    (killed / "files" / "speech.wav").write_bytes(b"private")
+    with scratch_folder() as mine:
+        assert not killed.exists()
+        assert stat.S_IMODE(mine.parent.stat().st_mode) == 0o700
+        with scratch_folder() as other:
+            assert mine.is_dir()
+            assert other.is_dir()
+        assert os.listdir(tmp_path) == [mine.parent.name]
+    assert not os.listdir(tmp_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from contextlib import nullcontext
 from types import FrameType
 from typing import Any
 
@@ -53,6 +54,31 @@ def test_threads_that_sleep_in_a_barrier_are_woken(size):
     sums = np.zeros((size, 8), np.int64)[:, 0].copy()
     in_time(Team(size).run, _meet, 3000, sums)
     assert (sums == 3000).all()
+
+
+@pytest.mark.parametrize("possible", [0, 1, 3, 4])
+def test_where_the_system_starts_fewer_threads_those_do_the_work(possible, monkeypatch):
+    """As under ``ulimit -u``: the number of threads is no part of a result."""
+    start, left = threading.Thread.start, [possible]
+
+    def limited(thread: threading.Thread) -> None:
+        if not left[0]:
+            raise RuntimeError("can't start new thread")
+        left[0] -= 1
+        start(thread)
+
+    def ended() -> None:
+        left[0] = possible
+
+    team, seen = Team(4), []
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    monkeypatch.setattr(threads_jit, "_stop", lambda *crew, stop=threads_jit._stop: (stop(*crew), ended()))
+    told = pytest.warns(UserWarning, match=f"{possible} of 4 threads were started") if possible < 4 else nullcontext()
+    with told:
+        team.run(lambda me: seen.append((me.index, me.count)))
+    count = max(possible, 1)
+    assert sorted(seen) == [(index, count) for index in range(count)]
+    team.close()
 
 
 class Interrupted(Exception):

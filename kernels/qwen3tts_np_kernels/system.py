@@ -18,11 +18,14 @@ import signal
 import stat
 import sys
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, BinaryIO, Literal, NamedTuple
+from typing import IO, Any, BinaryIO, Literal, NamedTuple, TypeVar
 
+T = TypeVar("T")
+R = TypeVar("R")
 Advice = Literal["dontneed", "willneed", "sequential", "random"]
 RENAMES_OPEN_FILES = sys.platform != "win32"
 
@@ -45,6 +48,25 @@ def usable_cores() -> int:
     """Threads that can run at once: the allowed cores, at most the quota rounded up."""
     quota = cpu_quota()
     return allowed_cores() if quota is None else max(1, min(allowed_cores(), -int(-quota // 1)))
+
+
+def in_threads(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """``function`` of each item, in order, in as many threads as there are cores: for work outside the GIL.
+
+    Where the system starts no more threads (``ulimit -u``, or the limit of a container), this one does the work.
+    """
+    from concurrent.futures import ThreadPoolExecutor  # here, since every start reads this file
+
+    items = list(items)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        try:
+            results = deque([pool.submit(function, item) for item in items])
+        except RuntimeError:
+            pool.shutdown(cancel_futures=True)
+            yield from map(function, items)
+            return
+        while results:
+            yield results.popleft().result()
 
 
 def _quota_of(folder: Path) -> float | None:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import os
 import threading
 import time
+import warnings
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, wait
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
@@ -123,7 +125,8 @@ class Team:
     The caller only waits, so Ctrl-C reaches it at once while the threads finish their call. A team of one has no
     thread: the caller does the work. Threads start at the first run, again in a forked child, and stop with the team.
     Concurrent calls are serialised. Where other programs keep the cores busy, a kernel may be run by one thread, as the
-    only member, which gives the same results in less time (``pace.py``).
+    only member, which gives the same results in less time (``pace.py``). Where the system does not start so many
+    threads, fewer do the work, with a warning, and the caller where it starts none.
     """
 
     def __init__(self, size: int) -> None:
@@ -134,13 +137,14 @@ class Team:
 
     def run(self, function: Callable[..., None], *arguments: Any) -> None:
         """Call ``function`` in all threads and wait. Raises the exception of a thread that failed."""
-        if self.size == 1:
+        crew = self._started() if self.size > 1 else None
+        if crew is None:
             function(_members(1)[0], *arguments)
         else:
-            self._started().run(function, arguments)
+            crew.run(function, arguments)
 
-    def _started(self) -> _Crew:
-        """The threads of this process.
+    def _started(self) -> _Crew | None:
+        """The threads of this process; None where the system starts none.
 
         Trap: an interrupt may come after any line, so no lock is held while they work; nor could a fork copy a held
         lock that no thread would release in the child.
@@ -150,7 +154,7 @@ class Team:
             with starting:
                 crew = self._crew
                 if crew is None or crew.process != os.getpid():
-                    crew = self._crew = _Crew(self.size)
+                    crew = self._crew = _largest_crew(self.size)
         return crew
 
     def close(self) -> None:
@@ -178,13 +182,31 @@ class _Crew:
             for i, (function, *arguments) in enumerate(work)
         ]
         self.stop = weakref.finalize(self, _stop, self.process, self._todo, self._threads)
-        for thread in self._threads:
-            thread.start()
+        self.started = 0
+        with suppress(RuntimeError):  # the system starts no more threads
+            for thread in self._threads:
+                thread.start()
+                self.started += 1
 
     def run(self, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
         task = _Task(function, arguments)
         self._todo.put(task)
         task.done.result()
+
+
+def _largest_crew(size: int) -> _Crew | None:
+    """``size`` threads, or as many as the system starts (reported); None where it starts none."""
+    most = size
+    while most:
+        crew = _Crew(most)
+        if crew.started == most:
+            break
+        crew.stop()
+        most = min(crew.started, most - 1)
+    if most < size:
+        limit = "limits of the system (ulimit -u, or a container's) allow no more"
+        warnings.warn(f"{most} of {size} threads were started: {limit}; speech is the same, and slower", stacklevel=2)
+    return crew if most else None
 
 
 class _Task:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import ipaddress
 import os
+import re
 import socket
 import ssl
 import threading
@@ -79,8 +80,10 @@ def read_url(url: str, *, public: bool = False) -> bytes:
 def without_password(url: str) -> str:
     """``url`` for a sentence: without user name, password, query and fragment, and cut where it is long."""
     scheme, _, rest = url.partition("://")
-    host, slash, path = rest.partition("/")
-    shown = f"{scheme}://{host.rpartition('@')[2]}{slash}{path}".partition("?")[0].partition("#")[0]
+    authority = re.split(r"[/?#\\]", rest)[0]
+    if "@" in authority or ":" in authority:  # trap: a password may hold what ends it
+        rest = rest.rpartition("@")[2]
+    shown = f"{scheme}://{rest}".partition("?")[0].partition("#")[0]
     return shown if len(shown) <= LONGEST else f"{shown[:LONGEST]}..."
 
 

@@ -11,6 +11,7 @@ from ..errors import ConfigError, InputError, MissingFileError
 from ..files.input import read_text
 
 MOST_JSON = 32 << 20  # bytes; the largest file of a released checkpoint, vocab.json, has 3 MB
+MOST_VALUES = 1_000_000  # vocab.json has 150,000, which take some 25 MB; so many take 100 MB
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -31,7 +32,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def parse_json(text: str, pairs: Callable[[list[tuple[str, Any]]], Any] = dict) -> Any:
-    """``json.loads`` restricted to the standard, whose every error is a ValueError; ``pairs`` makes objects."""
+    """``json.loads`` restricted to the standard, whose every error is a ValueError; ``pairs`` makes objects.
+
+    Trap: an empty list is two bytes of JSON and fifty of memory, so the number of values is limited too.
+    """
+    if sum(map(text.count, ",[{")) > MOST_VALUES:
+        raise ValueError(f"it has more than {MOST_VALUES} values")
     try:
         return json.loads(text, object_pairs_hook=pairs, parse_constant=_refuse)
     except RecursionError:

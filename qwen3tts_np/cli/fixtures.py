@@ -17,7 +17,7 @@ from ..parity.fixture import TENSOR_FORMATS, read_fixture
 from ..parity.plot import error_plot
 from ..parity.report import as_html, as_json, as_markdown, as_text
 from ..parity.steps import KINDS, Step
-from .options import add_checkpoint, add_hub, checkpoint, new_parser
+from .options import add_checkpoint, add_hub, check_numbers, checkpoint, new_parser
 from .output import print_text
 
 REPORTS = {"json": "everything", "markdown": "summary", "html": "everything, with plot", "svg": "plot"}
@@ -104,6 +104,7 @@ def _add_compare(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -
 def run_export(args: argparse.Namespace) -> None:
     step = Step(args.step, args.frame, args.group, args.frames) if args.step else None
     request = read_request(args.request, args.codes)
+    check_numbers(args, request.arguments, request.seed)
     patterns = tuple(args.tensors)
     check_new_folder(args.target)
     manifest = export(checkpoint(args), request, args.target, patterns, args.format, step, not args.no_float64)

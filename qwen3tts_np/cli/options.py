@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ..checkpoint.config_file import GENERATION_DEFAULTS, read_generation_config
 from ..checkpoint.pretrained import directory
 from ..compiled.engine import WEIGHT_FORMATS
+from ..config import GenerationConfig
 from ..model import Qwen3TTSModel
-from ..shown import LONGEST, printable, shortened, with_short_words
+from ..request import limits_of
+from ..shown import LONGEST, printable, shortened, with_short_words, without_passwords
 from ..speech import demo
+from ..talker.generator import check_seed
 from .progress import note
 
 _QUOTED = re.compile(rf"'((?:[^'\\]|\\.){{{LONGEST},}})'|\"((?:[^\"\\]|\\.){{{LONGEST},}})\"")
@@ -40,7 +46,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         shown = _QUOTED.sub(lambda value: shortened(value[1] or value[2]), message)
-        self.exit(2, f"{self.prog}: {printable(with_short_words(shown, LONGEST))}; see '{self.prog} --help'\n")
+        shown = printable(with_short_words(without_passwords(shown), LONGEST))
+        self.exit(2, f"{self.prog}: {shown}; see '{self.prog} --help'\n")
 
 
 class Formatter(argparse.HelpFormatter):
@@ -147,6 +154,20 @@ def sampling(args: argparse.Namespace) -> dict[str, Any]:
     given = {name: value for name in (*NUMBERS, *SWITCHES) if (value := getattr(args, name)) is not None}
     greedy = {"do_sample": False, "subtalker_dosample": False} if args.greedy else {}
     return {**greedy, **given}
+
+
+def check_numbers(args: argparse.Namespace, given: Mapping[str, Any], seed: int | None) -> None:
+    """RequestError for sampling arguments and a seed that no request can have; before a model is fetched or loaded.
+
+    What is allowed depends on the model in one case: where its generation_config.json is greedy, temperature, top_k and
+    top_p are ignored, also impossible ones.
+    """
+    if seed is not None:
+        check_seed(seed)
+    here = os.path.isdir(args.model)  # trap: Path.is_dir raises where the name is too long
+    defaults = read_generation_config(args.model) if here else GenerationConfig(**GENERATION_DEFAULTS)
+    names = {field.name for field in fields(GenerationConfig)}
+    limits_of(defaults, {name: value for name, value in given.items() if name in names})
 
 
 def checkpoint(args: argparse.Namespace, name: str = "model") -> Path:

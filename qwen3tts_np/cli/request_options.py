@@ -8,6 +8,7 @@ from pathlib import Path
 from ..errors import RequestError
 from ..inspect.request import WrittenRequest
 from ..inspect.request_file import read_request
+from .options import check_numbers
 
 
 def add_request(parser: argparse.ArgumentParser) -> None:
@@ -42,4 +43,6 @@ def request_of(args: argparse.Namespace) -> WrittenRequest:
         given["non_streaming_mode"] = args.non_streaming
     if args.greedy:
         given |= {"do_sample": False, "subtalker_dosample": False}
-    return request.updated(given, args.seed)
+    request = request.updated(given, args.seed)
+    check_numbers(args, request.arguments, request.seed)
+    return request

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import ssl
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,6 +12,9 @@ from typing import TYPE_CHECKING
 
 from ..errors import RequestError
 from ..files.input import read_bytes
+from ..files.output import check_name
+from ..model import MOST_PLACES
+from ..shown import shortened
 from ..speech import demo
 from ..speech.cast import read_lexicon
 from .options import add_format, add_hub, add_threads, load_demo, load_model, new_parser
@@ -96,14 +100,23 @@ def _settings(args: argparse.Namespace) -> Settings:
 
     for name, least in {"places": 1, "queue": 0, "max_text": 1, "port": 0}.items():
         if getattr(args, name) < least:
-            raise RequestError(f"--{name.replace('_', '-')} {getattr(args, name)} must be at least {least}")
+            raise RequestError(f"--{name.replace('_', '-')} {shortened(getattr(args, name))} must be at least {least}")
+    if args.places > MOST_PLACES:
+        raise RequestError(f"--places {shortened(args.places)} must be at most {MOST_PLACES}")
+    if args.host == "":
+        raise RequestError("--host is empty; 0.0.0.0 is every address of this machine")
     if args.api_key == "":
         raise RequestError("--api-key is empty; leave it away to ask for none")
+    if not (args.api_key or "").isprintable() or not (args.api_key or "").isascii() or " " in (args.api_key or ""):
+        raise RequestError(
+            "--api-key must be of printable ASCII characters without spaces, which every client can send"
+        )
+    if args.voices is not None:
+        check_name(args.voices)
     if (args.ssl_certfile is None) != (args.ssl_keyfile is None):
         raise RequestError("--ssl-certfile and --ssl-keyfile go together: give both or neither")
-    for path in (args.ssl_certfile, args.ssl_keyfile):
-        if path is not None:
-            read_bytes(path)
+    if args.ssl_certfile is not None:
+        _check_certificate(args.ssl_certfile, args.ssl_keyfile)
     return Settings(
         host=args.host,
         port=args.port,
@@ -118,6 +131,19 @@ def _settings(args: argparse.Namespace) -> Settings:
         certificate=args.ssl_certfile,
         key=args.ssl_keyfile,
     )
+
+
+def _check_certificate(certificate: Path, key: Path) -> None:
+    """RequestError for files that no server can use, before a model is loaded."""
+    for path in (certificate, key):
+        read_bytes(path)
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key, lambda: "")
+    except (OSError, ValueError) as e:  # ValueError: a key that asks for a password
+        reason = getattr(e, "reason", None) or str(e)
+        raise RequestError(
+            f"{certificate} and {key} are no certificate and its key, without a password: {reason}"
+        ) from None
 
 
 def _models(args: argparse.Namespace) -> list[Served]:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..arguments import whole_number
 from ..audio.loudness import check_loudness
 from ..audio.tempo import check_tempo
 from ..errors import RequestError
@@ -20,7 +21,16 @@ from ..speech.longform import narrate
 from ..speech.script import Script
 from ..speech.store import pieces_folder
 from ..speech.subtitles import subtitle_file
-from .options import add_json, add_loudness, add_model, add_sampling, add_seed, add_tempo, sampling
+from .options import (
+    add_json,
+    add_loudness,
+    add_model,
+    add_sampling,
+    add_seed,
+    add_tempo,
+    check_numbers,
+    sampling,
+)
 from .output import PIPE, add_output, check_output, copy_to_pipe, report
 from .progress import bar
 from .stream import add_stream, check_stream, counts, speak_live
@@ -60,6 +70,8 @@ def read_request(args: argparse.Namespace) -> Script:
     check_output(args)
     check_stream(args, [name for name in LONG_ONLY if getattr(args, name) is not None])
     _check_files(args)
+    whole_number(args.batch_size, "batch_size")
+    check_numbers(args, sampling(args), args.seed)
     return script
 
 

@@ -41,6 +41,7 @@ PATIENCE = 6  # attempts at a file that another process is writing
 PAUSE = 0.1  # seconds between two attempts, on average
 YOUNG = 10  # seconds; an unlocked partial file of a running process may be about to be locked
 LOCK = ".lock"  # in a folder that is not complete
+SCRATCH = "qwen3tts-np"  # a name in the folder of temporary files, which nothing ever gets
 PRIVATE = re.compile(r"\.(?P<name>.+)\.(?P<process>\d+)-[0-9a-f]{8}\.partial", re.DOTALL)
 
 
@@ -149,13 +150,25 @@ def output_folder(path: PathLike) -> Iterator[Path]:
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """A temporary folder, removed afterwards. OutputError if there is no place for one."""
+    """A temporary folder, removed afterwards; what killed processes have left of theirs is removed too.
+
+    OutputError if there is no place for one.
+    """
     try:
-        folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        partial = private_name(Path(tempfile.gettempdir(), SCRATCH))
+        partial.mkdir(mode=0o700)
+        _unfinished[partial] = os.getpid()
+        lock = (partial / LOCK).open("xb")
     except OSError as e:
         raise OutputError(f"no temporary folder can be made: {e.strerror or e}") from None
-    with folder as name:
-        yield Path(name)
+    try:
+        with suppress(OSError):  # some file systems have no locks
+            system.lock(lock)
+        _other_holder(partial.with_name(SCRATCH), partial)  # those of running processes stay
+        (partial / "files").mkdir()
+        yield partial / "files"
+    finally:
+        _drop(partial, lock)
 
 
 def _without_making(path: str, flags: int) -> int:

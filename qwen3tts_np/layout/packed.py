@@ -6,12 +6,11 @@ queries, its key and its value; 16 rows of gate, the same 16 of up.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from qwen3tts_np_kernels.pack import BLOCK, GROUP, Packed, pack_levels
+from qwen3tts_np_kernels.system import in_threads
 
 from ..checkpoint.keys import TensorSpec
 from ..checkpoint.packed import CODE_TABLES, PREFIX, SCALES, Arena, Part
@@ -115,8 +114,7 @@ def pack_arena(arena: Arena, tensors: Mapping[str, StoredTensor]) -> Iterator[Pa
             levels[order, : part.inputs], scales[order] = small, steps
         return pack_levels(levels, scales, arena.form.name)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy works outside the GIL
-        yield from pool.map(matrix, range(arena.matrices))
+    yield from in_threads(matrix, range(arena.matrices))  # NumPy works outside the GIL
 
 
 def _twin(arena: Arena, tensors: Mapping[str, StoredTensor]) -> Part:

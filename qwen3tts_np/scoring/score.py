@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..arguments import callback, switch, whole_number
+from ..arguments import callback, require_type, switch, whole_number
 from ..compiled.frame_loop import FrameLoop
-from ..errors import RequestError
+from ..errors import RequestError, RequestTypeError
 from ..manifest import Manifest
 from ..model import Qwen3TTSModel
 from ..ops import F64
@@ -89,6 +89,7 @@ def score(
     ``limit``: the first so many rows. ``progress`` is called with the number of utterances so far. RequestError for
     rows that the model cannot read, and where there are none.
     """
+    require_type(model, Qwen3TTSModel, "model")
     if not isinstance(model.frame_loop, FrameLoop):
         raise RequestError("this model does not read codes: it writes given ones")
     streaming = None if streaming is None else switch(streaming, "streaming")
@@ -96,6 +97,8 @@ def score(
     report = callback(progress, "progress")
     if isinstance(speech, str | os.PathLike | Manifest):
         speech = speech_of(model, speech, streaming)
+    if not isinstance(speech, Iterable):
+        raise RequestTypeError(f"speech is {type(speech).__name__}, expected a manifest, or a list of Speech")
     teacher, utterances = model.frame_loop.teacher(), []
     for one in all_speech(speech, limit):
         with model.engine.limited():

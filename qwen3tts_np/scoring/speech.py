@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..arguments import codes_of
+from ..arguments import codes_of, require_type
 from ..errors import RequestError
 from ..files.arrays import read_codes
 from ..files.name import shown_name
@@ -112,6 +112,7 @@ def all_speech(given: Iterable[Speech], limit: int | None) -> Iterator[Speech]:
     """At most ``limit`` of them. RequestError if there are none."""
     count = 0
     for count, one in enumerate(given, start=1):
+        require_type(one, Speech, "speech")
         yield one
         if count == limit:
             break

@@ -130,7 +130,7 @@ async def begin_answer(house: House, asked: SpeechRequest, gone: Callable[[], Aw
         (client, tokens), notes = await _unless(gone, prepared)
         first = await _unless(gone, outlet.next())
         if isinstance(first, End) and first.error is not None:
-            raise first.error
+            raise as_refusal(first.error) or first.error
     except BaseException as e:
         outlet.left = True
         house.engine.nudge()
@@ -170,4 +170,6 @@ def as_refusal(error: Exception) -> Refusal | None:
         return error
     if isinstance(error, QwenTTSError):
         return Refusal(400, str(error))
+    if isinstance(error, MemoryError):
+        return Refusal(503, "the server has not enough memory for this now", code="no_memory")
     return None

@@ -161,7 +161,7 @@ async def read_body(request: Request, most: int = BODY_BYTES) -> bytes:
     announced = request.headers.get("content-length", "")
     content = bytearray()
     too_large = Refusal(413, f"the body has more than {most} bytes, the most that is read", code="body_too_large")
-    if announced.isdigit() and int(announced) > most:
+    if announced.isdecimal() and (len(announced) > len(str(most)) or int(announced) > most):
         raise too_large
     async for block in request.stream():
         content += block
@@ -216,4 +216,5 @@ async def _no_route(request: Request, error: Exception) -> Response:
 
 
 async def _defect(_: Request, __: Exception) -> Response:
-    return JSONResponse(error_object(500, "a defect of the server; its log has the details"), 500)
+    told = error_object(500, "a defect of the server; its log has the details")
+    return JSONResponse(told, 500, headers={"Connection": "close"})  # as uvicorn does after an exception

@@ -36,6 +36,7 @@ class Room:
         self.name: str = name
         self.model: Qwen3TTSModel = model
         self.batch: RunningBatch = model.open_batch(places=places, positions=POSITIONS)
+        self._places = places
         self.speaking: dict[int, Client] = {}  # place -> who has it
         self.between: deque[Client] = deque()  # those between two pieces
         self.waiting: deque[Client] = deque()  # newcomers
@@ -106,6 +107,14 @@ class Room:
         for (client, _, _), wave in zip(wanted, waves, strict=True):
             if len(wave):
                 self._guarded(client, client.hear, wave)
+
+    def begin_again(self, error: Exception) -> None:
+        """After a defect: end the speech of those who have a place, and give the others a batch that is intact."""
+        for client in self.speaking.values():
+            client.outlet.put(End(error=error))
+        self.speaking.clear()
+        self.batch.close()
+        self.batch = self.model.open_batch(places=self._places, positions=POSITIONS)
 
     def fail_all(self, error: Exception) -> None:
         """End everybody's speech."""
@@ -218,7 +227,11 @@ class Engine:
             while not self._closing:
                 self._do_work()
                 for room in self.rooms.values():
-                    room.turn()
+                    try:
+                        room.turn()
+                    except Exception as defect:  # a defect of ours, or no memory, ends what it belongs to
+                        traceback.print_exc(file=sys.stderr)
+                        room.begin_again(defect)
         finally:
             for room in self.rooms.values():
                 room.fail_all(Refusal(503, "this server has stopped speaking", code="stopped"))

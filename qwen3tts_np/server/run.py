@@ -14,7 +14,8 @@ import uvicorn
 from qwen3tts_np_kernels import system
 
 from ..errors import RequestError
-from ..shown import printable
+from ..files.name import shown_name
+from ..shown import shortened
 from .answer import House
 from .app import make_app
 from .engine import Engine
@@ -30,11 +31,10 @@ def bind(settings: Settings) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         return socket.create_server((settings.host, settings.port), family=family)
-    except (OSError, OverflowError, UnicodeError) as e:
+    except (OSError, OverflowError, UnicodeError, TypeError) as e:  # TypeError: of a null byte, or half a character
         reason = getattr(e, "strerror", None) or str(e)
-        raise RequestError(
-            f"--host {settings.host} --port {settings.port} cannot be had: {printable(reason)}"
-        ) from None
+        host = shown_name(settings.host) if settings.host else "''"
+        raise RequestError(f"--host {host} --port {shortened(settings.port)} cannot be had: {reason}") from None
 
 
 def make_house(models: list[Served], settings: Settings) -> House:

@@ -7,9 +7,7 @@ quantised keeps its levels, where the requested format has enough bits for them.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -17,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from qwen3tts_np_kernels.pack import Format, Packed, empty, pack, pack_levels
 from qwen3tts_np_kernels.stack_jit import Affine, Stack, new_stack
+from qwen3tts_np_kernels.system import in_threads
 from qwen3tts_np_kernels.transformer_jit import STEP
 
 from ...checkpoint.quantised import QuantisedTensor
@@ -61,8 +60,7 @@ def stack(
             packed = pack_levels(levels, scales, form.name)
             place.values[:], place.scales[:] = packed.values, packed.scales
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # NumPy works outside the GIL
-        list(pool.map(fill_in, range(len(matrices))))
+    list(in_threads(fill_in, range(len(matrices))))  # NumPy works outside the GIL
     return new_stack(arena, size, inputs)
 
 

@@ -1,0 +1,65 @@
+"""A defect of ours in a server: 500 without a word of it for the client, a traceback in the log, and on it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from speech_server import Running, running
+
+from qwen3tts_np import Qwen3TTSModel, generate
+
+httpx = pytest.importorskip("httpx")
+for _needed in ("fastapi", "uvicorn", "python_multipart", "websockets"):
+    pytest.importorskip(_needed)
+
+
+@pytest.fixture(scope="module")
+def server(synthetic: Callable[..., Path]) -> Iterator[Running]:
+    model = Qwen3TTSModel.from_pretrained(synthetic("tiny", "custom_voice"), backend="reference")
+    with running({"custom_voice": model}, places=2) as one:
+        yield one
+
+
+def broken(*_: Any, **__: Any) -> Any:
+    return 1 / 0  # in a line that names /this/machine
+
+
+def test_in_the_frame_loop(server: Running, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    with httpx.Client(base_url=server.url, timeout=60) as client:
+        with monkeypatch.context() as patch:
+            patch.setattr(generate.Item, "read_frame", broken)
+            answer = client.post("/v1/audio/speech", json=server.body())
+        after = client.post("/v1/audio/speech", json=server.body())
+    assert np.array_equal(np.frombuffer(after.content, "<i2"), server.alone())
+    told = capfd.readouterr().err
+    assert answer.status_code == 500
+    assert set(answer.json()) == {"error"}
+    for secret in ("Traceback", "ZeroDivision", "division", ".py", "machine"):
+        assert secret not in answer.text
+    assert "Traceback" in told
+    assert "ZeroDivisionError: division by zero" in told
+
+
+def test_no_memory_is_no_defect(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(generate.Item, "read_frame", full)
+    with httpx.Client(base_url=server.url, timeout=60) as client:
+        answer = client.post("/v1/audio/speech", json=server.body())
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "no_memory")
+
+
+def test_in_a_route(server: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr("qwen3tts_np.server.app.list_voices", broken)
+    with httpx.Client(base_url=server.url, timeout=60) as client:
+        answer = client.get("/v1/audio/voices")
+        assert client.get("/health").status_code == 200
+    assert answer.status_code == 500
+    assert "division" not in answer.text
+    assert "Traceback" not in answer.text
+    assert "ZeroDivisionError: division by zero" in caplog.text  # of uvicorn, which prints it
