@@ -306,6 +306,7 @@ def test_a_full_disk_is_named_for_audio_too(tmp_path):
     """A limit on the size of files stands for the disk; libsndfile says "System error." or nothing."""
     program = (
         "import resource, signal, sys, numpy as np\n"
+        "sys.dont_write_bytecode = True\n"  # Python 3.11 keeps what it could write of it, for others to find
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))\n"
         "from qwen3tts_np.audio.files import write_audio\n"
