@@ -157,7 +157,7 @@ def scratch_folder() -> Iterator[Path]:
     try:
         partial = private_name(Path(tempfile.gettempdir(), SCRATCH))
         partial.mkdir(mode=0o700)
-        _unfinished[partial] = os.getpid()
+        unfinished[partial] = os.getpid()
         lock = (partial / LOCK).open("xb")
     except OSError as e:
         raise OutputError(f"no temporary folder can be made: {e.strerror or e}") from None
