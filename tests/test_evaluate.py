@@ -6,14 +6,17 @@ import importlib.util
 import json
 import sys
 import types
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch_files import Rebuilt, fake_torch, older_torch_save
 
+from qwen3tts_np.checkpoint.torch_file import read_torch
 from qwen3tts_np.errors import QwenTTSError, RequestError
 from qwen3tts_np.evaluate import codec_quality, dnsmos, extras, resemblyzer, seed_tts, sphinx
 from qwen3tts_np.evaluate import recogniser as recognisers
@@ -418,21 +421,35 @@ def test_requests_that_cannot_be_met_are_one_sentence(manifest, tmp_path, capsys
 
 
 def test_an_older_file_of_torch_is_read_and_nothing_in_it_is_run(tmp_path, monkeypatch):
-    from older_torch import torch_save
-
-    from qwen3tts_np.checkpoint.torch_file import read_torch
-
-    values = np.arange(6, dtype="<f4").reshape(2, 3)
-    path = torch_save(tmp_path / "weights.pt", {"step": 7, "state": {"a": values, "b": values[0]}}, monkeypatch)
+    fake_torch(monkeypatch)
+    values = np.arange(6, dtype="<f4")
+    tensors = {
+        "a": Rebuilt("FloatStorage", values, (2, 3), (3, 1)),
+        "b": Rebuilt("FloatStorage", values, (3, 2), (1, 3)),
+    }
+    path = older_torch_save(tmp_path / "weights.pt", {"step": 7, "state": tensors})
     found = read_torch(path, "thing")
     assert found["step"] == 7
-    np.testing.assert_array_equal(found["state"]["a"], values)
-    np.testing.assert_array_equal(found["state"]["b"], values[0])
+    np.testing.assert_array_equal(found["state"]["a"], values.reshape(2, 3))
+    np.testing.assert_array_equal(found["state"]["b"], values.reshape(2, 3).T)
     (tmp_path / "short.pt").write_bytes(path.read_bytes()[:-4])
     with pytest.raises(QwenTTSError, match="it ends within its values"):
         read_torch(tmp_path / "short.pt", "thing")
     with pytest.raises(QwenTTSError, match=r"no thing: it holds (builtins|__builtin__)\.print"):
-        read_torch(torch_save(tmp_path / "evil.pt", {"a": print}, monkeypatch), "thing")
+        read_torch(older_torch_save(tmp_path / "evil.pt", {"a": print}), "thing")
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
+@given(st.lists(st.tuples(st.integers(0, 700), st.integers(0, 255)), min_size=1, max_size=4))
+def test_whatever_is_in_an_older_file_it_is_read_or_refused(tmp_path, monkeypatch, changes):
+    fake_torch(monkeypatch)
+    tensor = Rebuilt("FloatStorage", np.ones(6, "<f4"), (2, 3), (3, 1))
+    content = bytearray(older_torch_save(tmp_path / "weights.pt", {"a": tensor}).read_bytes())
+    for place, value in changes:
+        content[place % len(content)] = value
+    (tmp_path / "changed.pt").write_bytes(content)
+    with suppress(QwenTTSError):
+        read_torch(tmp_path / "changed.pt", "thing")
 
 
 def test_clips_of_several_channels_are_their_mean():

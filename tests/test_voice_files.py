@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import io
-import pickle
-import sys
-import types
 import zipfile
-from collections import OrderedDict
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +12,7 @@ import pytest
 import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch_files import Rebuilt, fake_torch, torch_save
 
 from qwen3tts_np import CheckpointError, QwenTTSError, VoiceClonePromptItem
 from qwen3tts_np.files.output import npy_of
@@ -26,63 +22,9 @@ RNG = np.random.default_rng(0)
 CODES, EMBEDDING = RNG.integers(0, 2048, (5, 16)), RNG.standard_normal(8).astype(np.float32)
 
 
-class Rebuilt:
-    """A tensor to be pickled: the arguments of ``torch._utils._rebuild_tensor_v2``."""
-
-    def __init__(self, storage: str, values: np.ndarray, size: tuple[int, ...], stride: tuple[int, ...]) -> None:
-        self.storage, self.values, self.size, self.stride = storage, values, size, stride
-
-
-class Storage:
-    def __init__(self, kind: str, key: str, count: int) -> None:
-        self.kind, self.key, self.count = kind, key, count
-
-
-class TorchPickler(pickle.Pickler):
-    """Writes what ``torch.save`` writes, with stand-ins for the names that it refers to."""
-
-    def __init__(self, file: io.BytesIO) -> None:
-        super().__init__(file, protocol=2)
-        self.storages: list[bytes] = []
-
-    def persistent_id(self, obj: Any) -> Any:
-        if not isinstance(obj, Storage):
-            return None
-        return ("storage", getattr(sys.modules["torch"], obj.kind), obj.key, "cpu", obj.count)
-
-    def reducer_override(self, obj: Any) -> Any:
-        if not isinstance(obj, Rebuilt):
-            return NotImplemented
-        self.storages.append(obj.values.tobytes())
-        storage = Storage(obj.storage, str(len(self.storages) - 1), obj.values.size)
-        rebuild = sys.modules["torch._utils"]._rebuild_tensor_v2
-        return rebuild, (storage, 0, obj.size, obj.stride, False, OrderedDict())
-
-
 @pytest.fixture(autouse=True)
 def torch(monkeypatch) -> None:
-    torch, utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
-    for name in ("FloatStorage", "LongStorage", "BFloat16Storage"):
-        setattr(torch, name, type(name, (), {"__module__": "torch"}))
-
-    def _rebuild_tensor_v2(*_: Any) -> None: ...
-
-    _rebuild_tensor_v2.__module__, _rebuild_tensor_v2.__qualname__ = "torch._utils", "_rebuild_tensor_v2"
-    utils._rebuild_tensor_v2 = _rebuild_tensor_v2  # type: ignore[attr-defined]
-    torch._utils = utils  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "torch", torch)
-    monkeypatch.setitem(sys.modules, "torch._utils", utils)
-
-
-def torch_save(path: Path, value: Any, compression: int = zipfile.ZIP_STORED) -> Path:
-    content = io.BytesIO()
-    pickler = TorchPickler(content)
-    pickler.dump(value)
-    with zipfile.ZipFile(path, "w", compression) as archive:
-        archive.writestr("voice/data.pkl", content.getvalue())
-        for key, storage in enumerate(pickler.storages):
-            archive.writestr(f"voice/data/{key}", storage)
-    return path
+    fake_torch(monkeypatch)
 
 
 def item(**changes: Any) -> dict[str, Any]:

@@ -28,7 +28,7 @@ PLAYED = ("mp3", "wav")  # the first that can be made here: every browser plays 
 WIDTH = 240  # pixels of a second; a frame of the spectrogram is wider than one
 SHOWN = ("mixed", "similarity", "similarity_own", "dnsmos", "pesq_wb", "stoi", "rate", "level", "runaway", "clicks")
 STYLE = Markup("""
-.utterance { border-top: 1px solid #ddd; padding: 0.6em 0 } .utterance p { margin: 0.2em 0 }
+.utterance { border-top: 1px solid #ddd; padding: 0.6em 0 } .utterance p { margin: 0.2em 0; max-width: none }
 .utterance img { height: 96px; image-rendering: auto; display: block; max-width: 100%; border: 1px solid #ccc }
 .utterance audio { height: 32px; vertical-align: middle; margin-right: 1em } .id { font-weight: 600 }
 .values { color: #333; font-variant-numeric: tabular-nums } ins { background: #fdecd9; text-decoration: none }

@@ -18,7 +18,7 @@ from .clip import Clip
 
 PAUSE = 0.2  # s: shorter silences belong to consonants
 APART, AROUND = 0.001, 0.025  # s: the extent of a click; the other jumps that one is compared with
-JUMP, TIMES = 0.05, 3.0  # of full scale; times the largest other jump: together, what is heard as a click
+JUMP, TIMES = 0.05, 5.0  # of full scale; times the largest other jump, of which the bursts of plosives reach 4
 
 
 def sound(clip: Clip, text: str | None, with_level: bool = True) -> dict[str, float]:
