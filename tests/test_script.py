@@ -16,7 +16,7 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen3tts_np import Qwen3TTSModel, RequestError, VoiceClonePromptItem
+from qwen3tts_np import Qwen3TTSModel, RequestError, VoiceClonePromptItem, cli
 from qwen3tts_np.errors import QwenTTSError
 from qwen3tts_np.ops import Pcm
 from qwen3tts_np.request import CustomVoice
@@ -25,7 +25,7 @@ from qwen3tts_np.speech.live import stream
 from qwen3tts_np.speech.longform import narrate
 from qwen3tts_np.speech.plan import PAUSES, plan, seed_of
 from qwen3tts_np.speech.script import Script, read_script
-from qwen3tts_np.text.lexicon import Lexicon
+from qwen3tts_np.text.lexicon import Lexicon, Respelling
 from qwen3tts_np.text.sentences import Break
 
 RATE = 24000
@@ -280,6 +280,28 @@ def test_a_lexicon_is_heard_and_subtitles_show_the_words(
     assert "\nDie Straße ist lang.\n" in Path("a.vtt").read_text(encoding="utf-8")
 
 
+def test_a_base_model_speaks_with_the_saved_voices_of_a_cast(
+    synthetic: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(1)
+    for name in ("ada", "bob"):
+        vector = rng.standard_normal(64).astype(np.float32)
+        VoiceClonePromptItem(None, vector, True, False).save(f"{name}.safetensors")
+    Path("cast.json").write_text('{"Ada": "ada.safetensors", "Bob": {"voice": "bob.safetensors"}}')
+    line = ["say", str(synthetic("tiny", "base")), "--cast=cast.json", "--seed=7", "--max-new-tokens=9", "-o", "a.wav"]
+
+    def spoken(text: str, *options: str) -> Pcm:
+        assert cli.main([*line, text, *options]) == 0, capsys.readouterr().err
+        return soundfile.read("a.wav", dtype="int16")[0]
+
+    bob = spoken("Bob: Hello there.")
+    np.testing.assert_array_equal(spoken("Hello there.", "--voice", "bob.safetensors"), bob)
+    ada = spoken("Hello there.")
+    np.testing.assert_array_equal(spoken("Ada: Hello there."), ada)
+    assert len(ada) != len(bob) or (ada != bob).any()
+
+
 # --- words ----------------------------------------------------------------------------------------
 
 WORDS = {
@@ -307,6 +329,7 @@ RESPELLED = [
     (unicodedata.normalize("NFD", "Café é, Cafés"), unicodedata.normalize("NFD", "X é, Cafés").replace("X", "Kaffay")),
     ("E-Mail, e-mails", "ee mail, e-mails"),
     ("C++, C++11.", "see plus plus, C++11."),
+    ("C++", "see plus plus"),  # shorter than another entry with this letter, at the end
     ("我在北京。 北京!", "我在北京。 bei jing!"),
     ("a b ab _a a_", "b a ab _a a_"),
     (unicodedata.normalize("NFD", "각 가"), "gak " + unicodedata.normalize("NFD", "가")),
@@ -325,6 +348,28 @@ def test_what_is_no_entry_stays_to_the_character(text: str) -> None:
     assert Lexicon({"zzz": "y", "q": "r"}).respelled(text) == text
     once = Lexicon({"a": "zz"}).respelled(text)
     assert Lexicon({"zz": "a"}).respelled(once) == text.replace("A", "a")
+
+
+@given(
+    st.lists(
+        st.sampled_from(["New ", "York", "ers", "Cafe", "\u0301", " ", "a", "b c", "b", "-", "L", "’", "eau", "US"])
+    ),
+    st.integers(1, 7),
+)
+def test_a_text_in_pieces_is_respelled_as_the_whole(words: list[str], size: int) -> None:
+    text, lexicon = "".join(words), Lexicon({**WORDS, "a b": "ab", "b c d": "bcd"})
+    respelling = Respelling(lexicon)
+    parts = [respelling.feed(text[first : first + size]) for first in range(0, len(text), size)]
+    assert "".join([*parts, respelling.finish()]) == lexicon.respelled(text)
+
+
+def test_what_begins_no_entry_does_not_wait() -> None:
+    respelling = Respelling(Lexicon({"New York": "Noo Yawk"}))
+    assert [respelling.feed(part) for part in ("Hello th", "ere, New ", "Zealand")] == [
+        "Hello th",
+        "ere, ",
+        "New Zealand",
+    ]
 
 
 # --- files ----------------------------------------------------------------------------------------

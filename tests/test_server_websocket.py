@@ -15,6 +15,7 @@ from speech_server import FRAMES, TEXT, Running, running
 from qwen3tts_np import CustomVoice, Qwen3TTSModel
 from qwen3tts_np.audio.files import pcm16
 from qwen3tts_np.audio.tempo import at_tempo
+from qwen3tts_np.text.lexicon import Lexicon
 
 for _needed in ("fastapi", "uvicorn", "python_multipart"):
     pytest.importorskip(_needed)
@@ -57,6 +58,19 @@ def alone(server: Running, text: str, **options: Any) -> bytes:
     given = {"seed": 7, "max_new_tokens": FRAMES + 1, **options}
     request = model.prepare(text, CustomVoice("ryan"), streaming=True, **given)
     return b"".join(pcm16(wave).tobytes() for wave in model.stream(request))
+
+
+def test_words_of_the_lexicon_are_respelled_however_they_arrive(server):
+    model, words = server.house.models["custom_voice"].model, Lexicon({"are you": "is he", "fine": "well"})
+    with (
+        running({"custom_voice": model}, places=1, queue=1, lexicon=words) as other,
+        client.connect(f"{other.url.replace('http', 'ws')}/v1/audio/speech/stream") as socket,
+    ):
+        socket.send(json.dumps(CONFIG))
+        for first in range(0, len(TEXT), 5):
+            say(socket, "input.text", text=TEXT[first : first + 5])
+        say(socket, "input.done")
+        assert hear(socket)[0] == alone(server, TEXT.replace("are you", "is he").replace("fine", "well"))
 
 
 def test_an_utterance_at_another_speed(server, socket):

@@ -9,6 +9,7 @@ from typing import Any
 from ..errors import RequestError
 from ..model import Qwen3TTSModel
 from ..speech import demo
+from ..speech.cast import first_saved
 from ..voice.prompt_item import VoiceClonePromptItem
 from .options import load_demo, load_model, new_parser
 from .speech import add_speech, only_for, read_request, speak
@@ -55,6 +56,8 @@ def run(args: argparse.Namespace) -> None:
     _check_voice(args)
     voice = VoiceClonePromptItem.load(args.voice) if args.voice else None
     model = load_demo(args) if of_demo else load_model(args)
+    if voice is None and model.config.tts_model_type == "base":
+        voice = first_saved(script.cast)
     speak(model, script, args, _voice(model, args, voice))
 
 

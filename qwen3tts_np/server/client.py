@@ -15,6 +15,7 @@ from ..request import Request
 from ..speech.delivery import most_frames
 from ..speech.live import PACKET, LiveText
 from ..streaming import ArrivingText, Packets
+from ..text.lexicon import Lexicon, Respelling
 from .outlet import End, Outlet, Piece
 from .settings import FIRST_PACKET, MOST_PACKET, POSITIONS, READ_SECONDS, UNREAD_SECONDS
 
@@ -138,8 +139,16 @@ class ArrivingClient:
     Before the text is complete speech cannot run away: every frame waits for its token.
     """
 
-    def __init__(self, model: Qwen3TTSModel, text: ArrivingText, outlet: Outlet, tempo: float = 1.0) -> None:
+    def __init__(
+        self,
+        model: Qwen3TTSModel,
+        text: ArrivingText,
+        outlet: Outlet,
+        tempo: float = 1.0,
+        lexicon: Lexicon | None = None,
+    ) -> None:
         self.outlet = outlet
+        self._words = None if lexicon is None else Respelling(lexicon)
         self._stretch = None if tempo == 1 else Stretch(tempo, model.speech_tokenizer.get_output_sample_rate())
         self._model, self._text, self._spoken = model, text, ""
         self.packets = model.packets(text)
@@ -161,11 +170,12 @@ class ArrivingClient:
 
     def feed(self, text: str) -> None:
         """Add text. RequestError if it is not a proper string."""
-        self._text.feed(text)
-        self._spoken += text
+        self._feed(text if self._words is None else self._words.feed(text))
 
     def finish(self) -> None:
         """The text is complete."""
+        if self._words is not None:
+            self._feed(self._words.finish())
         self._text.finish()
         bound = most_frames(self._model, self._spoken)
         self._last = min(self._last, bound) if self._begun else bound
@@ -187,6 +197,10 @@ class ArrivingClient:
     def end(self) -> None:
         if self._stretch is not None:
             self._put(self._stretch.finish())
+
+    def _feed(self, text: str) -> None:
+        self._text.feed(text)
+        self._spoken += text
 
     def _put(self, wave: Wave) -> None:
         if len(wave):

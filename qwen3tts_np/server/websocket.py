@@ -175,7 +175,7 @@ class Session:
         def prepare() -> ArrivingClient:
             voice = served.model.voice(**arguments)
             text = served.model.arriving(voice, language=asked.language, seed=asked.seed, **sampling)
-            return ArrivingClient(served.model, text, outlet, asked.speed)
+            return ArrivingClient(served.model, text, outlet, asked.speed, house.settings.lexicon)
 
         client, _ = await asyncio.wrap_future(house.engine.call(prepare))
         rate = served.model.speech_tokenizer.get_output_sample_rate()

@@ -54,6 +54,11 @@ def read_cast(path: PathLike) -> Cast:
     return {name: _voice(file, name, value) for name, value in entries.items()}
 
 
+def first_saved(cast: Cast) -> VoiceClonePromptItem | None:
+    """The first saved voice of a cast, in which a base model without another speaks what belongs to nobody."""
+    return next((one["voice_clone_prompt"] for one in cast.values() if "voice_clone_prompt" in one), None)
+
+
 def _voice(file: Path, name: str, value: Any) -> dict[str, Any]:
     """The arguments of ``model.voice``."""
     where = f"{shown_name(file)}: {shortened(name)}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from bisect import bisect_left
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
@@ -37,29 +38,53 @@ class Lexicon:
         for word in (*self._exact, *self._any_case):
             lengths.setdefault(word[0].lower(), set()).add(len(word))
         self._lengths = {first: sorted(found, reverse=True) for first, found in lengths.items()}
+        self._sorted = sorted(self._exact), sorted(self._any_case)
+        self._longest = max(map(len, (*self._exact, *self._any_case)), default=0)
 
     def respelled(self, text: str) -> str:
         """``text`` with the words of the lexicon respelled; all else stays as it is, to the character."""
-        ends, composed = _clusters(text)
-        key = composed.translate(_APOSTROPHES)
+        return self.settled(text, "", complete=True)[0]
+
+    def settled(self, text: str, before: str, complete: bool) -> tuple[str, int]:
+        """(what of ``text`` is settled, respelled; its length in ``text``).
+
+        ``before`` is the character before ``text``, or "". Of a text that is not ``complete`` that is settled which no
+        further character can make an entry of the lexicon, or keep from being one.
+        """
+        places, composed = _clusters(text)
+        key, end = composed.translate(_APOSTROPHES), len(text)
         result: list[str] = []
         done = copied = 0  # in ``key``; in ``text``
         for place in _BEGINS.finditer(key):
             start = place.start()
-            length, respelling = self._at(key, start) if start >= done else (0, "")
+            if start < done or _is_of_word(key[start - 1] if start else before):
+                continue
+            if not complete and self._may_grow(key[start : start + self._longest + 2]):
+                end = places[start]
+                break
+            length, respelling = self._at(key, start)
             if length:
-                result += (text[copied : ends[start]], respelling)
-                done, copied = start + length, ends[start + length]
-        return "".join(result) + text[copied:]
+                result += (text[copied : places[start]], respelling)
+                done, copied = start + length, places[start + length]
+        return "".join([*result, text[copied:end]]), end
+
+    def _may_grow(self, rest: str) -> bool:
+        """Whether more text could make ``rest`` begin with an entry. A mark may yet join its last letter."""
+        return any(
+            _begins_one(words, beginning)
+            for words, beginning in zip(self._sorted, (rest[:-1], rest[:-1].lower()), strict=True)
+        )
 
     def _at(self, key: str, start: int) -> tuple[int, str]:
         """(length, respelling) of the longest entry at ``start``; (0, "") where there is none."""
-        if start and _is_of_word(key[start - 1]):
-            return 0, ""
         for length in self._lengths.get(key[start].lower(), ()):
             found = key[start : start + length]
             respelling = self._exact.get(found) or self._any_case.get(found.lower())
-            if respelling is not None and not _is_of_word(key[start + length : start + length + 1]):
+            if (
+                respelling is not None
+                and len(found) == length
+                and not _is_of_word(key[start + length : start + length + 1])
+            ):
                 return length, respelling
         return 0, ""
 
@@ -81,6 +106,28 @@ class Lexicon:
         table[key] = respelling
 
 
+class Respelling:
+    """The respelling of a text that arrives in pieces: together what the complete text is respelled as."""
+
+    def __init__(self, lexicon: Lexicon) -> None:
+        self._lexicon, self._held, self._before = lexicon, "", ""
+
+    def feed(self, text: str) -> str:
+        """What is settled by more text; perhaps nothing. RequestError if it is not a proper string."""
+        require_text(text, "text")
+        return self._take(text, complete=False)
+
+    def finish(self) -> str:
+        """The rest."""
+        return self._take("", complete=True)
+
+    def _take(self, text: str, complete: bool) -> str:
+        held = self._held + text
+        ready, end = self._lexicon.settled(held, self._before, complete)
+        self._before, self._held = held[:end][-1:] or self._before, held[end:]
+        return ready
+
+
 def _clusters(text: str) -> tuple[list[int], str]:
     """(where each character of the composed text begins in ``text``, and its end; the composed text).
 
@@ -96,6 +143,12 @@ def _clusters(text: str) -> tuple[list[int], str]:
         composed.append(letters)
         ends += [start] * len(letters)
     return [*ends, len(text)], "".join(composed)
+
+
+def _begins_one(words: list[str], beginning: str) -> bool:
+    """Whether one of the sorted ``words`` has this beginning."""
+    i = bisect_left(words, beginning)
+    return i < len(words) and words[i].startswith(beginning)
 
 
 def _combines(c: str) -> bool:
