@@ -43,6 +43,8 @@ LONGER = {
     "python tests/mutants.py": "tests/mutants.py",
     "golden/setup_official.sh": "golden/setup_official.sh",
     ".venv-official/bin/python golden/record.py --check": "golden/record.py",
+    ".venv-official/bin/python golden/demo_voice/spoil.py DIR": "golden/demo_voice/spoil.py",
+    "python tests/spoiled_voices.py DIR": "tests/spoiled_voices.py",
     "python benchmarks/speed.py": "benchmarks/speed.py",
     "python benchmarks/speed.py --official .venv-official/bin/python": "benchmarks/speed.py",
     "python benchmarks/first_audio.py": "benchmarks/first_audio.py",
