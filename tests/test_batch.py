@@ -292,6 +292,15 @@ def test_the_command_says_what_it_did_and_what_is_missing(command, monkeypatch):
     assert command("--shard", "1/1", "--audio-format", "flac", "--missing")[:2] == (0, "")
 
 
+def test_a_bar_on_a_terminal_counts_speech_and_the_time_left(command, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "100")
+    status, _, shown = command()
+    assert status == 0
+    assert "| 0/0 s of speech, ? left" in shown or "s of speech, 00:0" in shown
+    assert "2/2 rows" in shown
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [

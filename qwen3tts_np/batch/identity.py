@@ -57,7 +57,7 @@ class Extent:
     """How much of a manifest there is to do."""
 
     rows: int  # of the shard, those that cannot be read included
-    seconds: float  # of speech, estimated from the texts
+    milliseconds: int  # of speech, estimated from the texts
 
 
 def number_of(text: str) -> int:
@@ -122,7 +122,7 @@ def survey(manifest: Manifest, shard: Shard) -> Extent:
         raise RequestError(
             f"{shown_name(manifest.path)}: ids have to be names of files: {'; '.join(faults[:NAMED])}{more}"
         )
-    return Extent(rows, whole / 1000)
+    return Extent(rows, whole)
 
 
 def _hash_of(name: str) -> int:

@@ -153,7 +153,8 @@ def _print_missing(args: argparse.Namespace, rows: Iterator[Row | BadRow]) -> in
 def _bar(extent: Extent) -> Iterator[Progress]:
     """A bar on a terminal: seconds of speech, as the texts let expect, and the time left."""
     shown = "{percentage:3.0f}%|{bar:24}| {n:.0f}/{total:.0f} s of speech, {remaining} left{postfix}"
-    with tqdm(total=extent.seconds, bar_format=shown, disable=not sys.stderr.isatty(), leave=False) as bar:
+    options = {"bar_format": shown, "unit_scale": 1e-3, "disable": not sys.stderr.isatty(), "leave": False}
+    with tqdm(total=extent.milliseconds, **options) as bar:
         rows = failed = 0
 
         def progress(found: Result | BadRow) -> None:
@@ -161,10 +162,10 @@ def _bar(extent: Extent) -> Iterator[Progress]:
             rows += 1
             failed += isinstance(found, BadRow) or found.line.get("error") is not None
             bar.set_postfix_str(f"{rows}/{extent.rows} rows" + (f", {failed} failed" if failed else ""), refresh=False)
-            seconds = 0 if isinstance(found, BadRow) else milliseconds(found.line["text"] or "") / 1000
+            length = 0 if isinstance(found, BadRow) else milliseconds(found.line["text"] or "")
             if isinstance(found, Result) and found.kept:
-                bar.total -= seconds
+                bar.total -= length  # so that the time left is that of the others
             else:
-                bar.update(seconds)
+                bar.update(length)
 
         yield progress
