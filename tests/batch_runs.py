@@ -35,13 +35,13 @@ ALLOWED = 20 << 20  # bytes of memory that 100,000 rows may take more than 1,000
 Rows = list[dict[str, Any]]
 
 
-def rows_of(count: int, seed: int = 0) -> Rows:
-    """Rows of 1 to 200 letters in three voices."""
-    draw = random.Random(seed)
+def rows_of(count: int, most: int = 40) -> Rows:
+    """Rows of 1 to 200 letters in three voices, each of fewer than ``most`` frames."""
+    draw = random.Random(0)
     rows = []
     for number in range(count):
         text = " ".join(draw.choices(WORDS, k=60))[: draw.randint(1, 200)].strip()
-        rows.append({"id": f"row {number}", "text": text, "speaker": draw.choice(VOICES), "max_new_tokens": 40})
+        rows.append({"id": f"row {number}", "text": text, "speaker": draw.choice(VOICES), "max_new_tokens": most})
     return rows
 
 

@@ -123,6 +123,27 @@ def _read_marks(folder: Path) -> object:
     return importlib.import_module("qwen3tts_np.speech.script").read_script(text, cast={"A": {}})
 
 
+def _manifests(_: Path) -> list[bytes]:
+    row = {"id": "a", "text": "Hi", "ref_audio": "a.wav", "seed": 1, "top_k": 5, "audio_codes": [[1, 2]]}
+    return [json.dumps(row).encode(), b'id,text,seed,temperature,do_sample\na,"Hi, you",7,0.5,true\n']
+
+
+def _read_manifest(folder: Path) -> object:
+    from qwen3tts_np.manifest import Manifest
+
+    return list(Manifest(folder / "x.jsonl"))
+
+
+def _embeddings(folder: Path) -> list[bytes]:
+    (folder / "x.rvq").write_bytes(bytes(44))
+    (folder / "x.txt").write_bytes(b"Hi")
+    return [bytes(16), np.ones(4, "<f4").tobytes()]
+
+
+def _packed_codes(_: Path) -> list[bytes]:
+    return [bytes(44)]
+
+
 def _fixtures(folder: Path) -> list[bytes]:
     (folder / "expected.bin").write_bytes(bytes(64))
     entry = {"shape": [2, 2], "dtype": "float32", "offset": 0, "bytes": 16}
@@ -148,6 +169,23 @@ def _with_header_length(data: bytes) -> bytes:
 
 
 READERS = {
+    "manifest": Reader(
+        "x.jsonl", _manifests, _read_manifest, "manifest:_of_cell", lambda name, cell: cell in ("-1", "null", "9" * 400)
+    ),
+    "spk": Reader(
+        "x.spk",
+        _embeddings,
+        _read("voice.prompt_item", "VoiceClonePromptItem.load", "x.spk"),
+        "voice.prompt_item:read_spk",
+        lambda path: (path.stat().st_size % 4) != 0,
+    ),
+    "rvq": Reader(
+        "x.rvq",
+        _packed_codes,
+        _read("files.arrays", "read_codes", "x.rvq"),
+        "files.arrays:read_rvq",
+        lambda path: (path.stat().st_size % 22) != 0,
+    ),
     "weights": Reader(
         "x.safetensors",
         _weights,

@@ -20,6 +20,7 @@ from typing import Any
 
 from ..checkpoint.json_file import read_json
 from ..errors import OutputError, QwenTTSError
+from ..files.apart import check_outputs
 from ..files.name import shown_name
 from ..files.output import check_name, output_file, remove_leftovers, write_text
 from ..manifest import BadRow, Manifest, Row
@@ -34,11 +35,13 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def check(self) -> None:
-        """OutputError where there cannot be such a folder, before the work."""
+    def check(self, manifest: Manifest) -> None:
+        """OutputError where there cannot be such a folder, or it would overwrite the manifest, before the work."""
         check_name(self.path)
         if os.path.lexists(self.path) and not os.path.isdir(self.path):
             raise OutputError(f"{shown_name(self.path)} is not a directory")
+        if self.path.is_dir():
+            check_outputs({RESULTS: self.path / RESULTS}, {"MANIFEST": manifest.path})
 
     def make(self) -> None:
         """Make the folder where it is not there. OutputError where it cannot be."""
@@ -56,7 +59,8 @@ class Folder:
         self.make()
         done = self._done(shard)
         with output_file(done) as file:
-            done.unlink(missing_ok=True)
+            for stale in (done, self.path / RESULTS):
+                stale.unlink(missing_ok=True)
             for folder in (self.path, self.path / LINES):
                 remove_leftovers(folder, lambda name: shard.has_name(name.rpartition(".")[0]))
             report: dict[str, Any] = {}

@@ -53,6 +53,7 @@ def speak(
     manifest = Manifest(manifest.path.absolute())  # workers have other working directories
     survey(manifest, Shard())
     folder, summary = Folder(Path(out).absolute()), Summary()
+    folder.check(manifest)
     with folder.held(Shard()) as report:
         rows = [{"row": json.dumps(asdict(row))} for row in _readable(manifest, summary)]
         blocks = max(-(-len(rows) // ROWS), min(SHARES * workers, len(rows)), 1)

@@ -15,13 +15,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..audio.files import format_of
-from ..batch.folder import RESULTS, Folder
+from ..batch.folder import LINES, Folder
 from ..batch.identity import Extent, Shard, shard_of_environment, survey
 from ..batch.run import Progress, missing, run
 from ..batch.settings import Settings
 from ..batch.speaker import BATCH_SIZE, Result, Speaker
 from ..errors import RequestError
-from ..files.apart import check_outputs
 from ..manifest import BadRow, Manifest, Row
 from ..shown import shortened
 from ..text.pace import milliseconds
@@ -87,10 +86,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def speak(args: argparse.Namespace) -> int:
     settings, shard = _settings(args), _shard(args)
-    folder = Folder(args.out)
-    folder.check()
-    check_outputs({RESULTS: args.out / RESULTS if args.out.is_dir() else None}, {"MANIFEST": args.manifest})
     manifest = Manifest(args.manifest)
+    Folder(args.out).check(manifest)
     extent = survey(manifest, shard)
     speaker = Speaker(load_model(args), args.out, settings, args.batch_size)
     if args.missing:
@@ -108,9 +105,11 @@ def speak(args: argparse.Namespace) -> int:
         "rtf": rtf,
     }
     speed = "" if rtf is None else f", RTF {rtf:.2f}"
+    part = f", shard {shard.number}/{shard.count}" if shard.count > 1 else ""
+    why = f" ({args.out / LINES} says why)" if summary.failed else ""
     line = (
-        f"{args.out}: {summary.rows} rows, {summary.spoken} spoken, {summary.kept} there already, {summary.failed} "
-        f"failed; {summary.seconds:.1f} s of speech{speed}"
+        f"{args.out}{part}: {summary.rows} rows, {summary.spoken} spoken, {summary.kept} there already, "
+        f"{summary.failed} failed{why}; {summary.seconds:.1f} s of speech{speed}"
     )
     report(args, found, line)
     return int(summary.failed > 0)
@@ -130,7 +129,10 @@ def _settings(args: argparse.Namespace) -> Settings:
 def _shard(args: argparse.Namespace) -> Shard:
     """The shard that is asked for, or that of a Slurm task, or all."""
     if args.shard is None:
-        return shard_of_environment() or Shard()
+        shard = shard_of_environment()
+        if shard is not None:
+            print(f"qwen3tts-np batch: shard {shard.number}/{shard.count}, as this task of Slurm", file=sys.stderr)
+        return shard or Shard()
     if not re.fullmatch("[0-9]{1,9}/[0-9]{1,9}", args.shard):
         raise RequestError(f"--shard {shortened(args.shard)} is not I/N, such as 2/5")
     return Shard(*map(int, args.shard.split("/")))

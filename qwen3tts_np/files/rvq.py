@@ -18,16 +18,17 @@ from .name import shown_name
 SUFFIX = ".rvq"
 GROUPS, BITS = 16, 11  # of the released codec, whose codebooks have 2048 entries
 FRAME_BYTES = GROUPS * BITS // 8
+MOST = 32 << 20  # bytes; an hour has 1 MB
 
 
 def read_rvq(path: str | os.PathLike[str]) -> I64:
     """Codes [frames, 16]. RequestError where the file cannot be read, or has no whole number of frames."""
-    data = read_bytes(path)
+    data = read_bytes(path, MOST)
     if not data or len(data) % FRAME_BYTES:
         raise RequestError(f"{shown_name(path)} has {len(data)} bytes; codes have {FRAME_BYTES} for each frame")
-    bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
-    codes = bits.reshape(-1, BITS) @ (1 << np.arange(BITS))
-    return codes.reshape(GROUPS, -1).T.copy()
+    bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little").reshape(-1, BITS)
+    codes = np.packbits(np.pad(bits, ((0, 0), (0, 16 - BITS))), axis=1, bitorder="little").view("<u2")
+    return codes.reshape(GROUPS, -1).T.astype(np.int64)
 
 
 def rvq_of(codes: Ints) -> bytes:

@@ -21,6 +21,7 @@ from ..files.rvq import read_rvq, rvq_of
 from ..ops import Array, Ints
 
 SUFFIX, WORDS = ".spk", ".txt"
+MOST = 1 << 20  # bytes; the largest released model has 8,192
 
 
 class Parts(NamedTuple):
@@ -38,7 +39,7 @@ def is_spk(path: Path) -> bool:
 
 def read_spk(path: Path) -> Parts:
     """The voice of a .spk file and of those beside it. CheckpointError for what is no embedding."""
-    data = read_bytes(path)
+    data = read_bytes(path, MOST)
     embedding = np.frombuffer(data[: len(data) // 4 * 4], "<f4").astype(np.float32)
     if not data or len(data) % 4 or not np.isfinite(embedding).all():
         raise CheckpointError(f"{shown_name(path)} holds no speaker embedding: finite numbers of 4 bytes each")
@@ -47,7 +48,7 @@ def read_spk(path: Path) -> Parts:
         return Parts(embedding, None, None)
     if not os.path.isfile(words):
         raise CheckpointError(f"{shown_name(codes)} are codes, and their words are missing: {shown_name(words)}")
-    return Parts(embedding, read_rvq(codes), read_text(words).strip())
+    return Parts(embedding, read_rvq(codes), read_text(words, MOST).strip())
 
 
 def write_spk(path: Path, parts: Parts) -> None:
@@ -60,7 +61,7 @@ def write_spk(path: Path, parts: Parts) -> None:
         write_bytes(path, content)
         return
     packed = rvq_of(parts.codes)
-    if os.path.lexists(words) and read_text(words).strip() != parts.text.strip():
+    if os.path.lexists(words) and read_text(words, MOST).strip() != parts.text.strip():
         raise OutputError(f"{shown_name(words)} exists and says something else than the clip; name another {SUFFIX}")
     write_bytes(words, parts.text.encode())
     write_bytes(codes, packed)
