@@ -16,13 +16,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch_files import Rebuilt, fake_torch, older_torch_save
 
+from qwen3tts_np import Qwen3TTSModel
 from qwen3tts_np.checkpoint.torch_file import read_torch
 from qwen3tts_np.errors import QwenTTSError, RequestError
 from qwen3tts_np.evaluate import codec_quality, dnsmos, extras, resemblyzer, seed_tts, sphinx
 from qwen3tts_np.evaluate import recogniser as recognisers
 from qwen3tts_np.evaluate.clip import Clip
-from qwen3tts_np.evaluate.evaluation import Evaluation, compared, load, obstacle
-from qwen3tts_np.evaluate.judge import Utterance
+from qwen3tts_np.evaluate.evaluation import Evaluation, compared, evaluate, load, obstacle
+from qwen3tts_np.evaluate.judge import Judges, Utterance
 from qwen3tts_np.evaluate.measures import measure
 from qwen3tts_np.evaluate.normalise import language_of, normalised, plain
 from qwen3tts_np.evaluate.pieces import LONGEST, pieces, subtitle_ends
@@ -30,7 +31,7 @@ from qwen3tts_np.evaluate.requirement import Requirement
 from qwen3tts_np.evaluate.sound import clicks, pauses, sound
 from qwen3tts_np.evaluate.statistics import Mean, Value, difference, mean
 from qwen3tts_np.evaluate.word_errors import compare
-from qwen3tts_np.manifest import Manifest
+from qwen3tts_np.manifest import Manifest, Row
 from qwen3tts_np.speech.demo import CHECKPOINT
 
 ROOT = Path(__file__).parents[1]
@@ -337,6 +338,20 @@ def test_requirements():
         Requirement.parse("cer<1").problem(means)
 
 
+def test_a_model_judges_with_its_own_speaker_encoder_and_its_codec_is_judged(synthetic):
+    folder = synthetic("tiny", "base")
+    model = Qwen3TTSModel.from_pretrained(folder, backend="reference")
+    oak = str(CLIPS / NAMES[0])
+    rows = [Row(n, str(n), str(n), audio=str(CLIPS / name), ref_audio=oak) for n, name in enumerate(NAMES)]
+    found = evaluate(rows, Judges(("speaker",), cloner=model.cloner, independent=False), "own").utterances
+    same, _, other = (u.values["similarity_own"].value for u in found)
+    assert same == pytest.approx(1) and other < 1
+    if obstacle("codec") is None:
+        judges = Judges(("codec",), codec=model.speech_tokenizer, independent=False)
+        (coded,) = evaluate(rows[:1], judges, "codec").utterances
+        assert {"pesq_wb", "stoi", "mel_distance", "snr"} <= coded.values.keys()
+
+
 # --- the benchmark ---
 
 
@@ -396,6 +411,13 @@ def test_the_command_measures_writes_and_compares(manifest, tmp_path, capsys):
     assert found["problems"] and found["problems"][0].startswith("wer is 0.")
     for one in found["against"]["measures"].values():
         assert one["difference"] == one["low"] == one["high"] == 0 and one["p"] == 1
+
+
+def test_the_help_names_every_measure(capsys):
+    with pytest.raises(SystemExit):
+        command("--help")
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "words: wer, cer, mixed; speaker: similarity, similarity_own; dnsmos: dnsmos," in printed
 
 
 def test_requests_that_cannot_be_met_are_one_sentence(manifest, tmp_path, capsys):

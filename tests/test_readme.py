@@ -52,6 +52,8 @@ LONGER = {
     "python benchmarks/compare.py OLD_CHECKOUT MODEL": "benchmarks/compare.py",
     "python benchmarks/startup.py --from-outside small": "benchmarks/startup.py",
     "python benchmarks/oversubscription.py": "benchmarks/oversubscription.py",
+    "python benchmarks/formats.py": "benchmarks/formats.py",
+    "python benchmarks/cloning.py": "benchmarks/cloning.py",
     "python tests/fuzz.py": "tests/fuzz.py",
     "ffmpeg -i ada.m4a ada.wav": "README.md",
 }

@@ -47,9 +47,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         EXAMPLES,
         help="how good speech is: errors of words, voice, quality, pace; and two runs compared",
         description="Measure the audio of a manifest against its texts and reference clips. Exit status 1 if a "
-        "--require is not met. Measures: "
-        + "; ".join(f"{group}: {', '.join(_names(group))}" for group in GROUPS)
-        + ".",
+        f"--require is not met. Measures: {'; '.join(f'{group}: {_names(group)}' for group in GROUPS)}.",
     )
     parser.add_argument(
         "manifest",
@@ -181,6 +179,9 @@ def _groups(args: argparse.Namespace, read: Sequence[Row]) -> tuple[tuple[str, .
         reason = without.get(group) or obstacle(group)
         if reason is None:
             chosen.append(group)
+        elif group == "speaker" and without["speaker"] is None and args.model is not None:
+            chosen.append(group)  # the model's own encoder needs nothing
+            left_out.append(f"similarity ({reason})")
         elif args.measure:
             raise RequestError(f"--measure {group}: {reason}")
         elif without.get(group) is None:
