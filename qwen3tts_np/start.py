@@ -18,6 +18,7 @@ from types import FrameType
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)]
 LEAST = 900 << 20  # bytes of address space: the libraries, and their compiler at work
+MANY_THREADS = 4096  # a limit beyond which nobody is short of threads
 PYTHONS = (signal.SIG_DFL, signal.default_int_handler)  # one that is ignored (nohup) stays ignored
 
 
@@ -46,6 +47,25 @@ def fault_of_limits() -> str | None:
     return f"{free >> 20} MB of address space are free (ulimit -v), and {LEAST >> 20} are needed at least"
 
 
+def let_blas_start() -> None:
+    """Where the system starts no threads for OpenBLAS, have it start none.
+
+    Trap: it ends the process then, while NumPy is imported, by the signal of Ctrl-C.
+    """
+    from qwen3tts_np_kernels.system import allowed_cores, thread_limit
+
+    limit, over = thread_limit(), threading.Event()
+    if limit is None or limit > MANY_THREADS:
+        return
+    threads = [threading.Thread(target=over.wait, daemon=True) for _ in range(allowed_cores())]
+    try:
+        for thread in threads:
+            thread.start()
+    except RuntimeError:
+        os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    over.set()
+
+
 def is_command_line() -> bool:
     """Whether this process is ``qwen3tts-np`` or ``python -m qwen3tts_np``, and no program that imports the package."""
     name = sys.argv[0] if getattr(sys, "argv", None) else ""
@@ -63,3 +83,4 @@ if is_command_line() and threading.current_thread() is threading.main_thread():
         if sys.stderr is not None:
             print(f"qwen3tts-np: {_fault}", file=sys.stderr)
         raise SystemExit(2)
+    let_blas_start()

@@ -27,6 +27,7 @@ from .arguments import Kind, code_of, flatten
 from .callee import Callee
 from .machine_code import load, target
 from .simd.instruction_sets import INSTRUCTION_SETS, InstructionSet
+from .system import free_address_space
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -107,6 +108,11 @@ class Kernel(Callee):
         return self._entries[kinds]
 
     def _compile(self, kinds: tuple[Kind, ...], entry: str) -> Any:
+        free = free_address_space()
+        if free is not None and free < COMPILER_TAKES:  # trap: LLVM ends the process where it gets no memory
+            raise MemoryError(
+                f"{free >> 20} MB of address space are free (ulimit -v), and compiling takes {COMPILER_TAKES >> 20}"
+            )
         _announce()
         from .compiler import compile_kernel
 
@@ -120,6 +126,7 @@ def _announce() -> None:
 
 
 COMPILING = "compiling kernels for this CPU, which takes up to half a minute and is done once per installation"
+COMPILER_TAKES = 300 << 20  # bytes of address space, Numba's import included
 _FUNCTION = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_char_p)
 _LOADING = threading.RLock()
 

@@ -50,6 +50,17 @@ def usable_cores() -> int:
     return allowed_cores() if quota is None else max(1, min(allowed_cores(), -int(-quota // 1)))
 
 
+def thread_limit() -> int | None:
+    """The threads that this user may have in all (``ulimit -u``); None without a limit, or where there is none."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    kind = getattr(resource, "RLIMIT_NPROC", None)
+    limit = resource.RLIM_INFINITY if kind is None else resource.getrlimit(kind)[0]
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
 def in_threads(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     """``function`` of each item, in order, in as many threads as there are cores: for work outside the GIL.
 
