@@ -181,18 +181,21 @@ class RunningBatch:
                 self._session.end(number)
                 self._places[number] = None
 
-    def step(self) -> Step:
+    def step(self, *, prompts_first: bool = False) -> Step:
         """Read a slice of the newcomers' prompts, or a whole one if nobody speaks; then write a frame of all who can.
+
+        ``prompts_first``: nobody has been heard yet whom a pause would disturb, so that a whole prompt is read, and
+        frames wait until all are.
 
         A step may write no frame: while only prompts are being read, and when the batch is :attr:`idle`. An exception,
         such as an interrupt, ends the batch: what it has cut short cannot go on.
         """
         session, self._session = self._open, None
         with self._limited():
-            parts = self._next_slice()
+            parts = self._next_slice(prompts_first)
             if parts:
                 session.read_prompts(parts)
-            speaking = self._speaking()
+            speaking = [] if prompts_first and self._newcomers else self._speaking()
             for number in speaking:
                 self._pass_on_text(session, number)
             step = session.write_frame(speaking, self._drawing()) if speaking else _nothing(session)
@@ -227,13 +230,13 @@ class RunningBatch:
     def _is_over(self, number: int) -> bool:
         return self._at(number).over
 
-    def _next_slice(self) -> list[tuple[int, range]]:
+    def _next_slice(self, whole: bool) -> list[tuple[int, range]]:
         """(place, positions of its prompt) for this step: who came first is read first.
 
-        Where nobody speaks, the first newcomer's prompt is read whole: nobody waits for it.
+        Where nobody speaks, the first newcomer's prompt is read ``whole``: nobody waits for it.
         """
         left, parts = self._prompt_slice, []
-        if left is not None and self._newcomers and not self._speaking():
+        if left is not None and self._newcomers and (whole or not self._speaking()):
             group = self._at(self._newcomers[0]).group
             left = max(left, sum(len(self._at(number).unread) for number in group))
         while self._newcomers and left != 0:

@@ -113,7 +113,7 @@ def speak(model: Qwen3TTSModel, coming: list[Client], **room: Any) -> None:
             for someone in here.values():
                 someone.arrive(number % 3)
             assert batch.free == batch.places - len(here)
-            step = batch.step()
+            step = batch.step(prompts_first=number % 4 == 1)
             assert not step.failed
             assert sorted(step.places) == list(step.places)
             for place, codes in zip(step.places, step.codes, strict=True):

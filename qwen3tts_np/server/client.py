@@ -27,6 +27,7 @@ class Client(Protocol):
     """
 
     outlet: Outlet
+    heard: bool  # whether samples have been handed out
 
     @property
     def packets(self) -> Packets:
@@ -82,6 +83,7 @@ class TextClient:
     def __init__(self, text: LiveText, outlet: Outlet) -> None:
         self.text: LiveText = text
         self.outlet: Outlet = outlet
+        self.heard = False
         self.pieces: list[Piece] = []  # that are over
         self._most = UNREAD_SECONDS * text.sample_rate
         self._last = 0  # frame of the piece
@@ -122,6 +124,7 @@ class TextClient:
         return request
 
     def hear(self, wave: Wave) -> None:
+        self.heard = True
         for packet in self.text.decoded(wave):
             self.outlet.put(packet)
         self._packet = min(-(-self._packet * 3 // 2), MOST_PACKET)
@@ -147,7 +150,7 @@ class ArrivingClient:
         tempo: float = 1.0,
         lexicon: Lexicon | None = None,
     ) -> None:
-        self.outlet = outlet
+        self.outlet, self.heard = outlet, False
         self._words = None if lexicon is None else Respelling(lexicon)
         self._stretch = None if tempo == 1 else Stretch(tempo, model.speech_tokenizer.get_output_sample_rate())
         self._model, self._text, self._spoken = model, text, ""
@@ -192,6 +195,7 @@ class ArrivingClient:
         return request
 
     def hear(self, wave: Wave) -> None:
+        self.heard = True
         self._put(wave if self._stretch is None else self._stretch.feed(wave))
 
     def end(self) -> None:

@@ -73,7 +73,7 @@ class Room:
         self._admit(self.waiting)
         if self.batch.idle:
             return
-        step = self.batch.step()
+        step = self.batch.step(prompts_first=not any(client.heard for client in self.speaking.values()))
         self._metrics.frames(self.name, len(step.places))
         for place, codes in zip(step.places.tolist(), step.codes, strict=True):
             self.speaking[place].packets.keep(codes)
