@@ -256,7 +256,7 @@ def test_a_reader_who_reads_no_more_is_given_up(server, monkeypatch):
 
 def test_those_who_speak_do_not_wait_for_a_voice_that_is_made(server, http):
     voice = {"name": "from a long clip", "ref_text": "What Ada says in a clip that is long."}
-    content, took = clip(12.0), []
+    content, took = clip(20.0), []
     with ThreadPoolExecutor(1) as pool, httpx.Client(base_url=server.url, timeout=60) as other:
         began = time.monotonic()
         making = pool.submit(other.post, VOICES, data=voice, files={"audio_sample": content})
@@ -266,9 +266,9 @@ def test_those_who_speak_do_not_wait_for_a_voice_that_is_made(server, http):
             took.append(time.monotonic() - start)
         made = time.monotonic() - began
     making.result().raise_for_status()
-    assert len(took) > 3
+    assert len(took) > 1
     assert max(took) < made / 2
-    # Its reference of 150 frames is decoded in slices, before its first sound.
+    # Its reference of 250 frames is decoded in slices, before its first sound.
     arguments = {"model": "base", "max_new_tokens": 9}
     heard = samples_of(http.post(SPEECH, json=server.body(**arguments, voice=voice["name"])))
     item = server.house.voices.get(voice["name"]).item
