@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ..arguments import codes_of, require_type
+from ..batch.voices import Voices
 from ..errors import RequestError
 from ..files.arrays import read_codes
 from ..files.name import shown_name
@@ -16,8 +17,9 @@ from ..model import Qwen3TTSModel
 from ..notices import notify
 from ..ops import Ints
 from ..request import Request, Voice, check_positions
-from ..voice.prompt_item import VoiceClonePromptItem
 from ..voice_arguments import ARGUMENTS_OF
+
+FIELD = {"voice_clone_prompt": "voice"}  # of a manifest, for an argument of ``generate_*``
 
 
 @dataclass(frozen=True)
@@ -47,14 +49,13 @@ def speech_of(
                 raise RequestError(f"{shown_name(opened.path)}:{row.line}: {e}") from None
 
 
-@dataclass
 class _Reader:
-    """Reads rows for one model. Voices are made once: the rows of a training file often share a clip."""
+    """Reads rows for one model."""
 
-    model: Qwen3TTSModel
-    streaming: bool | None
-    voices: dict[tuple[Any, ...], Voice] = field(default_factory=dict)
-    ignored: set[str] = field(default_factory=set)  # fields that have been named
+    def __init__(self, model: Qwen3TTSModel, streaming: bool | None) -> None:
+        self.model, self.streaming = model, streaming
+        self._voices = Voices(model)
+        self._said: set[str] = set()  # what has been noted
 
     def speech(self, row: Row) -> Speech:
         if row.text is None:
@@ -89,23 +90,23 @@ class _Reader:
         """The voice that the row names. Fields of other types of model are ignored: a training file has a reference
         clip, which the custom-voice model that was made with it has learned."""
         kind = self.model.config.tts_model_type
-        fields = {"voice_clone_prompt": row.voice} | {
-            name: getattr(row, name) for name in ("speaker", "instruct", "ref_audio", "ref_text")
-        }
-        given = {name: value for name, value in fields.items() if value is not None}
-        for name in sorted(set(given) - set(ARGUMENTS_OF[kind]) - self.ignored):
-            self.ignored.add(name)
-            field_of = "voice" if name == "voice_clone_prompt" else name
-            notify(f"{field_of} is ignored: a {kind} model does not read it")
-        taken = {name: value for name, value in given.items() if name in ARGUMENTS_OF[kind]}
-        if "voice_clone_prompt" in taken:
-            taken.pop("ref_audio", None)
-        key = tuple(sorted(taken.items()))
-        if key not in self.voices:
-            if "voice_clone_prompt" in taken:
-                taken = {"voice_clone_prompt": VoiceClonePromptItem.load(taken["voice_clone_prompt"])}
-            self.voices[key] = self.model.voice(**taken)
-        return self.voices[key]
+        read = [FIELD.get(name, name) for name in ARGUMENTS_OF[kind]]
+        fields = ("speaker", "instruct", "ref_audio", "ref_text", "voice")
+        given = {name: value for name in fields if (value := getattr(row, name)) is not None}
+        for name in given:
+            if name not in read:
+                self._note(f"{name} is ignored: a {kind} model does not read it")
+        wanted = self._voices.wanted({name: value for name, value in given.items() if name in read})
+        voice, warnings = self._voices.made(wanted)
+        for warning in warnings:
+            self._note(warning)
+        return voice
+
+    def _note(self, sentence: str) -> None:
+        """A warning, once for all rows."""
+        if sentence not in self._said:
+            self._said.add(sentence)
+            notify(sentence)
 
 
 def all_speech(given: Iterable[Speech], limit: int | None) -> Iterator[Speech]:
