@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +14,8 @@ import numpy as np
 import pytest
 from speech_server import Running, running
 
-from qwen3tts_np import Qwen3TTSModel, generate
+from qwen3tts_np import Qwen3TTSModel, RequestError, generate
+from qwen3tts_np.server.client import TextClient
 
 httpx = pytest.importorskip("httpx")
 for _needed in ("fastapi", "uvicorn", "python_multipart", "websockets"):
@@ -63,3 +68,43 @@ def test_in_a_route(server: Running, monkeypatch: pytest.MonkeyPatch, caplog: py
     assert "division" not in answer.text
     assert "Traceback" not in answer.text
     assert "ZeroDivisionError: division by zero" in caplog.text  # of uvicorn, which prints it
+
+
+# --- mistakes of clients, which are none ----------------------------------------------------------
+
+
+def test_a_client_that_leaves_while_it_sends(server: Running, caplog: pytest.LogCaptureFixture) -> None:
+    head = "POST /v1/audio/speech HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    port = int(server.url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(f"{head}Content-Length: 100\r\n\r\n{{".encode())
+    with httpx.Client(base_url=server.url, timeout=60) as client:
+        while '"499"' not in (numbers := client.get("/metrics").text) and "499" not in numbers:
+            time.sleep(0.01)
+    assert not caplog.records
+
+
+def test_a_mistake_that_is_found_when_the_answer_has_begun(
+    server: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    hear, count = TextClient.hear, itertools.count()
+
+    def late(client: TextClient, wave: Any) -> None:
+        if next(count):
+            raise RequestError("use values nearer to 1")
+        hear(client, wave)
+
+    monkeypatch.setattr(TextClient, "hear", late)
+    with httpx.Client(base_url=server.url, timeout=60) as client, pytest.raises(httpx.RemoteProtocolError):
+        client.post("/v1/audio/speech", json=server.body())
+    assert "an answer was broken off: use values nearer to 1" in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+def test_a_message_of_bytes(server: Running, caplog: pytest.LogCaptureFixture) -> None:
+    connect = pytest.importorskip("websockets.sync.client").connect
+    with connect(f"{server.url.replace('http', 'ws')}/v1/audio/speech/stream") as socket:
+        for message in (b"\xff\xfe", b'{"type": 5}'):
+            socket.send(message)
+            assert json.loads(socket.recv(timeout=30))["type"] == "error"
+    assert not caplog.records

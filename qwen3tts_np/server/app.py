@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request, WebSocket
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from ..audio.encode import MEDIA_TYPES
 from ..checkpoint.published import VOICES
@@ -37,6 +38,7 @@ def make_app(house: House) -> App:
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(QwenTTSError, _refused)
     app.add_exception_handler(HTTPException, _no_route)
+    app.add_exception_handler(ClientDisconnect, _left)
     app.add_exception_handler(Exception, _defect)
     guarded: App = Guard(app, house.settings, house.metrics)
     if house.settings.origins:
@@ -213,6 +215,10 @@ async def _no_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     message = f"{request.method} {request.url.path[:100]}: {error.detail}"
     return JSONResponse(error_object(error.status_code, message), error.status_code, headers=error.headers)
+
+
+async def _left(_: Request, __: Exception) -> Response:
+    return Response(status_code=CLIENT_CLOSED)
 
 
 async def _defect(_: Request, __: Exception) -> Response:

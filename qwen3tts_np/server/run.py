@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -13,7 +14,7 @@ from types import FrameType
 import uvicorn
 from qwen3tts_np_kernels import system
 
-from ..errors import RequestError
+from ..errors import QwenTTSError, RequestError
 from ..files.name import shown_name
 from ..shown import shortened
 from .answer import House
@@ -70,6 +71,7 @@ def serve(house: House, listening: socket.socket) -> None:
 def new_server(house: House) -> uvicorn.Server:
     """The server of a house, not yet running."""
     settings = house.settings
+    logging.getLogger("uvicorn.error").addFilter(_in_one_line)
     config = uvicorn.Config(
         make_app(house),
         log_config=None,
@@ -83,6 +85,16 @@ def new_server(house: House) -> uvicorn.Server:
         ws_max_size=1 << 20,
     )
     return _Server(config)
+
+
+def _in_one_line(record: logging.LogRecord) -> bool:
+    """A client's mistake that is found when its answer has begun is logged in one line: a traceback is a defect."""
+    cause = record.exc_info[1] if record.exc_info else None
+    while cause is not None and not isinstance(cause, QwenTTSError):
+        cause = cause.__cause__
+    if cause is not None:
+        record.exc_info, record.msg, record.args = None, "an answer was broken off: %s", (str(cause),)
+    return True
 
 
 def url_of(settings: Settings, listening: socket.socket) -> str:

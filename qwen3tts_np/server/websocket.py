@@ -36,7 +36,7 @@ async def speak_while_written(socket: WebSocket, house: House) -> None:
         more = True
         while more:
             try:
-                more = await session.message(await asyncio.wait_for(socket.receive_text(), READ_SECONDS))
+                more = await session.message(await asyncio.wait_for(_next_text(socket), READ_SECONDS))
             except asyncio.TimeoutError:
                 more = session.speaks  # it is our turn
         await socket.close()
@@ -58,6 +58,15 @@ class Utterance:
     length: int = 0  # characters
     entered: bool = False
     sending: asyncio.Task[None] | None = None
+
+
+async def _next_text(socket: WebSocket) -> str:
+    """The next message, which some clients send as bytes. Trap: ``receive_text`` fails for those."""
+    message = await socket.receive()
+    if message["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(message.get("code", 1000))
+    text = message.get("text")
+    return text if isinstance(text, str) else message["bytes"].decode("utf-8", errors="replace")
 
 
 class Session:
