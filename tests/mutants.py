@@ -65,6 +65,70 @@ WIDE = "test_parity.py::test_every_activation[activations_instruct]"
 SAMPLING = "test_sampling.py"
 
 MUTANTS: list[Mutant] = [
+    # ---- scripts ----
+    *mutants(
+        "qwen3tts_np/text",
+        "test_script.py::test_what_is_read test_script.py::test_what_is_refused",
+        ("(1000 if found[2]", "(100 if found[2]"),
+        ("if ms == int(ms) and ms <= LONGEST_PAUSE", "if ms <= LONGEST_PAUSE"),
+        ("if ms == int(ms) and ms <= LONGEST_PAUSE", "if ms == int(ms)"),
+        ('if mark["escape"]:', "if False:"),
+        ("self._spans[-2].voice == name:", "False:"),
+        ("opens=max(last.opens, kind)", "opens=kind"),
+        ("self.parser.StartDoctypeDeclHandler = _refuse_doctype", "pass"),
+        ("if parent not in (_INSIDE[name] or (None,)):", "if False:"),
+        (
+            "return Break.PARAGRAPH\n    if _LINE_ENDS.search(gap)",
+            "return Break.SENTENCE\n    if _LINE_ENDS.search(gap)",
+        ),
+    ),
+    *mutants(
+        "qwen3tts_np/text/lexicon.py",
+        "test_script.py::test_whole_words_are_respelled_the_longest_first "
+        "test_script.py::test_a_text_in_pieces_is_respelled_as_the_whole",
+        ("reverse=True) for first", "reverse=False) for first"),
+        ("and len(found) == length", "and True"),
+        ("if start < done or", "if"),
+        ("(words, beginning)\n            for", "(words, beginning + beginning)\n            for"),
+        ('or "\\u1160" <= c <= "\\u11ff"', ""),
+    ),
+    *mutants(
+        "qwen3tts_np/speech",
+        "test_script.py::test_what_is_read "
+        "test_script.py::test_silence_is_exact_to_the_sample_and_joins_do_not_click "
+        "test_script.py::test_each_piece_has_its_voice_and_the_seed_of_its_number",
+        ("asked = (asked or 0) + span.silence", "asked = span.silence"),
+        ("and not (pieces[0].pause or pieces[0].after)", ""),
+        (
+            "takes = [Take(piece, voices[piece.voice], seed, alone) for",
+            "takes = [Take(piece, delivery, seed, alone) for",
+        ),
+        ("if take.piece.after:", "if False:"),
+    ),
+    *mutants(
+        "qwen3tts_np/audio",
+        "test_tempo.py::test_packets_of_any_size_give_the_same_samples "
+        "test_tempo.py::test_pitch_stays_and_length_is_that_of_the_tempo",
+        ("while len(self._held) >= self._block:", "while len(self._held):"),
+        ("parts = 1 if tempo >= LEAST_OF_A_FILTER else 2", "parts = 1"),
+    ),
+    *mutants(
+        "qwen3tts_np/audio",
+        "test_loudness.py",
+        ("if gain > most:", "if False:"),
+        ("OVERSAMPLED, PART, OVERLAP = 4, 240_000, 64", "OVERSAMPLED, PART, OVERLAP = 4, 240_000, 0"),
+        ("10 ** ((target - measured) / 20)", "10 ** ((target - measured) / 10)"),
+    ),
+    *mutants(
+        "qwen3tts_np/voice/mix.py",
+        "test_voice_mix.py",
+        (
+            "math.sin((1 - share) * angle) * u + math.sin(share * angle) * v",
+            "math.sin(share * angle) * u + math.sin((1 - share) * angle) * v",
+        ),
+        ("if angle > OPPOSITE:", "if False:"),
+        ("(1 - share) * lengths[0] + share * lengths[1]", "lengths[0]"),
+    ),
     # ---- text ----
     *mutants(
         "qwen3tts_np/text",

@@ -17,7 +17,6 @@ from ..shown import shortened
 
 LEAST, MOST = 0.25, 4.0
 LEAST_OF_A_FILTER = 0.5
-WINDOW = 0.1  # s, more than atempo keeps: silence that is fed behind the end, so that all of it comes out
 BLOCK = 0.04  # s, fed at once. Trap: atempo clicks where it is fed less than 10 ms, and fails on a single sample
 HOW = "another tempo needs PyAV, which is not installed: pip install 'qwen3tts-np[tempo]'"
 
@@ -58,7 +57,8 @@ class Stretch:
     def finish(self) -> Wave:
         """The rest [samples]."""
         missing = round(self._taken / self._tempo) - self._given
-        self._held = np.concatenate([self._held, np.zeros(round(WINDOW * self._rate) + self._block, np.float32)])
+        silence = np.zeros(2 * self._block, np.float32)  # behind the end, so that all of it comes out
+        self._held = np.concatenate([self._held, silence])
         late = self._push()
         self._graph.push(None)
         rest = np.concatenate([late, self._ready()])[:missing]
