@@ -364,6 +364,54 @@ MUTANTS: list[Mutant] = [
         "test_streaming.py",
         ("return frames >= len(self.prompt.trailing)", "return frames > len(self.prompt.trailing)"),
     ),
+    # ---- marks, manifests, scores, comparisons ----
+    *mutants(
+        "qwen3tts_np/text/markup.py",
+        "test_script.py::test_what_is_read test_script.py::test_what_is_refused",
+        ("ms <= LONGEST_PAUSE", "ms < LONGEST_PAUSE"),
+        ('1000 if found[2] == "s" else 1', "1000"),
+        ("yield mark.group()[1:]", "yield mark.group()"),
+        (
+            "named = _NAMED.match(text, line.start(), line.end()) if line.start() or new_line else None",
+            "named = _NAMED.match(text, line.start(), line.end())",
+        ),
+    ),
+    *mutants(
+        "qwen3tts_np/speech/script.py",
+        "test_script.py::test_what_is_refused test_script.py::test_what_is_read",
+        ("if silence > LONGEST_PAUSE:", "if silence > 2 * LONGEST_PAUSE:"),
+    ),
+    *mutants(
+        "qwen3tts_np/batch/identity.py",
+        "test_batch.py::test_shards_are_a_partition test_batch.py::test_seeds_and_shards_are_by_the_written_rule"
+        " test_batch.py::test_the_shard_of_a_slurm_task"
+        " test_batch.py::test_ids_that_cannot_be_names_of_files_are_named_before_the_work",
+        ("number_of(name) % self.count + 1 == self.number", "number_of(name) % self.count == self.number"),
+        ('number_of(f"{seed}/{row.name}")', "number_of(row.name)"),
+        ("(task - least) // step + 1", "task - least + 1"),
+        ("least = min(task, 1)", "least = 1"),
+        ("if len(name.encode()) > LONGEST:", "if len(name) > LONGEST:"),
+    ),
+    *mutants(
+        "qwen3tts_np/talker/loss.py",
+        "test_scoring.py::test_a_level_that_all_logits_of_a_row_have_says_nothing"
+        " test_scoring.py::test_every_fault_of_an_alignment_is_named",
+        ("[alignment : alignment + len(codes) + 1]", "[1 : len(codes) + 2]"),
+        ("return hidden[state : len(hidden) - 1 + state]", "return hidden[: len(hidden) - 1]"),
+        ("x -= x.max(axis=-1, keepdims=True)", "x -= x.max()"),
+    ),
+    *mutants(
+        "qwen3tts_np/evaluate/statistics.py",
+        "test_evaluate.py::test_verdicts test_evaluate.py::test_a_run_against_itself_differs_in_nothing"
+        " test_evaluate.py::test_an_error_rate_is_that_of_all_words_together",
+        ("if low > -margin:", "if low > margin:"),
+        (
+            "low, high = sorted((measure.better * self.low, measure.better * self.high))",
+            "low, high = self.low, self.high",
+        ),
+        ("off = (value_b - value_a) * weight", "off = value_b - value_a"),
+        ("found = float((value * weight).sum() / weight.sum())", "found = float(value.mean())"),
+    ),
     # ---- the compiled path ----
     *mutants(
         "qwen3tts_np/compiled",

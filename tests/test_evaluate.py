@@ -283,6 +283,8 @@ def test_an_error_rate_is_that_of_all_words_together():
     found = mean([Value(1.0, 1), Value(0.0, 99)])
     assert found is not None and found.value == 0.01
     assert mean([Value(0.5, 0)]) is None
+    off = difference([Value(0.0, 99), Value(0.0, 1)], [Value(1.0, 99), Value(0.0, 1)])
+    assert off is not None and off.low <= off.value == 0.99 <= off.high
 
 
 def test_verdicts():

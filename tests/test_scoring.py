@@ -28,7 +28,7 @@ from qwen3tts_np.scoring.readings import LABELS, STATES, Reading, Utterance
 from qwen3tts_np.scoring.report import as_json
 from qwen3tts_np.scoring.speech import Speech, speech_of
 from qwen3tts_np.speech.demo import CHECKPOINT as DEMO
-from qwen3tts_np.talker.loss import AFTER_NEXT, BEFORE, NEXT, OF, READ, Judged
+from qwen3tts_np.talker.loss import AFTER_NEXT, BEFORE, NEXT, OF, READ, Judged, judge
 
 HELD_OUT = Path(__file__).parent / "held_out.jsonl"  # sentences of the demo voice, drawn with its own sampling
 ROWS = [json.loads(line) for line in HELD_OUT.read_text(encoding="utf-8").splitlines()]
@@ -186,6 +186,11 @@ def test_a_late_end_in_a_second_of_silence_is_no_fault() -> None:
 
 
 # --- numbers --------------------------------------------------------------------------------------
+
+
+def test_a_level_that_all_logits_of_a_row_have_says_nothing() -> None:
+    found = judge(np.array([[0, 1], [2000, 2001]], np.float32), np.array([1, 1]))
+    np.testing.assert_allclose(found.loss, math.log1p(math.exp(-1)), rtol=1e-12)
 
 
 def test_losses_are_those_of_the_frame_loop() -> None:

@@ -69,6 +69,7 @@ READ: dict[str, tuple[str, list[tuple[str, str | None, int]], int]] = {
         0,
     ),
     "a name behind a pause": ("Anna: Hi.\n[pause 1s] Bob: Hi.", [("Hi.", "Anna", 0), ("Hi.", "Bob", 1000)], 0),
+    "a name behind a pause in a line": ("Said [pause 1s] Bob: no.", [("Said", None, 0), ("Bob: no.", None, 1000)], 0),
     "a name in a line": ("I am Anna: hello.", [("I am Anna: hello.", None, 0)], 0),
     "ssml paragraphs": (
         "<speak>Hi <p><s>A</s> <s>b</s></p> you</speak>",
