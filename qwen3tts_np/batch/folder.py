@@ -33,7 +33,7 @@ class Folder:
     """OUT."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path: Path = path
 
     def check(self, manifest: Manifest) -> None:
         """OutputError where there cannot be such a folder, or it would overwrite the manifest, before the work."""

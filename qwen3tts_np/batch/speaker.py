@@ -80,10 +80,12 @@ class Speaker:
 
         ``batch_size``: how many rows are spoken at once. RequestError for settings that cannot be.
         """
-        self.model = model if isinstance(model, Qwen3TTSModel) else Qwen3TTSModel.from_pretrained(model, **loading)
-        self.settings = settings or Settings()
-        self.folder = Folder(Path(out))
-        self.batch_size = whole_number(batch_size, "batch_size")
+        if not isinstance(model, Qwen3TTSModel):
+            model = Qwen3TTSModel.from_pretrained(model, **loading)
+        self.model: Qwen3TTSModel = model
+        self.settings: Settings = settings or Settings()
+        self.folder: Folder = Folder(Path(out))
+        self.batch_size: int = whole_number(batch_size, "batch_size")
         self._voices = Voices(self.model)
         self._check()
 
