@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .arguments import array_of, codes_of, switch
+from .arguments import array_of, codes_of, require_type, switch
 from .audio.files import AudioLike, check_rate, read_audio, resample
 from .checkpoint.config_file import read_codec_config
 from .checkpoint.keys import check
@@ -26,7 +26,7 @@ from .codec.encoder import CodecEncoder, encode
 from .codec.past import Past
 from .compiled.engine import Engine
 from .config import CodecConfig
-from .errors import RequestError
+from .errors import RequestError, RequestTypeError
 from .layout.specs import codec_specs
 from .ops import Array, Ints, Wave, as_array
 
@@ -208,6 +208,12 @@ class Qwen3TTSTokenizer:
 
         They are the same bits as alone. Kernels read every weight once for all of them, so it takes less time.
         """
+        if not isinstance(parts, list | tuple) or not all(isinstance(p, tuple) and len(p) == 2 for p in parts):
+            raise RequestTypeError("parts must be a list of pairs: a stream, and its next codes")
+        for stream, _ in parts:
+            require_type(stream, CodeStream, "a stream")
+        if len({id(stream) for stream, _ in parts}) < len(parts):
+            raise RequestError("a stream is among the parts twice; its codes follow one another")
         waves: list[Array] = [np.zeros(0, self.engine.dtype)] * len(parts)
         codes = [self._check_codes(part) for _, part in parts]
         pasts: dict[int, tuple[Stream, ...]] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import threading
 from pathlib import Path
@@ -160,3 +161,16 @@ def test_a_long_value_is_shortened(value: object) -> None:
 @pytest.mark.parametrize("value", ["", "abc", 12, True, None, [1, 2], 1e308])
 def test_a_short_value_is_itself(value: object) -> None:
     assert shortened(value) == repr(value)
+
+
+def test_a_file_of_the_system_that_has_nothing_to_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as the log of the kernel: it is regular, and a read without waiting gives None."""
+
+    class Silent(io.FileIO):
+        def read(self, *_: object) -> None:  # type: ignore[override]
+            return None
+
+    (tmp_path / "log").touch()
+    monkeypatch.setattr(gate.system, "open_without_waiting", Silent)
+    with pytest.raises(InputError, match="log cannot be read: there is nothing to read in it now"):
+        read_bytes(tmp_path / "log")

@@ -158,6 +158,13 @@ TABLE: dict[str, dict[str, Any]] = {
         "return_dict": [(False, OK)],  # the result is a tuple as well
     },
     "Qwen3TTSTokenizer.decode": {"encoded": ARRAYS, "continuous": v.SWITCH},
+    "Qwen3TTSTokenizer.decode_together": {
+        "parts": [
+            *((value, "must be a list of pairs") for value in (None, 5, "a", {}, [5], [(1,)], v.FOREIGN)),
+            ([(5, np.zeros((2, 16), int))], "a stream is int, expected a CodeStream"),
+            ([], OK),
+        ]
+    },
     "Qwen3TTSTokenizer.load_audio": {"x": "audio", "target_sr": v.RATES, "sr": v.RATES},
     "CustomVoice": {"speaker": v.STRING, "instruct": v.STRING},
     "DesignedVoice": {"instruct": v.STRING},
@@ -303,6 +310,7 @@ def calls(models: dict[str, Qwen3TTSModel], synthetic: Callable[..., Path], tmp_
             {"audios": (v.TONE[:4000], 24000)},
         ),
         "Qwen3TTSTokenizer.decode": (codec.decode, {"encoded": np.zeros((2, 16), int)}),
+        "Qwen3TTSTokenizer.decode_together": (codec.decode_together, {}),
         "Qwen3TTSTokenizer.load_audio": (codec.load_audio, {"x": (v.TONE, 24000), "target_sr": 24000}),
         "CustomVoice": (CustomVoice, {"speaker": "ryan"}),
         "DesignedVoice": (DesignedVoice, {}),

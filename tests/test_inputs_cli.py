@@ -53,6 +53,7 @@ USUAL: dict[str, dict[str, str]] = {
     "trace": {"model": "custom", "--text": "Hi", "--output": "new", "--plots": "none", "--max-new-tokens": "2"},
     "fixtures export": {"model": "custom", "request": "request.json", "target": "new", "--no-float64": ""},
     "score": {"model": "custom", "manifest": "m.jsonl"},
+    "evaluate": {"manifest": "m.jsonl", "--measure": "sound"},
     "fixtures compare": {"ours": "codes.npy", "theirs": "codes.npy"},
     "compare-audio": {"a": "a_clip.wav", "b": "a_clip.wav"},
 }
@@ -183,6 +184,22 @@ WORDS: dict[str, dict[str, list[tuple[str, str]]]] = {
         **{name: [(NONE, "go together")] for name in ("ssl_certfile", "ssl_keyfile")},
     },
     "score": {"model": MODEL, "manifest": READ, "plot": []},  # needs matplotlib first
+    "evaluate": {
+        "manifest": READ,
+        **{name: [] for name in ("recogniser", "words", "grammar")},  # of a recogniser, which is an extra
+        "language": [("klingon", "--language 'klingon' must be one of"), (LONG, "must be one of"), (HALF, "must be")],
+        "model": MODEL[:3],
+        "codec": [(NONE, "--codec is given, and --measure has no codec")],
+        "plug": [(value, "must be a name, '=' and a command") for value in (NONE, NUL, LONG, HALF)],
+        "audio_dir": [(NONE, "a manifest names it")],
+        "to_manifest": WRITTEN,
+        "name": [],  # whatever a page may show
+        "against": [(NONE, "not found"), *READ[1:]],
+        "margin": [(value, "must be a name, '=' and a number") for value in ("wer=x", NONE, NUL, LONG, HALF)],
+        "require": [(value, "must be a measure, one of") for value in ("wer=1", NONE, NUL, LONG, HALF)],
+        "output": WRITTEN,
+        "html": WRITTEN,
+    },
     "completion": {"speakers": [], "languages": []},  # a shell that asks of no model gets no names, and no error
 }
 ANYWHERE = {"cache_dir"}  # test_a_cache_folder_that_is_none

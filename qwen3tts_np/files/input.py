@@ -34,6 +34,8 @@ def read_bytes(path: PathLike, most: int = MOST) -> bytes:
         if size > most:
             raise _too_long(path, most)
         content = file.read() if stat.S_ISREG(mode) else _read_pipe(file, path, most)
+        if content is None:  # of the system's own files, some have nothing to say yet
+            raise InputError(shown_name(path), "there is nothing to read in it now")
     if len(content) > most:
         raise _too_long(path, most)
     return content
