@@ -13,8 +13,10 @@ from qwen3tts_np.server.client import TextClient
 from qwen3tts_np.server.engine import Room
 from qwen3tts_np.server.metrics import Metrics
 from qwen3tts_np.server.outlet import End
+from qwen3tts_np.server.settings import REFERENCE_SLICE
 from qwen3tts_np.speech import live
 from qwen3tts_np.speech.live import live_text
+from qwen3tts_np.voice.prompt_item import VoiceClonePromptItem
 
 PLACES = 8
 TEXT = "Hello there, how are you? I am fine, and so are all of us who are here."
@@ -78,3 +80,28 @@ def test_who_has_been_heard_goes_on_in_every_turn_while_newcomers_are_read(model
         before = first.packets.written
         room.turn()
         assert first.packets.written == before + 1
+
+
+def test_a_newcomer_s_reference_is_decoded_in_slices_while_others_are_heard(synthetic):
+    model = Qwen3TTSModel.from_pretrained(synthetic("tiny", "base"), threads=1)
+    alone = VoiceClonePromptItem(None, np.ones(64, np.float32) / 8, True, False)
+    codes = np.random.default_rng(0).integers(0, 100, (45, 16))
+    in_context = VoiceClonePromptItem(codes, alone.ref_spk_embedding, False, True, "What Ada says.")
+    room, limits = Room("m", model, 2, 0, Metrics()), {"max_new_tokens": 40, "runaway_guard": True}
+    first, second = (
+        TextClient(live_text(model, TEXT, voice_clone_prompt=item, seed=1, **limits), Heard())  # type: ignore[arg-type]
+        for item in (alone, in_context)
+    )
+    room.enter(first)
+    while not first.outlet.items:
+        room.turn()
+    room.enter(second)
+    left = [len(codes)]
+    while not second.outlet.items:
+        room.turn()
+        left.append(second.packets.of_reference)
+    assert left[:4] == [45 - i * REFERENCE_SLICE for i in range(4)]  # later the first may have ended
+    while room.speaking or room.between:
+        room.turn()
+    expected = np.concatenate(list(live.stream(model, TEXT, voice_clone_prompt=in_context, seed=1, **limits)))
+    np.testing.assert_array_equal(second.outlet.samples, expected)

@@ -10,7 +10,7 @@ import sys
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
@@ -81,7 +81,7 @@ class Room:
         for place in cut:
             self.batch.leave(place)
         over = (*step.ended, *cut)
-        self._decode(any(self.speaking[place].packets.fresh for place in over))
+        self._decode({self.speaking[place] for place in over})
         for place in over:
             client = self.speaking.pop(place)
             if place in step.failed:
@@ -89,15 +89,22 @@ class Room:
             elif self._guarded(client, client.end):
                 self.between.append(client)
 
-    def _decode(self, now: bool) -> None:
-        """The samples of frames that wait: of everybody, where it is time for one; and some of each reference."""
+    def _decode(self, over: Collection[Client]) -> None:
+        """The samples of frames that wait: of everybody, where it is time for one.
+
+        A reference is decoded first, in slices where somebody has been heard.
+        """
         everybody = [(client, client.packets) for client in self.speaking.values()]
-        now |= any(client.due for client, _ in everybody) or sum(packets.fresh for _, packets in everybody) >= TOGETHER
-        wanted = []
-        for client, packets in everybody:
-            count = packets.waiting if now and packets.fresh else min(packets.of_reference, REFERENCE_SLICE)
-            if count:
-                wanted.append((client, packets, count))
+        some = REFERENCE_SLICE if any(client.heard for client, _ in everybody) else sys.maxsize
+        wanted = [
+            (client, packets, min(packets.of_reference, some))
+            for client, packets in everybody
+            if packets.of_reference and client not in over
+        ]
+        others = [(client, packets) for client, packets in everybody if not packets.of_reference or client in over]
+        full = sum(packets.fresh for _, packets in others) >= TOGETHER
+        if full or any(client.due or client in over for client, _ in others):
+            wanted += [(client, packets, packets.waiting) for client, packets in others if packets.fresh]
         try:
             waves = decode_waiting([(packets, count) for _, packets, count in wanted])
         except Exception as defect:
