@@ -43,7 +43,9 @@ def require_type(value: object, kind: type | UnionType, name: str) -> None:
 
 def path_of(value: Any, name: str) -> Path:
     """``value`` as a path: text, or an object that stands for a path."""
-    text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    text = None
+    with suppress(TypeError):  # what stands for no path, or for one that is no text
+        text = os.fspath(value)
     if not isinstance(text, str):
         raise RequestTypeError(f"{name} is {type(value).__name__}, expected the name of a file or a folder")
     if not text:

@@ -23,9 +23,10 @@ from typing import Protocol
 
 import numpy as np
 
-from .arguments import require_type
+from .arguments import require_type, whole_number
 from .errors import RequestError
 from .request import Request
+from .shown import shortened
 from .talker.frame import Frame, Step
 from .talker.generator import Generator, ItemGenerators, TorchGenerator
 
@@ -149,6 +150,7 @@ class RunningBatch:
 
         RequestError if no place is free, or for a request that :meth:`check` refuses.
         """
+        require_type(request, Request, "a request")
         return self.join_jointly([request], TorchGenerator(request.seed))[0]
 
     def join_jointly(self, requests: Sequence[Request], generator: Generator) -> list[int]:
@@ -170,6 +172,9 @@ class RunningBatch:
 
     def leave(self, place: int) -> None:
         """End the speech at this place; it is free at once. Nothing happens where nobody is."""
+        place = whole_number(place, "place", least=0)
+        if place >= self.places:
+            raise RequestError(f"place={shortened(place)}: the places of this batch are 0 to {self.places - 1}")
         someone = self._places[place]
         if someone is None or self._session is None:
             return

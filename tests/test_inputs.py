@@ -198,6 +198,8 @@ TABLE: dict[str, dict[str, Any]] = {
         "progress": v.refused(v.CALLBACK),
     },
     "narrate": {
+        "work": v.NO_PATHS[1:],
+        **dict.fromkeys(("progress", "writing"), v.refused(v.CALLBACK)),
         "batch_size": v.refused(v.COUNT),
         "text": v.refused(v.STRING),
         "loudness": [(value, "must be a number from -50 to -5") for value in (v.NAN, v.INF, 0, "1", [], v.FOREIGN)],

@@ -19,7 +19,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from ..arguments import real_number
+from ..arguments import path_of, real_number
 from ..errors import InputError, MissingFileError, RequestError, RequestTypeError
 from ..files.input import read_bytes
 from ..files.output import output_file
@@ -56,7 +56,7 @@ def read_audio(source: AudioLike, rate: int | None = None) -> tuple[Wave, int]:
         source, rate = array, source[1]
     source = as_array(source)
     if isinstance(source, str | os.PathLike):
-        name = os.fspath(source)
+        name = os.fspath(path_of(source, "audio")) if isinstance(source, os.PathLike) else source
         what = f"audio {repr(without_password(name)) if is_url(name) else shortened(name)}"
         samples, rate = decode(audio_bytes(name, what), what)
     elif isinstance(source, np.ndarray):

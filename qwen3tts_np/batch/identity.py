@@ -93,6 +93,8 @@ def fault_of_id(name: str) -> str | None:
         return "it is empty, begins with a dot, or ends with a dot or a blank"
     if DEVICES.fullmatch(name):
         return "Windows has a device of this name"
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        return "it holds half a surrogate pair"
     if len(name.encode()) > LONGEST:
         return f"it has more than {LONGEST} bytes"
     return None

@@ -46,7 +46,7 @@ QUIET = {
 }
 
 # What the system has run out of, and disks that fail, anywhere: no defect of ours has such an error.
-EXHAUSTED = {errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EROFS}
+EXHAUSTED = {errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EROFS}
 
 
 def main(argv: list[str] | None = None) -> int:

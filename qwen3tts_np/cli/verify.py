@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..files.apart import check_outputs
 from ..files.output import write_text
+from ..report.markup import without_tags
 from ..verify.health import check_health
 from ..verify.text import as_json, as_markdown, as_text
 from .options import add_checkpoint, checkpoint, new_parser
@@ -42,6 +43,6 @@ def run(args: argparse.Namespace) -> int:
     check_outputs({"--markdown": args.markdown}, {"MODEL": args.model})
     report = check_health(checkpoint(args), args.official, args.fine_tuned)
     if args.markdown:
-        write_text(args.markdown, "\n".join(as_markdown(report)) + "\n")
+        write_text(args.markdown, without_tags("\n".join(as_markdown(report)) + "\n"))
     print(json.dumps(as_json(report), indent=2) if args.json else "\n".join(as_text(report)))
     return int(report.wrong)

@@ -57,7 +57,7 @@ def output_file(path: PathLike, *, sole: bool = False) -> Iterator[BinaryIO]:
     ``sole``: the caller keeps other writers away. They are not looked for, which takes longer the more the folder
     holds, and what a killed one has left is for :func:`remove_leftovers`.
     """
-    if any(PRIVATE.fullmatch(parent.name) for parent in Path(path).parents):
+    if any(found["name"] != SCRATCH for parent in Path(path).parents if (found := PRIVATE.fullmatch(parent.name))):
         with open(path, "wb") as inside:
             yield inside
         return

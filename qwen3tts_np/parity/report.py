@@ -9,8 +9,10 @@ from itertools import groupby
 
 from ..report import tables
 from ..report.html import page, paragraph
+from ..report.markup import without_tags
 from ..report.tables import Table
 from ..report.values import finite
+from ..shown import printable
 from .compare import Comparison, Row
 from .plot import error_plot, part_of
 
@@ -39,13 +41,13 @@ def as_json(c: Comparison) -> str:
 
 def as_markdown(c: Comparison) -> str:
     """Verdict, diagnosis, a summary of every part, and the tensors around the first wrong one."""
-    lines = [f"# {c.theirs} against {c.ours}", "", verdict(c) + ".", ""]
-    lines += [f"- {line.strip()}" for line in (*_about_first(c), *_about_names(c))] + [""]
+    lines = [f"# {c.theirs} against {c.ours}", "", printable(verdict(c)) + ".", ""]
+    lines += [f"- {printable(line.strip())}" for line in (*_about_first(c), *_about_names(c))] + [""]
     lines += [tables.as_markdown(Table("", PARTS, "lrrrr", list(_parts(c))))]
     place = c.compared.index(c.first) if c.first else 0
     shown = c.compared[max(0, place - AROUND) : place + AROUND + 1]
     lines += ["", tables.as_markdown(_table(shown))]
-    return "\n".join(lines) + "\n"
+    return without_tags("\n".join(lines) + "\n")
 
 
 def as_html(c: Comparison) -> str:

@@ -1,9 +1,12 @@
-"""HTML and SVG elements: the only place where text and attributes are escaped."""
+"""HTML and SVG elements, and text for Markdown: the only place where text and attributes are escaped."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from html import escape
+
+from ..shown import printable
 
 
 class Markup(str):
@@ -28,8 +31,13 @@ def lines(parts: Iterable[str]) -> Markup:
     return Markup("\n".join(map(_escaped, parts)))
 
 
+def without_tags(text: str) -> str:
+    """Markdown in which foreign names begin no element of HTML, and hold no control characters."""
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", printable(text, keep="\n"))
+
+
 def _escaped(text: str) -> str:
-    return text if isinstance(text, Markup) else escape(text)
+    return text if isinstance(text, Markup) else escape(printable(text, keep="\n\t"))
 
 
 def _attribute(name: str) -> str:
@@ -37,4 +45,4 @@ def _attribute(name: str) -> str:
 
 
 def _value(value: str | float) -> str:
-    return escape(value) if isinstance(value, str) else f"{round(value, 1):.10g}"
+    return escape(printable(value)) if isinstance(value, str) else f"{round(value, 1):.10g}"

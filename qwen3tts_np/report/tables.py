@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..shown import printable
 from .html import paragraph
 from .markup import Markup, element, lines
 
@@ -42,7 +43,7 @@ def as_markdown(table: Table) -> str:
     """In Markdown, without the title, which is a heading of the document."""
     marks = {"l": "---", "r": "--:"}
     rows = [table.headers, [marks[a] for a in table.align], *table.rows]
-    text = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
+    text = "\n".join("| " + " | ".join(printable(cell).replace("|", "\\|") for cell in row) + " |" for row in rows)
     return text + (f"\n\n{table.note}" if table.note else "")
 
 

@@ -10,10 +10,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from ..arguments import path_of, whole_number
+from ..arguments import callback, path_of, whole_number
 from ..audio.loudness import MOST_SECONDS, check_loudness
 from ..audio.tempo import check_tempo
 from ..errors import RequestError
@@ -103,6 +102,9 @@ def narrate(
     being spoken and the frames of each so far. RequestError for whatever the model, the text or the disk cannot do.
     """
     target_file, subtitle_files = path_of(output, "output"), [subtitle_file(path_of(p, "subtitles")) for p in subtitles]
+    work = None if work is None else path_of(work, "work")
+    progress = callback(progress, "progress") or (lambda _: None)
+    writing = callback(writing, "writing") or (lambda _: None)
     _check(model, seed, batch_size, base_model)
     script, tempo = as_script(text), check_tempo(tempo)
     pieces = plan(script, speech.get("language"), target, longest, tempo)
@@ -115,7 +117,7 @@ def narrate(
     resumable = (
         work is not None or len(pieces) > 1 or base_model is not None
     )  # a single piece has nothing to resume from
-    store = Store(pieces_folder(target_file) if work is None else Path(work)) if resumable else None
+    store = Store(pieces_folder(target_file) if work is None else work) if resumable else None
     if seed is None:
         seed = fresh_seed() if store is None else store.seed(_job(takes, base_model))
     takes = [replace(take, seed=seed) for take in takes]

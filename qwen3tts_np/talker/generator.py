@@ -112,7 +112,7 @@ def check_seed(seed: int) -> int:
     """``seed`` as a Python integer. Raises RequestError unless it is an integer from -2**63 to 2**64 - 1."""
     try:
         value = operator.index(seed)
-    except TypeError:
+    except (TypeError, OverflowError):  # of an object of somebody else's
         value = None
     if value is None or not -(2**63) <= value < 2**64:
         raise RequestError(f"seed={shortened(seed)} must be a whole number from -2**63 to 2**64 - 1, or None")
