@@ -706,6 +706,7 @@ INSIDE = {
     "inspect/collector.py",
     "inspect/tracing.py",
     "inspect/readme.py",
+    "evaluate/sphinx.py",
     "verify/official_probe.py",
 }
 WRITES = {
@@ -737,7 +738,9 @@ def test_everything_is_written_through_the_gate():
         name = path.relative_to(ROOT / "qwen3tts_np").as_posix()
         if calls := list(written(path.read_text(encoding="utf-8"))):
             found[name] = calls
-    assert set(found) - INSIDE - {"files/output.py", "speech/store.py", "server/voices.py"} == set(), found
+    assert (
+        set(found) - INSIDE - {"files/output.py", "speech/store.py", "server/voices.py", "batch/folder.py"} == set()
+    ), found
     assert set(written("open(p, 'wb')\np.open('x')\nnp.save(f, a)\nos.replace(a, b)\np.write_text(t)")) == {
         "open",
         "p.open",
