@@ -43,7 +43,7 @@ def test_products_are_those_instructions_and_sums_stay_in_registers(processor: s
     for bits, expected in (("int4", int4), ("int8", int8)):
         counts = found[bits]
         assert {key: n for key, n in counts.items() if key.startswith(PRODUCTS)} == expected
-        assert counts["stack"] < 24, "of about 250: a tile that is kept in memory has more"
+        assert counts["stack"] < 40, "of 250 to 360: a tile that is kept in memory has more"
 
 
 def instructions(processor: str, features: str) -> dict[str, Any]:
