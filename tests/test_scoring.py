@@ -185,6 +185,14 @@ def test_a_late_end_in_a_second_of_silence_is_no_fault() -> None:
     assert names(found) == {"end_of_speech_lost"}
 
 
+def test_an_end_that_is_equally_probable_everywhere_is_lost() -> None:
+    """What a rate of 3e-2 leaves of the demo voice: P(end) is that of any frame, 1 in 50."""
+    found = losses(low=6.0, high=6.0)
+    for reading in found:
+        reading.end[:] = 0.02 * np.linspace(0.9, 1.1, len(reading.end))
+    assert names(found) == {"end_of_speech_lost"}
+
+
 # --- numbers --------------------------------------------------------------------------------------
 
 

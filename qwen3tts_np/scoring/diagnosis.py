@@ -9,7 +9,8 @@ A fault is named where the losses prove it, each on its own, so two at once are 
     state_of_frame              the code predictor does better from a state that has read the frame it predicts
     text_projection_left_out    the talker does better on text embeddings without the projection (where widths allow it)
     last_codebook_untrained     the last head is no better than chance, and all the others are
-    end_of_speech_lost          at the true ends the model does not end, though it predicts the frames before
+    end_of_speech_lost          at the true ends the model does not end, though it predicts the frames before; or the
+                                end is equally probable everywhere, whatever the model has read
 
 "Better" is by ``MARGIN`` nats and ``SURE`` standard errors, position by position, and the better one must beat chance:
 of a model that predicts nothing, such as one with random weights, nothing is said.
@@ -33,6 +34,8 @@ BEATS_CHANCE = 0.5  # nats below that of equal probabilities
 UNTRAINED = 0.95  # of the loss of chance: a head that knows no more
 ENDING = 12  # rows up to the true end, about a second, in which a model may end
 LOST = 0.05  # probability of an end in all of them; the median of the utterances
+TINY = 1e-30  # of a probability whose logarithm is taken
+FLAT = 0.5  # standard deviation of log P(end) over all rows, of a model that nothing tells the end
 
 DOES = {READ: "the code it has just read", NEXT: "the next code", AFTER_NEXT: "the code after the next"}
 
@@ -73,8 +76,7 @@ def diagnose(utterances: Sequence[Utterance], entries: int) -> Diagnosis:
     reading = pooled(read)
     faults += [*_talker(reading, chance), *_predictor(reading, chance), *_last_codebook(reading, chance)]
     beats_chance = mean(_best_talker(reading)) < chance - BEATS_CHANCE
-    if beats_chance:
-        faults += _end(read)
+    faults += _end(read, beats_chance)
     return Diagnosis(tuple(faults), beats_chance)
 
 
@@ -154,9 +156,17 @@ def _best_of_heads(reading: Reading) -> list[float]:
     return [float(np.nanmin(losses)) for losses in zip(*cells, strict=True)]
 
 
-def _end(readings: Sequence[Reading]) -> Iterator[Fault]:
+def _end(readings: Sequence[Reading], beats_chance: bool) -> Iterator[Fault]:
+    """A rate that is too high leaves a model that predicts and does not end, or one that says the same everywhere."""
+    rows = np.concatenate([reading.end for reading in readings])
     found = float(np.median([end_within(reading.end) for reading in readings]))
-    if found < LOST:
+    if float(np.log(np.maximum(rows, TINY)).std()) < FLAT:
+        yield Fault(
+            "end_of_speech_lost",
+            f"the end of speech has the same probability at every frame, about {np.median(rows):.1e}: nothing that the "
+            "model has read tells it that a text is over",
+        )
+    elif beats_chance and found < LOST:
         yield Fault(
             "end_of_speech_lost",
             f"in the last {ENDING} places before the true end and at it, the speech ends with a probability of "
