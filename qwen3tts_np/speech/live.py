@@ -204,8 +204,8 @@ def stream(model: Qwen3TTSModel, text: str | Script, **arguments: Any) -> TextSt
     """Speak a text of any length, in packets of ``packet_frames`` frames of 80 ms.
 
     Arguments, pieces, seeds, codes and samples are those of ``longform.narrate``, with two exceptions: a piece that
-    does not stop has been played by then, so it is cut and not spoken again; and there is no ``loudness``, which is measured
-    over all of the speech. RequestError for whatever the model or the text cannot do, before the first packet is asked
-    for.
+    does not stop has been played by then, so it is cut and not spoken again; and there is no ``loudness``, which is
+    measured over all of the speech. RequestError for whatever the model or the text cannot do, before the first packet
+    is asked for.
     """
     return TextStream(live_text(model, text, **arguments), model)
