@@ -19,7 +19,7 @@ from .files import pcm16
 
 QUIETEST, LOUDEST = -50.0, -5.0  # LUFS
 SHORTEST = 0.4  # s, a block of the measurement
-MOST_SECONDS = 3600.0  # the measurement holds all of the speech: 1.1 GB an hour
+MOST_SECONDS = 3600.0  # the measurement holds all of the speech: 0.2 GB for ten minutes
 PEAK = -1.0  # dBTP, as EBU R 128 has it
 OVERSAMPLED, PART, OVERLAP = 4, 240_000, 64  # samples
 NEEDS = "a loudness needs pyloudnorm, which is not installed: pip install 'qwen3tts-np[loudness]'"
