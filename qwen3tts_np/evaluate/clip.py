@@ -13,7 +13,8 @@ class Clip:
 
     def __init__(self, wave: Wave, rate: int) -> None:
         """``rate`` in Hz."""
-        self.wave, self.rate = wave, rate
+        self.wave: Wave = wave
+        self.rate: int = rate
         self._at: dict[int, Wave] = {rate: wave}
 
     @classmethod

@@ -54,7 +54,7 @@ class FasterWhisper:
 
     def __init__(self, model: str) -> None:
         package = imported("faster_whisper", f"the recogniser {WHISPER}", HOW_WHISPER)
-        self.name = f"{WHISPER} {model}"
+        self.name: str = f"{WHISPER} {model}"
         self._model: Any = package.WhisperModel(model)
 
     def hear(self, wave: Wave, language: str) -> str:

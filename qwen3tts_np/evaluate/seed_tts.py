@@ -21,7 +21,7 @@ from ..manifest import Row
 from ..shown import shortened
 
 PROTOCOL = "seed-tts"
-SETTINGS = {"language": "auto", "max_new_tokens": 2048}
+SETTINGS: dict[str, str | int] = {"language": "auto", "max_new_tokens": 2048}
 FIELDS = (4, 5)
 
 

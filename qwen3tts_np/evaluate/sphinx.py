@@ -35,7 +35,7 @@ MOST_WORDS = 1 << 24  # bytes of a list
 class Sphinx:
     """Pocketsphinx; ``words`` and ``grammar`` are files."""
 
-    name = "pocketsphinx"
+    name: str = "pocketsphinx"
 
     def __init__(self, words: Path | None = None, grammar: Path | None = None) -> None:
         self._decoder = _decoder(words, grammar)

@@ -83,7 +83,7 @@ class TextClient:
     def __init__(self, text: LiveText, outlet: Outlet) -> None:
         self.text: LiveText = text
         self.outlet: Outlet = outlet
-        self.heard = False
+        self.heard: bool = False
         self.pieces: list[Piece] = []  # that are over
         self._most = UNREAD_SECONDS * text.sample_rate
         self._last = 0  # frame of the piece
@@ -150,11 +150,12 @@ class ArrivingClient:
         tempo: float = 1.0,
         lexicon: Lexicon | None = None,
     ) -> None:
-        self.outlet, self.heard = outlet, False
+        self.outlet: Outlet = outlet
+        self.heard: bool = False
         self._words = None if lexicon is None else Respelling(lexicon)
         self._stretch = None if tempo == 1 else Stretch(tempo, model.speech_tokenizer.get_output_sample_rate())
         self._model, self._text, self._spoken = model, text, ""
-        self.packets = model.packets(text)
+        self.packets: Packets = model.packets(text)
         self._last = 0  # frame
         self._begun = False
 

@@ -16,6 +16,7 @@ from ..audio.tempo import Stretch, check_tempo
 from ..model import Qwen3TTSModel
 from ..ops import Ints, Pcm, Wave
 from ..request import Request
+from ..streaming import Packets
 from ..talker.generator import check_seed, fresh_seed
 from ..text.pace import milliseconds
 from ..text.sentences import LONGEST, TARGET
@@ -71,7 +72,7 @@ class LiveText:
             return None
         take = self._takes[len(self.pieces)]
         request = take.request()
-        self.packets = take.delivery.model.packets(request, packet_frames=self._packet_frames)
+        self.packets: Packets = take.delivery.model.packets(request, packet_frames=self._packet_frames)
         self._stretch = None if take.delivery.tempo == 1 else Stretch(take.delivery.tempo, self.sample_rate)
         self._edges = None if take.alone else Edges(self.sample_rate)
         silence = self._silence(take.piece.pause)

@@ -33,7 +33,7 @@ class Stream:
     def __init__(self) -> None:
         self.position = 0  # rows processed
         self.blocks = 0  # blocks processed
-        self.failed = False  # an earlier run was interrupted: the rows kept by the layers are inconsistent
+        self.failed: bool = False  # an earlier run was interrupted: the rows kept by the layers are inconsistent
         self._kept: dict[str, F32] = {}
         self._entered: dict[str, int] = {}  # layer -> the block that may enter it
         self._moved = threading.Condition()
@@ -121,10 +121,11 @@ class Room:
     """Rows to be written to ``rows``, and then read by a layer after the past ones of each part."""
 
     def __init__(self, block: Block, past: int, rows: int, row: tuple[int, ...]) -> None:
-        self.past, self._block = past, block
+        self.past: int = past
+        self._block = block
         parts = len(block.parts)
         self._whole = np.empty((parts * past + rows, *row), np.float32)
-        self.rows = self._whole[past:] if parts == 1 else np.empty((rows, *row), np.float32)
+        self.rows: F32 = self._whole[past:] if parts == 1 else np.empty((rows, *row), np.float32)
 
     def read(self, layer: str) -> F32:
         """The rows of each part after those that ``layer`` read before."""
