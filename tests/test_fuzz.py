@@ -69,3 +69,12 @@ def test_an_input_that_takes_too_long_or_too_much_is_a_finding(monkeypatch: pyte
         slow = fuzz.Reader(codes.name, codes.seeds, fault, codes.function, codes.reached)
         monkeypatch.setitem(fuzz.READERS, "codes", slow)
         assert (fuzz.own_engine("codes", sys.maxsize, plant=False, most=1) or "").startswith("Finding")
+
+
+@pytest.mark.parametrize("fields", ['"shape": [18446744073709551615, 2]', '"shape": [2], "dtype": "i4,,"'])
+def test_what_it_has_found_in_fixtures(fields: str) -> None:
+    """NumPy's errors for a shape and a type that are none."""
+    entry = f'{{"dtype": "float32", "offset": 0, "bytes": 16, {fields}}}'
+    content = f'{{"storage": "raw", "tensors": {{"a": {entry}}}}}'.encode()
+    with fuzz.prepared(fuzz.READERS["fixture"], plant=False) as (folder, _):
+        fuzz.check(fuzz.READERS["fixture"], content, folder)

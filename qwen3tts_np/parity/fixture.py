@@ -91,7 +91,7 @@ def read_fixture(path: Path) -> Fixture:
             return Fixture(path, {p.name.removesuffix(".npy"): read_array(p) for p in arrays})
     except QwenTTSError:
         raise
-    except (OSError, ValueError, OverflowError, KeyError, TypeError) as e:  # of NumPy, for a type or shape that is none
+    except (OSError, ValueError, OverflowError, SyntaxError, KeyError, TypeError) as e:  # of NumPy: no type, no shape
         raise RequestError(f"{path} cannot be read as a fixture: {e}") from None
     raise RequestError(
         f"{path} is not a fixture: give a folder with {MANIFEST}, a folder of .npy files or .safetensors"
