@@ -7,7 +7,7 @@
 Every format speaks the 200 sentences of demo_sentences.txt, which are in no training text, greedy and with the
 checkpoint's sampling (the seed of a sentence is its number, for all formats). ``evaluate`` measures them with the
 demo's words and grammar; each format is compared with float32 sentence by sentence. DNSMOS takes seconds a sentence, so
-it judges the first 20; ``fidelity`` lets each format read float32's own codes of the first 10. Sounds that are equal to
+it judges the first 12; ``fidelity`` lets each format read float32's own codes of the first 2. Sounds that are equal to
 the last sample are judged once.
 """
 
@@ -44,7 +44,7 @@ GRAMMAR = HERE.parent / "golden" / "demo_voice" / "bigrams.arpa"
 EXACT = "float32"
 MODES: dict[str, dict[str, Any]] = {"greedy": {"do_sample": False, "subtalker_dosample": False}, "sampled": {}}
 TOGETHER = 25  # sentences
-MOST = 100  # frames; the longest sentence has 50
+MOST = 100  # frames; the longest sentence has 44
 PICTURE = "![word error rate, DNSMOS and divergence of each format](formats.png)"
 REAL_WEIGHTS = (
     "Real weights may behave otherwise: other projects report a WER of 0.12 to 0.18 at 4 bits, against 0.07 at 8, on "
@@ -58,8 +58,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--formats", nargs="+", default=list(WEIGHT_FORMATS), choices=WEIGHT_FORMATS)
     parser.add_argument("--count", type=int, default=200, help="sentences")
-    parser.add_argument("--judged", type=int, default=20, help="of them by DNSMOS")
-    parser.add_argument("--read", type=int, default=10, help="of them by fidelity")
+    parser.add_argument("--judged", type=int, default=12, help="of them by DNSMOS")
+    parser.add_argument("--read", type=int, default=2, help="of them by fidelity")
     parser.add_argument("--out", type=Path, default=HERE)
     args = parser.parse_args()
     texts = SENTENCES.read_text(encoding="utf-8").splitlines()[: args.count]
@@ -68,7 +68,7 @@ def main() -> None:
         spoken = speak_all(formats, texts, folder)
         measured = measure(spoken, texts, args.judged, folder)
     print("measured", flush=True)
-    read = {name: reading(name, texts[: args.read]) for name in formats}
+    read = readings(formats, texts[: args.read])
     report = make_report(spoken, measured, read, texts, args.judged, args.read)
     args.out.mkdir(parents=True, exist_ok=True)
     write_text(args.out / "formats.json", json.dumps(report, indent=1) + "\n")
@@ -133,9 +133,10 @@ def once(spoken: Spoken, texts: Sequence[str], folder: Path, judges: Judges) -> 
     return dict(zip(pairs, evaluate(rows, judges, "all").utterances, strict=True))
 
 
-def reading(name: str, texts: Iterable[str]) -> dict[str, float]:
-    """Of a format that reads float32's codes: shares of equal best codes, and divergences in nats."""
-    return pooled([fidelity(CHECKPOINT, [name], frames=MOST, text=text)[0] for text in texts])
+def readings(formats: Sequence[str], texts: Iterable[str]) -> dict[str, dict[str, float]]:
+    """Of each format that reads float32's codes: the share of equal best codes, and divergences in nats."""
+    found = [fidelity(CHECKPOINT, formats, frames=MOST, text=text) for text in texts]
+    return {name: pooled([each[n] for each in found]) for n, name in enumerate(formats)}
 
 
 def pooled(found: Sequence[Fidelity]) -> dict[str, float]:
