@@ -55,7 +55,8 @@ class Difference:
     def verdict(self, measure: Measure, margin: float) -> str:
         """``same`` (nothing differs), ``better``, ``worse``, ``as good`` or ``undecided``, seen from B.
 
-        Better and worse: the interval excludes 0. As good: the interval excludes that B is worse by ``margin``.
+        Better: the interval excludes 0. As good: it excludes that B is worse by ``margin``. Worse: it does not, and
+        excludes 0.
         For a measure without a better side: ``different`` or ``undecided``.
         """
         if self.value == self.low == self.high == 0:

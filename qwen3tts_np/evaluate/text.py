@@ -61,7 +61,7 @@ def comparison_table(found: Comparison) -> Table:
         rows.append([name, *values, interval, p, str(d.count), margin, VERDICTS.get(c.verdict, c.verdict)])
     headers = ["measure", found.a, found.b, "difference", "interval", "p", "pairs", "margin", found.b]
     note = (
-        f"{found.sentence()}. Interval: 95 %, bootstrap over pairs; p: permutation of pairs. Better, worse: the "
-        "interval excludes 0. As good: it excludes a loss of the margin."
+        f"{found.sentence()}. Interval: 95 %, bootstrap over pairs; p: permutation of pairs. Better: the interval "
+        "excludes 0. As good: it excludes a loss of the margin. Worse: it does not, and excludes 0."
     )
     return Table(f"{found.b} against {found.a}", headers, "lrrrrrrrl", rows, note)
