@@ -185,7 +185,8 @@ def test_events(server, http):
 
 def test_one_who_goes_away_frees_the_place(server, http):
     room = server.house.engine.rooms["custom_voice"]
-    with httpx.stream("POST", f"{server.url}{SPEECH}", json=server.body(input=LONG, max_new_tokens=100)) as response:
+    body = server.body(input=LONG * 7, max_new_tokens=100)
+    with httpx.stream("POST", f"{server.url}{SPEECH}", json=body) as response:
         next(response.iter_raw())
         assert room.speaking or room.between
     until = time.monotonic() + 10
