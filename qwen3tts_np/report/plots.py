@@ -5,7 +5,7 @@ Every function draws one figure and writes it to a file in the format of its suf
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -65,7 +65,7 @@ def image(axes: Any, values: Array, title: str, xlabel: str, ylabel: str, label:
     axes.figure.colorbar(drawn, ax=axes, label=label)
 
 
-def lines(axes: Any, series: dict[str, Array], title: str, xlabel: str, ylabel: str, log: bool = False) -> None:
+def lines(axes: Any, series: Mapping[str, Array], title: str, xlabel: str, ylabel: str, log: bool = False) -> None:
     """Named rows over their index, distinguished by dashes and shade."""
     for n, (name, values) in enumerate(series.items()):
         shade = str(0.55 * (n // len(STYLES)) / max(1, len(series) // len(STYLES)))
