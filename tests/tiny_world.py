@@ -98,7 +98,7 @@ def run(line: str, folder: Path) -> None:
     A plain call of the program runs in this process, which has compiled the kernels already, and others in bash.
     """
     words = shlex.split(line)
-    if words[0] == "qwen3tts-np" and not {"|", ">", "&&", "--help"} & set(words):  # argparse leaves after --help
+    if words[0] == "qwen3tts-np" and not {"|", "||", ">", "&&", "--help"} & set(words):  # argparse leaves after --help
         assert cli.main([*words[1:], *QUICK.get(words[1], [])]) == 0, line
         return
     home = folder / "home"
