@@ -160,6 +160,8 @@ class Manifest:
         def texts() -> Iterator[str]:
             nonlocal end
             for number, line in lines:
+                if b"\0" in line:  # which csv reads or refuses as the version of Python has it
+                    raise self._error(number, "it holds a NUL, which no table of text has")
                 end = number
                 yield line.decode("utf-8", errors="surrogateescape")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from qwen3tts_np.errors import RequestError
@@ -54,6 +54,7 @@ def csv_of(rows: list[dict[str, Any]]) -> str:
 
 @given(st.lists(FIELDS, min_size=1, max_size=5), st.booleans(), st.sampled_from(["", "\ufeff"]))
 def test_what_is_written_is_read_in_either_form(tmp_path_factory, rows, as_csv, mark):
+    assume(not as_csv or not any("\0" in str(value) for row in rows for value in row.values()))  # refused there
     folder = tmp_path_factory.mktemp("manifest")
     found = list(write(folder, mark + (csv_of if as_csv else lines_of)(rows)).rows())
     sampling = ("temperature", "top_k", "do_sample")
@@ -146,6 +147,7 @@ def test_a_bad_row_of_csv(tmp_path, line, told):
         ("[\n{}\n]", ":1: this is a JSON array; a manifest has one object a line"),
         ("name;words\na;b", ":1: the heading 'name;words' has none of the fields id, text"),
         ("text,text\na,b", ":1: the heading has 'text' twice"),
+        ("text\na\nb\0", ":3: it holds a NUL, which no table of text has"),
         ('text\n"' + "x" * 200_000, ":2: not valid CSV (field larger than field limit"),
     ],
 )
