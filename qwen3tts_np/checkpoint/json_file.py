@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import ConfigError, InputError, MissingFileError
 from ..files.input import read_text
+from ..shown import shortened
 
 MOST_JSON = 32 << 20  # bytes; the largest file of a released checkpoint, vocab.json, has 3 MB
 MOST_VALUES = 1_000_000  # vocab.json has 150,000, which take some 25 MB; so many take 100 MB
@@ -42,6 +43,24 @@ def parse_json(text: str, pairs: Callable[[list[tuple[str, Any]]], Any] = dict) 
         return json.loads(text, object_pairs_hook=pairs, parse_constant=_refuse)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+class RepeatedName(ValueError):
+    """An object has a name more than once."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{shortened(name)} is there twice")
+        self.name: str = name
+
+
+def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """``pairs`` of :func:`parse_json` for objects whose names have to differ. RepeatedName where they do not."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise RepeatedName(name)
+        found[name] = value
+    return found
 
 
 def _refuse(constant: str) -> None:

@@ -11,7 +11,6 @@ import math
 import mmap
 import os
 import reprlib
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -23,7 +22,7 @@ from qwen3tts_np_kernels.system import return_free_memory
 from ..errors import CheckpointError, ConfigError, MissingFileError
 from ..files.input import open_input
 from .foreign import CURE, files_of, quantised_by
-from .json_file import parse_json, read_json
+from .json_file import RepeatedName, parse_json, read_json, without_repeats
 from .packed import unfold
 from .quantised import fold
 from .tensor import DTYPES, StoredTensor
@@ -122,17 +121,10 @@ def map_file(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
 
 
 def _parse_header(raw: bytes, path: Path) -> dict[str, Any]:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
-            raise CheckpointError(f"{path}: the header names {twice!r} twice")
-        return found
-
     try:
-        header = parse_json(raw.decode("utf-8"), unique)
-    except CheckpointError:
-        raise
+        header = parse_json(raw.decode("utf-8"), without_repeats)
+    except RepeatedName as e:
+        raise CheckpointError(f"{path}: the header names {e.name!r} twice") from None
     except ValueError as e:
         raise CheckpointError(f"{path}: the header is not valid JSON ({e})") from None
     if not isinstance(header, dict):

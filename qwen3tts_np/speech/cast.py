@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..arguments import path_of
-from ..checkpoint.json_file import parse_json
+from ..checkpoint.json_file import parse_json, without_repeats
 from ..errors import InputError, RequestError
 from ..files.input import read_text
 from ..files.name import shown_name
@@ -85,7 +85,7 @@ def _load(file: Path, voice: str) -> VoiceClonePromptItem:
 def _read(path: PathLike, what: str) -> tuple[Path, dict[str, Any]]:
     file = path_of(path, what)
     try:
-        content = parse_json(read_text(file, MOST).removeprefix("\ufeff"), _once)
+        content = parse_json(read_text(file, MOST).removeprefix("\ufeff"), without_repeats)
     except InputError:
         raise
     except ValueError as e:
@@ -93,13 +93,3 @@ def _read(path: PathLike, what: str) -> tuple[Path, dict[str, Any]]:
     if not isinstance(content, dict):
         raise RequestError(f"{shown_name(file)}: the {what} is a JSON {type(content).__name__}, expected an object")
     return file, content
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose names differ."""
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise ValueError(f"{shortened(name)} is there twice")
-        found[name] = value
-    return found
