@@ -60,7 +60,7 @@ class Reader:
     read: Callable[[Path], object]  # takes the folder
     function: str  # module:name of a function inside the reader
     reached: Callable[..., bool]  # by which arguments of that function, which no seed has
-    mended: Callable[[bytes], bytes] = bytes  # an input whose lengths fit again
+    repaired: Callable[[bytes], bytes] = bytes  # an input whose lengths fit again
 
 
 def _voices(folder: Path) -> list[bytes]:
@@ -388,7 +388,7 @@ def own_engine(name: str, seconds: float, plant: bool, most: int = sys.maxsize) 
         end = time.monotonic() + seconds
         for number in range(most):
             data = pool[number] if number < len(pool) else mutated(chance.choice(pool), pool, chance)
-            data = reader.mended(data) if number % 2 else data
+            data = reader.repaired(data) if number % 2 else data
             try:
                 new = lines_of(lambda data=data: check(reader, data, folder)) - seen  # type: ignore[misc]
             except (Exception, SystemExit) as e:
@@ -415,7 +415,7 @@ def atheris_engine(name: str, seconds: float, plant: bool) -> str | None:
 
 
 def child(name: str, seconds: float, plant: bool) -> None:
-    """Fuzz one reader with atheris, for ever or until libFuzzer says so."""
+    """Fuzz one reader with atheris, indefinitely, or until libFuzzer says so."""
     import atheris  # type: ignore[import-not-found]
 
     with atheris.instrument_imports(include=["qwen3tts_np"], enable_loader_override=False):
@@ -431,7 +431,7 @@ def child(name: str, seconds: float, plant: bool) -> None:
             """Half of them bytes as libFuzzer changes them, half words of the formats: a large JSON stays one."""
             chance = random.Random(seed)
             changed = atheris.Mutate(data, most) if chance.random() < 0.5 else mutated(data, seeds, chance)
-            return (reader.mended(changed) if chance.random() < 0.8 else changed)[:most]
+            return (reader.repaired(changed) if chance.random() < 0.8 else changed)[:most]
 
         quoted = ("".join(f"\\x{byte:02x}" for byte in word.encode()[:60]) for word in WORDS)
         Path(folder, "words").write_text("".join(f'"{word}"\n' for word in quoted))

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Judges:
-    """Who judges. ``recogniser``, ``cloner`` and ``codec`` are None where nobody asks them."""
+    """Who judges. ``recogniser``, ``cloner`` and ``codec`` are None where no measure needs them."""
 
     groups: tuple[str, ...]
     recogniser: Recogniser | None = None

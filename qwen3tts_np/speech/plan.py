@@ -21,7 +21,7 @@ class PlannedPiece:
     number: int  # from 0, among the pieces with words
     text: str  # one line, as the model reads it
     pause: int  # ms of silence before it
-    written: str  # ``text`` as it stands in the text that was given, before a lexicon respelled it
+    written: str  # ``text`` as it was given, before a lexicon respelled it
     voice: str | None = None  # a name of the script's; None is the voice of the request
     after: int = 0  # ms of silence after it, where markup ends the text with a pause
 

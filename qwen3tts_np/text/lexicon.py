@@ -1,6 +1,6 @@
 """Words as they are to be read: a list of respellings, for names and abbreviations that the model reads wrongly.
 
-The rule: an entry is found where neither a letter, a digit nor an underscore stands beside it; of several the longest;
+The rule: an entry is found where neither a letter, a digit nor an underscore is next to it; of several the longest;
 each place once, so a respelling is never respelled. An entry with a capital letter is found as it is written; one
 without in any case ("straße" is "Straße" too, not "STRASSE"). Letters composed (NFC) and decomposed (NFD) are the same,
 and so are the apostrophes ' and ’. An apostrophe does not belong to a word: "eau" is found in "L'eau" unless "L'eau" is
