@@ -280,7 +280,7 @@ MUTANTS: list[Mutant] = [
         ("if end - start != needed:", "if end - start < needed:"),
         ("if start != at:", "if start < at:"),
         ("if at != data_bytes:", "if at > data_bytes:"),
-        ("if len(found) < len(pairs):", "if False:"),
+        ("raise RepeatedName(name)", "pass"),
         ("if weight_map.get(name) != shard:", "if False:"),
         ("levels.astype(np.int16) + (1 << (bits - 1))", "levels.astype(np.int16) + (1 << bits)"),
         ("words[..., :bits] = stream", "words[..., -bits:] = stream"),
