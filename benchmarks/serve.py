@@ -34,7 +34,7 @@ from qwen3tts_np import Qwen3TTSModel
 from qwen3tts_np.checkpoint.config_file import read_model_config
 from qwen3tts_np.cli.bench import decode, talk
 from qwen3tts_np.compiled.engine import WEIGHT_FORMATS
-from qwen3tts_np.report.plots import figure, have_matplotlib
+from qwen3tts_np.report.plots import figure, why_no_plots
 from qwen3tts_np.report.tables import Table, as_markdown
 from qwen3tts_np.speech import live
 from qwen3tts_np.synthetic.weights import write_checkpoint
@@ -70,7 +70,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "serve.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     (args.out / "serve.md").write_text(markdown(report), encoding="utf-8")
-    if have_matplotlib():
+    if why_no_plots() is None:
         plot(report, args.out / "serve.png")
     print(markdown(report))
 

@@ -19,7 +19,7 @@ from torch_files import Rebuilt, fake_torch, older_torch_save
 from qwen3tts_np import Qwen3TTSModel
 from qwen3tts_np.checkpoint.torch_file import read_torch
 from qwen3tts_np.errors import QwenTTSError, RequestError
-from qwen3tts_np.evaluate import codec_quality, dnsmos, extras, resemblyzer, seed_tts, sphinx
+from qwen3tts_np.evaluate import codec_quality, dnsmos, resemblyzer, seed_tts, sphinx, wheels
 from qwen3tts_np.evaluate import recogniser as recognisers
 from qwen3tts_np.evaluate.clip import Clip
 from qwen3tts_np.evaluate.evaluation import Evaluation, compared, evaluate, load, obstacle
@@ -198,11 +198,9 @@ def test_faster_whisper_is_a_recogniser_where_it_is_installed(monkeypatch):
     assert whisper.hear(np.zeros(160, np.float32), "chinese") == "你 好"
 
 
-def test_what_is_not_installed_is_named_with_the_command(monkeypatch):
-    with pytest.raises(RequestError, match=r"X needs not_here, which is not installed: pip install 'qwen3tts-np\[eval"):
-        extras.imported("not_here", "X")
+def test_weights_that_are_not_installed_are_named_with_the_command():
     with pytest.raises(RequestError, match="weights in not-here, which is not installed: do this"):
-        extras.file_of_wheel("not-here", ("a", "b"), "X", "do this")
+        wheels.file_of_wheel("not-here", ("a", "b"), "X", "do this")
 
 
 # --- long audio ---

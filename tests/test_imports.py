@@ -54,7 +54,7 @@ FLOORS = (
     {"mlp", "conv"},
     {"manifest"},
     {"checkpoint", "trace", "audio", "report"},
-    {"config", "ops", "files", "arguments"},
+    {"config", "ops", "files", "arguments", "extras"},
     {"errors", "notices", "start"},
     {"shown"},
     {KERNELS},
@@ -66,6 +66,10 @@ PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 DEPENDENCIES = re.search(r"^dependencies = \[(.*?)^\]", PYPROJECT, re.M | re.S)
 RUN_TIME = set(re.findall(r'"([A-Za-z0-9_]+)', DEPENDENCIES[1] if DEPENDENCIES else ""))  # imported as they are named
 AUDIO = {"av", "pyloudnorm", "sounddevice"}  # of the extras tempo, loudness and play
+JUDGES = {  # of the extra evaluate, and a recogniser that a user may have
+    *("jiwer", "pocketsphinx", "pesq", "pystoi", "pyloudnorm", "onnxruntime", "webrtcvad"),
+    *("whisper_normalizer", "text_to_num", "faster_whisper"),
+}
 SERVER = {"fastapi", "starlette", "uvicorn"}  # an extra; the command line imports the room where it needs it
 # llvmlite comes with Numba: kernels may name instructions that Numba has no words for. huggingface_hub is an extra.
 ALSO = {
@@ -75,6 +79,7 @@ ALSO = {
     "server": SERVER,
     "audio": AUDIO,
     "batch": {"ray"},
+    "evaluate": JUDGES,
 }
 FRAMEWORKS = {"torch", "torchaudio", "transformers", "qwen_tts", "tensorflow", "jax", "onnxruntime"}
 
@@ -98,7 +103,7 @@ def _imports(source: str, package: str) -> Iterator[str]:
             parents = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
             base = ".".join([*parents, *([node.module] if node.module else [])])
             yield from (f"{base}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Call) and _last_name(node.func) in ("import_module", "__import__"):
+        elif isinstance(node, ast.Call) and _last_name(node.func) in ("import_module", "__import__", "imported"):
             yield from (arg.value for arg in node.args[:1] if isinstance(arg, ast.Constant))
 
 

@@ -13,7 +13,7 @@ import soundfile
 
 from qwen3tts_np import Qwen3TTSModel, RequestError, cli
 from qwen3tts_np.audio import loudness
-from qwen3tts_np.audio.loudness import NEEDS, at_loudness, check_loudness, loudness_of, true_peak
+from qwen3tts_np.audio.loudness import at_loudness, check_loudness, loudness_of, true_peak
 from qwen3tts_np.ops import Pcm
 from qwen3tts_np.speech.longform import narrate
 
@@ -109,5 +109,7 @@ def test_what_cannot_be_measured_is_refused_before_the_work(
     )
     monkeypatch.setitem(sys.modules, "pyloudnorm", None)
     assert cli.main(["say", "nowhere/at/all", "Hi.", "--loudness", "-16"]) == 2
-    assert capsys.readouterr().err == f"qwen3tts-np say: {NEEDS}\n"
+    assert capsys.readouterr().err == (
+        "qwen3tts-np say: a loudness needs pyloudnorm, which is not installed: pip install 'qwen3tts-np[loudness]'\n"
+    )
     assert list(tmp_path.iterdir()) == []

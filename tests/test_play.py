@@ -14,7 +14,7 @@ import soundfile
 from sound_card import SoundCard
 
 from qwen3tts_np import Qwen3TTSModel, RequestError, cli
-from qwen3tts_np.audio.play import NEEDS, open_player
+from qwen3tts_np.audio.play import open_player
 
 TEXT = "It rained. [pause 0.5s] Nobody minded."
 
@@ -67,7 +67,7 @@ def test_no_card_and_no_library_are_said_before_the_work(
     card.there = False
     assert say("--play") == (2, "there is no sound card to play on: Error querying device -1")
     monkeypatch.setitem(sys.modules, "sounddevice", None)
-    assert say("--play") == (2, NEEDS)
+    assert say("--play") == (2, "playing needs sounddevice, which is not installed: pip install 'qwen3tts-np[play]'")
 
     class WithoutPortAudio:
         def find_spec(self, name: str, *_: Any) -> None:

@@ -183,11 +183,12 @@ def test_a_port_that_is_taken(capsys):
 
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch, capsys):
-    monkeypatch.setattr(serve, "find_spec", lambda name: None)
+    for name in serve.NEEDED:
+        monkeypatch.setitem(sys.modules, name, None)
     assert cli.main(["serve"]) == 2
     assert capsys.readouterr().err == (
-        "qwen3tts-np serve: serve needs fastapi, uvicorn, python_multipart, websockets: "
-        "pip install 'qwen3tts-np[server]'\n"
+        "qwen3tts-np serve: serve needs fastapi, uvicorn, python_multipart, websockets, which are not "
+        "installed: pip install 'qwen3tts-np[server]'\n"
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..arguments import real_number
 from ..errors import RequestError
+from ..extras import imported, install
 from ..notices import notify
 from ..ops import Pcm, Wave
 from ..shown import shortened
@@ -22,7 +23,6 @@ SHORTEST = 0.4  # s, a block of the measurement
 MOST_SECONDS = 3600.0  # the measurement holds all of the speech: 0.2 GB for ten minutes
 PEAK = -1.0  # dBTP, as EBU R 128 has it
 OVERSAMPLED, PART, OVERLAP = 4, 240_000, 64  # samples
-NEEDS = "a loudness needs pyloudnorm, which is not installed: pip install 'qwen3tts-np[loudness]'"
 
 
 def check_loudness(value: Any) -> float:
@@ -68,8 +68,4 @@ def true_peak(wave: Wave) -> float:
 
 def _meter() -> Any:
     """pyloudnorm."""
-    try:
-        import pyloudnorm
-    except ImportError:
-        raise RequestError(NEEDS) from None
-    return pyloudnorm
+    return imported("pyloudnorm", "a loudness", install("loudness"))

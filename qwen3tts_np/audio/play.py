@@ -9,11 +9,11 @@ from threading import Thread
 from typing import Any
 
 from ..errors import RequestError
+from ..extras import imported, install
 from ..ops import Pcm
 
 AHEAD = 2000  # packets that are made and not played yet; then whoever makes them waits
 PART = 0.1  # s, written at once: playing that is broken off ends as soon
-NEEDS = "playing needs sounddevice, which is not installed: pip install 'qwen3tts-np[play]'"
 
 
 def check_can_play() -> None:
@@ -94,9 +94,6 @@ def open_player(rate: int) -> Iterator[Player]:
 
 def _sounddevice() -> Any:
     try:
-        import sounddevice
-    except ImportError:
-        raise RequestError(NEEDS) from None
+        return imported("sounddevice", "playing", install("play"))
     except OSError as e:  # the wheel for Linux comes without it
         raise RequestError(f"playing needs PortAudio ({e}): install libportaudio2, or portaudio") from None
-    return sounddevice

@@ -12,13 +12,14 @@ import numpy as np
 
 from ..arguments import real_number
 from ..errors import RequestError
+from ..extras import imported, install
 from ..ops import Wave
 from ..shown import shortened
 
 LEAST, MOST = 0.25, 4.0
 LEAST_OF_A_FILTER = 0.5
+PURPOSE = "another tempo"
 BLOCK = 0.04  # s, fed at once. Trap: atempo clicks where it is fed less than 10 ms, and fails on a single sample
-HOW = "another tempo needs PyAV, which is not installed: pip install 'qwen3tts-np[tempo]'"
 
 
 def check_tempo(value: Any, name: str = "tempo") -> float:
@@ -93,9 +94,5 @@ def at_tempo(wave: Wave, tempo: float, rate: int) -> Wave:
 
 def _filters() -> Any:
     """PyAV."""
-    try:
-        import av
-        import av.filter
-    except ImportError:
-        raise RequestError(HOW) from None
-    return av
+    imported("av.filter", PURPOSE, install("tempo"))
+    return imported("av", PURPOSE, install("tempo"))

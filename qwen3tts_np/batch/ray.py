@@ -19,7 +19,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..errors import QwenTTSError, RequestError
+from ..errors import QwenTTSError
+from ..extras import imported, install
 from ..manifest import BadRow, Manifest, Row
 from .folder import Folder
 from .identity import Shard, survey
@@ -46,10 +47,7 @@ def speak(
 
     RequestError where Ray is missing, and for what ``qwen3tts-np batch`` refuses before the work.
     """
-    try:
-        import ray.data as data
-    except ImportError:
-        raise RequestError("speaking on a Ray cluster needs Ray Data: pip install 'qwen3tts-np[ray]'") from None
+    data = imported("ray.data", "speaking on a Ray cluster", install("ray"))
     manifest = Manifest(manifest.path.absolute())  # workers have other working directories
     survey(manifest, Shard())
     folder, summary = Folder(Path(out).absolute()), Summary()

@@ -6,11 +6,11 @@ import argparse
 import os
 import ssl
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import RequestError
+from ..extras import check_installed, install
 from ..files.input import read_bytes
 from ..files.output import check_name
 from ..model import MOST_PLACES
@@ -75,8 +75,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(args: argparse.Namespace) -> None:
-    if missing := [name for name in NEEDED if find_spec(name) is None]:
-        raise RequestError(f"serve needs {', '.join(missing)}: pip install 'qwen3tts-np[server]'")
+    check_installed(NEEDED, "serve", install("server"))
     from ..server.run import bind, make_house, serve, url_of
 
     settings = _settings(args)

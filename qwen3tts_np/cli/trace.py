@@ -14,7 +14,7 @@ from ..inspect.golden import Golden
 from ..inspect.trace_plots import draw
 from ..inspect.tracing import Options, Traced, first_outside, growth, trace_request
 from ..model import Qwen3TTSModel
-from ..report.plots import HOW, have_matplotlib, require_matplotlib
+from ..report.plots import require_matplotlib, why_no_plots
 from ..report.tables import Table, as_text
 from .options import add_checkpoint, add_threads, checkpoint, new_parser
 from .output import print_text
@@ -66,15 +66,16 @@ def run(args: argparse.Namespace) -> None:
     golden = None if args.golden is None else Golden(args.golden)
     model = Qwen3TTSModel.from_pretrained(checkpoint(args), backend="reference", threads=args.threads, dtype=args.dtype)
     heads = tuple(heads_of(args.heads, model.config.talker_config))
-    suffix = args.plots or ("png" if have_matplotlib() else "none")
+    without = why_no_plots()
+    suffix = args.plots or ("none" if without else "png")
     with output_folder(args.output) as folder:
         found = trace_request(model, request, folder, Options(heads, tuple(args.keep), args.top, golden))
         if suffix != "none":
             list(draw(found, folder, suffix))
     print_text("\n\n".join(report(found)))
     print_text(f"\n{args.output}: {', '.join(sorted(path.name for path in args.output.iterdir()))}")
-    if args.plots is None and suffix == "none":
-        print_text(HOW)
+    if args.plots is None and without:
+        print_text(without)
 
 
 def report(t: Traced) -> Iterator[str]:

@@ -7,9 +7,10 @@ import warnings
 
 import numpy as np
 
+from ..extras import imported
 from ..inspect.comparison import compare_audio
 from .clip import Clip
-from .extras import imported
+from .wheels import INSTALL
 
 WIDE, NARROW = 16000, 8000  # Hz
 STOI_RATE = 10000  # Hz, to which it resamples itself
@@ -37,7 +38,7 @@ def against(original: Clip, changed: Clip) -> dict[str, float]:
 
 
 def _pesq(original: Clip, changed: Clip, rate: int, band: str) -> float | None:
-    package = imported("pesq", PURPOSE)
+    package = imported("pesq", PURPOSE, INSTALL)
     a, b = _common(original, changed, rate)
     try:
         with np.errstate(invalid="ignore"):  # of silence
@@ -47,7 +48,7 @@ def _pesq(original: Clip, changed: Clip, rate: int, band: str) -> float | None:
 
 
 def _stoi(original: Clip, changed: Clip) -> float | None:
-    package = imported("pystoi", PURPOSE)
+    package = imported("pystoi", PURPOSE, INSTALL)
     a, b = _common(original, changed, WIDE)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # trap: too little speech is a warning, and the number 1e-5

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from ..extras import imported
 from ..ops import Array, Wave
 from .clip import Clip
-from .extras import INSTALL, file_of_wheel, imported
 from .power_mel import power_mel
+from .wheels import INSTALL, file_of_wheel
 
 PURPOSE = "DNSMOS"
 RATE = 16000  # Hz
@@ -64,7 +65,7 @@ def spectrogram(part: Wave) -> Array:
 @cache
 def sessions() -> tuple[Any, Any]:
     """The networks of P.835 and of P.808, loaded."""
-    runtime = imported("onnxruntime", PURPOSE)
+    runtime = imported("onnxruntime", PURPOSE, INSTALL)
     names = ("sig_bak_ovr.onnx", "model_v8.onnx")
     files = [file_of_wheel("speechmos", ("speechmos", "dnsmos_models", name), PURPOSE, INSTALL) for name in names]
     options = runtime.SessionOptions()

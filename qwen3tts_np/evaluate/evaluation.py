@@ -13,15 +13,16 @@ from qwen3tts_np_kernels.system import usable_cores
 
 from ..checkpoint.json_file import read_json
 from ..errors import RequestError
+from ..extras import imported
 from ..files.name import shown_name
 from ..manifest import Row
 from ..report.values import finite
 from ..shown import shortened
 from . import codec_quality, dnsmos, resemblyzer, word_errors
-from .extras import imported
 from .judge import Judge, Judges, Utterance
 from .measures import MEASURES, Measure, measure
 from .statistics import Difference, Mean, Value, difference, mean
+from .wheels import INSTALL
 
 FORMAT = "qwen3tts-np evaluation 1"
 
@@ -114,12 +115,12 @@ def evaluate(
 
 
 NEEDS: dict[str, Callable[[], object]] = {
-    "words": lambda: imported("jiwer", word_errors.PURPOSE),
+    "words": lambda: imported("jiwer", word_errors.PURPOSE, INSTALL),
     "speaker": resemblyzer.check,
     "dnsmos": dnsmos.sessions,
-    "codec": lambda: [imported(name, codec_quality.PURPOSE) for name in ("pesq", "pystoi")],
+    "codec": lambda: [imported(name, codec_quality.PURPOSE, INSTALL) for name in ("pesq", "pystoi")],
     "sound": lambda: None,
-    "level": lambda: imported("pyloudnorm", "the level"),
+    "level": lambda: imported("pyloudnorm", "the level", INSTALL),
 }
 
 

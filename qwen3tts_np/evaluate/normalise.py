@@ -13,8 +13,9 @@ import unicodedata
 from collections.abc import Callable
 from functools import cache
 
+from ..extras import imported
 from ..text.languages import guess, language_name
-from .extras import imported
+from .wheels import INSTALL
 
 Normaliser = Callable[[str], str]
 
@@ -57,11 +58,11 @@ def language_of(text: str, given: str | None) -> str:
 @cache
 def _normaliser(language: str) -> Normaliser:
     if language == "english":
-        return imported("whisper_normalizer.english", PURPOSE).EnglishTextNormalizer()
+        return imported("whisper_normalizer.english", PURPOSE, INSTALL).EnglishTextNormalizer()
     if language in OWN:
-        return getattr(imported("whisper_normalizer.international", PURPOSE), OWN[language])()
-    basic: Normaliser = imported("whisper_normalizer.basic", PURPOSE).BasicTextNormalizer()
+        return getattr(imported("whisper_normalizer.international", PURPOSE, INSTALL), OWN[language])()
+    basic: Normaliser = imported("whisper_normalizer.basic", PURPOSE, INSTALL).BasicTextNormalizer()
     if language not in NUMBERS:
         return basic
-    digits = imported("text_to_num", PURPOSE).alpha2digit
+    digits = imported("text_to_num", PURPOSE, INSTALL).alpha2digit
     return lambda text: basic(digits(text, NUMBERS[language]))

@@ -11,11 +11,11 @@ from typing import Any, Protocol
 
 from ..audio.files import write_audio
 from ..errors import RequestError
+from ..extras import imported
 from ..files.output import scratch_folder
 from ..ops import Wave
 from ..shown import shortened
 from ..text.languages import CODES
-from .extras import imported
 from .sphinx import Sphinx
 
 RATE = 16000  # Hz, of all recognisers

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 
 from ..checkpoint.torch_file import read_torch
 from ..errors import CheckpointError
+from ..extras import imported
 from ..ops import Array, Wave
 from .clip import Clip
-from .extras import INSTALL, INSTALL_ALONE, file_of_wheel, imported
 from .power_mel import power_mel
+from .wheels import INSTALL, INSTALL_ALONE, file_of_wheel
 
 PURPOSE = "the independent speaker similarity"
 HOW = f"{INSTALL} && {INSTALL_ALONE.format('resemblyzer')}"
@@ -120,7 +121,7 @@ def voiced(wave: Wave) -> Wave:
 
 
 def _voice_detector() -> Any:
-    return imported("webrtcvad", PURPOSE).Vad(STRICT)
+    return imported("webrtcvad", PURPOSE, INSTALL).Vad(STRICT)
 
 
 @cache

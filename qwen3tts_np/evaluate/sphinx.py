@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from ..errors import RequestError
+from ..extras import imported
 from ..files.input import read_text
 from ..files.name import shown_name
 from ..files.output import scratch_folder
 from ..ops import Wave
 from ..shown import shortened
-from .extras import imported
+from .wheels import INSTALL
 
 RATE = 16000  # Hz
 LANGUAGE = "english"
@@ -63,7 +64,7 @@ def prepared(wave: Wave) -> bytes:
 
 
 def _decoder(words: Path | None, grammar: Path | None) -> Any:
-    package = imported("pocketsphinx", PURPOSE)
+    package = imported("pocketsphinx", PURPOSE, INSTALL)
     model = Path(package.get_model_path()) / "en-us"
     options: dict[str, Any] = {"hmm": str(model / "en-us"), "samprate": RATE, "loglevel": "FATAL", "lw": WEIGHT}
     dictionary = model / "cmudict-en-us.dict"

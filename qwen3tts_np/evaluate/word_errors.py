@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .extras import imported
+from ..extras import imported
 from .normalise import BY_CHARACTERS, normalised
+from .wheels import INSTALL
 
 PURPOSE = "the word error rate"
 
@@ -41,7 +42,7 @@ class Heard:
 
 def compare(text: str, heard: str, language: str, how: str) -> Heard | None:
     """Count the errors. None if nothing of ``text`` is left to be said, such as of punctuation alone."""
-    jiwer = imported("jiwer", PURPOSE)
+    jiwer = imported("jiwer", PURPOSE, INSTALL)
     said, heard = normalised(text, language, how), normalised(heard, language, how)
     if not said.strip():
         return None

@@ -7,29 +7,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import RequestError
+from ..extras import check_installed, install, obstacle
 from ..files.output import output_file
 from ..ops import Array
 
-HOW = "plots need matplotlib, which is not installed: pip install 'qwen3tts-np[plot]'"
+NEEDS = (("matplotlib",), "a plot", install("plot"))
 GREYS = "Greys"  # of the images: a map by lightness alone
 STYLES = ("-", "--", ":", "-.")  # of lines, which colour alone must not distinguish
 
 
-def have_matplotlib() -> bool:
-    return find_spec("matplotlib") is not None
+def why_no_plots() -> str | None:
+    """The sentence that says how matplotlib is installed; None where it is."""
+    return obstacle(*NEEDS)
 
 
 def require_matplotlib() -> None:
     """Raises RequestError with the command to install matplotlib."""
-    if not have_matplotlib():
-        raise RequestError(HOW)
+    check_installed(*NEEDS)
 
 
 @contextmanager
