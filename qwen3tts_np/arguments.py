@@ -21,6 +21,8 @@ from .errors import RequestError, RequestTypeError
 from .ops import AnyArray, Array, Ints, as_array
 from .shown import shortened
 
+MOST_FRAMES = 4_500_000  # of codes, 12.5 a second: an array of more is a mistake, which takes long to be read
+
 
 def require_text(value: object, name: str) -> None:
     """Raises RequestError unless ``value`` is a string that UTF-8 can carry (a lone surrogate is not)."""
@@ -112,6 +114,8 @@ def codes_of(value: Any, name: str, groups: int | None = None, codebook_size: in
     if array.ndim != 2 or array.dtype.kind not in "iu" or (groups is not None and array.shape[1] != groups):
         shape = list(array.shape)
         raise RequestError(f"{name} are {array.dtype} {shape}, expected integers [frames, {wanted}]")
+    if len(array) > MOST_FRAMES:
+        raise RequestError(f"{name} have {len(array)} frames, more than {MOST_FRAMES}, which last 100 hours")
     if codebook_size is not None and array.size and not 0 <= array.min() <= array.max() < codebook_size:
         frame, group = np.argwhere((array < 0) | (array >= codebook_size))[0]
         where = f"(frame {frame}, group {group})"

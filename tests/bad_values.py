@@ -100,6 +100,7 @@ CODES: Values = [
     ([[10**400] * 16], "object [1, 16], expected integers"),
     (np.full((2, 16), 128), "code 128 (frame 0, group 0) is not from 0 to 127"),
     (np.full((2, 16), 2**64 - 1, np.uint64), "code 18446744073709551615"),
+    (np.broadcast_to(np.zeros((1, 16), int), (10**9, 16)), "codes have 1000000000 frames, more than 4500000"),
     (np.zeros((2, 16), np.int8), OK),
 ]
 EMBEDDING: Values = [

@@ -89,6 +89,7 @@ ARRAYS = [row for row in v.CODES if not isinstance(row[0], list)]  # a list is o
 NO_REQUESTS = [(value, "expected a list of what prepare returns") for value in (None, 5, "", {}, v.FOREIGN)]
 NO_REQUEST = [(value, "a request is") for value in (None, 5, "a", [], v.FOREIGN)]
 NO_VOICE = [(value, "give a CustomVoice, a DesignedVoice or a ClonedVoice") for value in (None, 5, "ryan", v.FOREIGN)]
+NO_MODEL = [(value, "model is") for value in (None, 5, "m", v.FOREIGN)]
 FLOATS = [(value, "the target must be at least 1 s") for value in (v.NAN, v.INF, -1, 0, "1", None, v.FOREIGN, 1j)]
 ITEM: dict[str, Values] = {
     "ref_code": [*((value, says.replace("16]", "G]")) for value, says in v.CODES[:7] if value is not None)],
@@ -178,6 +179,7 @@ TABLE: dict[str, dict[str, Any]] = {
     "SpeechSession.feed": {"text": v.STRING},
     "trace": {"patterns": [((value,), "a pattern must be a string") for value in (None, *v.NO_TEXT)] + [(("*",), OK)]},
     "stream": {
+        "model": NO_MODEL,
         "seed": REQUEST["seed"],
         "packet_frames": v.refused(v.COUNT),
         **dict.fromkeys(("target", "longest"), FLOATS),
@@ -186,7 +188,7 @@ TABLE: dict[str, dict[str, Any]] = {
         "text": [*v.refused(v.STRING), (" \n", "nothing to say"), ("a\0", "a NUL character at position 1")],
     },
     "score": {
-        "model": [(value, "model is") for value in (None, 5, "m", v.FOREIGN)],
+        "model": NO_MODEL,
         "speech": [
             *((value, f"speech is {type(value).__name__}, expected a manifest") for value in (None, 5, v.FOREIGN)),
             *((value, "speech is int, expected a Speech") for value in ([5], {5: 1})),
@@ -198,6 +200,8 @@ TABLE: dict[str, dict[str, Any]] = {
         "progress": v.refused(v.CALLBACK),
     },
     "narrate": {
+        "model": NO_MODEL,
+        "base_model": v.refused(NO_MODEL)[1:],
         "work": v.NO_PATHS[1:],
         **dict.fromkeys(("progress", "writing"), v.refused(v.CALLBACK)),
         "batch_size": v.refused(v.COUNT),
@@ -327,8 +331,11 @@ def calls(models: dict[str, Qwen3TTSModel], synthetic: Callable[..., Path], tmp_
         ),
         "trace": (lambda patterns: trace(*patterns).__enter__(), {}),
         "score": (score, {"model": custom, "speech": []}),
-        "stream": (lambda **a: stream(custom, **a), {"text": "Hi", "speaker": "ryan"}),
-        "narrate": (lambda **a: narrate(custom, **a), {"text": "Hi", "output": folder / "a.wav", "speaker": "ryan"}),
+        "stream": (stream, {"model": custom, "text": "Hi", "speaker": "ryan"}),
+        "narrate": (
+            narrate,
+            {"model": custom, "text": "Hi", "output": folder / "a.wav", "speaker": "ryan"},
+        ),
     }
     speech = {"custom_voice": {"speaker": "ryan"}, "voice_design": {"instruct": "Old."}}
     for kind in ("custom_voice", "voice_design", "voice_clone"):

@@ -33,6 +33,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import codes_of
 from ..checkpoint.quantised import is_quantised
 from ..checkpoint.safetensors import Checkpoint
 from ..compiled.engine import WEIGHT_FORMATS, Engine
@@ -49,7 +50,7 @@ from ..talker.generator import TorchGenerator
 from ..talker.sampling import drop_control_tokens
 from ..trace import trace
 from ..voice.prompt_item import VoiceClonePromptItem
-from .forced import ForcedLoop, check_codes
+from .forced import GIVEN, ForcedLoop
 from .in_format import InFormat
 
 TEXT = "The ferry leaves the harbour at half past nine, and if the wind turns we will wait here."
@@ -144,7 +145,7 @@ def fidelity(
     request = model.prepare(text, _any_voice(model), streaming=False, seed=seed, max_new_tokens=frames + 1)
     if codes is None:
         codes = _own_codes(model, request)
-    check_codes(codes, c.talker_config.num_code_groups, c.talker_config.code_predictor_config.vocab_size)
+    codes_of(codes, GIVEN, c.talker_config.num_code_groups, c.talker_config.code_predictor_config.vocab_size)
     if not len(codes):
         raise RequestError("there are no codes to read: give a file with at least one frame")
     exact = _read(model.frame_loop, c, request, codes)

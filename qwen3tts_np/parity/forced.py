@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arguments import codes_of
 from ..codec.encoder import NAME as ENCODER
 from ..codec.encoder import CodecEncoder
 from ..compiled.frame_loop import FrameLoop
-from ..errors import RequestError
 from ..generate import FrameWriter
 from ..model import Qwen3TTSModel
 from ..ops import Array, Ints
@@ -23,6 +23,7 @@ from ..talker.frame import Frame
 from ..talker.generator import Generator
 from ..talker.sampling import SamplingParameters
 
+GIVEN = "the given codes"
 HEADS = ("talker.codec_head", "talker.code_predictor.lm_head.*", "talker.token")  # what ranks of codes are read from
 RESIDUALS = (f"{ENCODER}.quantizer.*.residual", f"{ENCODER}.downsample")  # and ranks of codebook entries
 
@@ -62,19 +63,9 @@ def forced(model: Qwen3TTSModel, codes: Ints, last: int | None = None) -> Qwen3T
     Raises RequestError if it has no such codes.
     """
     c = model.config.talker_config
-    check_codes(codes, c.num_code_groups, c.code_predictor_config.vocab_size)
+    codes = codes_of(codes, GIVEN, c.num_code_groups, c.code_predictor_config.vocab_size)
     last = c.codec_eos_token_id if last is None else last
     return replace(model, frame_loop=ForcedLoop(model.frame_loop, codes, last))
-
-
-def check_codes(codes: Ints, groups: int, size: int) -> None:
-    """Raises RequestError unless they are integers [frames, groups] from 0 to size - 1."""
-    if codes.ndim != 2 or codes.shape[1] != groups or codes.dtype.kind not in "iu":
-        raise RequestError(
-            f"the given codes are {codes.dtype} {list(codes.shape)}, expected integers [frames, {groups}]"
-        )
-    if codes.size and not 0 <= codes.min() <= codes.max() < size:
-        raise RequestError(f"the given codes reach from {codes.min()} to {codes.max()}, expected 0 to {size - 1}")
 
 
 def _drawn(s: SamplingParameters) -> SamplingParameters:

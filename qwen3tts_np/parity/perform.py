@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 
+from ..arguments import codes_of
 from ..audio.files import resample
 from ..codec.encoder import NAME as ENCODER
 from ..codec.encoder import split_rvq
@@ -17,7 +18,7 @@ from ..ops import AnyArray, Ints
 from ..speaker.encoder import speaker_embedding
 from ..text.templates import instruct_ids, text_ids
 from ..trace import trace
-from .forced import HEADS, RESIDUALS, check_codes, code_ranks, codebook_ranks, forced
+from .forced import GIVEN, HEADS, RESIDUALS, code_ranks, codebook_ranks, forced
 
 _QUANTISER = f"{ENCODER}.quantizer."
 
@@ -74,7 +75,7 @@ def _encode(model: Qwen3TTSModel, request: WrittenRequest, activations: dict[str
     (codes,) = codec.encode(**request.filled()).audio_codes
     if request.codes is not None:
         c = codec.config.decoder_config
-        check_codes(request.codes, c.num_quantizers, c.codebook_size)
+        codes_of(request.codes, GIVEN, c.num_quantizers, c.codebook_size)
         if len(request.codes) != len(codes):
             raise RequestError(f"the given codes have {len(request.codes)} frames, the clip has {len(codes)}")
         for name in [name for name in activations if name.startswith(_QUANTISER)]:

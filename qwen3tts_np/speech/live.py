@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import require_type
 from ..audio.files import pcm16
 from ..audio.tempo import Stretch, check_tempo
 from ..model import Qwen3TTSModel
@@ -192,6 +193,7 @@ def live_text(
     **speech: Any,
 ) -> LiveText:
     """A text of any length, ready to be spoken. Arguments and errors are those of :func:`stream`."""
+    require_type(model, Qwen3TTSModel, "model")
     drawn = fresh_seed() if seed is None else check_seed(seed)
     script, tempo = as_script(text), check_tempo(tempo)
     pieces = plan(script, speech.get("language"), target, longest, tempo)

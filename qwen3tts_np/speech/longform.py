@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..arguments import callback, path_of, whole_number
+from ..arguments import callback, path_of, require_type, whole_number
 from ..audio.loudness import MOST_SECONDS, check_loudness
 from ..audio.tempo import check_tempo
 from ..errors import RequestError
@@ -136,6 +136,9 @@ def _check(model: Qwen3TTSModel, seed: int | None, batch_size: int, base_model: 
     if seed is not None:
         check_seed(seed)
     whole_number(batch_size, "batch_size")
+    require_type(model, Qwen3TTSModel, "model")
+    if base_model is not None:
+        require_type(base_model, Qwen3TTSModel, "base_model")
     if base_model is not None and model.config.tts_model_type != "voice_design":
         raise RequestError(f"base_model goes with a voice_design model; this is a {model.config.tts_model_type} model")
 
