@@ -1,9 +1,10 @@
 """Imports go one way: a room may use the rooms below it, never those above or beside it.
 
-cli -> server -> verify -> evaluate -> scoring -> parity -> inspect -> batch -> speech -> model -> official_calls ->
-voice_arguments -> cloning, official_view, streaming -> speech_tokenizer -> compiled -> running_batch -> teacher ->
-generate -> request -> voice -> synthetic -> layout -> talker | codec | speaker | text -> mlp, conv -> manifest ->
-checkpoint, trace, audio, report -> config, ops, files -> errors, notices -> shown -> kernels -> NumPy
+cli -> server -> verify -> evaluate -> scoring -> parity -> inspect -> batch -> speech -> export -> model ->
+official_calls -> voice_arguments -> cloning, official_view, streaming -> speech_tokenizer -> compiled ->
+running_batch -> teacher -> generate -> request -> voice -> synthetic -> layout -> talker | codec | speaker | text ->
+mlp, conv -> manifest -> checkpoint, trace, audio, report -> config, ops, files, arguments, extras ->
+errors, notices -> shown -> kernels -> NumPy
 
 Key tables are beside the blocks that use them, so ``layout``, which lists every tensor of a checkpoint, is above the
 blocks, and what makes a checkpoint from that list (``synthetic``) is above ``layout``.
@@ -37,6 +38,7 @@ FLOORS = (
     {"inspect"},
     {"batch"},
     {"speech"},
+    {"export"},
     {"model"},
     {"official_calls"},
     {"voice_arguments"},
@@ -80,6 +82,7 @@ ALSO = {
     "audio": AUDIO,
     "batch": {"ray"},
     "evaluate": JUDGES,
+    "export": {"onnx"},
 }
 FRAMEWORKS = {"torch", "torchaudio", "transformers", "qwen_tts", "tensorflow", "jax", "onnxruntime"}
 

@@ -1,0 +1,117 @@
+"""Arrays of a checkpoint as a graph file holds them, written piece by piece: no copy of the model is in memory.
+
+``float32`` and ``float16`` convert values. ``int8`` and ``int4`` have levels and scales from the quantiser of this
+package (``kernels/qwen3tts_np_kernels/pack.py``), one scale for each 32 inputs of a row: the matrices of the layers in
+the format's own width, every other matrix that is multiplied in 8 bits, and tables and convolutions in float16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from qwen3tts_np_kernels.pack import GROUP
+
+from ..checkpoint.quantised import BITS, levels_of, pack_bits, stored_format
+from ..checkpoint.tensor import StoredTensor
+from ..errors import CheckpointError
+from ..ops import AnyArray
+
+EXPORT_FORMATS = ("float32", "float16", "int8", "int4")
+_VALUES = 1 << 20  # converted at a time: 4 MB as float32
+
+
+@dataclass(frozen=True)
+class Source:
+    """An array that is not in memory: its type, its shape, and its values in order, in pieces."""
+
+    dtype: str  # a name of NumPy's
+    shape: tuple[int, ...]
+    pieces: Callable[[], Iterator[AnyArray]]
+
+    @property
+    def nbytes(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+
+def of_array(values: AnyArray) -> Source:
+    """An array that is in memory."""
+    return Source(values.dtype.name, values.shape, lambda: iter([values]))
+
+
+def floats(tensors: Sequence[StoredTensor], dtype: str, stacked: bool = False) -> Source:
+    """A tensor as float32 or float16; or several of one shape, ``stacked`` along a new first axis.
+
+    CheckpointError, when it is written, for a value beyond the range of float16.
+    """
+    shape = (len(tensors), *tensors[0].shape) if stacked else tensors[0].shape
+
+    def pieces() -> Iterator[AnyArray]:
+        for tensor in tensors:
+            yield from _converted(tensor, np.dtype(dtype))
+
+    return Source(dtype, shape, pieces)
+
+
+def _converted(tensor: StoredTensor, dtype: np.dtype[np.floating]) -> Iterator[AnyArray]:
+    rows, width = tensor.shape[0], max(int(np.prod(tensor.shape[1:])), 1)
+    step = max(_VALUES // width, 1)
+    for first in range(0, rows, step):
+        values = tensor.rows(np.arange(first, min(first + step, rows)), np.dtype(np.float32))
+        with np.errstate(over="ignore"):
+            narrow = values.astype(dtype, copy=False)
+        if not np.isfinite(narrow).all():
+            worst = float(np.abs(values).max())
+            raise CheckpointError(f"{tensor.name} holds {worst:g}, and {dtype} ends at {np.finfo(dtype).max:g}")
+        yield narrow
+    tensor.release()
+
+
+def bits_of(key: str, model_format: str) -> int | None:
+    """The bits of a level of the matrix ``key`` in ``model_format``; None for floats.
+
+    Matrices outside the layers keep 8 bits: their errors meet everything after them, and they are few.
+    """
+    if model_format not in BITS:
+        return None
+    return BITS[stored_format(key, model_format) or "int8"]
+
+
+def levels(tensors: Sequence[StoredTensor], bits: int, stacked: bool = False) -> Source:
+    """Levels of matrices [rows, inputs] as ONNX Runtime's ``MatMulNBits`` has them: uint8 [rows, groups, bytes].
+
+    A level is stored with an offset of 2^(bits - 1), the lower of two in the lower half of a byte; what is missing of
+    the last group is level 0.
+    """
+    rows, inputs = tensors[0].shape
+    groups, offset = -(-inputs // GROUP), 1 << (bits - 1)
+
+    def pieces() -> Iterator[AnyArray]:
+        for tensor in tensors:
+            small, _ = levels_of(tensor, bits)
+            padded = np.pad(small, ((0, 0), (0, groups * GROUP - inputs)))
+            if bits == 8:
+                yield (padded.astype(np.int16) + offset).astype(np.uint8)
+            else:
+                yield pack_bits(padded, bits)
+            tensor.release()
+
+    shape = (rows, groups, GROUP * bits // 8)
+    return Source("uint8", (len(tensors), *shape) if stacked else shape, pieces)
+
+
+def scales(tensors: Sequence[StoredTensor], bits: int, stacked: bool = False) -> Source:
+    """The scales that belong to :func:`levels`, float32 [rows, groups]; exact, since they are float16 numbers."""
+    rows, inputs = tensors[0].shape
+
+    def pieces() -> Iterator[AnyArray]:
+        for tensor in tensors:
+            yield levels_of(tensor, bits)[1].astype(np.float32)
+            tensor.release()
+
+    shape = (rows, -(-inputs // GROUP))
+    return Source("float32", (len(tensors), *shape) if stacked else shape, pieces)
+
+
+Tensors = Mapping[str, StoredTensor]
