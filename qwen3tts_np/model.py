@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from .arguments import callback, codes_of, require_type, switch, whole_number
+from .arguments import callback, codes_of, path_of, require_type, switch, whole_number
+from .checkpoint.adapter import Adapter
 from .checkpoint.config_file import read_generation_config, read_model_config
 from .checkpoint.keys import check, load
 from .checkpoint.pretrained import check_leftovers, compute_dtype, directory
@@ -105,6 +106,7 @@ class Qwen3TTSModel(OfficialCalls):
         revision: str | None = None,
         token: Any = None,
         cache_packed: bool | None = None,
+        adapter: str | os.PathLike[str] | Adapter | None = None,
         torch_dtype: Any = None,
         **torch_arguments: Any,
     ) -> Qwen3TTSModel:
@@ -117,8 +119,10 @@ class Qwen3TTSModel(OfficialCalls):
         ``pretokenizer``: see ``text.tokenizer.Tokenizer``. ``cache_dir``, ``local_files_only``, ``revision`` and
         ``token``: see ``checkpoint.pretrained.directory``. ``cache_packed``: keep int8 or int4 weights packed in the
         user's cache, so that the next process maps them (``compiled/packed_copy.py``); by default where the environment
-        says ``QWEN3TTS_NP_CACHE_PACKED=1``. ``torch_dtype``: the former name of ``dtype``. Arguments
-        that tell PyTorch where and how to run are ignored, with a warning where they ask for what is not done here.
+        says ``QWEN3TTS_NP_CACHE_PACKED=1``. ``adapter``: the folder of a low-rank adapter, which is added to the
+        weights as they are loaded (``checkpoint/adapter.py``); with a voice in it, a base model becomes a custom-voice
+        model. ``torch_dtype``: the former name of ``dtype``. Arguments that tell PyTorch where and how to run are
+        ignored, with a warning where they ask for what is not done here.
         """
         check_leftovers(torch_arguments)
         kind = compute_dtype(torch_dtype if dtype is None else dtype)
@@ -131,9 +135,11 @@ class Qwen3TTSModel(OfficialCalls):
             revision=revision,
             token=token,
         )
-        if may_keep and engine.compiled:
+        if adapter is not None and not isinstance(adapter, Adapter):
+            adapter = Adapter.open(path_of(adapter, "adapter"))
+        if may_keep and engine.compiled and adapter is None:
             folder = packed_copy(folder, weights_format)
-        return cls._load(folder, engine, pretokenizer, read_weights=True)
+        return cls._load(folder, engine, pretokenizer, read_weights=True, adapter=adapter)
 
     @classmethod
     def for_prompts(cls, path: str | Path) -> Qwen3TTSModel:
@@ -143,11 +149,21 @@ class Qwen3TTSModel(OfficialCalls):
         )
 
     @classmethod
-    def _load(cls, folder: Path, engine: Engine, pretokenizer: Pretokenizer, read_weights: bool) -> Qwen3TTSModel:
+    def _load(
+        cls,
+        folder: Path,
+        engine: Engine,
+        pretokenizer: Pretokenizer,
+        read_weights: bool,
+        adapter: Adapter | None = None,
+    ) -> Qwen3TTSModel:
         """The model of a checkpoint directory; small files are read before weights, and refused before."""
         config = read_model_config(folder)
         checkpoint = Checkpoint.open(folder)
         check(checkpoint, model_specs(config))
+        if adapter is not None:
+            checkpoint = adapter.merged(checkpoint)
+            config = read_model_config(folder, adapter.config)
         speech_tokenizer = Qwen3TTSTokenizer.load(folder / "speech_tokenizer", engine)
         if wrong := mismatches(config, speech_tokenizer.config):
             raise ConfigError(f"{folder}: {wrong[0]}")

@@ -1,6 +1,6 @@
 """Imports go one way: a room may use the rooms below it, never those above or beside it.
 
-cli -> server -> verify -> evaluate -> scoring -> parity -> inspect -> batch -> speech -> export -> model ->
+cli -> server -> verify -> training -> evaluate -> scoring -> parity -> inspect -> batch -> speech -> export -> model ->
 official_calls -> voice_arguments -> cloning, official_view, streaming -> speech_tokenizer -> compiled ->
 running_batch -> teacher -> generate -> request -> voice -> synthetic -> layout -> talker | codec | speaker | text ->
 mlp, conv -> manifest -> checkpoint, trace, audio, report -> config, ops, files, arguments, extras ->
@@ -32,6 +32,7 @@ FLOORS = (
     {"__init__"},
     {"server"},
     {"verify"},
+    {"training"},
     {"evaluate"},
     {"scoring"},
     {"parity"},
@@ -83,6 +84,7 @@ ALSO = {
     "batch": {"ray"},
     "evaluate": JUDGES,
     "export": {"onnx"},
+    "training": {"tomli"},
 }
 FRAMEWORKS = {"torch", "torchaudio", "transformers", "qwen_tts", "tensorflow", "jax", "onnxruntime"}
 

@@ -20,7 +20,9 @@ import numpy as np
 import soundfile
 
 from qwen3tts_np import VoiceClonePromptItem, cli
+from qwen3tts_np.checkpoint.adapter import Adapter
 from qwen3tts_np.checkpoint.published import Like, ModelType
+from qwen3tts_np.training.adapters import new_addition, write_adapter
 
 ROOT = Path(__file__).parents[1]
 MODELS: dict[str, tuple[Like, ModelType]] = {
@@ -80,6 +82,11 @@ def build(folder: Path, synthetic: Callable[..., Path]) -> None:
     voice.save(folder / "ada.safetensors")
     VoiceClonePromptItem(None, np.arange(64, dtype=np.float32) / 64, True, False).save(folder / "bob.safetensors")
     (folder / "voices").mkdir()
+    (folder / "ada-lora").mkdir()
+    module, row = "talker.model.layers.0.mlp.up_proj", 1151
+    addition = new_addition(module, (160, 64), rank=4, seed=0)
+    adapter = Adapter({module: addition}, 4, 4.0, {row: np.ones(64, np.float32) / 8}, {"ada": row})
+    write_adapter(folder / "ada-lora", adapter, "Qwen/Qwen3-TTS-12Hz-0.6B-Base", 64)
     path = os.pathsep.join([str(ROOT), str(ROOT / "kernels")])
     programs = {
         "qwen3tts-np": PROGRAM.format(path=shlex.quote(path), python=shlex.quote(sys.executable)),

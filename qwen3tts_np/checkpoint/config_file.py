@@ -10,7 +10,7 @@ import os
 import reprlib
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
@@ -53,9 +53,11 @@ GENERATION_DEFAULTS: dict[str, Any] = {
 }
 
 
-def read_model_config(model_dir: Path) -> ModelConfig:
-    """Read ``model_dir/config.json``."""
-    raw, where = _read(model_dir), str(model_dir / "config.json")
+def read_model_config(
+    model_dir: Path, changed: Callable[[dict[str, Any]], dict[str, Any]] = lambda raw: raw
+) -> ModelConfig:
+    """Read ``model_dir/config.json``, as ``changed`` makes it."""
+    raw, where = changed(_read(model_dir)), str(model_dir / "config.json")
     try:
         return _model_config(raw, where)
     except ConfigError:

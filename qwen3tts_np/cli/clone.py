@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 
+from ..checkpoint.adapter import Adapter
 from ..errors import RequestError
 from ..request import ClonedVoice
 from ..voice.prompt_item import VoiceClonePromptItem
-from .options import load_model, new_parser
+from .options import add_adapter, load_model, new_parser
 from .speech import add_speech, only_for, read_request, speak
 
 EXAMPLES = (
@@ -31,6 +32,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--ref-audio", metavar="CLIP", help="10 to 20 s of one voice, in any file libsndfile reads")
     parser.add_argument("--ref-text", metavar="TEXT", help="what the clip says, word for word")
     parser.add_argument("--voice", metavar="FILE", help="in place of a clip: a voice that 'voice create' has saved")
+    add_adapter(parser)
     add_speech(parser)
     parser.set_defaults(run=run)
 
@@ -42,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
         raise RequestError("--ref-text goes with --ref-audio; a saved voice has its own")
     script = read_request(args)
     voice = VoiceClonePromptItem.load(args.voice) if args.voice else None
-    model = load_model(args)
+    model = load_model(args, Adapter.open(args.adapter).only_weights if args.adapter else None)
     only_for(model, "base", "clone")
     made = model.voice(ref_audio=args.ref_audio, ref_text=args.ref_text, voice_clone_prompt=voice)
     assert isinstance(made, ClonedVoice)

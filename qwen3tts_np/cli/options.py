@@ -10,6 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ..checkpoint.adapter import Adapter
 from ..checkpoint.config_file import GENERATION_DEFAULTS, read_generation_config
 from ..checkpoint.pretrained import directory
 from ..compiled.engine import WEIGHT_FORMATS
@@ -175,11 +176,19 @@ def checkpoint(args: argparse.Namespace, name: str = "model") -> Path:
     return directory(getattr(args, name), args.cache_dir, local_files_only=args.offline)
 
 
-def load_model(args: argparse.Namespace) -> Qwen3TTSModel:
+def add_adapter(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--adapter", type=Path, metavar="DIR", help="a low-rank adapter of the model (train, PEFT)")
+
+
+def load_model(args: argparse.Namespace, adapter: Adapter | None = None) -> Qwen3TTSModel:
     folder = checkpoint(args)
     with note(f"loading {args.model}"):
         return Qwen3TTSModel.from_pretrained(
-            folder, threads=args.threads, weights_format=args.format, cache_packed=args.cache_packed
+            folder,
+            threads=args.threads,
+            weights_format=args.format,
+            cache_packed=args.cache_packed,
+            adapter=adapter,
         )
 
 

@@ -6,12 +6,13 @@ import argparse
 import sys
 from typing import Any
 
+from ..checkpoint.adapter import Adapter
 from ..errors import RequestError
 from ..model import Qwen3TTSModel
 from ..speech import demo
 from ..speech.cast import first_saved
 from ..voice.prompt_item import VoiceClonePromptItem
-from .options import load_demo, load_model, new_parser
+from .options import add_adapter, load_demo, load_model, new_parser
 from .speech import add_speech, only_for, read_request, speak
 
 EXAMPLES = (
@@ -19,6 +20,7 @@ EXAMPLES = (
     'qwen3tts-np say Qwen/Qwen3-TTS-12Hz-0.6B-CustomVoice "Good morning." --speaker ryan',
     'qwen3tts-np say Qwen/Qwen3-TTS-12Hz-1.7B-VoiceDesign "Good morning." --instruct "An old sailor, hoarse" -o a.mp3',
     'qwen3tts-np say Qwen/Qwen3-TTS-12Hz-0.6B-Base "Good morning." --voice ada.safetensors --seed 7',
+    'qwen3tts-np say Qwen/Qwen3-TTS-12Hz-0.6B-Base "Good morning." --adapter ada-lora',
     "qwen3tts-np say Qwen/Qwen3-TTS-12Hz-0.6B-CustomVoice --file book.txt -o book.flac --srt book.srt",
     "qwen3tts-np say Qwen/Qwen3-TTS-12Hz-0.6B-CustomVoice --file play.txt --cast cast.json -o play.flac",
     "cat book.txt | qwen3tts-np say Qwen/Qwen3-TTS-12Hz-0.6B-CustomVoice - --format int4 --stream -o - | aplay",
@@ -40,6 +42,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--speaker", help="a voice of the model's table (default: its first); custom-voice models")
     parser.add_argument("--instruct", default="", help="how to say it, or the voice to design")
     parser.add_argument("--voice", metavar="FILE", help="a voice that 'voice create' has saved; base models")
+    add_adapter(parser)
     add_speech(parser, model_required=False)
     parser.set_defaults(run=run)
 
@@ -55,7 +58,8 @@ def run(args: argparse.Namespace) -> None:
         print(f"qwen3tts-np say: {demo.notice()}", file=sys.stderr)
     _check_voice(args)
     voice = VoiceClonePromptItem.load(args.voice) if args.voice else None
-    model = load_demo(args) if of_demo else load_model(args)
+    adapter = Adapter.open(args.adapter) if args.adapter else None
+    model = load_demo(args) if of_demo and adapter is None else load_model(args, adapter)
     if voice is None and model.config.tts_model_type == "base":
         voice = first_saved(script.cast)
     speak(model, script, args, _voice(model, args, voice))

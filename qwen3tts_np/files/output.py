@@ -149,6 +149,42 @@ def output_folder(path: PathLike) -> Iterator[Path]:
 
 
 @contextmanager
+def replaced_folder(path: PathLike) -> Iterator[Path]:
+    """As :func:`output_folder`; a folder that is at ``path`` already is replaced once the new one is complete.
+
+    Trap: no system replaces a folder that is not empty in one step. Whoever is killed between the two renames leaves
+    none under the name; a caller writes it again when it goes on.
+    """
+    with _in_one_sentence(path):
+        check_name(path)
+        target = Path(os.path.realpath(path))
+        if target.exists() and not target.is_dir():
+            raise OutputError(f"{shown_name(path)} is not a directory")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial, lock = _claim(path, target, _new_folder)
+        try:
+            yield partial
+            _sync(partial)
+            lock.close()
+            (partial / LOCK).unlink()
+            remove_folder(target, then=partial)
+        finally:
+            _drop(partial, lock)
+
+
+def remove_folder(path: PathLike, *, then: Path | None = None) -> None:
+    """Remove a folder, if there is one, which is complete under its name until it is gone. ``then`` gets the name."""
+    with _in_one_sentence(path):
+        target, old = Path(path), private_name(Path(path))
+        if target.is_dir():
+            unfinished[old] = os.getpid()
+            os.replace(target, old)
+        if then is not None:
+            os.replace(then, target)
+        _drop(old)
+
+
+@contextmanager
 def scratch_folder() -> Iterator[Path]:
     """A temporary folder, removed afterwards; what killed processes have left of theirs is removed too.
 

@@ -1,0 +1,1 @@
+"""Fine-tuning without a framework."""
