@@ -18,6 +18,7 @@ from qwen3tts_np_kernels.attention import attention_ref as attention
 from qwen3tts_np_kernels.conv import conv1d_ref as conv1d
 from qwen3tts_np_kernels.conv import conv_transpose1d_ref as conv_transpose1d
 from qwen3tts_np_kernels.conv import depthwise_conv1d_ref as depthwise_conv1d
+from qwen3tts_np_kernels.linear import linear_ref as linear
 from qwen3tts_np_kernels.norm import layer_norm_ref as layer_norm
 from qwen3tts_np_kernels.norm import rms_norm_ref as rms_norm
 from qwen3tts_np_kernels.rope import rope_angles_ref as rope_angles
@@ -25,6 +26,8 @@ from qwen3tts_np_kernels.rope import rotate_ref as rotate
 from qwen3tts_np_kernels.rvq import codebook_entries_ref as codebook_entries
 from qwen3tts_np_kernels.rvq import lookup_ref as lookup
 from qwen3tts_np_kernels.rvq import nearest_ref as nearest
+from qwen3tts_np_kernels.softmax import cross_entropy_ref as cross_entropy
+from qwen3tts_np_kernels.softmax import log_softmax_ref as log_softmax
 from qwen3tts_np_kernels.softmax import softmax_ref as softmax
 
 __all__ = [
@@ -40,11 +43,13 @@ __all__ = [
     "codebook_entries",
     "conv1d",
     "conv_transpose1d",
+    "cross_entropy",
     "depthwise_conv1d",
     "elu",
     "gelu",
     "layer_norm",
     "linear",
+    "log_softmax",
     "lookup",
     "nearest",
     "rms_norm",
@@ -58,12 +63,6 @@ __all__ = [
 
 Wave = NDArray[np.float32]  # [samples] mono, from -1 to 1
 Pcm = NDArray[np.int16]  # [samples] mono, 16-bit
-
-
-def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
-    """x wᵀ + b. x [..., in], weight [out, in] as in the checkpoint."""
-    y = x @ weight.T
-    return y if bias is None else y + bias
 
 
 def as_array(value: Any) -> Any:

@@ -22,6 +22,7 @@ from .ops import Array, Ints, linear
 from .request import Request
 from .talker.code_predictor import NAME, project_inputs
 from .talker.talker import new_cache, raw_text, text_projection, transformer
+from .text.prompt import Prompt
 
 
 class Teacher(Protocol):
@@ -52,7 +53,7 @@ class ReferenceTeacher:
         embed_text = text_projection if project_text else raw_text
         prompt = embed_prefill(request, self.weights, embed_text)  # [P, H]
         x = np.concatenate([prompt, *(embed_frame(frame, self.weights)[None] for frame in codes)])  # [P + f, H]
-        x[len(prompt) :] += embed_text(w, np.array(beside(request, len(codes), self.config), np.int64))
+        x[len(prompt) :] += embed_text(w, np.array(beside(request.prompt, len(codes), self.config), np.int64))
         hidden = transformer(x, w.layers, w.norm, new_cache(c), c, "talker.model")[len(prompt) - 1 :]  # [f + 1, H]
         return hidden, linear(hidden, w.codec_head)
 
@@ -69,7 +70,7 @@ class ReferenceTeacher:
         return logits
 
 
-def beside(request: Request, frames: int, config: ModelConfig) -> list[int]:
+def beside(prompt: Prompt, frames: int, config: ModelConfig) -> list[int]:
     """The text tokens that are added to the frames: those that trail the prompt, and then ``tts_pad``."""
-    trailing = request.prompt.trailing[:frames]
+    trailing = prompt.trailing[:frames]
     return [*trailing, *[config.tts_pad_token_id] * (frames - len(trailing))]

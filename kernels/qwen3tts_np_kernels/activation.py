@@ -18,6 +18,22 @@ def silu_ref(x: Array) -> Array:
     return x * sigmoid_ref(x)
 
 
+def silu_backward_ref(dy: Array, x: Array) -> Array:
+    """The gradient dx of ``silu_ref``: dy s (1 + x (1 - s)) with s = sigmoid(x)."""
+    s = sigmoid_ref(x)
+    return dy * s * (1 + x * (1 - s))
+
+
+def swiglu_ref(gate: Array, up: Array) -> Array:
+    """silu(gate) * up, the middle of a SwiGLU (Shazeer, 2020)."""
+    return silu_ref(gate) * up
+
+
+def swiglu_backward_ref(dy: Array, gate: Array, up: Array) -> tuple[Array, Array]:
+    """The gradients dgate and dup of ``swiglu_ref``: dgate = dy up silu'(gate), dup = dy silu(gate)."""
+    return silu_backward_ref(dy * up, gate), dy * silu_ref(gate)
+
+
 def gelu_ref(x: Array) -> Array:
     """x * Phi(x): the exact form with erf, not the tanh approximation."""
     from scipy.special import erf  # 0.3 s to import, which the compiled path does not need

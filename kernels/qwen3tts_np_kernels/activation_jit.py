@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .activation import elu_ref, gelu_ref, silu_ref
+from .activation import elu_ref, gelu_ref, silu_ref, swiglu_backward_ref, swiglu_ref
 from .arrays import F32, Array
-from .cpu import compiled, inner, kernel
-from .simd.functions import elu, gelu, silu, sin_squared
+from .cpu import compiled, inlined, inner, kernel
+from .simd.functions import elu, gelu, sigmoid, silu, sin_squared
 from .simd.llvm import LANES
-from .simd.ops import fma, load, maximum, mul, store, zeros
+from .simd.ops import fma, load, load_first, maximum, mul, splat, store, store_first, sub, zeros
 
 _NOTHING, _SNAKE, _ELU, _GELU, _RELU = range(5)
 
@@ -73,6 +73,33 @@ def silu_gate(x: F32, out: F32) -> None:
         out[:] = silu_ref(x[:, :width]) * x[:, width:]
 
 
+def swiglu(gate: F32, up: F32) -> F32:
+    """silu(gate) * up. Float32 of one shape; contiguous arrays are not copied."""
+    gate, up = _alike("swiglu", gate, up)
+    if not compiled():
+        return np.asarray(swiglu_ref(gate, up), np.float32)
+    y = np.empty(gate.shape, np.float32)
+    _swiglu(gate.reshape(-1), up.reshape(-1), y.reshape(-1))
+    return y
+
+
+def swiglu_backward(dy: F32, gate: F32, up: F32) -> tuple[F32, F32]:
+    """The gradients dgate and dup of ``swiglu``. Float32 of one shape; contiguous arrays are not copied."""
+    dy, gate, up = _alike("swiglu_backward", dy, gate, up)
+    if not compiled():
+        return swiglu_backward_ref(dy, gate, up)
+    dgate, dup = np.empty(gate.shape, np.float32), np.empty(gate.shape, np.float32)
+    _swiglu_backward(*(array.reshape(-1) for array in (dy, gate, up, dgate, dup)))
+    return dgate, dup
+
+
+def _alike(function: str, *arrays: F32) -> tuple[F32, ...]:
+    if len({array.shape for array in arrays}) > 1 or any(array.dtype != np.float32 for array in arrays):
+        found = ", ".join(f"{array.dtype} {list(array.shape)}" for array in arrays)
+        raise ValueError(f"{function}: {found} must be float32 of one shape")
+    return tuple(np.ascontiguousarray(array) for array in arrays)
+
+
 def activation_ref(x: Array, activation: Activation) -> Array:
     """The activation of x of any shape [..., channels]."""
     if activation.kind == _SNAKE:
@@ -120,3 +147,35 @@ def _silu_gate(x: F32, width: int, y: F32) -> None:
     for row in range(0, y.size, width):
         for i in range(row, row + width, LANES):
             store(y, i, mul(silu(load(x, row + i)), load(x, row + width + i)))
+
+
+@kernel
+def _swiglu(gate: F32, up: F32, y: F32) -> None:
+    whole = y.size // LANES * LANES
+    for i in range(0, whole, LANES):
+        store(y, i, mul(silu(load(gate, i)), load(up, i)))
+    rest = y.size - whole
+    if rest:
+        store_first(y, whole, mul(silu(load_first(gate, whole, rest)), load_first(up, whole, rest)), rest)
+
+
+@kernel
+def _swiglu_backward(dy: F32, gate: F32, up: F32, dgate: F32, dup: F32) -> None:
+    whole = dy.size // LANES * LANES
+    for i in range(0, whole, LANES):
+        d, g = load(dy, i), load(gate, i)
+        s = sigmoid(g)
+        store(dgate, i, mul(mul(d, load(up, i)), slope(g, s)))
+        store(dup, i, mul(d, mul(g, s)))
+    rest = dy.size - whole
+    if rest:
+        d, g = load_first(dy, whole, rest), load_first(gate, whole, rest)
+        s = sigmoid(g)
+        store_first(dgate, whole, mul(mul(d, load_first(up, whole, rest)), slope(g, s)), rest)
+        store_first(dup, whole, mul(d, mul(g, s)), rest)
+
+
+@inlined
+def slope(g: F32, s: F32) -> F32:
+    """The derivative of silu: s + g s (1 - s), with s = sigmoid(g)."""
+    return fma(mul(g, s), sub(splat(1.0), s), s)

@@ -6,7 +6,7 @@ import numpy as np
 
 from .arrays import F32
 from .cpu import compiled, inner, kernel
-from .norm import rms_norm_ref
+from .norm import rms_norm_backward_ref, rms_norm_ref
 from .simd.llvm import LANES
 from .simd.ops import fma, load, load_first, mul, splat, store, store_first, total, zeros
 
@@ -23,6 +23,48 @@ def rms_norm(x: F32, weight: F32, eps: float) -> F32:
     y = np.empty(x.shape, np.float32)
     _rms_norm(np.ascontiguousarray(x).reshape(-1), np.ascontiguousarray(weight), eps, y.reshape(-1))
     return y
+
+
+def rms_norm_backward(dy: F32, x: F32, weight: F32, eps: float) -> tuple[F32, F32]:
+    """The gradients dx [..., H] and dweight [H] of ``rms_norm``, given dy [..., H]. All float32."""
+    if not dy.dtype == x.dtype == weight.dtype == np.float32:
+        raise TypeError(f"rms_norm_backward: dy, x and weight are {dy.dtype}, {x.dtype}, {weight.dtype}, not float32")
+    if weight.ndim != 1 or x.shape[-1:] != weight.shape or dy.shape != x.shape:
+        shapes = f"dy{list(dy.shape)}, x{list(x.shape)} and weight{list(weight.shape)}"
+        raise ValueError(f"rms_norm_backward: {shapes} do not fit [..., H], [..., H] and [H]")
+    if not compiled():
+        return rms_norm_backward_ref(dy, x, weight, eps)
+    dx, dweight = np.empty(x.shape, np.float32), np.zeros(weight.shape, np.float32)
+    rows = (np.ascontiguousarray(array).reshape(-1) for array in (dy, x))
+    _rms_norm_backward(*rows, np.ascontiguousarray(weight), eps, dx.reshape(-1), dweight)
+    return dx, dweight
+
+
+@kernel
+def _rms_norm_backward(dy: F32, x: F32, weight: F32, eps: float, dx: F32, dweight: F32) -> None:
+    size = weight.size
+    whole = size // LANES * LANES
+    rest = size - whole
+    for at in range(0, x.size, size):
+        inverse = inverse_rms(x, at, size, size, eps)
+        products = zeros()  # the sum of dn * x; dn = dy * weight
+        for i in range(0, whole, LANES):
+            products = fma(mul(load(dy, at + i), load(weight, i)), load(x, at + i), products)
+        if rest:
+            dn = mul(load_first(dy, at + whole, rest), load_first(weight, whole, rest))
+            products = fma(dn, load_first(x, at + whole, rest), products)
+        # dx = (dn - n mean(dn n)) inverse, with n = x inverse
+        along = splat(-(total(products) / np.float32(size)) * inverse * inverse)
+        scale = splat(inverse)
+        for i in range(0, whole, LANES):
+            dn = mul(load(dy, at + i), load(weight, i))
+            store(dx, at + i, mul(fma(load(x, at + i), along, dn), scale))
+            store(dweight, i, fma(load(dy, at + i), mul(load(x, at + i), scale), load(dweight, i)))
+        if rest:
+            given, inputs = load_first(dy, at + whole, rest), load_first(x, at + whole, rest)
+            dn = mul(given, load_first(weight, whole, rest))
+            store_first(dx, at + whole, mul(fma(inputs, along, dn), scale), rest)
+            store_first(dweight, whole, fma(given, mul(inputs, scale), load_first(dweight, whole, rest)), rest)
 
 
 @kernel

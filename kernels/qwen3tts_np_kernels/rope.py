@@ -24,3 +24,8 @@ def rotate_ref(x: Array, cos: Array, sin: Array) -> Array:
     low, high = np.split(x, 2, axis=-1)  # each [T, heads, D/2]
     c, s = cos[:, None].astype(x.dtype), sin[:, None].astype(x.dtype)  # [T, 1, D/2]
     return np.concatenate([low * c - high * s, high * c + low * s], axis=-1)
+
+
+def rotate_backward_ref(dy: Array, cos: Array, sin: Array) -> Array:
+    """The gradient dx of ``rotate_ref``: a rotation is undone by the opposite angle. dy [T, heads, D]."""
+    return rotate_ref(dy, cos, -sin)

@@ -41,7 +41,7 @@ class CompiledTeacher:
                 *(inputs.frame(tuple(frame))[None] for frame in codes.tolist()),
             ]
         )  # [P + f, width]
-        text = np.array(beside(request, len(codes), self._config), np.int64)
+        text = np.array(beside(request.prompt, len(codes), self._config), np.int64)
         x[prompt:] += inputs.text(text, project=project_text)
         cache = new_cache(talker.layers.sizes, 1, len(x), c.rope_theta)
         hidden, logits = [], []

@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..ops import F64, AnyArray, Array, Ints
+from ..ops import F64, AnyArray, Array, Ints, cross_entropy, log_softmax
 
 READ, NEXT, AFTER_NEXT = 0, 1, 2  # which label: places behind the code that was read last
 BEFORE, OF = 0, 1  # which state the code predictor starts from
@@ -40,19 +40,11 @@ class Judged(NamedTuple):
     right: F64  # [...] 1 where the label is the best code, else 0
 
 
-def log_softmax(logits: Array) -> F64:
-    """logits [..., V] -> logarithms of the probabilities [..., V], in float64."""
-    x = logits.astype(np.float64)
-    x -= x.max(axis=-1, keepdims=True)
-    normal: F64 = x - np.log(np.exp(x).sum(axis=-1, keepdims=True))
-    return normal
-
-
 def judge(logits: Array, labels: Ints) -> Judged:
     """Cross-entropy of each label, and whether it is the best. logits [..., V], labels [...] or ``NO_LABEL``."""
     known = labels != NO_LABEL
     taken = np.where(known, labels, 0)[..., None]
-    loss = -np.take_along_axis(log_softmax(logits), taken, axis=-1)[..., 0]
+    loss = cross_entropy(logits, taken[..., 0])
     right = logits.argmax(axis=-1) == taken[..., 0]
     return Judged(np.where(known, loss, np.nan), np.where(known, right, np.nan))
 
@@ -61,6 +53,14 @@ def talker_labels(codes: Ints, end: int, alignment: int = NEXT) -> Ints:
     """The labels of the talker's rows. codes [f, G]; ``end``: the id that ends speech -> [f + 1], or ``NO_LABEL``."""
     sequence = np.concatenate([[NO_LABEL], codes[:, 0], [end, NO_LABEL]])  # row t read entry t, its next is t + 1
     return sequence[alignment : alignment + len(codes) + 1]
+
+
+def talker_rows(frames: int, alignment: int = NEXT) -> Ints:
+    """The rows that predict code 0 of each frame, and then the end of speech: ``talker_labels``, read the other way.
+
+    frames f -> [f + 1]. Row -1, which ``AFTER_NEXT`` begins with, is the last but one position of the prompt.
+    """
+    return np.arange(frames + 1) + NEXT - alignment
 
 
 def predictor_labels(codes: Ints, alignment: int = NEXT) -> Ints:
@@ -76,7 +76,8 @@ def predictor_states(hidden: Array, state: int = BEFORE) -> Array:
 
 def end_probability(logits: Array, end: int) -> F64:
     """P(end of speech) among all the talker's tokens, before any sampling rule. logits [..., V] -> [...]."""
-    return np.exp(log_softmax(logits)[..., end])
+    probability: F64 = np.exp(log_softmax(logits.astype(np.float64))[..., end])
+    return probability
 
 
 def mean(values: AnyArray) -> float:

@@ -82,6 +82,12 @@ def silu(b: Builder, x: Value) -> Value:
 
 
 @operation(f32x16, f32x16)
+def sigmoid(b: Builder, x: Value) -> Value:
+    """1 / (1 + e**-x)"""
+    return b.fdiv(number(1.0), b.fadd(number(1.0), _exp(b, b.fsub(number(-0.0), x))))
+
+
+@operation(f32x16, f32x16)
 def elu(b: Builder, x: Value) -> Value:
     """x above 0, e**x - 1 below, within 2 units of the last place"""
     below = maximum(b, x, number(-30.0))

@@ -1,0 +1,166 @@
+"""The weights of talker and code predictor by official name, low-rank additions to them, and gradients.
+
+What is trained is what has a gradient. It is held in the dtype of the computation, float32 in practice: in bfloat16
+most steps would be rounded away. What is frozen may stay as stored, and is widened where it is used.
+
+A low-rank addition (LoRA; Hu et al., 2021) to a linear layer is two matrices beside it, named as PEFT names them:
+``NAME.lora_A.weight`` [r, in] and ``NAME.lora_B.weight`` [out, r]. The layer computes x Wᵀ + scale (x Aᵀ) Bᵀ.
+
+A speaker that the model is to learn is a vector of the talker's width, ``speaker.NAME``. It stands where the embedding
+of a speaker's id stands in a prompt, and becomes a row of ``talker.model.codec_embedding`` when the model is written.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from qwen3tts_np_kernels.embedding import embedding_backward_ref
+
+from ..checkpoint.safetensors import Checkpoint
+from ..checkpoint.tensor import StoredTensor
+from ..ops import Array, Ints
+
+TALKER = "talker."
+TEXT_EMBEDDING = "talker.model.text_embedding.weight"
+SPEAKER = "speaker."
+LORA_A, LORA_B = ".lora_A.weight", ".lora_B.weight"
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+class Parameters:
+    """Arrays by name; ``gradients`` has an entry for each that is trained, which ``learn`` adds to."""
+
+    def __init__(self, arrays: dict[str, Array | StoredTensor], dtype: Any = np.float32) -> None:
+        self.arrays = arrays
+        self.dtype: np.dtype[Any] = np.dtype(dtype)
+        self.gradients: dict[str, Array] = {}
+        self.scales: dict[str, float] = {}  # of low-rank additions, by the name of their layer
+        self._widened = np.empty(0, np.uint32)
+
+    @classmethod
+    def load(cls, checkpoint: Checkpoint, *, dtype: Any = np.float32, as_stored: bool = False) -> Parameters:
+        """All weights of talker and code predictor.
+
+        ``as_stored`` leaves them in the mapped file: half the memory where that is bfloat16, and about a tenth more
+        time. The text embedding, of which a clip needs some rows, is left there always.
+        """
+        arrays: dict[str, Array | StoredTensor] = {}
+        for name, stored in checkpoint.items():
+            if name.startswith(TALKER):
+                arrays[name] = (
+                    stored if as_stored or name == TEXT_EMBEDDING else np.array(stored.widen(np.dtype(dtype)))
+                )
+        checkpoint.release()
+        return cls(arrays, dtype)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.arrays
+
+    def __getitem__(self, name: str) -> Array:
+        array = self.arrays[name]
+        return array.widen(self.dtype) if isinstance(array, StoredTensor) else array
+
+    def rows(self, name: str, ids: Ints) -> Array:
+        """Rows of a table. ids [n] -> [n, H]."""
+        table = self.arrays[name]
+        return table.rows(ids, self.dtype) if isinstance(table, StoredTensor) else table[ids]
+
+    def train(self, names: Iterable[str]) -> None:
+        """From now on these are trained."""
+        for name in names:
+            array = self[name]
+            if not array.flags.writeable or not array.flags.c_contiguous:
+                array = np.array(array, order="C")
+            self.arrays[name] = array
+            self.gradients[name] = np.zeros_like(array)
+
+    def add_low_rank(self, layers: Iterable[str], rank: int, alpha: float, seed: int = 0) -> None:
+        """Train a low-rank addition to each of these linear layers, of scale ``alpha / rank``.
+
+        A is uniform within ±1 / sqrt(in), B is zero, as in PEFT: the model begins as it was. The random numbers follow
+        from the seed and the name of the layer.
+        """
+        for layer in layers:
+            outputs, inputs = self.arrays[f"{layer}.weight"].shape
+            generator = np.random.default_rng([seed, zlib.crc32(layer.encode())])
+            a = generator.uniform(-1, 1, (rank, inputs)) / math.sqrt(inputs)
+            self.arrays[layer + LORA_A] = a.astype(self.dtype)
+            self.arrays[layer + LORA_B] = np.zeros((outputs, rank), self.dtype)
+            self.scales[layer] = alpha / rank
+            self.train([layer + LORA_A, layer + LORA_B])
+
+    def add_speaker(self, name: str, vector: Array) -> None:
+        """Train a speaker, from this vector [H] on."""
+        self.arrays[SPEAKER + name] = np.array(vector, self.dtype)
+        self.train([SPEAKER + name])
+
+    def merged(self, layer: str) -> Array:
+        """The weight of a linear layer [out, in] with its low-rank addition, if it has one: W + scale B A."""
+        weight = self[f"{layer}.weight"]
+        if layer not in self.scales:
+            return weight
+        return weight + self.dtype.type(self.scales[layer]) * (self[layer + LORA_B] @ self[layer + LORA_A])
+
+    def projections(self) -> list[str]:
+        """The linear layers within the layers of talker and code predictor: what LoRA adds to by default."""
+        layers = (name.removesuffix(".weight") for name in self.arrays if name.endswith("_proj.weight"))
+        return [layer for layer in layers if layer.rpartition(".")[2] in PROJECTIONS]
+
+    def trains(self, *prefixes: str) -> bool:
+        """Whether anything is trained whose name begins with one of these."""
+        return any(name.startswith(prefixes) for name in self.gradients)
+
+    def learn(self, name: str, gradient: Array) -> None:
+        """Add to the gradient of ``name``, if it is trained."""
+        if name in self.gradients:
+            self.gradients[name] += gradient
+
+    def learn_rows(self, name: str, ids: Ints, gradient: Array) -> None:
+        """Add to the gradients of the rows of a table, if it is trained. ids [n], gradient [n, H]."""
+        if name in self.gradients:
+            embedding_backward_ref(gradient, ids, self.gradients[name])
+
+    def linear(self, x: Array, name: str) -> Array:
+        """x Wᵀ + b, and scale (x Aᵀ) Bᵀ where the layer has a low-rank addition. x [n, in] -> [n, out]."""
+        y = x @ self._matrix(f"{name}.weight").T
+        if f"{name}.bias" in self:
+            y += self[f"{name}.bias"]
+        if name in self.scales:
+            y += ((x @ self[name + LORA_A].T) * self.dtype.type(self.scales[name])) @ self[name + LORA_B].T
+        return y
+
+    def linear_backward(self, dy: Array, x: Array, name: str) -> Array:
+        """dx [n, in], given dy [n, out] and the input x [n, in]. Adds to the gradients of what is trained.
+
+            dx = dy W + dl A,    dW = dyᵀ x,    db = sum of dy,    dB = scale dyᵀ (x Aᵀ),    dA = dlᵀ x
+
+        with dl = scale dy B, the gradient [n, r] of x Aᵀ.
+        """
+        weight, bias = f"{name}.weight", f"{name}.bias"
+        if weight in self.gradients:
+            self.gradients[weight] += dy.T @ x
+        if bias in self.gradients:
+            self.gradients[bias] += dy.sum(0)
+        dx = dy @ self._matrix(weight)
+        if name in self.scales:
+            a, b, scale = self[name + LORA_A], self[name + LORA_B], self.dtype.type(self.scales[name])
+            dl = (dy @ b) * scale
+            self.learn(name + LORA_B, dy.T @ ((x @ a.T) * scale))
+            self.learn(name + LORA_A, dl.T @ x)
+            dx += dl @ a
+        return dx
+
+    def _matrix(self, name: str) -> Array:
+        """``self[name]``; one that is stored in bfloat16 is valid until the next one: all share their memory."""
+        array = self.arrays[name]
+        if not isinstance(array, StoredTensor) or array.dtype != "BF16" or self.dtype != np.float32:
+            return self[name]
+        if self._widened.size < array.size:
+            self._widened = np.empty(array.size, np.uint32)
+        bits = self._widened[: array.size].reshape(array.shape)
+        np.left_shift(array.data, 16, out=bits, dtype=np.uint32)
+        return bits.view(np.float32)
