@@ -299,7 +299,7 @@ MUTANTS: list[Mutant] = [
         "kernels/qwen3tts_np_kernels",
         f"{PLAIN} {CLONE}",
         ("visible = (age >= 0) & (age < (window or s))", "visible = (age >= -1) & (age < (window or s))"),
-        ("np.repeat(v, n // n_kv, axis=1)", "np.tile(v, (1, n // n_kv, 1))"),
+        ("np.repeat(x, heads // x.shape[1], axis=1)", "np.tile(x, (1, heads // x.shape[1], 1))"),
         ("x / np.sqrt(mean_square + eps) * weight", "x / (np.sqrt(mean_square) + eps) * weight"),
         ("np.mean(centred * centred, axis=-1, keepdims=True)", "centred.var(axis=-1, keepdims=True, ddof=1)"),
         ("x * (1 + erf(x / math.sqrt(2))) / 2", "x * (1 + np.tanh(0.7978845608 * (x + 0.044715 * x**3))) / 2"),
@@ -398,7 +398,11 @@ MUTANTS: list[Mutant] = [
         " test_scoring.py::test_every_fault_of_an_alignment_is_named",
         ("[alignment : alignment + len(codes) + 1]", "[1 : len(codes) + 2]"),
         ("return hidden[state : len(hidden) - 1 + state]", "return hidden[: len(hidden) - 1]"),
-        ("x -= x.max(axis=-1, keepdims=True)", "x -= x.max()"),
+    ),
+    *mutants(
+        "kernels/qwen3tts_np_kernels/softmax.py",
+        "test_scoring.py::test_a_level_that_all_logits_of_a_row_have_says_nothing",
+        ("shifted = x - x.max(axis=-1, keepdims=True)", "shifted = x - x.max()"),
     ),
     *mutants(
         "qwen3tts_np/evaluate/statistics.py",
