@@ -17,6 +17,23 @@ from typing import Any
 GOLDEN = Path(__file__).resolve().parent
 SPEAKS, CLONES, WORDS = "activations_custom_voice", "activations_clone", "sampling_words"  # cases
 MODEL, CODEC = "model.safetensors", "speech_tokenizer/model.safetensors"  # files of weights
+MEL = {
+    "divide": 32768,
+    "sample_rate": 24000,
+    "reflect": 384,
+    "n_fft": 1024,
+    "hop": 256,
+    "window": "hann, periodic",
+    "added_to_power": 1e-9,
+    "power": 0.5,
+    "n_mels": 128,
+    "f_min": 0,
+    "f_max": 12000,
+    "scale": "slaney",
+    "norm": "slaney",
+    "floor": 1e-5,
+    "log": "natural",
+}
 Json = dict[str, Any]
 
 
@@ -60,7 +77,7 @@ def stages() -> Iterator[tuple[str, str, list[Step]]]:
     yield (
         "mel",
         "A clip to 128 log-mel bins every 256 samples.",
-        [Step(CLONES, "log_mel", "speaker_encoder.mel@0", ("audio.0",))],
+        [Step(CLONES, "log_mel", "speaker_encoder.mel@0", ("audio.0",), settings=MEL)],
     )
     yield "speaker encoder", "Mel to the x-vector.", list(_speaker())
     whole = ["custom_voice_one_frame", "custom_voice_plain", "voice_design_plain", "custom_voice_1.7b_plain"]
@@ -151,8 +168,9 @@ def _predictor() -> Iterator[Step]:
 
 
 def _sampler() -> Iterator[Step]:
+    # Seeds are text: JavaScript reads a number above 2**53 as another one.
     for seed in (0, 1, -1, 2**32 - 1, 2**40 + 3, -(2**63), 2**64 - 1):
-        yield Step(WORDS, "mt19937", f"words.{seed}", settings={"seed": seed})
+        yield Step(WORDS, "mt19937", f"words.{seed}", settings={"seed": str(seed)})
         yield Step(WORDS, "exponential", f"times.{seed}", (f"words.{seed}",))
     yield Step(WORDS, "processors", "steps.scores", ("steps.logits", "steps.codes"))
     yield Step(WORDS, "softmax", "steps.probabilities", ("steps.scores",))

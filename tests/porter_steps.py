@@ -114,7 +114,7 @@ def processors(s: Stage, logits: Array, codes: Array) -> Array:
 
 def mt19937(s: Stage) -> Array:
     count = s.case[s.step["expected"]].size
-    return np.random.RandomState(s.setting("seed") & 0xFFFFFFFF).randint(0, 2**32, count, np.uint32)
+    return np.random.RandomState(int(s.setting("seed")) & 0xFFFFFFFF).randint(0, 2**32, count, np.uint32)
 
 
 def codebook(s: Stage, codes: Array, sums: Array, usage: Array) -> Array:

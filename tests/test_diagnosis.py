@@ -8,6 +8,7 @@ what is patched, the first tensor that must differ, and the cause that must be n
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from typing import Any
@@ -32,7 +33,7 @@ import qwen3tts_np.text.prompt as prompt
 from qwen3tts_np import Qwen3TTSModel, ops
 from qwen3tts_np.inspect.request import WrittenRequest
 from qwen3tts_np.parity.causes import diagnose
-from qwen3tts_np.parity.compare import compare, weights_of
+from qwen3tts_np.parity.compare import clips_of, compare, weights_of
 from qwen3tts_np.parity.diagnosis import Context
 from qwen3tts_np.parity.export import export
 from qwen3tts_np.parity.fixture import Fixture, read_fixture
@@ -396,7 +397,7 @@ TRAPS = [
          instead((encoder, "split_rvq"), by=from_the_semantic_residual)),
     Trap("log10 of the mel spectrogram", "clone", "speaker_encoder.mel@0", "log-mel",
          instead((speaker, "log_mel"), by=lambda right, audio: right(audio) / np.log(10).astype(np.float32))),
-    Trap("mel frames centred", "clone", "speaker_encoder.mel@0", "other length",
+    Trap("mel frames centred", "clone", "speaker_encoder.mel@0", "log-mel",
          lambda to: to.setattr(mel, "PAD", 512)),
     Trap("zeros for reflection", "clone", "speaker_encoder.blocks.0.conv@0", "edges",
          instead((speaker, "conv_same"), by=zeros_for_reflection)),
@@ -469,7 +470,8 @@ def test_a_known_mistake_is_found_and_named(
         assert [f.cause for f in found.findings][:1] == [trap.cause], found.findings
     if trap.cause and not {trap.cause, trap.name} & WITH_CHECKPOINT:
         ours, name = run.fixture.tensors, trap.first
-        without = diagnose(ours[name], theirs.tensors[name], Context(name, ours, found.first.atol))
+        context = Context(name, ours, found.first.atol, clips=clips_of(run.fixture))
+        without = diagnose(ours[name], theirs.tensors[name], context)
         assert without[0].cause == trap.cause, "it takes the checkpoint to see this"
 
 
@@ -481,3 +483,59 @@ def test_a_healthy_copy_has_nothing(name: str, healthy: Callable[[str], Healthy]
     assert found.first is None
     assert len(found.compared) > 100
     assert not found.unknown
+
+
+# --- the mel spectrogram ---
+
+
+def htk_filters(area: bool = True) -> Any:
+    """Filters on HTK's scale, by their definition."""
+    hz = 700 * (10 ** (np.linspace(0, 2595 * np.log10(1 + 12000 / 700), 130) / 2595) - 1)
+    bins = np.arange(513) * 24000 / 1024
+    return np.array(
+        [np.interp(bins, hz[i : i + 3], [0, 2 / (hz[i + 2] - hz[i]) if area else 1, 0]) for i in range(128)]
+    )
+
+
+def spectrogram(wave: Any, window: Any, filters: Any, power: float = 1.0) -> Any:
+    padded = np.pad(wave.astype(np.float64), 384, mode="reflect")
+    frames = np.array([padded[at : at + 1024] * window for at in range(0, len(padded) - 1023, 256)])
+    return np.log(np.maximum((np.abs(np.fft.rfft(frames)) ** 2 + 1e-9) ** (power / 2) @ filters.T, 1e-5))
+
+
+def height_1() -> Any:
+    filters = mel.mel_filters()
+    corners = mel.mel_to_hz(np.linspace(0, mel.hz_to_mel(12000), 130))
+    return filters * ((corners[2:] - corners[:-2]) / 2)[:, None]
+
+
+def of_clip(change: Callable[[Any, Any, Any], Any]) -> Callable[[Any], Any]:
+    return lambda wave: change(wave, mel.hann_window(), mel.mel_filters())
+
+
+MELS = {
+    "power": of_clip(lambda wave, window, filters: spectrogram(wave, window, filters, 2)),
+    "scale of HTK": of_clip(lambda wave, window, filters: spectrogram(wave, window, htk_filters())),
+    "symmetric": of_clip(lambda wave, window, filters: spectrogram(wave, np.hanning(1024), filters)),
+    "height 1": of_clip(lambda wave, window, filters: spectrogram(wave, window, height_1())),
+    "16-bit integers": of_clip(lambda wave, window, filters: spectrogram(32768 * wave, window, filters)),
+    "base 10": of_clip(lambda wave, window, filters: spectrogram(wave, window, filters) / np.log(10)),
+    "power.*HTK": of_clip(lambda wave, window, filters: spectrogram(wave, window, htk_filters(), 2)),
+    "HTK.*height 1": of_clip(lambda wave, window, filters: spectrogram(wave, window, htk_filters(area=False))),
+    "": of_clip(lambda wave, window, filters: spectrogram(wave, np.hamming(1024), filters[::-1] ** 0.9)),
+    " ": of_clip(lambda wave, window, filters: spectrogram(wave, np.blackman(1024), filters)),
+}
+
+
+@pytest.mark.parametrize("said", MELS)
+def test_a_wrong_mel_is_named_or_unknown(said: str, healthy: Callable[[str], Healthy]) -> None:
+    run, name = healthy("clone"), "speaker_encoder.mel@0"
+    theirs = {**run.fixture.tensors, name: MELS[said](clip(20000))}
+    found = compare(run.fixture, Fixture(run.fixture.path, theirs), weights=weights_of(run.checkpoint))
+    assert found.first is not None
+    assert found.first.name == name
+    if said.strip():
+        assert found.findings[0].cause == "log-mel"
+        assert re.search(said, found.findings[0].message)
+    else:
+        assert not found.findings, "a wrong name is worse than none"

@@ -49,6 +49,12 @@ def test_codes_to_follow_are_named_in_the_file_or_by_hand(tmp_path: Path) -> Non
         assert (codes == value).all()
 
 
+@pytest.mark.parametrize("seed", [0, 7, 2**64 - 1, -(2**63)])
+def test_a_seed_is_a_number_or_the_same_as_text(seed: int, tmp_path: Path) -> None:
+    assert read_request(write(tmp_path, {**WRITTEN, "seed": str(seed)})).seed == seed
+    assert read_request(write(tmp_path, {**WRITTEN, "seed": seed})).seed == seed
+
+
 SPEECH = "generate_custom_voice"
 WRONG: list[tuple[Any, str]] = [
     ({"speaker": ["vivian", "ryan"]}, "this one has 2 in speaker: send them one by one"),
@@ -59,7 +65,8 @@ WRONG: list[tuple[Any, str]] = [
     ({"text": []}, "this one has 0 in text"),
     ({"text": [["Hi"]]}, "text is ['Hi'], expected text"),
     ({"instruct": True}, "instruct is True, expected text"),
-    ({"seed": "1"}, "seed is '1', expected a whole number from -2**63 to 2**64 - 1"),
+    ({"seed": "0x1"}, "seed is '0x1', expected a whole number from -2**63 to 2**64 - 1"),
+    ({"seed": str(2**64)}, "seed is 18446744073709551616, expected a whole number from -2**63 to 2**64 - 1"),
     ({"seed": 2**64}, "seed is 18446744073709551616, expected a whole number from -2**63 to 2**64 - 1"),
     ({"seed": 1.5}, "seed is 1.5, expected a whole number"),
     ({"temperature": "hot"}, "temperature is 'hot', expected a finite number"),

@@ -15,20 +15,25 @@ MOST_JSON = 32 << 20  # bytes; the largest file of a released checkpoint, vocab.
 MOST_VALUES = 1_000_000  # vocab.json has 150,000, which take some 25 MB; so many take 100 MB
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in ``path``. ConfigError if the file is missing, unreadable or holds anything else."""
+def read_json(path: Path, role: str = "") -> dict[str, Any]:
+    """The JSON object in ``path``. ConfigError if the file is missing, unreadable or holds anything else.
+
+    ``role``: what the file is, where it is not part of a checkpoint, for the sentence that refuses it.
+    """
+    called = f"{role} {path}" if role else str(path)
     try:
         raw = parse_json(read_text(path, MOST_JSON))
     except InputError as e:
         if isinstance(e.__cause__, FileNotFoundError | NotADirectoryError):
-            raise MissingFileError(f"{path} not found; is {path.parent} a Qwen3-TTS checkpoint directory?") from None
+            hint = "" if role else f"; is {path.parent} a Qwen3-TTS checkpoint directory?"
+            raise MissingFileError(f"{called} not found{hint}") from None
         raise
     except json.JSONDecodeError as e:
-        raise ConfigError(f"{path}:{e.lineno}: not valid JSON ({e.msg})") from None
+        raise ConfigError(f"{called}:{e.lineno}: not valid JSON ({e.msg})") from None
     except ValueError as e:
-        raise ConfigError(f"{path}: not valid JSON ({e})") from None
+        raise ConfigError(f"{called}: not valid JSON ({e})") from None
     if not isinstance(raw, dict):
-        raise ConfigError(f"{path}: a JSON object was expected, found {type(raw).__name__}")
+        raise ConfigError(f"{called}: a JSON object was expected, found {type(raw).__name__}")
     return raw
 
 

@@ -19,20 +19,20 @@ the arguments names codes that the model is forced to follow. ``voice_clone_prom
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from ..audio.files import read_audio
 from ..checkpoint.json_file import read_json
-from ..errors import RequestError
+from ..errors import QwenTTSError, RequestError
 from ..files.arrays import read_codes
 from ..files.fields import NUMBER, SAMPLING_RULES, SEED, SWITCH, TEXT, WHOLE, Rule, are_codes
 from .request import METHODS, SPEECH, WrittenRequest, is_reference, only
+from .stored_tensors import TENSOR_FORMATS, is_stored, read_tensors
 
 NOT_IN_A_FILE = ("self", "seed", "return_codes", "progress")  # arguments of a call that a request does not have
 SHOWN = 60  # characters of a wrong value
@@ -63,7 +63,7 @@ def read_request(path: Path, codes: Path | None = None) -> WrittenRequest:
     Raises RequestError, naming the file, the field, its value and the rule, if it is not a valid request.
     """
     file = path / "case.json" if os.path.isdir(path) else path
-    content = read_json(file)
+    content = read_json(file, "request")
     call = content.get("call", content)
     if not isinstance(call, dict):
         raise RequestError(f"{file}: 'call' is {shown(call)}, expected an object")
@@ -75,20 +75,26 @@ def read_request(path: Path, codes: Path | None = None) -> WrittenRequest:
     if not isinstance(arguments, dict):
         raise RequestError(f"{file}: 'arguments' must be an object of keyword arguments, not {shown(arguments)}")
     _check(file, method, arguments)
-    _expect(file, "seed", call.get("seed"), SEED)
+    seed = _number(call.get("seed"))
+    _expect(file, "seed", seed, SEED)
     _expect(file, "codes", call.get("codes"), TEXT)
-    inputs = _Inputs(file)
+    inputs = _Inputs(file, content)
     follow = codes or (file.parent / call["codes"] if call.get("codes") else None)
     recorded = content.get("checkpoint")
     return WrittenRequest(
         {name: inputs.named(name, value) for name, value in arguments.items()},
         method,
-        call.get("seed"),
+        seed,
         inputs.found,
         None if follow is None else read_codes(follow),
         str(content.get("about", "")),
         recorded if isinstance(recorded, dict) else None,
     )
+
+
+def _number(seed: Any) -> Any:
+    """A seed written as text, which cases have because JavaScript reads a JSON number above 2**53 as another one."""
+    return int(seed) if isinstance(seed, str) and re.fullmatch(r"-?[0-9]{1,20}", seed, re.ASCII) else seed
 
 
 def shown(value: Any) -> str:
@@ -100,6 +106,8 @@ def shown(value: Any) -> str:
 def _written_form(file: Path, short: dict[str, Any]) -> dict[str, Any]:
     """The written form of the short one."""
     arguments = dict(short)
+    if arguments and not arguments.keys() & {*SPEECH_RULES, *NOT_IN_A_FILE, "mode", "codes"}:
+        raise RequestError(f"{file} is no request: it has {shown(next(iter(arguments)))}, and no 'method' or 'text'")
     mode, seed, codes = (arguments.pop(name, None) for name in ("mode", "seed", "codes"))
     calls = {"voice_clone" if kind == "base" else kind: method for kind, method in SPEECH.items()}
     if mode is not None and mode not in tuple(calls):
@@ -136,9 +144,9 @@ def _expect(file: Path, name: str, value: Any, rule: Rule) -> None:
 class _Inputs:
     """Reads what a request refers to and gives every array a name."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, content: dict[str, Any]) -> None:
         self._file, self._folder = file, file.parent
-        self._stored = _stored_arrays(self._folder / "inputs.safetensors")
+        self._stored = _stored_arrays(self._folder, content)
         self.found: dict[str, NDArray[Any]] = {}
 
     def named(self, argument: str, value: Any) -> Any:
@@ -185,14 +193,17 @@ class _Inputs:
         return value
 
 
-def _stored_arrays(path: Path) -> Mapping[str, NDArray[Any]]:
-    """The tensors beside a golden case; empty if there is no such file."""
-    if not os.path.exists(path):
+def _stored_arrays(folder: Path, content: dict[str, Any]) -> Mapping[str, NDArray[Any]]:
+    """The tensors beside a case; empty if there are none."""
+    storage, table = content.get("storage", "safetensors"), content.get("inputs", {})
+    if storage not in TENSOR_FORMATS or not is_stored(folder, "inputs"):
         return {}
     try:
-        return load_file(path)
-    except (OSError, SafetensorError) as e:
-        raise RequestError(f"{path} cannot be read: {e}") from None
+        return read_tensors(folder, "inputs", storage, table)
+    except QwenTTSError:
+        raise
+    except (OSError, ValueError, OverflowError, KeyError, TypeError, AttributeError) as e:  # a damaged table
+        raise RequestError(f"the inputs beside {folder / 'case.json'} cannot be read: {e}") from None
 
 
 def _embedding(value: Any) -> bool:

@@ -9,13 +9,18 @@ from typing import Any
 
 import numpy as np
 
+from ..audio.files import resample
 from ..checkpoint.safetensors import Checkpoint
 from ..errors import RequestError
-from ..ops import AnyArray
+from ..files.fields import WHOLE
+from ..inspect.request import is_reference
+from ..ops import AnyArray, Array
+from ..speaker.mel import SAMPLE_RATE
 from .causes import diagnose
 from .diagnosis import Context, Finding, Weights
 from .export import WITHOUT_FLOAT64
 from .fixture import Fixture, renamed
+from .ladder import limit
 from .measure import Error, measure, require_numbers, same_shape
 
 
@@ -30,6 +35,7 @@ class Row:
     theirs: tuple[int, ...] = ()  # their shape
     atol: float = 0.0
     error: Error | None = None
+    limit: float | None = None  # of error.rms, where theirs are in another weight format; atol does not count then
 
     @property
     def wrong(self) -> bool:
@@ -75,13 +81,17 @@ def compare(
     names: Mapping[str, str] | None = None,
     weights: Weights | None = None,
     times: float = 1.0,
+    weights_format: str | None = None,
 ) -> Comparison:
     """Compare ``theirs`` with ``ours``. ``names``: their names to ours; ``times``: factor on every tolerance.
+
+    ``weights_format``: what theirs are computed in, one of ``ladder.LIMITS``; None: in the same as ours.
 
     With ``weights`` more causes can be distinguished. Raises RequestError if they have no tensor in common.
     """
     found = renamed(theirs, names or {}, ours.tensors)
-    rows = [_row(name, ours, found.get(name), times) for name in ours.tensors if ours.checked(name)]
+    limits = {name: _limit(ours.tensors[name], name, weights_format, times) for name in ours.tensors}
+    rows = [_row(name, ours, found.get(name), times, limits[name]) for name in ours.tensors if ours.checked(name)]
     unknown = [name for name in found if name not in ours.tensors]
     if all(row.status == "missing" for row in rows):
         shown = ", ".join(list(found)[:3])
@@ -90,14 +100,18 @@ def compare(
     first = result.first
     if first is None:
         return result
-    context = Context(first.name, ours.tensors, first.atol, weights)
+    context = Context(first.name, ours.tensors, first.atol, weights, clips_of(ours))
     right = ours.tensors[first.name]
     shaped = same_shape(found[first.name], right)
     findings = diagnose(right, found[first.name] if shaped is None else shaped, context)
     return Comparison(result.ours, result.theirs, rows, findings, unknown)
 
 
-def _row(name: str, ours: Fixture, theirs: AnyArray | None, times: float) -> Row:
+def _limit(ours: AnyArray, name: str, weights_format: str | None, times: float) -> float | None:
+    return None if weights_format is None or ours.dtype.kind != "f" else times * limit(weights_format, name)
+
+
+def _row(name: str, ours: Fixture, theirs: AnyArray | None, times: float, allowed: float | None) -> Row:
     right = ours.tensors[name]
     if theirs is None:
         return Row(name, right.shape, "missing")
@@ -109,8 +123,23 @@ def _row(name: str, ours: Fixture, theirs: AnyArray | None, times: float) -> Row
         status = "equal" if shaped is not None else "shape"
         return Row(name, right.shape, status, theirs.dtype.name, theirs.shape, atol)
     error = measure(shaped, right)
-    status = "equal" if error.greatest == 0 else "differs" if error.greatest > atol else "close"
-    return Row(name, right.shape, status, theirs.dtype.name, theirs.shape, atol, error)
+    beyond = error.greatest > atol if allowed is None else error.rms > allowed
+    status = "equal" if error.greatest == 0 else "differs" if beyond else "close"
+    return Row(name, right.shape, status, theirs.dtype.name, theirs.shape, atol, error, allowed)
+
+
+def clips_of(ours: Fixture) -> tuple[Array, ...]:
+    """The clips [samples] that the request of a fixture refers to, at the rate of the speaker encoder."""
+    call = ours.manifest.get("call")
+    arguments = call.get("arguments", {}) if isinstance(call, dict) else {}
+    found = []
+    for value in arguments.values() if isinstance(arguments, dict) else ():
+        for clip in value if isinstance(value, list) else [value]:
+            if is_reference(clip, "audio") and clip["audio"] in ours.inputs and WHOLE[0](clip.get("sample_rate")):
+                samples = ours.inputs[clip["audio"]]
+                wave = samples / np.float32(32768) if samples.dtype == np.int16 else samples
+                found.append(resample(wave.astype(np.float32), clip["sample_rate"], SAMPLE_RATE))
+    return tuple(found)
 
 
 def weights_of(folder: Path) -> Weights:

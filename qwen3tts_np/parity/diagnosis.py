@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 
 from ..checkpoint.safetensors import Checkpoint
-from ..ops import AnyArray, codebook_entries
+from ..ops import AnyArray, Array, codebook_entries
 from .measure import difference
 
 EXPLAINED = 0.05  # of the difference that a cause may leave unexplained
@@ -39,6 +39,7 @@ class Context:
     tensors: Mapping[str, AnyArray]  # all of ours, in the order of execution
     atol: float
     weights: Weights | None = None
+    clips: tuple[Array, ...] = ()  # those of the request [samples], 24 kHz
 
     @property
     def module(self) -> str:

@@ -14,11 +14,14 @@ from pathlib import Path
 import numpy as np
 
 from ..checkpoint.published import sha256_of
+from ..checkpoint.safetensors import Checkpoint
 from ..errors import RequestError
 from ..inspect.request import SPEECH, WrittenRequest
+from ..inspect.stored_tensors import TENSOR_FORMATS
 from ..model import Qwen3TTSModel
 from ..ops import AnyArray
-from .fixture import TENSOR_FORMATS, Json, write_fixture
+from .fixture import Json, write_fixture
+from .ladder import LIMITS, WHY
 from .measure import difference
 from .perform import perform
 from .steps import Step, cut
@@ -38,6 +41,8 @@ ASSUMED = {
     "why": f"There was no float64 run: atol = {WITHOUT_FLOAT64:g} * the greatest finite |value| of the tensor, which "
     f"float32 keeps on the tiny checkpoints of golden/.",
 }
+STORED = "talker.model.layers.0.self_attn.q_proj.weight"  # a matrix in the format that a checkpoint is called by
+DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}  # int8 to int4 are called by their names
 GENERATOR = {
     "algorithm": "MT19937, seeded as numpy.random.RandomState(seed & 0xffffffff) and torch.manual_seed(seed)",
     "uniform": "u = ((w0 << 32 | w1) & (2**53 - 1)) / 2**53 of the next two 32-bit words w0, w1; one u a token",
@@ -51,13 +56,13 @@ def export(
     request: WrittenRequest,
     target: Path,
     patterns: tuple[str, ...] = (),
-    storage: str = "safetensors",
+    tensor_format: str = "safetensors",
     step: Step | None = None,
     float64: bool = True,
 ) -> Json:
     """Run ``request`` on the checkpoint ``path`` and write the fixture ``target``; returns its manifest."""
-    if storage not in TENSOR_FORMATS:
-        raise RequestError(f"format {storage!r} must be one of {', '.join(TENSOR_FORMATS)}")
+    if tensor_format not in TENSOR_FORMATS:
+        raise RequestError(f"tensor format {tensor_format!r} must be one of {', '.join(TENSOR_FORMATS)}")
     model = Qwen3TTSModel.from_pretrained(path, backend="reference")
     kept = () if step else patterns
     request = request.for_model(model)
@@ -70,16 +75,16 @@ def export(
         inputs["forced_codes"] = request.codes.astype(np.int32)
     about: Json = {}
     if step:
-        inputs, single, entries, about = cut(step, model, single, entries)
+        inputs, single, entries, about = cut(step, model, request, single, entries)
     manifest = {
         "made_by": "qwen3tts-np fixtures export",
         "about": request.about,
         "checkpoint": checkpoint_of(path, model, request),
-        "call": request.call | ({"forced": "forced_codes"} if request.codes is not None else {}),
-        "generator": GENERATOR | {"seed": request.seed} if _draws(request) else None,
+        "call": _call(request),
+        "generator": {**GENERATOR, "seed": _as_text(request.seed)} if _draws(request) else None,
         "versions": {"numpy": np.__version__},
-        "tolerance": TOLERANCE if float64 else ASSUMED,
-        "storage": storage,
+        "tolerance": (TOLERANCE if float64 else ASSUMED) | {"formats": LIMITS, "why_formats": WHY},
+        "storage": tensor_format,
         **about,
         "inputs": {name: {"shape": list(v.shape), "dtype": v.dtype.name} for name, v in inputs.items()},
         "tensors": entries,
@@ -94,7 +99,24 @@ def checkpoint_of(path: Path, model: Qwen3TTSModel, request: WrittenRequest) -> 
     digests = {file.relative_to(path).as_posix(): sha256_of(file) for file in files}
     recorded = request.checkpoint or {}
     made = {k: recorded[k] for k in ("like", "type", "seed")} if recorded.get("sha256") == digests else {}
-    return {"size": model.config.tts_model_size, "type": model.config.tts_model_type, **made, "sha256": digests}
+    stored = Checkpoint.open(path)[STORED].dtype
+    return {
+        "size": model.config.tts_model_size,
+        "type": model.config.tts_model_type,
+        "weights_format": DTYPES.get(stored, stored.lower()),
+        **made,
+        "sha256": digests,
+    }
+
+
+def _call(request: WrittenRequest) -> Json:
+    """The written form. Seeds are text: JavaScript reads a JSON number above 2**53 as another one."""
+    forced = {"forced": "forced_codes"} if request.codes is not None else {}
+    return request.call | {"seed": _as_text(request.seed)} | forced
+
+
+def _as_text(seed: int | None) -> str | None:
+    return None if seed is None else str(seed)
 
 
 def _draws(request: WrittenRequest) -> bool:

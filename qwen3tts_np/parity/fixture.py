@@ -1,7 +1,7 @@
 """A fixture on disk: expected tensors in the order of execution, and their inputs.
 
 A folder as in ``golden/cases`` (golden/README.md, "Format of a case"): ``case.json`` and ``expected.safetensors``, and
-``inputs.safetensors`` where there are inputs. Two other storage formats: a folder of ``.npy`` files, and one raw
+``inputs.safetensors`` where there are inputs. Two other tensor formats of both: a folder of ``.npy`` files, and one raw
 little-endian file with offsets in case.json, for readers without any library. The results of another implementation
 may be in any of these, or in a bare ``.safetensors`` file or folder of ``.npy`` files.
 """
@@ -9,28 +9,22 @@ may be in any of these, or in a bare ``.safetensors`` file or folder of ``.npy``
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from safetensors.numpy import save
-
 from ..checkpoint.json_file import read_json
-from ..checkpoint.safetensors import Checkpoint
 from ..errors import QwenTTSError, RequestError
 from ..files.arrays import read_array
-from ..files.input import read_bytes
 from ..files.name import fault_of_name, shown_name
 from ..files.output import output_folder
+from ..inspect.stored_tensors import is_stored, read_safetensors, read_tensors, write_tensors
 from ..ops import AnyArray
 from ..shown import shortened
 
 Json = dict[str, Any]
-TENSOR_FORMATS = ("safetensors", "npy", "raw")
 MANIFEST = "case.json"
 _FLOATS = ("F64", "F32", "F16", "BF16")
 
@@ -65,15 +59,8 @@ def write_fixture(
     """Write a folder that must not exist, or be empty; ``manifest["storage"]`` is one of ``TENSOR_FORMATS``."""
     with output_folder(target) as folder:
         if inputs:
-            (folder / "inputs.safetensors").write_bytes(_safetensors(inputs))
-        if manifest["storage"] == "safetensors":
-            (folder / "expected.safetensors").write_bytes(_safetensors(tensors))
-        elif manifest["storage"] == "npy":
-            (folder / "expected").mkdir()
-            for name, tensor in tensors.items():
-                np.save(folder / "expected" / f"{name}.npy", _little(tensor))
-        else:
-            _write_raw(folder / "expected.bin", manifest, tensors)
+            write_tensors(folder, "inputs", manifest["storage"], inputs, manifest["inputs"])
+        write_tensors(folder, "expected", manifest["storage"], tensors, manifest["tensors"])
         (folder / MANIFEST).write_text(dump(manifest), encoding="utf-8", newline="\n")
 
 
@@ -85,7 +72,7 @@ def read_fixture(path: Path) -> Fixture:
         if os.path.isfile(path / MANIFEST):
             return _read_case(path)
         if path.suffix == ".safetensors" and os.path.isfile(path):
-            return Fixture(path, _read_safetensors(path))
+            return Fixture(path, read_safetensors(path))
         arrays = sorted(path.glob("*.npy"))
         if arrays:
             return Fixture(path, {p.name.removesuffix(".npy"): read_array(p) for p in arrays})
@@ -99,26 +86,22 @@ def read_fixture(path: Path) -> Fixture:
 
 
 def _read_case(path: Path) -> Fixture:
-    manifest: Json = read_json(path / MANIFEST)
+    manifest: Json = read_json(path / MANIFEST, "fixture")
     table = _table(path, manifest)
     storage = manifest.get("storage", "safetensors")
-    stored: Mapping[str, AnyArray]
-    if storage == "npy":
-        stored = {name: read_array(path / "expected" / f"{name}.npy") for name in table}
-    elif storage == "raw":
-        stored = _read_raw(path / "expected.bin", table)
-    else:
-        stored = _read_safetensors(path / "expected.safetensors")
-    inputs = path / "inputs.safetensors"
+    stored = read_tensors(path, "expected", storage, table)
+    inputs: Mapping[str, AnyArray] = {}
+    if is_stored(path, "inputs"):
+        inputs = read_tensors(path, "inputs", storage, _table(path, manifest, "inputs"))
     tensors = {name: _resolved(name, entry, stored) for name, entry in table.items()}
-    return Fixture(path, tensors, manifest, _read_safetensors(inputs) if inputs.exists() else {})
+    return Fixture(path, tensors, manifest, inputs)
 
 
-def _table(path: Path, manifest: Json) -> dict[str, Json]:
-    """The tensors of a manifest. RequestError where its form is another."""
-    table = manifest.get("tensors")
+def _table(path: Path, manifest: Json, part: str = "tensors") -> dict[str, Json]:
+    """The tensors of a manifest, or its inputs. RequestError where its form is another."""
+    table = manifest.get(part)
     if not isinstance(table, dict):
-        raise RequestError(f"{path / MANIFEST}: tensors is {shortened(table)}, expected an object")
+        raise RequestError(f"{path / MANIFEST}: {part} is {shortened(table)}, expected an object")
     for name, entry in table.items():
         shape = entry.get("shape") if isinstance(entry, dict) else None
         if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape):
@@ -133,41 +116,6 @@ def _resolved(name: str, entry: Json, stored: Mapping[str, AnyArray]) -> AnyArra
     same = entry.get("same_as", name)
     value = stored[same.removesuffix(".T")]
     return (value.T if same.endswith(".T") else value).reshape(entry["shape"])
-
-
-def _read_safetensors(path: Path) -> dict[str, AnyArray]:
-    """Read tensors; bfloat16 is widened to float32, exactly."""
-    found = Checkpoint.open(path)
-    single = np.dtype(np.float32)
-    return {n: t.widen(single) if t.dtype == "BF16" else np.array(t.data) for n, t in found.items()}
-
-
-def _safetensors(tensors: Mapping[str, AnyArray]) -> bytes:
-    return save({name: _little(tensor) for name, tensor in tensors.items()})
-
-
-def _write_raw(path: Path, manifest: Json, tensors: Mapping[str, AnyArray]) -> None:
-    at = 0
-    with path.open("wb") as file:
-        for name, tensor in tensors.items():
-            data = _little(tensor).tobytes()
-            manifest["tensors"][name] |= {"offset": at, "bytes": len(data)}
-            file.write(data)
-            at += len(data)
-
-
-def _read_raw(path: Path, table: Mapping[str, Json]) -> dict[str, AnyArray]:
-    data = read_bytes(path)
-    found = {}
-    for name, entry in table.items():
-        count = math.prod(entry["shape"])
-        kind = np.dtype(entry["dtype"]).newbyteorder("<")
-        found[name] = np.frombuffer(data, kind, count, entry["offset"]).reshape(entry["shape"])
-    return found
-
-
-def _little(tensor: AnyArray) -> AnyArray:
-    return np.ascontiguousarray(tensor, dtype=tensor.dtype.newbyteorder("<")).reshape(tensor.shape)
 
 
 def dump(manifest: Json) -> str:

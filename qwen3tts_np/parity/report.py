@@ -65,7 +65,10 @@ def _about_first(c: Comparison) -> Iterable[str]:
         return
     if first.error:
         e = first.error
-        yield f"  worst at {list(e.at)}: {e.theirs:.9g}, expected {e.ours:.9g} within {first.atol:.2g}"
+        within = f" within {first.atol:.2g}" if first.limit is None else ""
+        yield f"  worst at {list(e.at)}: {e.theirs:.9g}, expected {e.ours:.9g}{within}"
+        if first.limit is not None:
+            yield f"  its RMS error is {e.rms:.3g} of the tensor's; this format is allowed {first.limit:.3g}"
         yield f"  relative {e.relative:.3g}, RMS {e.rms:.3g}, cosine {e.cosine:.6f}, SNR {e.snr:.1f} dB"
     else:
         yield f"  its shape is {list(first.theirs)}, expected {list(first.shape)}"
@@ -73,7 +76,7 @@ def _about_first(c: Comparison) -> Iterable[str]:
         left = f" (leaves {finding.left:.1%} of the difference)" if 0.001 <= finding.left < 1 else ""
         yield f"  looks like: {finding.cause}: {finding.message}{left}"
     if not c.findings:
-        yield "  looks like nothing known: see golden/README.md for what this tensor is made of"
+        yield "  the cause is unknown: golden/README.md says what this tensor is made of"
 
 
 def _about_names(c: Comparison) -> Iterable[str]:

@@ -31,11 +31,16 @@ def log_mel(audio: Array) -> Array:
     logarithm would show the rounding of a float32 transform, which differs between libraries.
     """
     padded = np.pad(audio.astype(np.float64), PAD, mode="reflect")
-    frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]  # [T, WINDOW]
-    spectrum = np.fft.rfft(frames * hann_window())  # [T, WINDOW/2 + 1]
-    magnitude = np.sqrt(spectrum.real**2 + spectrum.imag**2 + 1e-9).astype(audio.dtype)
+    magnitude = np.sqrt(power_spectrum(padded, hann_window()) + 1e-9).astype(audio.dtype)
     mel = magnitude @ mel_filters().astype(audio.dtype).T  # [T, MELS]
     return np.log(np.maximum(mel, 1e-5))
+
+
+def power_spectrum(padded: Array, window: Array) -> Array:
+    """padded [samples], float64, and a window [WINDOW] -> |FFT|² of the frames every ``HOP`` [T, WINDOW/2 + 1]."""
+    frames = np.lib.stride_tricks.sliding_window_view(padded, len(window))[::HOP]  # [T, WINDOW]
+    spectrum = np.fft.rfft(frames * window)
+    return np.asarray(spectrum.real**2 + spectrum.imag**2)
 
 
 @cache
@@ -57,13 +62,17 @@ def mel_filters(
     measures the arithmetic and not another table.
     """
     corners = mel_to_hz(np.linspace(0.0, hz_to_mel(top), mels + 2))  # [mels + 2] start, peaks, end
+    height = 2.0 / (corners[2:] - corners[:-2])  # [mels] per Hz
+    return (triangles(corners, rate, window) * height[:, None]).astype(np.float32)
+
+
+def triangles(corners: NDArray[np.floating[Any]], rate: int, window: int) -> NDArray[np.float32]:
+    """Filters of height 1 [mels, window // 2 + 1]; ``corners`` [mels + 2] are start, peaks and end in Hz."""
     bins = np.fft.rfftfreq(window, 1 / rate)  # [window // 2 + 1] Hz
     distance = corners[:, None] - bins  # [mels + 2, window // 2 + 1] Hz
     width = np.diff(corners)[:, None]  # [mels + 1, 1] Hz
     rising, falling = -distance[:-2] / width[:-1], distance[2:] / width[1:]
-    triangles = np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
-    height = 2.0 / (corners[2:] - corners[:-2])  # [mels] per Hz
-    return (triangles * height[:, None]).astype(np.float32)
+    return np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
 
 
 # Slaney's scale (Auditory Toolbox, 1998): linear up to 1000 Hz, then 27 steps per factor of 6.4.

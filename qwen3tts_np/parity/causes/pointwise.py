@@ -77,19 +77,3 @@ def snakes(ours: AnyArray, theirs: AnyArray, context: Context) -> Finding | None
         yield of("the sine is not squared", x + wave / (np.exp(beta)[:, None] + 1e-9))
 
     return best(attempts())
-
-
-def log_base(ours: AnyArray, theirs: AnyArray, context: Context) -> Finding | None:
-    """A logarithm of power for one of magnitude, or none at all."""
-    if context.leaf != "mel" or ours.shape != theirs.shape:
-        return None
-
-    def attempts() -> Iterator[Finding | None]:
-        def of(message: str, candidate: AnyArray) -> Finding | None:
-            return finding("log-mel", message, ours, theirs, candidate, context)
-
-        yield of("the logarithm has base 10; here it is natural", ours / np.log(10))
-        yield of("decibels of the amplitude; here the natural logarithm", 20 * ours / np.log(10))
-        yield of("the logarithm is left out", np.exp(ours))
-
-    return best(attempts())
