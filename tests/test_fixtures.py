@@ -285,7 +285,7 @@ def test_the_encoder_follows_given_codes(base: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("codes", "message"),
-    [(np.zeros((2, 15), int), "expected integers"), (np.full((2, 16), 128), "expected 0 to 127")],
+    [(np.zeros((2, 15), int), "expected integers"), (np.full((2, 16), 128), "is not from 0 to 127")],
 )
 def test_codes_that_no_model_has_are_refused(codes: Any, message: str, model: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "codes.npy", codes)
