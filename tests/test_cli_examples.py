@@ -51,5 +51,7 @@ def test_every_command_has_examples(capsys):
 def test_an_example_runs_as_printed(line, world, monkeypatch):
     if "--format int" in line and not compiled():
         pytest.skip("weight formats are for compiled kernels (NUMBA_DISABLE_JIT is set)")
+    if "export onnx" in line:
+        pytest.importorskip("onnx")
     monkeypatch.chdir(world)
     tiny_world.run(line, world)

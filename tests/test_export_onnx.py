@@ -9,21 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qwen3tts_np.checkpoint.config_file import read_codec_config, read_model_config
 from qwen3tts_np.checkpoint.keys import load
-from qwen3tts_np.checkpoint.safetensors import Checkpoint
-from qwen3tts_np.export.onnx_target import OnnxTarget
-from qwen3tts_np.export.pieces import PIECES, Network
+from qwen3tts_np.export.onnx_export import fixed_lengths, network_of, write_piece
+from qwen3tts_np.export.pieces import Network
 from qwen3tts_np.talker.talker import TalkerWeights, new_cache, talker_sizes, text_projection, transformer
 
 onnx = pytest.importorskip("onnx")
 runtime: Any = pytest.importorskip("onnxruntime")
 FLOAT32 = np.dtype(np.float32)
-
-
-def network_of(folder: Path) -> Network:
-    codec = folder / "speech_tokenizer"
-    return Network(read_model_config(folder), read_codec_config(codec), Checkpoint.open(folder), Checkpoint.open(codec))
 
 
 @pytest.fixture(params=["tiny", "tiny-1.7b"])
@@ -33,10 +26,7 @@ def network(request: pytest.FixtureRequest, synthetic: Callable[..., Path]) -> N
 
 def session(network: Network, piece: str, folder: Path, form: str = "float32", **lengths: int) -> Any:
     """The graph of a piece, checked, in ONNX Runtime."""
-    built = PIECES[piece]
-    target = OnnxTarget(network.codec if built.of_codec else network.model, form, lengths)
-    built.build(target, network)
-    target.save(folder, piece)
+    write_piece(network, piece, folder, form, fixed_lengths(lengths) if lengths else None)
     onnx.checker.check_model(str(folder / "model.onnx"), full_check=True)
     return runtime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
 
@@ -68,7 +58,7 @@ def test_talker_of_fixed_lengths(network: Network, tmp_path: Path) -> None:
     weights, c = talker_of(network)
     x = np.random.default_rng(1).standard_normal((6, c.hidden_size)).astype(np.float32)
     expected = transformer(x, weights.layers, weights.norm, new_cache(c), c, "talker.model")
-    talker = session(network, "talker", tmp_path, positions=1, places=8)
+    talker = session(network, "talker", tmp_path, places=8)
     assert all(isinstance(size, int) for part in (*talker.get_inputs(), *talker.get_outputs()) for size in part.shape)
     np.testing.assert_allclose(spoken(talker, x, [1] * 6)[0], expected, rtol=1e-4, atol=1e-5)
 

@@ -17,7 +17,7 @@ from qwen3tts_np_kernels.pack import GROUP
 from ..extras import imported, install
 from ..ops import AnyArray
 from .target import PAST, PRESENT, DType, Shape
-from .weights import Source, Tensors, bits_of, floats, levels, of_array, scales
+from .weights import Source, Tensors, bits_of, floats, levels_and_scales, of_array
 
 MODEL = "model.onnx"
 OPSET, IR_VERSION = 18, 8
@@ -105,8 +105,7 @@ class OnnxTarget:
         if bits is None:
             return self._node("Gemm", [x, self.weight(key), *after], name, transB=1)
         matrix = [self._tensors[key]]
-        small = self._array(f"{key}.int{bits}", levels(matrix, bits))
-        steps = self._array(f"{key}.int{bits}.scales", scales(matrix, bits))
+        small, steps = self._levels(f"{key}.int{bits}", *levels_and_scales(matrix, bits))
         product = f"{name}/product" if bias else name
         y = self._quantised(x, small, steps, matrix[0].shape, bits, product)
         return self.add(y, after[0], name) if bias else y
@@ -123,11 +122,13 @@ class OnnxTarget:
             if dtype == "float16":
                 chosen = self.cast(chosen, "float32", f"{name}/float32")
             return self._node("Gemm", [x, chosen], name, transB=1)
-        small = self._array(f"{name}.weight.int{bits}", levels(matrices, bits, stacked=True))
-        steps = self._array(f"{name}.weight.int{bits}.scales", scales(matrices, bits, stacked=True))
+        small, steps = self._levels(f"{name}.weight.int{bits}", *levels_and_scales(matrices, bits, stacked=True))
         small = self.squeeze(self.gather(small, which, 0, f"{name}/levels"), 0, f"{name}/chosen_levels")
         steps = self.squeeze(self.gather(steps, which, 0, f"{name}/scales"), 0, f"{name}/chosen_scales")
         return self._quantised(x, small, steps, (rows, inputs), bits, name)
+
+    def _levels(self, name: str, levels: Source, scales: Source) -> tuple[str, str]:
+        return self._array(name, levels), self._array(f"{name}.scales", scales)
 
     def _quantised(self, x: str, small: str, steps: str, shape: tuple[int, ...], bits: int, name: str) -> str:
         rows, inputs = shape

@@ -20,6 +20,15 @@ V = TypeVar("V")
 Shape = Sequence[int | str]
 DType = Literal["float32", "int64", "bool"]  # a target may compute narrower, and its integers may have 32 bits
 
+LENGTHS = {
+    "positions": (1, "new positions of a call of talker or code predictor"),
+    "places": (2048, "places in the talker's cache: the most positions there can be"),
+    "tokens": (16, "tokens of a call of text"),
+    "frames": (1, "frames of a call of frame_embedding or codec_decoder"),
+    "samples": (72000, "samples of a clip"),
+}
+"""Lengths that the caller of a graph chooses: by name, the number in a graph of fixed lengths, and what it counts."""
+
 PAST, PRESENT = ".past", ".present"  # behind the name of a state: as it enters a call, and as it leaves it
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from qwen3tts_np_kernels.pack import GROUP
+from qwen3tts_np_kernels.system import in_threads
 
 from ..checkpoint.quantised import BITS, levels_of, pack_bits, stored_format
 from ..checkpoint.tensor import StoredTensor
@@ -78,40 +79,31 @@ def bits_of(key: str, model_format: str) -> int | None:
     return BITS[stored_format(key, model_format) or "int8"]
 
 
-def levels(tensors: Sequence[StoredTensor], bits: int, stacked: bool = False) -> Source:
-    """Levels of matrices [rows, inputs] as ONNX Runtime's ``MatMulNBits`` has them: uint8 [rows, groups, bytes].
+def levels_and_scales(tensors: Sequence[StoredTensor], bits: int, stacked: bool = False) -> tuple[Source, Source]:
+    """Matrices [rows, inputs] as ONNX Runtime's ``MatMulNBits`` has them, to be written one right after the other.
 
-    A level is stored with an offset of 2^(bits - 1), the lower of two in the lower half of a byte; what is missing of
-    the last group is level 0.
+    Levels are uint8 [rows, groups, bytes] with an offset of 2^(bits - 1), the first of two in the lower half of a byte;
+    what is missing of the last group is level 0. Scales are float32 [rows, groups], exact: they are float16 numbers.
     """
     rows, inputs = tensors[0].shape
     groups, offset = -(-inputs // GROUP), 1 << (bits - 1)
+    steps: list[AnyArray] = []
 
-    def pieces() -> Iterator[AnyArray]:
-        for tensor in tensors:
-            small, _ = levels_of(tensor, bits)
+    def quantised() -> Iterator[AnyArray]:
+        for small, scales in in_threads(lambda tensor: levels_of(tensor, bits), tensors):
+            steps.append(scales.astype(np.float32))
             padded = np.pad(small, ((0, 0), (0, groups * GROUP - inputs)))
-            if bits == 8:
-                yield (padded.astype(np.int16) + offset).astype(np.uint8)
-            else:
-                yield pack_bits(padded, bits)
-            tensor.release()
-
-    shape = (rows, groups, GROUP * bits // 8)
-    return Source("uint8", (len(tensors), *shape) if stacked else shape, pieces)
-
-
-def scales(tensors: Sequence[StoredTensor], bits: int, stacked: bool = False) -> Source:
-    """The scales that belong to :func:`levels`, float32 [rows, groups]; exact, since they are float16 numbers."""
-    rows, inputs = tensors[0].shape
-
-    def pieces() -> Iterator[AnyArray]:
+            yield (padded.astype(np.int16) + offset).astype(np.uint8) if bits == 8 else pack_bits(padded, bits)
         for tensor in tensors:
-            yield levels_of(tensor, bits)[1].astype(np.float32)
             tensor.release()
 
-    shape = (rows, -(-inputs // GROUP))
-    return Source("float32", (len(tensors), *shape) if stacked else shape, pieces)
+    def first(*shape: int) -> tuple[int, ...]:
+        return (len(tensors), *shape) if stacked else shape
+
+    return (
+        Source("uint8", first(rows, groups, GROUP * bits // 8), quantised),
+        Source("float32", first(rows, groups), lambda: iter(steps)),
+    )
 
 
 Tensors = Mapping[str, StoredTensor]

@@ -85,6 +85,10 @@ class Tokenizer:
         backends = Backends(source, finish, literals)
         return cls(backends, pattern, vocab_size=max(size - 1, *added) + 1, added=tuple(literals))
 
+    def to_json(self) -> str:
+        """The complete tokenizer as a ``tokenizer.json``, which the ``tokenizers`` package reads in many languages."""
+        return str(self._backends.of_all_texts().to_str())
+
     def complete(self) -> None:
         """Make ready what any text needs, so that no later call takes long."""
         self._backends.of_all_texts()
