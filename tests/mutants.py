@@ -384,13 +384,64 @@ MUTANTS: list[Mutant] = [
     *mutants(
         "qwen3tts_np/batch/identity.py",
         "test_batch.py::test_shards_are_a_partition test_batch.py::test_seeds_and_shards_are_by_the_written_rule"
-        " test_batch.py::test_the_shard_of_a_slurm_task"
+        " test_batch.py::test_the_shard_of_a_slurm_task test_batch.py::test_equal_ids_are_named_before_the_work"
         " test_batch.py::test_ids_that_cannot_be_names_of_files_are_named_before_the_work",
         ("number_of(name) % self.count + 1 == self.number", "number_of(name) % self.count == self.number"),
+        ("return number_of(name) % self.count + 1 == self.number", "return True"),
         ('number_of(f"{seed}/{row.name}")', "number_of(row.name)"),
+        ("if row.seed is None else row.seed", ""),
         ("(task - least) // step + 1", "task - least + 1"),
         ("least = min(task, 1)", "least = 1"),
         ("if len(name.encode()) > LONGEST:", "if len(name) > LONGEST:"),
+        ('unicodedata.normalize("NFC", name).casefold()', 'unicodedata.normalize("NFC", name)'),
+        ("if first != row.line:", "if False:"),
+        ('or name.endswith((".", " "))', ""),
+        ("if DEVICES.fullmatch(name):", "if False:"),
+    ),
+    *mutants(
+        "qwen3tts_np/batch",
+        "test_batch.py::test_a_row_is_what_say_makes_of_it "
+        "test_batch.py::test_every_way_gives_the_same_bytes "
+        "test_batch.py::test_what_is_finished_is_kept_and_what_has_changed_is_not "
+        "test_batch.py::test_a_bad_row_is_a_line_with_an_error "
+        "test_batch.py::test_a_shard_has_one_holder_and_leftovers_go",
+        ('line.get("made") == job.made', "True"),
+        ("row.name, pieces, voice.key", "row.name, voice.key"),
+        ("voice.key, cast, seed, how)", "voice.key, cast, how)"),
+        ("cast, seed, how)", "cast, seed)"),
+        ("row.name, pieces, voice.key", "row.name, pieces"),
+        ("return line if isinstance(file, str) and (self.path / file).is_file() else None", "return line"),
+        (
+            "self._booth.begin((job.row.line, one.begun), one.takes[one.begun])",
+            "self._booth.begin((job.row.line, one.begun), one.takes[0])",
+        ),
+        ("{**self.sampling, **row.sampling}", "{**row.sampling, **self.sampling}"),
+        ("remove_leftovers(folder, lambda", "(lambda *_: None)(folder, lambda"),
+        ("if speaker.folder.is_closed(shard.count):", "if True:"),
+    ),
+    *mutants(
+        "qwen3tts_np/batch/voices.py",
+        "test_batch.py::test_voices_are_known_by_their_content "
+        "test_batch.py::test_a_clip_that_many_rows_name_is_read_once "
+        "test_batch.py::test_a_voice_of_several_files_is_known_by_all_of_them",
+        ("key = hash_of(others, field, source.digest)", "key = hash_of(others, field)"),
+        ("key = hash_of(others, field, source.digest)", "key = hash_of(source.digest)"),
+        ("if _state(files) != state:", "if False:"),
+        ("lru_cache(KEPT_DIGESTS)(_digest)", "_digest"),
+        ("found.st_ino, found.st_size, found.st_mtime_ns", "found.st_ino, 0, 0"),
+        ("more = map(str, beside(path)) if is_spk(path) else ()", "more = ()"),
+    ),
+    *mutants(
+        "qwen3tts_np/batch/ray.py",
+        "test_batch.py::test_on_a_cluster_every_row_has_the_bytes_of_one_process",
+        ("survey(manifest, Shard())", "pass"),
+        ("Manifest(manifest.path.absolute())", "manifest"),
+        ("Folder(Path(out).absolute())", "Folder(Path(out))"),
+        ("            summary.add(row)", "            pass"),
+        ('summary.add(Result(*json.loads(found["result"])))', "pass"),
+        ("folder.write_results(manifest)", "pass"),
+        ("folder.path, settings, batch_size", "folder.path, None, batch_size"),
+        ("min(SHARES * workers, len(rows))", "1"),
     ),
     *mutants(
         "qwen3tts_np/talker/loss.py",

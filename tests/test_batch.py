@@ -17,22 +17,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen3tts_np import Qwen3TTSModel, RequestError, cli
-from qwen3tts_np.batch import ray
+from qwen3tts_np.batch import ray, voices
 from qwen3tts_np.batch.folder import Folder
 from qwen3tts_np.batch.identity import Shard, fault_of_id, number_of, seed_of, shard_of_environment, survey
 from qwen3tts_np.batch.run import missing, run
 from qwen3tts_np.batch.settings import Settings
 from qwen3tts_np.batch.speaker import Speaker
 from qwen3tts_np.errors import OutputError
+from qwen3tts_np.files.input import read_bytes
 from qwen3tts_np.manifest import BadRow, Manifest, Row
 from qwen3tts_np.speech.longform import narrate
 
-LONG = "It rained all day. " * 12  # some pieces
+LONG = "It rained all day. The sun came out. " * 8  # two pieces
 MOST = 12
 ROWS: list[dict[str, Any]] = [
     {"id": "short", "text": "Good morning.", "speaker": "ryan", "language": "english"},
     {"id": "long", "text": LONG, "speaker": "vivian", "seed": 5},
-    {"id": "Straße 7", "text": "Guten Morgen.", "temperature": 0.5},
+    {"id": "Straße 7", "text": "Guten Morgen.", "temperature": 0.5, "max_new_tokens": 9},
 ]
 Model = Qwen3TTSModel
 
@@ -67,15 +68,16 @@ def test_a_row_is_what_say_makes_of_it(tmp_path, model):
     """Also a text of several pieces, and whatever is spoken beside it."""
     assert speak(model, write(tmp_path, ROWS), tmp_path / "out") == (3, 0, 0)
     for line, row in zip(lines(tmp_path / "out"), ROWS, strict=True):
-        arguments = {name: row[name] for name in ("speaker", "language", "temperature") if name in row}
+        given = ("speaker", "language", "temperature", "max_new_tokens")
+        arguments = {"max_new_tokens": MOST, **{name: row[name] for name in given if name in row}}
         seed = row.get("seed", number_of(f"0/{row['id']}"))
         file = tmp_path / "said.wav"
-        said = narrate(model, row["text"], file, seed=seed, max_new_tokens=MOST, runaway_guard=True, **arguments)
+        said = narrate(model, row["text"], file, seed=seed, runaway_guard=True, **arguments)
+        assert len(said.pieces) == (2 if row["text"] == LONG else 1)
         assert (line["id"], line["file"], line["seed"]) == (row["id"], f"{row['id']}.wav", seed)
         assert line["frames"] == sum(piece.frames for piece in said.pieces)
         assert line["seconds"] == said.seconds
         assert (tmp_path / "out" / line["file"]).read_bytes() == file.read_bytes()
-    assert len(said.pieces) == 1
 
 
 def test_every_way_gives_the_same_bytes(tmp_path, model):
@@ -173,6 +175,33 @@ def test_voices_are_known_by_their_content(tmp_path, base):
     saved = write(tmp_path, [{"id": "a", "text": "Hi.", "voice": "a.safetensors"}, rows[1]], "saved.jsonl")
     assert speak(base, saved, out) == (1, 1, 0)
     assert speak(base, manifest, out, voice=str(tmp_path / "a.safetensors")) == (1, 1, 0), "a row's own voice counts"
+
+
+def test_a_clip_that_many_rows_name_is_read_once(tmp_path, base, monkeypatch):
+    clip, read = tmp_path / "a.wav", []
+    soundfile.write(clip, 0.3 * np.sin(np.arange(48000) / 30), 24000)
+    monkeypatch.setattr(voices, "read_bytes", lambda file: read.append(file) or read_bytes(file))
+    rows = [{"id": f"{i}", "text": "Hi.", "ref_audio": "a.wav"} for i in range(6)]
+    assert speak(base, write(tmp_path, rows), tmp_path / "out") == (6, 0, 0)
+    assert read == [str(clip)]
+    known = voices.Voices(base)
+    late, text = known.wanted({"ref_audio": str(clip)}), {"ref_audio": str(clip), "ref_text": "Hi."}
+    assert known.wanted(text).key != late.key == known.wanted({"ref_audio": str(clip)}).key
+    soundfile.write(clip, 0.3 * np.sin(np.arange(48000) / 20), 24000)
+    assert known.wanted({"ref_audio": str(clip)}).key != late.key
+    with pytest.raises(RequestError, match=r"a\.wav has changed since the run came to this row"):
+        known.made(late)
+
+
+def test_a_voice_of_several_files_is_known_by_all_of_them(tmp_path, base):
+    voice, known = tmp_path / "a.spk", voices.Voices(base)
+    item = base.voice(ref_audio=(np.zeros(24000, np.float32), 24000), ref_text="Silence.").item
+    item.save(voice)
+    keys = [known.wanted({"voice": str(voice)}).key]
+    for suffix, content in ((".txt", b"Nothing."), (".rvq", bytes(22)), (".spk", voice.read_bytes()[::-1])):
+        voice.with_suffix(suffix).write_bytes(content)
+        keys.append(known.wanted({"voice": str(voice)}).key)
+    assert len(set(keys)) == 4
 
 
 @pytest.mark.parametrize(
@@ -350,9 +379,55 @@ def test_missing_rows_are_those_that_a_run_would_speak(tmp_path, model):
 def test_ray_is_asked_for_in_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.setitem(sys.modules, "ray.data", None)
-    with pytest.raises(RequestError, match=r"needs ray, which is not installed: pip install 'qwen3tts-np\[ray\]'"):
+    with pytest.raises(RequestError, match=r"needs ray.data, which is not installed: pip install 'qwen3tts-np\[ray\]'"):
         ray.speak("model", write(tmp_path, ROWS), tmp_path / "out", workers=2)
     assert not (tmp_path / "out").exists()
+
+
+class RayData:
+    """A stand-in for ``ray.data``: blocks spoken by the actors in turn, the last one first, in this process."""
+
+    def __init__(self, go: Callable[[], None]) -> None:
+        """``go`` to the working directory of the workers."""
+        self.blocks: list[list[dict[str, str]]] = []
+        self.go = go
+
+    def ActorPoolStrategy(self, size: int) -> int:
+        return size
+
+    def from_items(self, items: list[dict[str, str]], override_num_blocks: int) -> RayData:
+        self.blocks = [items[i::override_num_blocks] for i in reversed(range(override_num_blocks))]
+        return self
+
+    def map_batches(self, actor: Any, *, compute: int, **options: Any) -> RayData:
+        self.go()
+        arguments, named = options["fn_constructor_args"], options["fn_constructor_kwargs"]
+        self.actors = [actor(*arguments, **named) for _ in range(compute)]
+        return self
+
+    def iter_rows(self) -> Any:
+        for i, block in enumerate(self.blocks):
+            column = np.array([item["row"] for item in block], dtype=object)
+            yield from ({"result": found} for found in self.actors[i % len(self.actors)]({"row": column})["result"])
+
+
+def test_on_a_cluster_every_row_has_the_bytes_of_one_process(tmp_path, synthetic, model, monkeypatch):
+    data = RayData(lambda: monkeypatch.chdir(Path(__file__).parent))
+    monkeypatch.setitem(sys.modules, "ray.data", data)
+    manifest = write(tmp_path, [*ROWS, {"id": "worse", "text": 5}, {"id": "bad", "text": "..."}])
+    source, settings = synthetic("tiny", "custom_voice"), Settings(sampling={"max_new_tokens": MOST})
+    assert speak(model, manifest, tmp_path / "one") == (3, 0, 2)
+    for wanted in ((3, 0, 2), (0, 3, 2)):
+        monkeypatch.chdir(tmp_path)
+        found = ray.speak(source, Manifest(Path("manifest.jsonl")), Path("two"), settings, workers=2)
+        assert (found.spoken, found.kept, found.failed) == wanted
+        assert sorted(map(len, data.blocks)) == [1] * 4
+    for name in ("results.jsonl", *(f"{row['id']}.wav" for row in ROWS)):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    twins = write(tmp_path, [*ROWS, *ROWS], "twins.jsonl")
+    with pytest.raises(RequestError, match="both have"):
+        ray.speak(source, twins, tmp_path / "three", workers=2)
+    assert not (tmp_path / "three").exists()
 
 
 def test_a_speaker_takes_blocks_of_ray_data(tmp_path, model):

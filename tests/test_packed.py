@@ -32,6 +32,7 @@ from qwen3tts_np.compiled.frame_loop import FrameLoop
 from qwen3tts_np.compiled.talker.weights import CompiledWeights, pack_weights
 from qwen3tts_np.layout import convert as converter
 from qwen3tts_np.layout.convert import convert
+from qwen3tts_np.speech.store import fingerprint
 from qwen3tts_np.synthetic import layouts, weights
 
 F32 = np.dtype(np.float32)
@@ -159,6 +160,19 @@ def test_the_bytes_do_not_depend_on_the_cpu(
         check=True,
     )
     assert _sha(tmp_path / "old") == _sha(packed["tiny", "int4"])
+
+
+@pytest.mark.skipif(not compiled(), reason="the NumPy path has the weights of a converted checkpoint widened")
+def test_speech_of_the_source_is_found_again(
+    sources: dict[str, Path], packed: dict[tuple[str, str], Path], unpacked: dict[tuple[str, str], Path]
+) -> None:
+    keys = {}
+    for form in FORMATS:
+        loaded = Qwen3TTSModel.from_pretrained(sources["tiny"], weights_format=form)
+        keys[form] = fingerprint(loaded)
+        for folder in (packed["tiny", form], unpacked["tiny", form]):
+            assert fingerprint(Qwen3TTSModel.from_pretrained(folder)) == keys[form]
+    assert len(set(keys.values())) == len(FORMATS)
 
 
 @pytest.mark.parametrize("form", FORMATS)

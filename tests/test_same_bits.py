@@ -1,5 +1,7 @@
 """The same request has the same samples, and the same weights are packed into the same bytes, whatever the CPU.
 
+So what one machine has spoken, another does not speak again: the hash of the model is the same, too.
+
 NumPy and OpenBLAS choose their code by the CPU. Here a process of its own does the work again with NumPy's special
 instructions switched off, and another with the OpenBLAS of an old CPU; hashes must agree.
 """
@@ -24,6 +26,7 @@ from qwen3tts_np_kernels.toom_cook_jit import pack_minimal
 
 from qwen3tts_np import Qwen3TTSModel
 from qwen3tts_np.layout.convert import STORED_FORMATS, convert
+from qwen3tts_np.speech.store import fingerprint
 
 needs_compiler = pytest.mark.skipif(not compiled(), reason="the NumPy path depends on the CPU")
 
@@ -57,6 +60,7 @@ def hashes(tiny: Path) -> dict[str, str]:
         speaker = model.get_supported_speakers()[0]
         waves, _ = model.generate_custom_voice("Good morning, everyone.", speaker, seed=1, max_new_tokens=12)
         found[f"samples of {name}"] = _hash(waves[0])
+        found[f"by which finished speech of {name} is found again"] = fingerprint(model)
     return found
 
 

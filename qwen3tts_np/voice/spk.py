@@ -37,13 +37,18 @@ def is_spk(path: Path) -> bool:
     return path.suffix.lower() == SUFFIX
 
 
+def beside(path: Path) -> tuple[Path, Path]:
+    """Where the codes of a .spk file would be, and their words."""
+    return path.with_suffix(CODES), path.with_suffix(WORDS)
+
+
 def read_spk(path: Path) -> Parts:
     """The voice of a .spk file and of those beside it. CheckpointError for what is no embedding."""
     data = read_bytes(path, MOST)
     embedding = np.frombuffer(data[: len(data) // 4 * 4], "<f4").astype(np.float32)
     if not data or len(data) % 4 or not np.isfinite(embedding).all():
         raise CheckpointError(f"{shown_name(path)} holds no speaker embedding: finite numbers of 4 bytes each")
-    codes, words = path.with_suffix(CODES), path.with_suffix(WORDS)
+    codes, words = beside(path)
     if not os.path.isfile(codes):
         return Parts(embedding, None, None)
     if not os.path.isfile(words):
@@ -53,7 +58,7 @@ def read_spk(path: Path) -> Parts:
 
 def write_spk(path: Path, parts: Parts) -> None:
     """Write the files of a voice. OutputError where others beside it would be taken for, or overwritten by, its own."""
-    codes, words = path.with_suffix(CODES), path.with_suffix(WORDS)
+    codes, words = beside(path)
     content = parts.embedding.astype("<f4").tobytes()
     if parts.codes is None or parts.text is None:
         if os.path.lexists(codes):
