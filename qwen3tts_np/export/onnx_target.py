@@ -79,8 +79,11 @@ class OnnxTarget:
         most = self._lengths.get("places")
         if most is not None:
             return self._integers(range(most))
-        shape = self._node("Shape", [cache], f"{name}/shape")
-        count = self._node("Gather", [shape, self._integer(1)], f"{name}/count", axis=0)
+        return self.indices(cache, 1, name)
+
+    def indices(self, x: str, axis: int, name: str) -> str:
+        shape = self._node("Shape", [x], f"{name}/shape")
+        count = self._node("Gather", [shape, self._integer(axis)], f"{name}/count", axis=0)
         return self._node("Range", [self._integer(0), count, self._integer(1)], name)
 
     # --- weights ----------------------------------------------------------------------------------
@@ -94,9 +97,8 @@ class OnnxTarget:
         return self.cast(self._array(key, floats([tensor], "float16")), "float32", f"{key}/float32")
 
     def constant(self, values: AnyArray, name: str) -> str:
-        kind = np.asarray(values).dtype.kind
-        dtype = {"f": np.float32, "b": np.bool_}.get(kind, np.int64)
-        return self._array(name, of_array(np.ascontiguousarray(values, dtype)))
+        kept = values.dtype.kind == "b" or values.dtype in (np.float32, np.float64)
+        return self._array(name, of_array(np.ascontiguousarray(values, values.dtype if kept else np.int64)))
 
     def linear(self, x: str, name: str, *, bias: bool = False) -> str:
         key = f"{name}.weight"
@@ -158,6 +160,9 @@ class OnnxTarget:
 
     def maximum(self, x: str, y: str | float, name: str) -> str:
         return self._pair("Max", x, y, name)
+
+    def minimum(self, x: str, y: str | float, name: str) -> str:
+        return self._pair("Min", x, y, name)
 
     def less_equal(self, x: str, y: str, name: str) -> str:
         return self._node("LessOrEqual", [x, y], name)

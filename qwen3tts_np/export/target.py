@@ -18,7 +18,9 @@ from ..ops import AnyArray
 
 V = TypeVar("V")
 Shape = Sequence[int | str]
-DType = Literal["float32", "int64", "bool"]  # a target may compute narrower, and its integers may have 32 bits
+DType = Literal[
+    "float32", "float64", "int64", "bool"
+]  # a target may compute narrower, and its integers may have 32 bits
 
 LENGTHS = {
     "positions": (1, "new positions of a call of talker or code predictor"),
@@ -65,6 +67,10 @@ class Target(Protocol[V]):
         """0, 1, ... S - 1 as integers [S], for what :meth:`cached` has returned."""
         ...
 
+    def indices(self, x: V, axis: int, name: str) -> V:
+        """0, 1, ... n - 1 as integers [n], for the n places of ``x`` along ``axis``."""
+        ...
+
     # --- weights ----------------------------------------------------------------------------------
 
     def weight(self, key: str) -> V:
@@ -72,7 +78,7 @@ class Target(Protocol[V]):
         ...
 
     def constant(self, values: AnyArray, name: str) -> V:
-        """An array that is not in the checkpoint as it stands: floats are float32 in the graph, integers int64."""
+        """An array that is not in the checkpoint as it stands: float64 and float32 stay what they are, integers are int64."""
         ...
 
     def linear(self, x: V, name: str, *, bias: bool = False) -> V:
@@ -94,6 +100,7 @@ class Target(Protocol[V]):
     def mul(self, x: V, y: V | float, name: str) -> V: ...
     def div(self, x: V, y: V | float, name: str) -> V: ...
     def maximum(self, x: V, y: V | float, name: str) -> V: ...
+    def minimum(self, x: V, y: V | float, name: str) -> V: ...
     def less_equal(self, x: V, y: V, name: str) -> V: ...
     def exp(self, x: V, name: str) -> V: ...
     def log(self, x: V, name: str) -> V: ...
