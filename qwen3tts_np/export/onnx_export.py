@@ -56,7 +56,7 @@ def write_piece(
 ) -> None:
     """Write one graph and its arrays into ``folder``, which must exist."""
     piece = PIECES[name]
-    fixed = None if lengths is None else {**lengths, **piece.lengths(network)}
+    fixed = None if lengths is None else {**lengths, **piece.lengths(network, lengths)}
     graph = OnnxTarget(network.codec if piece.of_codec else network.model, piece.format_of(model_format), fixed)
     target: Target[str] = graph
     piece.build(target, network)

@@ -78,7 +78,7 @@ class Target(Protocol[V]):
         ...
 
     def constant(self, values: AnyArray, name: str) -> V:
-        """An array that is not in the checkpoint as it stands: float64 and float32 stay what they are, integers are int64."""
+        """An array that is not in the checkpoint as it stands. Floats keep their width, integers are int64."""
         ...
 
     def linear(self, x: V, name: str, *, bias: bool = False) -> V:

@@ -17,7 +17,7 @@ def after_past(t: Target[V], x: V, name: str, channels: int, count: int) -> V:
 
 def causal_conv(t: Target[V], x: V, tensors: Tensors, name: str, dilation: int = 1, groups: int = 1) -> V:
     """A convolution of stride 1 on the next inputs of a stream. x [1, in, T] -> [1, out, T]."""
-    out, each, taps = tensors[f"{name}.conv.weight"].shape
+    _, each, taps = tensors[f"{name}.conv.weight"].shape
     whole = after_past(t, x, name, each * groups, (taps - 1) * dilation)
     weight, bias = t.weight(f"{name}.conv.weight"), t.weight(f"{name}.conv.bias")
     return t.conv1d(whole, weight, bias, name, dilation=dilation, groups=groups)

@@ -40,8 +40,7 @@ def build(t: Target[V], c: CodecDecoderConfig, tensors: Tensors) -> None:
     last = len(c.upsample_rates) + 1
     x = causal_conv(t, _snake(t, x, tensors, f"{NAME}.decoder.{last}"), tensors, f"{NAME}.decoder.{last + 1}")
     x = t.minimum(t.maximum(x, -1.0, f"{NAME}/above"), 1.0, f"{NAME}/clipped")
-    samples = math.prod((*c.upsampling_ratios, *c.upsample_rates))
-    t.output(t.reshape(x, [-1], f"{NAME}/samples"), NAME, [f"{samples} * frames"])
+    t.output(t.reshape(x, [-1], f"{NAME}/samples"), NAME, ["decoded_samples"])
 
 
 def _quantizer(t: Target[V], codes: V, c: CodecDecoderConfig, tensors: Tensors, name: str) -> V:

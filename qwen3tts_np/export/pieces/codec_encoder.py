@@ -1,7 +1,7 @@
 """The codec encoder: a clip's codes.
 
 As ``codec/encoder.py``. In: ``waveform`` [samples] at the codec's rate, of any length. Out: ``encoder.quantizer``
-[frames, G], the codes, with frames = ceil(samples / samples per frame). Nothing is carried: a clip is encoded whole.
+[frames, G], the codes, frames = ceil(samples / samples per frame). Nothing is carried: a clip is encoded whole.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def build(t: Target[V], c: CodecEncoderConfig, groups: int, tensors: Tensors) ->
     x = _downsample(t, x, tensors, f"{NAME}.downsample")  # [1, H, T] at 12.5 Hz
     codes = _quantised(t, x, 1, tensors, f"{NAME}.quantizer.semantic_residual_vector_quantizer")
     codes += _quantised(t, x, groups - 1, tensors, f"{NAME}.quantizer.acoustic_residual_vector_quantizer")
-    t.output(t.concat(codes, 1, f"{NAME}.quantizer"), f"{NAME}.quantizer", ["frames", groups], "int64")
+    t.output(t.concat(codes, 1, f"{NAME}.quantizer"), f"{NAME}.quantizer", ["encoded_frames", groups], "int64")
 
 
 def _seanet(t: Target[V], x: V, c: CodecEncoderConfig, tensors: Tensors, name: str) -> V:

@@ -2,8 +2,8 @@
 
 As ``speaker/encoder.py`` and ``speaker/mel.py``. In: ``waveform`` [samples] at 24 kHz, of any length above the reach of
 the paddings (``shortest_clip``). Out: ``speaker_encoder`` [H]. The Fourier transform is a product with the windowed
-sines and cosines, in float64 as there, where a target has it. Trap: in float32 the logarithm shows the rounding, in bands
-that are nearly silent beside a loud sound.
+sines and cosines, in float64 as there, where a target has it. Trap: in float32 the logarithm shows the rounding, in
+bands that are nearly silent beside a loud sound.
 """
 
 from __future__ import annotations
