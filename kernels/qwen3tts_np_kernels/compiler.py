@@ -64,14 +64,20 @@ class _Compiler(_FunctionCompiler):  # type: ignore[misc]
 
 def compile_kernel(function: Callable[..., None], options: dict[str, Any], kinds: tuple[Kind, ...], entry: str) -> Code:
     """Machine code of ``function`` for arguments of these kinds, under the name ``entry``."""
+    with global_compiler_lock:
+        module = kernel_module(function, options, kinds, entry)
+        needs = {f.name for f in module.functions if f.is_declaration and not f.name.startswith("llvm.")}
+        return Code(entry, tuple(sorted(needs)), target_machine().emit_object(module))
+
+
+def kernel_module(function: Callable[..., None], options: dict[str, Any], kinds: tuple[Kind, ...], entry: str) -> Any:
+    """The optimised LLVM module that becomes this machine code."""
     arguments = tuple(map(_type_of, kinds))
     with global_compiler_lock:
         for context in (cpu_target.typing_context, cpu_target.target_context):
             context.refresh()
         result = _Compiler(function, cpu_target, options, {}, numba.core.compiler.Compiler).compile(arguments, None)
-        module = _linked(result, kinds, entry)
-        needs = {f.name for f in module.functions if f.is_declaration and not f.name.startswith("llvm.")}
-        return Code(entry, tuple(sorted(needs)), target_machine().emit_object(module))
+        return _linked(result, kinds, entry)
 
 
 def _linked(result: Any, kinds: tuple[Kind, ...], entry: str) -> Any:

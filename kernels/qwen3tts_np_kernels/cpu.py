@@ -12,7 +12,6 @@ import ctypes
 import functools
 import logging
 import os
-import platform
 import struct
 import threading
 import warnings
@@ -25,8 +24,9 @@ from llvmlite import binding
 from . import cache
 from .arguments import Kind, code_of, flatten
 from .callee import Callee
-from .machine_code import load, target
-from .simd.instruction_sets import INSTRUCTION_SETS, InstructionSet
+from .machine_code import load, target, target_machine
+from .selection import byte_products
+from .simd.instruction_sets import ARM, INSTRUCTION_SETS, InstructionSet
 from .system import free_address_space
 
 P = ParamSpec("P")
@@ -159,6 +159,10 @@ def instruction_set(machine: str, features: frozenset[str]) -> InstructionSet:
     raise AssertionError("the last entry of the table fits every machine")
 
 
-CPU = instruction_set(
-    platform.machine(), frozenset(flag[1:] for flag in target().features.split(",") if flag.startswith("+"))
-)
+def target_features() -> frozenset[str]:
+    """Of :func:`target`: those that LLVM lists, and on ARM those that it makes use of without listing them."""
+    listed = frozenset(flag[1:] for flag in target().features.split(",") if flag.startswith("+"))
+    return listed | byte_products(target_machine()) if target().architecture in ARM else listed
+
+
+CPU = instruction_set(target().architecture, target_features())

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import os
-import platform
 from typing import Any, NamedTuple
 
 from llvmlite import binding
@@ -28,6 +27,11 @@ class Target(NamedTuple):
     cpu: str
     features: str  # "+avx2,-sse4a,..."
 
+    @property
+    def architecture(self) -> str:
+        """As ``platform.machine()`` names it, of this process: Windows runs x86 programs on ARM."""
+        return self.triple.partition("-")[0]
+
 
 @functools.cache
 def target() -> Target:
@@ -44,7 +48,7 @@ def target_machine() -> Any:
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
     triple, cpu, features = target()
-    reloc = "static" if platform.machine().lower() in ("x86_64", "amd64", "i686", "x86") else "default"
+    reloc = "static" if target().architecture in ("x86_64", "i686") else "default"
     return binding.Target.from_triple(triple).create_target_machine(
         cpu=cpu, features=features, opt=3, reloc=reloc, codemodel="jitdefault", jit=True
     )

@@ -8,6 +8,7 @@ instruction set is a new entry here; no kernel checks which CPU it is compiled f
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -26,12 +27,13 @@ from .llvm import (
     Builder,
     Value,
     call,
+    constant,
     lane_list,
     number,
     pick,
 )
 
-_X86, _ARM = ("x86_64", "amd64"), ("aarch64", "arm64")
+X86, ARM = ("x86_64", "amd64"), ("aarch64", "arm64")
 
 Unary = Callable[[Builder, Value], Value]
 Binary = Callable[[Builder, Value, Value], Value]
@@ -69,6 +71,12 @@ class Sums(NamedTuple):
     """A total of the complete group as 32-bit integers, where ``add`` counts in another form; it starts from 0."""
     has_offset: bool = True
     """Whether levels are multiplied as they are stored, so that the sum has to be corrected for the offset."""
+    total: Any = INTS
+    """The type of a total."""
+    settled: Unary = lambda b, total: total
+    """The total, computed before anything that comes later: where LLVM would keep too much at once otherwise."""
+    lanes: int = LANES
+    """Lanes that these functions take at once: all of them, or those of a register, where all do not fit into them."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +104,7 @@ class InstructionSet:
 
     @property
     def is_x86(self) -> bool:
-        return self.machines == _X86
+        return self.machines == X86
 
     @property
     def rounds_once(self) -> bool:
@@ -148,10 +156,10 @@ def _in_parts(b: Builder, name: str, lanes: int, element: Any, *operands: Value,
             width = typed.type.count // LANES  # elements per lane
             values.append(pick(b, typed, list(range(width * first, width * (first + lanes)))))
         parts.append(call(b, name, _filled(result, lanes), *values))
-    return _joined(b, parts)
+    return joined(b, parts)
 
 
-def _joined(b: Builder, parts: list[Value]) -> Value:
+def joined(b: Builder, parts: list[Value]) -> Value:
     """Vectors as one."""
     while len(parts) > 1:
         both = lane_list(list(range(2 * parts[0].type.count)))
@@ -184,7 +192,7 @@ def _vnni(lanes: int) -> tuple[str, Sums]:
 
 def _by_words(pair_sums: Binary) -> Sums:
     """By sums of two neighbouring products of 16 bits: those of the odd bytes, and those of the even ones."""
-    byte = ir.Constant(WORDS, [ir.Constant(I16, 8)] * WORDS.count)
+    byte = constant(WORDS, 8)
 
     def prepare(b: Builder, levels: Value) -> tuple[Value, ...]:
         u = b.bitcast(levels, WORDS)
@@ -198,19 +206,19 @@ def _by_words(pair_sums: Binary) -> Sums:
     return Sums(prepare, add)
 
 
-def _in_order(b: Builder, total: Value, lanes: int) -> Value:
-    """``total`` as it is, in registers of so many lanes, before anything that comes later is computed.
+def _in_order(b: Builder, total: Value, lanes: int, register: str = "v") -> Value:
+    """``total`` as it is, in registers of so many lanes and this kind, before anything that comes later is computed.
 
     It is an empty statement of assembly, which LLVM can neither move nor look into. Trap: LLVM takes sums of many terms
     apart and orders them anew; what it then keeps at a time does not fit into the registers, and half of all
     instructions of the loop move sums and factors to memory and back.
     """
     parts = []
-    for first in range(0, LANES, lanes):
+    for first in range(0, total.type.count, lanes):
         part = pick(b, total, list(range(first, first + lanes)))
-        nothing = ir.InlineAsm(ir.FunctionType(part.type, [part.type]), "", "=v,0", side_effect=True)
+        nothing = ir.InlineAsm(ir.FunctionType(part.type, [part.type]), "", f"={register},0", side_effect=True)
         parts.append(b.call(nothing, [part]))
-    return _joined(b, parts)
+    return joined(b, parts)
 
 
 def _by_bytes(name: str, lanes: int, pair_sums: Binary) -> Sums:
@@ -262,6 +270,54 @@ def _pair_sums(b: Builder, x: Value, y: Value) -> Value:
     return b.add(pick(b, products, list(range(0, 32, 2))), pick(b, products, list(range(1, 32, 2))))
 
 
+# ---- sums of byte products on ARM: in vectors of 4 lanes, a register each ----
+
+_NEON_BYTES, _NEON_WORDS, _NEON_INTS = (ir.VectorType(i, 128 // i.width) for i in (I8, I16, I32))
+
+
+def _signed(b: Builder, levels: Value) -> tuple[Value, ...]:
+    """int8 levels without their offset of 128."""
+    return (b.xor(levels, constant(_NEON_INTS, 0x80808080 - (1 << 32))),)
+
+
+def _dot(name: str) -> Callable[[Builder, Value, tuple[Value, ...], Value], Value]:
+    """The instruction that sums 4 byte products per lane: of signed bytes, or (usdot) of unsigned levels and signed."""
+
+    def add(b: Builder, total: Value, levels: tuple[Value, ...], signed: Value) -> Value:
+        factors = (b.bitcast(x, _NEON_BYTES) for x in (*levels, signed))
+        return call(b, f"llvm.aarch64.neon.{name}.v4i32.v16i8", _NEON_INTS, total, *factors)
+
+    return add
+
+
+def _products(b: Builder, levels: Value, signed: Value) -> list[Value]:
+    """16 products of signed bytes, in two vectors of 16-bit lanes."""
+    u, s = b.bitcast(levels, _NEON_BYTES), b.bitcast(signed, _NEON_BYTES)
+    halves = [list(range(8)), list(range(8, 16))]
+    return [call(b, "llvm.aarch64.neon.smull.v8i16", _NEON_WORDS, pick(b, u, h), pick(b, s, h)) for h in halves]
+
+
+def _folded(b: Builder, products: list[Value]) -> Value:
+    """The sums of 4 neighbours. The sum of 2 must fit into 16 bits."""
+    pairs = call(b, "llvm.aarch64.neon.addp.v8i16", _NEON_WORDS, *products)
+    return call(b, "llvm.aarch64.neon.saddlp.v4i32.v8i16", _NEON_INTS, pairs)
+
+
+def _words8(b: Builder, total: Value, levels: tuple[Value, ...], signed: Value) -> Value:
+    """Two products of int8 levels are at most 2 * 128 * 127 = 32512, which fits."""
+    return b.add(total, _folded(b, _products(b, *levels, signed)))
+
+
+def _words4(b: Builder, total: Value, levels: tuple[Value, ...], signed: Value) -> Value:
+    """A sum for each of 4 inputs: the 8 products of a group are at most 8 * 15 * 127 = 15240."""
+    return b.add(total, joined(b, _products(b, *levels, signed)))
+
+
+def _folded4(b: Builder, total: Value) -> Value:
+    """Two of these sums are at most 30480."""
+    return _folded(b, [pick(b, total, list(range(8))), pick(b, total, list(range(8, 16)))])
+
+
 # ---- waiting ----
 
 
@@ -288,31 +344,44 @@ _words_512, _words_128, _words = (_by_words(pair_sums) for pair_sums in (_madd_5
 _bytes_512 = _by_bytes("avx512.pmaddubs.w.512", 16, _madd_512)
 _bytes_256 = _by_bytes("avx2.pmadd.ub.sw", 8, _madd_256)
 _signs_256 = _by_signs("avx2.pmadd.ub.sw", "avx2.psign.b", 8, _madd_256)
+_on_neon = functools.partial(Sums, lanes=4, settled=lambda b, total: _in_order(b, total, 4, "w"))
+_usdot_8 = _on_neon(_unchanged, _dot("usdot"))
+_sdot_8, _sdot_4 = _on_neon(_signed, _dot("sdot"), has_offset=False), _on_neon(_unchanged, _dot("sdot"))
+_words_8 = _on_neon(_signed, _words8, has_offset=False)
+_words_4 = _on_neon(_unchanged, _words4, whole=_folded4, total=ir.VectorType(I16, 16))
 
 INSTRUCTION_SETS = (
     InstructionSet(
-        "AVX-512 with VNNI", _X86, _AVX512 | {"avx512vnni"}, TILES_OF_32, fma=fused, widen_f16=converted,
+        "AVX-512 with VNNI", X86, _AVX512 | {"avx512vnni"}, TILES_OF_32, fma=fused, widen_f16=converted,
         levels8=_vnni_512, levels4=_vnni_512, pause=_x86_pause, intrinsics=(_VNNI_512,),
     ),
     InstructionSet(
-        "AVX-512", _X86, _AVX512, TILES_OF_32, fma=fused, widen_f16=converted,
+        "AVX-512", X86, _AVX512, TILES_OF_32, fma=fused, widen_f16=converted,
         levels8=_words_512, levels4=_bytes_512, pause=_x86_pause,
     ),
     InstructionSet(
-        "AVX2 with VNNI", _X86, _AVX2 | {"avxvnni"}, TILES_OF_8, fma=fused, widen_f16=converted,
+        "AVX2 with VNNI", X86, _AVX2 | {"avxvnni"}, TILES_OF_8, fma=fused, widen_f16=converted,
         levels8=_vnni_256, levels4=_vnni_256, pause=_x86_pause, intrinsics=(_VNNI_256,),
     ),
     InstructionSet(
-        "AVX2", _X86, _AVX2, TILES_OF_8, fma=fused, widen_f16=converted,
+        "AVX2", X86, _AVX2, TILES_OF_8, fma=fused, widen_f16=converted,
         levels8=_signs_256, levels4=_bytes_256, pause=_x86_pause,
     ),
     InstructionSet(
-        "SSE2", _X86, frozenset(), TILES_OF_8, fma=rounded_twice, widen_f16=rebiased,
+        "SSE2", X86, frozenset(), TILES_OF_8, fma=rounded_twice, widen_f16=rebiased,
         levels8=_words_128, levels4=_words_128, pause=_x86_pause,
     ),
     InstructionSet(
-        "NEON", _ARM, frozenset(), TILES_OF_8, fma=fused, widen_f16=converted,
-        levels8=_words, levels4=_words, pause=_arm_yield,
+        "NEON with i8mm", ARM, frozenset({"dotprod", "i8mm"}), TILES_OF_8, fma=fused, widen_f16=converted,
+        levels8=_usdot_8, levels4=_sdot_4, pause=_arm_yield,
+    ),
+    InstructionSet(
+        "NEON with dotprod", ARM, frozenset({"dotprod"}), TILES_OF_8, fma=fused, widen_f16=converted,
+        levels8=_sdot_8, levels4=_sdot_4, pause=_arm_yield,
+    ),
+    InstructionSet(
+        "NEON", ARM, frozenset(), TILES_OF_8, fma=fused, widen_f16=converted,
+        levels8=_words_8, levels4=_words_4, pause=_arm_yield,
     ),
     InstructionSet(
         "generic", (), frozenset(), TILES_OF_8, fma=rounded_twice, widen_f16=rebiased,

@@ -61,10 +61,14 @@ def operation(result: Any, *operands: Any) -> Callable[[Callable[Concatenate[Any
 # ---- building blocks of bodies ----
 
 
+def constant(vector: Any, value: float) -> Any:
+    """A constant in all lanes of a type of vectors."""
+    return ir.Constant(vector, [ir.Constant(vector.element, value)] * vector.count)
+
+
 def number(value: float) -> Any:
-    """A constant in all lanes: of floats for a float, of integers for an int."""
-    element, vector = (F32, FLOATS) if isinstance(value, float) else (I32, INTS)
-    return ir.Constant(vector, [ir.Constant(element, value)] * LANES)
+    """A constant in all 16 lanes: of floats for a float, of integers for an int."""
+    return constant(FLOATS if isinstance(value, float) else INTS, value)
 
 
 def call(b: Builder, name: str, result: Any, *values: Value) -> Value:
@@ -85,15 +89,22 @@ def pick(b: Builder, vector: Value, lanes: list[int]) -> Value:
     return b.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), lane_list(lanes))
 
 
-def splat(b: Builder, value: Value) -> Value:
+def splat(b: Builder, value: Value, lanes: int = LANES) -> Value:
     """A scalar in all lanes."""
-    first = b.insert_element(ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined), value, ir.Constant(I32, 0))
-    return pick(b, first, [0] * LANES)
+    first = b.insert_element(ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined), value, ir.Constant(I32, 0))
+    return pick(b, first, [0] * lanes)
 
 
 def pointer_to(b: Builder, array: Value, index: Value, read_as: Any) -> Value:
     """Pointer to array[index], read as another type."""
     return b.bitcast(b.gep(array, [index]), read_as.as_pointer())
+
+
+def prefetch(b: Builder, array: Value, i: Value, ahead: int) -> None:
+    """Prefetch the cache line this many bytes after array[i]."""
+    pointer = b.gep(pointer_to(b, array, i, I8), [ir.Constant(I64, ahead)])
+    flags = (ir.Constant(I32, flag) for flag in (0, 3, 1))  # read, keep in all caches, data
+    call(b, f"llvm.prefetch.{pointer.type.intrinsic_name}", ir.VoidType(), pointer, *flags)
 
 
 def steps(b: Builder, start: Value, stride: Value, count: int) -> list[Value]:

@@ -13,6 +13,7 @@ from llvmlite import ir
 
 from ..cpu import CPU
 from ..pack import GROUP
+from .groups import Weights, sums_of
 from .llvm import (
     ARRAY,
     COUNT,
@@ -20,7 +21,6 @@ from .llvm import (
     FLOAT,
     FLOAT_ARRAY,
     FLOATS,
-    I8,
     I32,
     I64,
     INDEX,
@@ -32,33 +32,25 @@ from .llvm import (
     WEIGHTS,
     Builder,
     Value,
-    call,
+    constant,
     f32x16,
     i32x16,
     number,
     operation,
     pick,
     pointer_to,
+    prefetch,
     splat,
     steps,
 )
-
-_CELL = 64  # bytes: 32 bits of each of 16 rows
-
-
-def _prefetch(b: Builder, array: Value, i: Value, ahead: int) -> None:
-    """Prefetch the cache line this many bytes after array[i]."""
-    pointer = b.gep(pointer_to(b, array, i, I8), [ir.Constant(I64, ahead)])
-    flags = (ir.Constant(I32, flag) for flag in (0, 3, 1))  # read, keep in all caches, data
-    call(b, f"llvm.prefetch.{pointer.type.intrinsic_name}", ir.VoidType(), pointer, *flags)
 
 
 def _widen_two(b: Builder, array: Value, dtype: str, i: Value, ahead: int) -> tuple[Value, Value]:
     """16 weights of each of two neighbouring inputs (pack.py), with a prefetch."""
     second = b.add(i, ir.Constant(i.type, LANES))
-    _prefetch(b, array, i, ahead)
+    prefetch(b, array, i, ahead)
     if dtype == FLOAT:
-        _prefetch(b, array, second, ahead)
+        prefetch(b, array, second, ahead)
         return b.load(pointer_to(b, array, i, FLOATS), align=4), b.load(pointer_to(b, array, second, FLOATS), align=4)
     if dtype == "uint16":
         cells = b.load(pointer_to(b, array, i, INTS), align=2)
@@ -209,16 +201,6 @@ def fma_weights(
     return tile
 
 
-def _cells(b: Builder, values: Value, at: Value, bits: int, cell: int, ahead: int) -> list[Value]:
-    """The levels, a byte each, of 4 neighbouring inputs, or in int4 of 4 and the next 4; with a prefetch."""
-    start = b.add(at, ir.Constant(at.type, _CELL * cell))
-    _prefetch(b, values, start, ahead)
-    stored = b.load(pointer_to(b, values, start, INTS), align=1)
-    if bits == 8:
-        return [stored]
-    return [b.and_(stored, number(0x0F0F0F0F)), b.and_(b.lshr(stored, number(4)), number(0x0F0F0F0F))]
-
-
 @operation(_int_tile_of, ARRAY, INDEX, INDEX, COUNT, ARRAY, ARRAY, INDEX, INDEX, COUNT, COUNT, COUNT)
 def group_tile(
     b: Builder,
@@ -241,25 +223,15 @@ def group_tile(
     """
     sums = CPU.levels4 if bits == 4 else CPU.levels8
     groups = steps(b, group, to, size // rows)
-    tile = offsets = [number(0)] * size
+    lanes = ir.VectorType(I32, sums.lanes)
+    offsets = [constant(lanes, 0)] * len(groups)
     if sums.has_offset:
-        shift = number(0 if bits == 4 else 4)
-        columns = [b.shl(splat(b, b.load(b.gep(zeros, [one]))), shift) for one in groups]
-        offsets = [column for column in columns for _ in range(rows)]
-    if not sums.whole:
-        tile = offsets
+        shift = constant(lanes, 0 if bits == 4 else 4)
+        offsets = [b.shl(splat(b, b.load(b.gep(zeros, [one])), sums.lanes), shift) for one in groups]
     first = ir.Constant(group.type, GROUP)
-    columns = [pointer_to(b, levels, b.mul(one, first), I32) for one in groups]
-    blocks = steps(b, i, stride, rows)
-    for cell in range(GROUP * bits // (4 * 8)):
-        cells = (_cells(b, values, block, bits, cell, ahead) for block in blocks)
-        for k, four in enumerate(zip(*cells, strict=True), cell * (8 // bits)):
-            weights = [sums.prepare(b, stored) for stored in four]
-            inputs = [splat(b, b.load(b.gep(column, [ir.Constant(I64, k)]), align=1)) for column in columns]
-            tile = [sums.add(b, total, w, x) for (x, w), total in _outer(inputs, weights, tile)]
-    if sums.whole:
-        tile = [b.add(sums.whole(b, total), offset) for total, offset in zip(tile, offsets, strict=True)]
-    return tile
+    inputs = [pointer_to(b, levels, b.mul(one, first), I32) for one in groups]
+    weights = Weights(b, values, steps(b, i, stride, rows), bits, ahead, lanes)
+    return sums_of(b, sums, weights, inputs, offsets)
 
 
 @operation(like_tile, TILE, TILE, ARRAY, INDEX, INDEX, FLOAT_ARRAY, INDEX, INDEX, COUNT, COUNT)
@@ -279,7 +251,7 @@ def scale_tile(
     """tile[c, r] + ints[c, r] times x[j + c to] times the 16 float16 at w[i + r stride]; it prefetches these"""
     scales = []
     for start in steps(b, i, stride, rows):
-        _prefetch(b, w, start, ahead)
+        prefetch(b, w, start, ahead)
         scales.append(CPU.widen_f16(b, b.load(pointer_to(b, w, start, SHORTS), align=2)))
     columns = _broadcasts(b, x, j, to, len(tile) // rows)
     return [
