@@ -49,3 +49,26 @@ def test_frames_are_timed_one_by_one(synthetic, monkeypatch):
 def test_bench_needs_some_time(synthetic, capsys):
     assert cli.main(["bench", str(synthetic("tiny", "base")), "--seconds", "0"]) == 2
     assert capsys.readouterr().err == "qwen3tts-np bench: --seconds 0 must be above 0 and at most 3600\n"
+
+
+@needs_compiler
+def test_numbers_of_threads_are_compared(synthetic, monkeypatch, capsys):
+    monkeypatch.setattr(bench, "usable_cores", lambda: 3)
+    assert bench._numbers("each") == [1, 2, 3]
+    command = ["bench", str(synthetic("tiny", "base")), "--seconds", "0.1", "--threads", "1,2"]
+    assert cli.main([*command, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [result["threads"] for result in found["results"]] == [1, 2]
+    assert found["fastest"] == min(found["results"], key=lambda result: result["rtf"])["threads"]
+    assert cli.main(command) == 0
+    header, _, *rows, note = capsys.readouterr().out.splitlines()
+    assert header.split()[0] == "threads"
+    assert [row.split()[0] for row in rows] == ["1", "2"]
+    assert note.startswith("The fastest here: --threads ")
+
+
+@pytest.mark.parametrize("word", ["", "1,", "two", "1.5"])
+def test_what_is_no_number_of_threads(synthetic, word, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["bench", str(synthetic("tiny", "base")), "--threads", word])
+    assert f"{word!r} is no number, nor several as in 1,2,4, nor each" in capsys.readouterr().err

@@ -10,20 +10,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from qwen3tts_np_kernels.system import peak_memory
+from qwen3tts_np_kernels.system import peak_memory, usable_cores
 
 from ..compiled.frame_loop import FrameLoop
 from ..errors import RequestError
 from ..model import Qwen3TTSModel
+from ..report.tables import Table, as_text
 from ..request import ClonedVoice, CustomVoice, DesignedVoice, Voice
 from ..speech.delivery import frame_seconds
 from ..voice.prompt_item import VoiceClonePromptItem
-from .options import add_json, add_model, load_model, new_parser
+from .options import add_checkpoint, add_format, add_json, load_model, new_parser
 from .output import report
 
 EXAMPLES = (
     "qwen3tts-np bench Qwen/Qwen3-TTS-12Hz-0.6B-CustomVoice",
     "qwen3tts-np bench Qwen/Qwen3-TTS-12Hz-0.6B-CustomVoice --format int4 --threads 2 --json",
+    "qwen3tts-np bench Qwen/Qwen3-TTS-12Hz-0.6B-CustomVoice --threads each",
 )
 TEXT = "The quick brown fox jumps over the lazy dog, and then it does so once more."
 CODEC_FRAMES = 50  # 4 s
@@ -50,8 +52,16 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "real-time factor (seconds of work per second of speech), load time, memory. The first run of an installation "
         "compiles the kernels, which is not counted.",
     )
-    add_model(parser)
-    parser.add_argument("--seconds", type=float, default=20, metavar="S", help="how long to measure (%(default)s)")
+    add_checkpoint(parser)
+    parser.add_argument(
+        "--threads",
+        type=_numbers,
+        default=[None],
+        metavar="N",
+        help="cores to use (default: all); several, as in 1,2,4, or each (1, 2, 4, ... all) are compared",
+    )
+    add_format(parser)
+    parser.add_argument("--seconds", type=float, default=20, metavar="S", help="how long to measure each (%(default)s)")
     add_json(parser)
     parser.set_defaults(run=run)
 
@@ -59,12 +69,32 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> None:
     if not 0 < args.seconds <= LONGEST:
         raise RequestError(f"--seconds {args.seconds:g} must be above 0 and at most {LONGEST}")
-    start = time.perf_counter()
-    model = load_model(args)
-    load = time.perf_counter() - start
-    talking = talk(model, 0.75 * args.seconds)
-    codec = decode(model, 0.25 * args.seconds)
-    found = summary(model, load, talking, codec)
+    results, numbers = [], args.threads
+    for args.threads in numbers:  # the model is loaded anew: its threads belong to it
+        start = time.perf_counter()
+        model = load_model(args)
+        load = time.perf_counter() - start
+        results.append(summary(model, load, talk(model, 0.75 * args.seconds), decode(model, 0.25 * args.seconds)))
+    if len(results) == 1:
+        (found,) = results
+        report(args, {"model": str(args.model), **found}, _lines(args, found))
+    else:
+        fastest = min(results, key=lambda found: found["rtf"])["threads"]
+        report(args, {"model": str(args.model), "fastest": fastest, "results": results}, _compared(results, fastest))
+
+
+def _numbers(word: str) -> list[int | None]:
+    """Numbers of threads, as they are given."""
+    cores = usable_cores()
+    if word == "each":
+        return [*(1 << i for i in range(cores.bit_length()) if 1 << i < cores), cores]
+    try:
+        return [int(number) for number in word.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{word!r} is no number, nor several as in 1,2,4, nor each") from None
+
+
+def _lines(args: argparse.Namespace, found: dict[str, Any]) -> str:
     lines = [
         f"{args.model}, {found['format']}, {found['threads']} threads",
         _line("load", f"{found['load_seconds']:.1f} s"),
@@ -75,7 +105,21 @@ def run(args: argparse.Namespace) -> None:
     ]
     if found["peak_memory_mb"] is not None:
         lines.append(_line("peak memory", f"{found['peak_memory_mb']:.0f} MB"))
-    report(args, {"model": str(args.model), **found}, "\n".join(lines))
+    return "\n".join(lines)
+
+
+def _compared(results: list[dict[str, Any]], fastest: int) -> str:
+    """A row for each number of threads."""
+    columns = {
+        "threads": "threads",
+        "first frame, ms": "first_frame_ms",
+        "talker + predictor, ms": "talker_ms",
+        "codec, ms": "codec_ms",
+        "real-time factor": "rtf",
+    }
+    rows = [[f"{found[name]:.4g}" for name in columns.values()] for found in results]
+    note = f"The fastest here: --threads {fastest}"
+    return as_text(Table("", list(columns), "r" * len(columns), rows, note))
 
 
 def talk(model: Qwen3TTSModel, seconds: float) -> Talking:
