@@ -50,6 +50,7 @@ LONGER = {
     "python benchmarks/speed.py --official .venv-official/bin/python": "benchmarks/speed.py",
     "python benchmarks/first_audio.py": "benchmarks/first_audio.py",
     "python benchmarks/serve.py": "benchmarks/serve.py",
+    "python benchmarks/peers.py MODEL --peer 'NAME=COMMAND'": "benchmarks/peers.py",
     "python benchmarks/compare.py OLD_CHECKOUT MODEL": "benchmarks/compare.py",
     "python benchmarks/startup.py --from-outside small": "benchmarks/startup.py",
     "python benchmarks/oversubscription.py": "benchmarks/oversubscription.py",
