@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import runpy
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +13,23 @@ import numpy as np
 import pytest
 
 from qwen3tts_np.checkpoint.keys import load
-from qwen3tts_np.export.onnx_export import fixed_lengths, network_of, write_piece
-from qwen3tts_np.export.pieces import Network
+from qwen3tts_np.checkpoint.safetensors import Checkpoint
+from qwen3tts_np.checkpoint.tensor import StoredTensor
+from qwen3tts_np.errors import CheckpointError, OutputError
+from qwen3tts_np.export import onnx_target, weights
+from qwen3tts_np.export.onnx_export import CODEC, export_onnx, fixed_lengths, network_of, write_piece
+from qwen3tts_np.export.pieces import PIECES, Network
+from qwen3tts_np.export.weights import EXPORT_FORMATS
+from qwen3tts_np.layout.convert import convert
+from qwen3tts_np.parity.compare import compare
+from qwen3tts_np.parity.fixture import read_fixture
+from qwen3tts_np.parity.report import as_text
 from qwen3tts_np.talker.talker import TalkerWeights, new_cache, talker_sizes, text_projection, transformer
 
 onnx = pytest.importorskip("onnx")
 runtime: Any = pytest.importorskip("onnxruntime")
+ROOT = Path(__file__).parents[1]
+TENSORS = ROOT / "golden" / "runners" / "tensors_onnx.py"
 FLOAT32 = np.dtype(np.float32)
 
 
@@ -37,27 +51,27 @@ def talker_of(network: Network) -> tuple[TalkerWeights, Any]:
 
 
 def test_text(network: Network, tmp_path: Path) -> None:
-    weights, _ = talker_of(network)
+    w, _ = talker_of(network)
     ids = np.array([3, 0, 77])
     (got,) = session(network, "text", tmp_path).run(None, {"talker.model.text_embedding.input_ids": ids})
-    np.testing.assert_allclose(got, text_projection(weights, ids), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(got, text_projection(w, ids), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("calls", [[6], [1, 1, 1, 1, 1, 1], [3, 2, 1]])
 def test_talker_in_any_number_of_calls(network: Network, tmp_path: Path, calls: list[int]) -> None:
-    weights, c = talker_of(network)
+    w, c = talker_of(network)
     x = np.random.default_rng(0).standard_normal((6, c.hidden_size)).astype(np.float32)
-    expected = transformer(x, weights.layers, weights.norm, new_cache(c), c, "talker.model")
+    expected = transformer(x, w.layers, w.norm, new_cache(c), c, "talker.model")
     talker = session(network, "talker", tmp_path)
     got, logits = spoken(talker, x, calls)
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(logits, expected[-1:] @ weights.codec_head.T, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(logits, expected[-1:] @ w.codec_head.T, rtol=1e-4, atol=1e-5)
 
 
 def test_talker_of_fixed_lengths(network: Network, tmp_path: Path) -> None:
-    weights, c = talker_of(network)
+    w, c = talker_of(network)
     x = np.random.default_rng(1).standard_normal((6, c.hidden_size)).astype(np.float32)
-    expected = transformer(x, weights.layers, weights.norm, new_cache(c), c, "talker.model")
+    expected = transformer(x, w.layers, w.norm, new_cache(c), c, "talker.model")
     talker = session(network, "talker", tmp_path, places=8)
     assert all(isinstance(size, int) for part in (*talker.get_inputs(), *talker.get_outputs()) for size in part.shape)
     np.testing.assert_allclose(spoken(talker, x, [1] * 6)[0], expected, rtol=1e-4, atol=1e-5)
@@ -80,3 +94,111 @@ def spoken(talker: Any, x: np.ndarray, calls: list[int]) -> tuple[np.ndarray, np
         hidden.append(found["talker.model.norm"])
         start += count
     return np.concatenate(hidden), found["talker.codec_head"]
+
+
+FORBIDDEN = {"If", "Loop", "Scan", "NonZero"}
+
+
+@pytest.mark.parametrize("fixed", [None, {}], ids=["symbolic", "fixed"])
+@pytest.mark.parametrize("form", EXPORT_FORMATS)
+def test_every_graph_is_valid_and_has_no_control_flow(
+    synthetic: Callable[..., Path], tmp_path: Path, form: str, fixed: dict[str, int] | None
+) -> None:
+    made = [name for name, _ in export_onnx(synthetic("tiny", "base"), tmp_path, form, lengths=fixed)]
+    assert made == list(PIECES)
+    keys = {*Checkpoint.open(synthetic("tiny", "base")), *Checkpoint.open(synthetic("tiny", "base") / CODEC)}
+    for name in made:
+        onnx.checker.check_model(str(tmp_path / name / "model.onnx"), full_check=True)
+        graph = onnx.load(tmp_path / name / "model.onnx", load_external_data=False).graph
+        operators = {node.op_type for node in graph.node}
+        assert not operators & FORBIDDEN
+        assert ("MatMulNBits" in operators) <= (form in ("int8", "int4"))
+        sizes = [dim for part in (*graph.input, *graph.output) for dim in part.type.tensor_type.shape.dim]
+        assert all(dim.HasField("dim_value") for dim in sizes) or fixed is None
+        exact = {array.name for array in graph.initializer} & keys
+        assert exact or name == "frame_embedding" or form != "float32"
+
+
+@pytest.mark.parametrize("form", ["float16", "int8", "int4"])
+def test_a_narrow_format_is_that_of_convert(synthetic: Callable[..., Path], tmp_path: Path, form: str) -> None:
+    """The weights are those of a checkpoint that ``convert`` writes, to the bit; so its float32 graphs say the same."""
+    source = synthetic("tiny", "custom_voice")
+    convert(source, tmp_path / "converted", form)
+    network = network_of(tmp_path / "converted")
+    c = network.config.talker_config
+    x = np.random.default_rng(2).standard_normal((5, c.hidden_size)).astype(np.float32)
+    for folder in ("wide", "narrow"):
+        (tmp_path / folder).mkdir()
+    wide = spoken(session(network, "talker", tmp_path / "wide"), x, [5])
+    narrow = spoken(session(network_of(source), "talker", tmp_path / "narrow", form), x, [5])
+    for a, b in zip(wide, narrow, strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-3, atol=1e-4)
+
+
+def test_what_is_finished_stays(
+    synthetic: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(t: Any, network: Network) -> None:
+        raise OutputError("the disk is full")
+
+    source, target = synthetic("tiny", "base"), tmp_path / "graphs"
+    monkeypatch.setitem(PIECES, "code_predictor", replace(PIECES["code_predictor"], build=fail))
+    with pytest.raises(OutputError, match="the disk is full"):
+        list(export_onnx(source, target))
+    assert sorted(path.name for path in target.iterdir() if path.is_dir()) == [CODEC, "talker", "text"]
+    monkeypatch.undo()
+    with pytest.raises(OutputError, match="text exists already"):
+        list(export_onnx(source, target))
+    assert [name for name, _ in export_onnx(source, target, only=["code_predictor"])] == ["code_predictor"]
+
+
+def test_files_stay_below_the_limit(
+    synthetic: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnx_target, "LARGEST_FILE", 1 << 19)
+    network = network_of(synthetic("tiny", "base"))
+    x = np.ones((3, network.config.talker_config.hidden_size), np.float32)
+    got, _ = spoken(session(network, "talker", tmp_path), x, [3])
+    monkeypatch.undo()
+    assert max(file.stat().st_size for file in tmp_path.iterdir()) <= 1 << 19
+    assert (tmp_path / "model.onnx.data.1").exists()
+    (tmp_path / "one").mkdir()
+    np.testing.assert_array_equal(got, spoken(session(network, "talker", tmp_path / "one"), x, [3])[0])
+
+
+def test_no_more_than_a_chunk_is_in_memory(synthetic: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "_VALUES", 1000)
+    tensor = Checkpoint.open(synthetic("tiny", "base"))["talker.model.text_embedding.weight"]
+    pieces = list(weights.floats([tensor], "float32").pieces())
+    assert max(piece.size for piece in pieces) <= 1000
+    np.testing.assert_array_equal(np.concatenate(pieces), tensor.widen(FLOAT32))
+
+
+def test_a_value_beyond_float16_is_refused(synthetic: Callable[..., Path]) -> None:
+    tensor = StoredTensor("w", "F32", np.full((2, 2), 1e5, np.float32))
+    with pytest.raises(CheckpointError, match="w holds 100000, and float16 ends at 65504"):
+        list(weights.floats([tensor], "float16").pieces())
+
+
+@pytest.mark.parametrize(
+    ("like", "case"), [("tiny", "activations_custom_voice"), ("tiny-1.7b", "activations_instruct")]
+)
+def test_every_activation_is_that_of_the_official_package(
+    synthetic: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, like: str, case: str
+) -> None:
+    """Every tensor of talker and code predictor that the golden case has, under its official name."""
+    pytest.importorskip("safetensors.numpy")
+    list(export_onnx(synthetic(like, "custom_voice"), tmp_path / "graphs", only=["talker", "code_predictor"]))
+    golden, theirs = ROOT / "golden" / "cases" / case, tmp_path / "theirs.safetensors"
+    words = [str(TENSORS), str(tmp_path / "graphs"), str(golden), str(theirs)]
+    monkeypatch.setattr(sys, "argv", words)
+    runpy.run_path(str(TENSORS), run_name="__main__")
+    found = compare(read_fixture(golden), read_fixture(theirs))
+    assert found.first is None, as_text(found)
+    assert found.unknown == []
+    absent = {row.name.rpartition("@")[0] for row in found.rows if row.status == "missing"}
+    inner = {name for name in absent if ".layers." in name and name.startswith("talker.")}
+    assert all(name.endswith((".mlp", ".self_attn")) for name in inner)  # their last projections, which are there
+    assert not any(
+        name.endswith(("norm", "codec_head")) or "lm_head" in name for name in absent - inner if "talker" in name
+    )
