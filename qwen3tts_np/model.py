@@ -164,14 +164,16 @@ class Qwen3TTSModel(OfficialCalls):
         if adapter is not None:
             checkpoint = adapter.merged(checkpoint)
             config = read_model_config(folder, adapter.config)
-        speech_tokenizer = Qwen3TTSTokenizer.load(folder / "speech_tokenizer", engine)
+        frame_loop = FrameLoop(engine, config, checkpoint)
+        speech_tokenizer = Qwen3TTSTokenizer.load(
+            folder / "speech_tokenizer", engine, "int16" if frame_loop.is_quantised else "float32"
+        )
         if wrong := mismatches(config, speech_tokenizer.config):
             raise ConfigError(f"{folder}: {wrong[0]}")
         generation_config = read_generation_config(folder)
         text_tokenizer = Tokenizer.from_directory(folder, pretokenizer=pretokenizer)
         if (ids := text_tokenizer.vocab_size) > (rows := config.talker_config.text_vocab_size):
             raise ConfigError(f"{folder}: the tokenizer has {ids} ids, text_vocab_size is {rows}")
-        frame_loop = FrameLoop(engine, config, checkpoint)
         if read_weights:
             if engine.compiled:  # first, so that its file's pages are given back before the talker needs memory
                 _ = speech_tokenizer.compiled_decoder

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +74,8 @@ class Qwen3TTSTokenizer:
     decoder: CodecDecoder
     checkpoint: Checkpoint
     engine: Engine
+    decoder_weights: Literal["float32", "int16"] = "float32"
+    """What the compiled decoder multiplies by where it is not packed beside the weights."""
 
     @classmethod
     def from_pretrained(
@@ -109,7 +111,9 @@ class Qwen3TTSTokenizer:
         return cls.load(inside if inside.is_dir() else folder, engine)
 
     @classmethod
-    def load(cls, folder: Path, engine: Engine) -> Qwen3TTSTokenizer:
+    def load(
+        cls, folder: Path, engine: Engine, decoder_weights: Literal["float32", "int16"] = "float32"
+    ) -> Qwen3TTSTokenizer:
         """Load a ``speech_tokenizer`` directory, to run as ``engine`` says."""
         config = read_codec_config(folder)
         checkpoint = Checkpoint.open(folder)
@@ -121,6 +125,7 @@ class Qwen3TTSTokenizer:
             CodecDecoder.load(checkpoint, config.decoder_config, dtype),
             checkpoint,
             engine,
+            decoder_weights,
         )
 
     def __repr__(self) -> str:
@@ -156,7 +161,8 @@ class Qwen3TTSTokenizer:
         """The twin of ``decoder`` on compiled kernels, packed when first used."""
         from .compiled.codec.decoder import CompiledCodecDecoder
 
-        twin = CompiledCodecDecoder.load(self.checkpoint, self.config.decoder_config, self.engine.team)
+        c, team = self.config.decoder_config, self.engine.team
+        twin = CompiledCodecDecoder.load(self.checkpoint, c, team, weights=self.decoder_weights)
         self.checkpoint.release()
         return twin
 

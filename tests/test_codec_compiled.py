@@ -50,8 +50,8 @@ class Codec:
             self.checkpoint, self.encoder_config, self.groups, np.dtype(np.float32)
         )
 
-    def compiled_decoder(self, team=two, exact=False):
-        return CompiledCodecDecoder.load(self.checkpoint, self.decoder_config, team, exact)
+    def compiled_decoder(self, team=two, exact=False, weights="float32"):
+        return CompiledCodecDecoder.load(self.checkpoint, self.decoder_config, team, exact, weights)
 
     def compiled_encoder(self, team=two):
         return CompiledCodecEncoder.load(self.checkpoint, self.encoder_config, self.groups, team)
@@ -109,19 +109,35 @@ def test_samples_beyond_full_scale_are_clipped(codec):
     assert np.abs(loud).max() == 1
 
 
+def test_weights_of_16_bits_change_what_cannot_be_heard(codec):
+    codes = codec.codes()
+    wide, narrow = (codec.compiled_decoder(weights=form).decode(codes) for form in ("float32", "int16"))
+    frames = [wave.reshape(FRAMES, -1).astype(np.float64) for wave in (wide, narrow)]
+    error, power = (np.square(x).sum(axis=1) for x in (frames[1] - frames[0], frames[0]))
+    worst = 10 * np.log10((error / power).max())
+    assert -130 < worst < -70  # decibels
+
+
 @needs_compiler
-@pytest.mark.parametrize("exact", [True, False])
-def test_threads_and_blocks_change_no_bit(codec, exact, monkeypatch):
-    codes, expected = codec.codes(), codec.compiled_decoder(one, exact).decode(codec.codes())
-    for team, blocks in ((two, (64, 8, 2)), (Team(3), (4, 3, 1)), (one, (1, 1, 1)), (two, (7, 100, 5))):
+@pytest.mark.parametrize(("exact", "weights"), [(True, "float32"), (False, "float32"), (False, "int16")])
+def test_threads_and_blocks_change_no_bit(codec, exact, weights, monkeypatch):
+    codes, expected = codec.codes(), codec.compiled_decoder(one, exact, weights).decode(codec.codes())
+    for team, blocks, fewest in (
+        (two, (64, 8, 2), (0, 0, 0)),
+        (Team(3), (4, 3, 1), (99, 99, 99)),
+        (one, (1, 1, 1), (16, 4, 2)),
+        (two, (7, 100, 5), (16, 99, 2)),
+    ):
         monkeypatch.setattr(compiled_decoder, "BLOCK_FRAMES", blocks)
-        np.testing.assert_array_equal(codec.compiled_decoder(team, exact).decode(codes), expected)
+        monkeypatch.setattr(compiled_decoder, "FEWEST_FRAMES", fewest)
+        np.testing.assert_array_equal(codec.compiled_decoder(team, exact, weights).decode(codes), expected)
 
 
 @needs_compiler
+@pytest.mark.parametrize("weights", ["float32", "int16"])
 @pytest.mark.parametrize("cuts", [(1, 2, 3), (FRAMES // 2,), range(1, FRAMES)])
-def test_a_stream_is_the_whole(codec, cuts):
-    twin, codes = codec.compiled_decoder(), codec.codes()
+def test_a_stream_is_the_whole(codec, cuts, weights):
+    twin, codes = codec.compiled_decoder(weights=weights), codec.codes()
     past, edges = twin.stream(), [0, *cuts, FRAMES]
     parts = [twin.decode(codes[first:end], past) for first, end in pairwise(edges)]
     np.testing.assert_array_equal(np.concatenate(parts), twin.decode(codes))
@@ -132,7 +148,7 @@ def test_a_stream_is_the_whole(codec, cuts):
 @given(st.data(), st.sampled_from([one, two, Team(3)]))
 def test_streams_decoded_together_are_those_alone(codec, data, team):
     """Whoever is in a pass, with how many frames, and whoever joins later."""
-    twin, count = codec.compiled_decoder(team), 4
+    twin, count = codec.compiled_decoder(team, weights=data.draw(st.sampled_from(["float32", "int16"]))), 4
     codes = [np.roll(codec.codes(), i, axis=0) for i in range(count)]
     streams, done, parts = [twin.stream() for _ in codes], [0] * count, [[] for _ in codes]
     while unfinished := [i for i in range(count) if done[i] < FRAMES]:

@@ -35,12 +35,15 @@ from qwen3tts_np_kernels.conv_jit import (
 from qwen3tts_np_kernels.cpu import compiled
 from qwen3tts_np_kernels.rvq import nearest_ref
 from qwen3tts_np_kernels.rvq_jit import nearest, pack_codebook
+from qwen3tts_np_kernels.threads_jit import Team
+from qwen3tts_np_kernels.together_jit import ALONE, lead
 from qwen3tts_np_kernels.toom_cook_jit import SCHEMES, minimal_conv, pack_minimal, tiles, unpack_minimal
 
 F32 = np.float32
 UNIT = 2.0**-24  # a float32 operation rounds by at most this part of its result
 MINIMAL = {7: 2e-5, 2: 2e-6}  # rms error of minimal filtering over the rms result: -103 dB and -121 dB, with some room
 GUARD = 64
+needs_compiler = pytest.mark.skipif(not compiled(), reason="kernels are what a team runs together")
 seeds = st.integers(0, 2**32 - 1)
 channels = st.integers(1, 70)
 kinds = st.sampled_from(list(SCHEMES))  # of minimal filters, by their taps
@@ -135,6 +138,74 @@ def test_packing_keeps_every_weight(seed, inputs, outputs, taps):
     weight, bias = normal(rng, outputs, inputs, taps), normal(rng, outputs)
     for packed, expected in zip(unpack_conv(pack_conv(weight, bias)), (weight, bias), strict=True):
         np.testing.assert_array_equal(packed, expected)
+
+
+@given(seeds, st.integers(1, 40), channels, channels, st.integers(1, 3), st.booleans())
+def test_weights_of_16_bits_are_multiplied_as_they_are(seed, count, inputs, outputs, taps, residual):
+    """Within half a level of the weights; and what is computed is the product with these, rounded as a float32 sum."""
+    rng = np.random.default_rng(seed)
+    weight = normal(rng, outputs, inputs, taps) * np.exp(4 * normal(rng, outputs))[:, None, None]
+    weight[rng.integers(outputs)] = 0
+    bias, x = normal(rng, outputs), rows(normal(rng, count + taps - 1, inputs))
+    w = pack_conv(weight, bias, "int16")
+    assert w.weight.dtype == np.int16
+    kept, _ = unpack_conv(w)
+    half_levels = abs(weight).max(axis=(1, 2), keepdims=True) / 65534
+    assert (abs(kept - weight) <= 1.01 * half_levels).all()
+    y = rows(normal(rng, count, outputs)) if residual else np.full((count, width(outputs)), np.nan, F32)
+    before = y[:, :outputs].astype(np.float64) if residual else 0
+    conv(x, w, y, residual=residual)
+    expected, magnitude = exact_conv(x[:, :inputs], kept, bias)
+    assert (abs(y[:, :outputs] - expected - before) <= 2 * (inputs * taps + 3) * UNIT * (magnitude + abs(before))).all()
+    assert (y[:, outputs:] == 0).all()
+
+
+teams = Team(2), Team(3)
+
+
+@given(seeds, st.sampled_from([1, 2, 7]), st.integers(1, 160), st.integers(1, 4), st.integers(1, 70), st.booleans())
+@needs_compiler
+@settings(max_examples=40)
+def test_a_team_computes_the_same_together(seed, taps, count, dilation, outputs, narrow):
+    rng, past = np.random.default_rng(seed), (taps - 1) * dilation
+    weight, bias, snake = normal(rng, outputs, 30, taps), normal(rng, outputs), snake_beta(*normal(rng, 2, 70), 96)
+    snake = snake._replace(frequency=snake.frequency[: width(outputs)], gain=snake.gain[: width(outputs)])
+    x = rows(normal(rng, count + past, 30))
+    functions = [(conv, pack_conv(weight, bias, "int16" if narrow else "float32"), {"residual": True})]
+    if taps in SCHEMES:
+        functions.append((minimal_conv, pack_minimal(weight, bias), {"frame": count}))
+
+    def results(run):
+        found = []
+        for function, w, options in functions:
+            y, shown = np.ones((2, count, width(outputs)), F32)
+            function(x, w, y, dilation=dilation, activation=snake, activated=shown, **options, run=run)
+            found += [y, shown]
+        return found
+
+    alone = results(ALONE)
+    for team in teams:
+        together = []
+        lead(team, lambda run, found=together: found.extend(results(run)), "test")
+        for one, other in zip(together, alone, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+@needs_compiler
+@pytest.mark.parametrize("team", teams)
+def test_a_leader_that_fails_lets_the_others_go(team):
+    w, x, y = pack_conv(np.ones((5, 3), F32)), np.ones((4, width(3)), F32), np.zeros((4, width(5)), F32)
+
+    def work(run):
+        conv(x, w, y, run=run)
+        raise KeyError("after a kernel")
+
+    for _ in range(2):
+        with pytest.raises(KeyError, match="after a kernel"):
+            lead(team, work, "failing")
+    assert (y[:, :5] == 3).all()
+    lead(team, lambda run: conv(x, w, y, residual=True, run=run), "working")
+    assert (y[:, :5] == 6).all()
 
 
 @given(seeds, st.integers(1, 20), channels, channels, st.integers(1, 5), st.integers(1, 3))

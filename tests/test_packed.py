@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from qwen3tts_np.checkpoint.packed import ARENAS_KEY, LINE, PackedTensor
 from qwen3tts_np.checkpoint.quantised import QuantisedTensor
 from qwen3tts_np.checkpoint.safetensors import Checkpoint, map_file
 from qwen3tts_np.checkpoint.writer import write_safetensors
+from qwen3tts_np.compiled.codec import packed as packed_decoder
 from qwen3tts_np.compiled.codec.packed import METADATA_KEY as DECODER_KEY
 from qwen3tts_np.compiled.codec.packed import NAME, read_packed_decoder, write_packed_decoder
 from qwen3tts_np.compiled.frame_loop import FrameLoop
@@ -257,11 +258,12 @@ def codec(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.skipif(not compiled(), reason="kernels are off")
 def test_the_packed_decoder_gives_the_same_samples_where_it_is_mapped(codec: Path) -> None:
     codes = np.random.default_rng(0).integers(0, 128, (5, 16))
-    plain = Qwen3TTSTokenizer.from_pretrained(codec, threads=1)
+    plain = replace(Qwen3TTSTokenizer.from_pretrained(codec, threads=1), decoder_weights="int16")
     (expected,), _ = plain.decode({"audio_codes": codes})
     assert write_packed_decoder(codec)
     mapped = Qwen3TTSTokenizer.from_pretrained(codec, threads=1)
     loaded = mapped.compiled_decoder.weights
+    assert loaded.first_conv.weight.dtype == np.int16
     assert not loaded.first_conv.weight.flags.writeable  # of the file, which is mapped to be read
     (found,), _ = mapped.decode({"audio_codes": codes})
     np.testing.assert_array_equal(found, expected)
@@ -271,6 +273,30 @@ def test_the_packed_decoder_gives_the_same_samples_where_it_is_mapped(codec: Pat
     for one, other in zip(before, after, strict=True):
         assert type(one) is type(other)
         np.testing.assert_array_equal(one, other)
+
+
+def test_a_decoder_packed_in_version_1_speaks_as_it_did(codec: Path, tmp_path: Path) -> None:
+    """All of it float32, and nothing said of scales."""
+    shutil.copytree(codec, tmp_path / "codec", ignore=shutil.ignore_patterns(NAME))
+    codes = np.random.default_rng(0).integers(0, 128, (5, 16))
+    (expected,), _ = Qwen3TTSTokenizer.from_pretrained(tmp_path / "codec", threads=1).decode({"audio_codes": codes})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packed_decoder, "WEIGHTS", "float32")
+        patch.setattr(packed_decoder, "VERSION", 1)
+        assert write_packed_decoder(tmp_path / "codec")
+    packed = Checkpoint.open(tmp_path / "codec" / NAME)
+    stated = json.loads(packed.metadata[DECODER_KEY].replace('"scale":null,', ""))
+    assert "scale" not in json.dumps(stated)
+    arrays = {name: (tensor.dtype, tensor.data.copy()) for name, tensor in packed.items()}
+    specs = [TensorSpec(name, array.shape, "", dtype) for name, (dtype, array) in arrays.items()]
+    (tmp_path / "codec" / NAME).unlink()
+    metadata = {DECODER_KEY: json.dumps(stated)}
+    write_safetensors(tmp_path / "codec" / NAME, specs, lambda spec: [arrays[spec.key][1]], metadata)
+    mapped = Qwen3TTSTokenizer.from_pretrained(tmp_path / "codec", threads=1)
+    (found,), _ = mapped.decode({"audio_codes": codes})
+    np.testing.assert_array_equal(found, expected)
+    if compiled():
+        assert not mapped.compiled_decoder.weights.first_conv.weight.flags.writeable
 
 
 def _leaves(value: Any) -> list[Any]:
@@ -301,7 +327,10 @@ def test_a_packed_decoder_of_other_weights_is_left_alone(codec: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda s: s.update(version=7), f"{NAME}: written in version 7, and this package reads version 1; remove"),
+        (lambda s: s.update(version=7), f"{NAME}: written in version 7, and this package reads version 2; remove"),
+        (lambda s: s.update(version=0), f"{NAME}: written in version 0, and this package reads version 2; remove"),
+        (lambda s: s["weights"]["pre_conv"].update(scale=None), "has 0 scales for"),
+        (lambda s: s["weights"]["pre_conv"].update(bias="pre_conv.weight"), "does not fit its sizes|is int16"),
         (lambda s: s.pop("of"), "damaged"),
         (lambda s: s["weights"].update({"class": "Nothing"}), "damaged"),
         (lambda s: s["weights"].pop("pre_conv"), "damaged"),

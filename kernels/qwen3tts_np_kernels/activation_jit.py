@@ -56,7 +56,7 @@ def activate(x: F32, activation: Activation, out: F32) -> None:
         shapes = f"x{list(x.shape)}, out{list(out.shape)}"
         raise ValueError(f"activate: {shapes} and SnakeBeta for {activation.gain.size} channels do not fit")
     if compiled():
-        activate_rows(x.reshape(-1), 0, x.size, x.shape[1], *activation, out.reshape(-1))
+        _activate(x.reshape(-1), *activation, out.reshape(-1))
     else:
         out[:] = activation_ref(x, activation)
 
@@ -118,28 +118,28 @@ def _check_rows(function: str, **arrays: F32) -> None:
 
 
 @kernel
-def activate_rows(x: F32, first: int, end: int, width: int, kind: int, frequency: F32, gain: F32, y: F32) -> None:
-    """y[first:end] = activation(x[first:end]), complete rows of ``width`` values; a no-op for ``NOTHING``."""
-    if kind == _SNAKE:
-        for row in range(first, end, width):
-            snake_row(x, row, width, frequency, gain, y)
-    elif kind == _ELU:
-        for i in range(first, end, LANES):
-            store(y, i, elu(load(x, i)))
-    elif kind == _GELU:
-        for i in range(first, end, LANES):
-            store(y, i, gelu(load(x, i)))
-    elif kind == _RELU:
-        for i in range(first, end, LANES):
-            store(y, i, maximum(load(x, i), zeros()))
+def _activate(x: F32, kind: int, frequency: F32, gain: F32, y: F32) -> None:
+    width = frequency.size if kind == _SNAKE else x.size
+    for row in range(0, x.size, max(width, 1)):
+        activate_row(x, row, 0, width, kind, frequency, gain, y)
 
 
 @inner
-def snake_row(x: F32, row: int, width: int, frequency: F32, gain: F32, y: F32) -> None:
-    """SnakeBeta of the ``width`` values at offset ``row`` of x, written at the same offset of y."""
-    for i in range(0, width, LANES):
-        value = load(x, row + i)
-        store(y, row + i, fma(sin_squared(mul(value, load(frequency, i))), load(gain, i), value))
+def activate_row(x: F32, row: int, first: int, end: int, kind: int, frequency: F32, gain: F32, y: F32) -> None:
+    """y = activation(x) for the channels first to end - 1 of the row at this offset; a no-op for ``NOTHING``."""
+    if kind == _SNAKE:
+        for i in range(first, end, LANES):
+            value = load(x, row + i)
+            store(y, row + i, fma(sin_squared(mul(value, load(frequency, i))), load(gain, i), value))
+    elif kind == _ELU:
+        for i in range(row + first, row + end, LANES):
+            store(y, i, elu(load(x, i)))
+    elif kind == _GELU:
+        for i in range(row + first, row + end, LANES):
+            store(y, i, gelu(load(x, i)))
+    elif kind == _RELU:
+        for i in range(row + first, row + end, LANES):
+            store(y, i, maximum(load(x, i), zeros()))
 
 
 @kernel

@@ -7,32 +7,45 @@ input 32 channels. Causality is up to the caller: row t of the result reads rows
 ``t * stride + (taps - 1) * dilation`` of x. Several signals, one after another, go through in one pass over the
 weights.
 
+Weights are float32, or int16 with a scale per output channel: half the bytes, where reading them is what takes time.
+A sum of levels is scaled at its end.
+
+A team (``together_jit.py``) shares out the rows where there are many, and otherwise the channels, so that every weight
+is read once.
+
 A transposed convolution uses the same kernel: its result at step t has stride x channels, which are the next stride
 rows, and since rows are contiguous, no data moves. A matrix product is a convolution with one tap.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from .activation_jit import NOTHING, Activation, activate_rows, activation_ref
-from .arrays import F32, I64, Array
+from .activation_jit import NOTHING, Activation, activate_row, activation_ref
+from .arrays import F32, I16, I64, Array
 from .conv import conv1d_ref, depthwise_conv1d_ref
 from .cpu import CPU, compiled, inner, kernel
+from .pack import TINY
 from .simd.llvm import LANES
 from .simd.ops import fma, load, store, total, zeros
-from .simd.tiles import add_tiles, fma_tile, load_grid, load_tile, store_grid
+from .simd.tiles import add_tiles, end_sums, fma_tile, load_grid, load_weights, start_sums, store_grid
+from .threads_jit import Member, share
+from .together_jit import ALONE, Runner
 
 TILE_ROWS, TILE_VECTORS = CPU.tiles.conv_rows, CPU.tiles.conv_vectors
 _CACHED = 1 << 16  # floats of a result that are activated while they are in the second-level cache
+_ROWS_EACH = 4 * TILE_ROWS  # of a thread, for rows to be shared out: they take longer than reading the weights
+_PEAK = np.float32(32767)
+WeightFormat = Literal["float32", "int16"]
 
 
 class Convolution(NamedTuple):
     """Packed weights in blocks of 16 output channels, lane = channel; within a block ordered by tap, input, lane."""
 
-    weight: F32  # [blocks, taps, inputs, 16], flat
+    weight: F32 | I16  # [blocks, taps, inputs, 16], flat
+    scale: F32  # [blocks * 16] what a level of int16 stands for; empty for float32
     bias: F32  # [blocks * 16]
     taps: int
     inputs: int
@@ -45,16 +58,29 @@ def width(channels: int) -> int:
     return -(-channels // step) * step
 
 
-def pack_conv(weight: Array, bias: Array | None = None) -> Convolution:
+def pack_conv(weight: Array, bias: Array | None = None, weights: WeightFormat = "float32") -> Convolution:
     """Pack weight [out, in, taps] or, for a matrix, [out, in], and bias [out]."""
+    scale = np.zeros(0, np.float32)
+    if weights == "int16":
+        weight, scale = _levels(weight)
     outputs, inputs, taps = weight.shape if weight.ndim == 3 else (*weight.shape, 1)
-    packed = np.zeros((width(outputs) // LANES, taps, inputs, LANES), np.float32)
+    dtype = np.int16 if weights == "int16" else np.float32
+    packed = np.zeros((width(outputs) // LANES, taps, inputs, LANES), dtype)
     whole, rest = divmod(outputs, LANES)
     channels = weight.reshape(outputs, inputs, taps).transpose(2, 1, 0)  # [taps, in, out]
     packed[:whole] = channels[..., : whole * LANES].reshape(taps, inputs, whole, LANES).transpose(2, 0, 1, 3)
     if rest:
         packed[whole, ..., :rest] = channels[..., whole * LANES :]
-    return Convolution(packed.reshape(-1), _padded(bias, outputs), taps, inputs, outputs)
+    return Convolution(packed.reshape(-1), scale, _padded(bias, outputs), taps, inputs, outputs)
+
+
+def _levels(weight: Array) -> tuple[Array, F32]:
+    """Levels -32767 to 32767 of weight [out, ...], and the scale of each output channel, padded."""
+    rows = weight.reshape(len(weight), -1).astype(np.float32, copy=False)
+    peak = np.abs(rows).max(axis=1, initial=0)
+    scale = np.where(peak > TINY, peak / _PEAK, np.float32(1))
+    levels = np.rint(rows / scale[:, None])
+    return levels.reshape(weight.shape), np.pad(scale, (0, width(len(scale)) - len(scale)), constant_values=1)
 
 
 def transposed_as_conv(weight: Array, bias: Array, stride: int) -> tuple[F32, F32]:
@@ -72,8 +98,10 @@ def transposed_as_conv(weight: Array, bias: Array, stride: int) -> tuple[F32, F3
 
 
 def unpack_conv(w: Convolution) -> tuple[F32, F32]:
-    """The inverse of ``pack_conv``: weight [out, in, taps] and bias [out]."""
+    """What is multiplied by, float32: weight [out, in, taps] and bias [out]."""
     weight = w.weight.reshape(-1, w.taps, w.inputs, LANES).transpose(0, 3, 2, 1).reshape(-1, w.inputs, w.taps)
+    if w.scale.size:
+        weight = weight * w.scale[:, None, None]
     return weight[: w.outputs], w.bias[: w.outputs]
 
 
@@ -95,13 +123,14 @@ def conv(
     activation: Activation = NOTHING,
     activated: F32 | None = None,
     signals: I64 | None = None,
+    run: Runner = ALONE,
 ) -> None:
     """y = convolution of x, added to y if ``residual``; then activation(y) is written to ``activated``, by default y.
 
     Contiguous float32: x [T', at least inputs], y and activated [T, width(outputs)]; T' at least
     (T - 1) stride + (taps - 1) dilation + 1. ``signals``: the rows of several results, which add up to T; x then holds
-    the inputs of each, (taps - 1) dilation rows more than results, and the stride is 1. Raises TypeError or ValueError
-    for anything else.
+    the inputs of each, (taps - 1) dilation rows more than results, and the stride is 1. ``run``: who computes it.
+    Raises TypeError or ValueError for anything else.
     """
     rows, past = len(y), (w.taps - 1) * dilation
     signals = np.array([rows], np.int64) if signals is None else signals
@@ -114,7 +143,7 @@ def conv(
     if compiled():
         inside = x.reshape(-1), x.shape[1], stride, dilation
         flat = y.reshape(-1), int(residual)
-        _conv(*inside, w.weight, w.bias, w.taps, w.inputs, *flat, *activation, out.reshape(-1), signals)
+        run(_conv, *inside, *w[:5], *flat, *activation, out.reshape(-1), signals)
     elif rows:
         for here, there in signal_slices(signals, past):
             _conv_ref(x[here] if len(signals) > 1 else x[:needed], w, y[there], stride, dilation, residual)
@@ -166,7 +195,8 @@ def _tile_of_height(height: int) -> Any:
         x_at: int,
         row_step: int,
         tap_step: int,
-        weight: F32,
+        weight: F32 | I16,
+        scale: F32,
         w_at: int,
         bias: F32,
         channel: int,
@@ -177,12 +207,13 @@ def _tile_of_height(height: int) -> Any:
         residual: int,
     ) -> None:
         block, y_width = taps * inputs * LANES, bias.size
-        sums = load_grid(bias, channel, 0, height, TILE_VECTORS)
+        sums = start_sums(weight, bias, channel, height, TILE_VECTORS)
         for tap in range(taps):
             at = x_at + tap * tap_step
             for i in range(at, at + inputs):
-                sums = fma_tile(sums, load_tile(weight, w_at, block, TILE_VECTORS), x, i, row_step)
+                sums = fma_tile(sums, load_weights(weight, w_at, block, TILE_VECTORS), x, i, row_step)
                 w_at += LANES
+        sums = end_sums(sums, weight, scale, bias, channel, TILE_VECTORS)
         if residual:
             sums = add_tiles(sums, load_grid(y, y_at, y_width, height, TILE_VECTORS))
         store_grid(y, y_at, y_width, sums, TILE_VECTORS)
@@ -195,11 +226,13 @@ _high, _low, _single = (_tile_of_height(height) for height in (TILE_ROWS, 4, 1))
 
 @kernel
 def _conv(
+    me: Member,
     x: F32,
     x_width: int,
     stride: int,
     dilation: int,
-    weight: F32,
+    weight: F32 | I16,
+    scale: F32,
     bias: F32,
     taps: int,
     inputs: int,
@@ -212,28 +245,35 @@ def _conv(
     signals: I64,
 ) -> None:
     y_width = bias.size
-    rows = y.size // y_width
+    rows, channels = y.size // y_width, TILE_VECTORS * LANES
     row_step, tap_step = stride * x_width, dilation * x_width
     past = (taps - 1) * tap_step
+    first_row, end_row, first_channel, end_channel = 0, rows, 0, y_width
+    if rows >= _ROWS_EACH * me.count:
+        first_tile, end_tile = share(me, (rows + TILE_ROWS - 1) // TILE_ROWS)
+        first_row, end_row = first_tile * TILE_ROWS, min(end_tile * TILE_ROWS, rows)
+    else:
+        first_tile, end_tile = share(me, y_width // channels)
+        first_channel, end_channel = first_tile * channels, end_tile * channels
     band = max(_CACHED // y_width // TILE_ROWS, 1) * TILE_ROWS
-    for first in range(0, rows, band):
-        end = min(first + band, rows)
-        w_at = 0
-        for channel in range(0, y_width, TILE_VECTORS * LANES):
+    for first in range(first_row, end_row, band):
+        end = min(first + band, end_row)
+        for channel in range(first_channel, end_channel, channels):
+            w_at = channel * taps * inputs
             start, x_at = 0, 0  # of a signal
             for signal in range(signals.size):
                 here, stop = max(first, start), min(end, start + signals[signal])
                 if here < stop:
                     x_row, y_row = x_at + (here - start) * row_step, here * y_width + channel
-                    _multiply_channels(
-                        x, x_row, row_step, tap_step, weight, w_at, bias, channel, taps, inputs, y, y_row,
+                    multiply_channels(
+                        x, x_row, row_step, tap_step, weight, scale, w_at, bias, channel, taps, inputs, y, y_row,
                         stop - here, residual,
                     )  # fmt: skip
                 start += signals[signal]
                 x_at += signals[signal] * row_step + past
-            w_at += TILE_VECTORS * taps * inputs * LANES
         if kind:
-            activate_rows(y, first * y_width, end * y_width, y_width, kind, frequency, gain, activated)
+            for row in range(first * y_width, end * y_width, y_width):
+                activate_row(y, row, first_channel, end_channel, kind, frequency, gain, activated)
 
 
 @inner
@@ -243,7 +283,6 @@ def multiply(
     row_step: int,
     tap_step: int,
     weight: F32,
-    w_at: int,
     bias: F32,
     taps: int,
     inputs: int,
@@ -252,24 +291,22 @@ def multiply(
     rows: int,
     residual: int,
 ) -> None:
-    """Compute ``rows`` results, written from y[y_at]; row r, tap j reads x from ``x_at + r * row_step + j * tap_step``.
-
-    Trap: Numba recompiles all of this for a call with literal numbers, so write ``np.int64(0)``.
-    """
+    """:func:`multiply_channels` for all channels, with float32 weights."""
     for channel in range(0, bias.size, TILE_VECTORS * LANES):
-        _multiply_channels(
-            x, x_at, row_step, tap_step, weight, w_at, bias, channel, taps, inputs, y, y_at + channel, rows, residual
-        )
-        w_at += TILE_VECTORS * taps * inputs * LANES
+        multiply_channels(
+            x, x_at, row_step, tap_step, weight, bias, channel * taps * inputs, bias, channel, taps, inputs,
+            y, y_at + channel, rows, residual,
+        )  # fmt: skip
 
 
 @inner
-def _multiply_channels(
+def multiply_channels(
     x: F32,
     x_at: int,
     row_step: int,
     tap_step: int,
-    weight: F32,
+    weight: F32 | I16,
+    scale: F32,
     w_at: int,
     bias: F32,
     channel: int,
@@ -280,19 +317,24 @@ def _multiply_channels(
     rows: int,
     residual: int,
 ) -> None:
-    """:func:`multiply` for the channels of one tile."""
+    """``rows`` results for the channels of one tile, from y[y_at]; ``w_at``: where their weights begin.
+
+    Row r, tap j reads x from ``x_at + r * row_step + j * tap_step``.
+
+    Trap: Numba recompiles all of this for a call with literal numbers, so write ``np.int64(0)``.
+    """
     width = bias.size
     row = 0
     while row < rows:
         x_row, y_row, left = x_at + row * row_step, y_at + row * width, rows - row
         if left >= TILE_ROWS:
-            _high(x, x_row, row_step, tap_step, weight, w_at, bias, channel, taps, inputs, y, y_row, residual)
+            _high(x, x_row, row_step, tap_step, weight, scale, w_at, bias, channel, taps, inputs, y, y_row, residual)
             row += TILE_ROWS
         elif left >= 4:
-            _low(x, x_row, row_step, tap_step, weight, w_at, bias, channel, taps, inputs, y, y_row, residual)
+            _low(x, x_row, row_step, tap_step, weight, scale, w_at, bias, channel, taps, inputs, y, y_row, residual)
             row += 4
         else:
-            _single(x, x_row, row_step, tap_step, weight, w_at, bias, channel, taps, inputs, y, y_row, residual)
+            _single(x, x_row, row_step, tap_step, weight, scale, w_at, bias, channel, taps, inputs, y, y_row, residual)
             row += 1
 
 

@@ -15,7 +15,7 @@ import os
 import struct
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
@@ -94,6 +94,19 @@ class Kernel(Callee):
             return entry.call(entry.pack(*own, *words))
 
         return call
+
+    def prepared(self, firsts: Sequence[Any], *arguments: Any) -> tuple[int, list[bytes]]:
+        """The address of its entry, and for each of these first arguments, of one kind, the block of a call."""
+        words: list[Any] = []
+        kinds = tuple([flatten(argument, words) for argument in (firsts[0], *arguments)])
+        entry = self._entries.get(kinds) or self._loaded(kinds)
+        blocks = [entry.pack(*words)]
+        for first in firsts[1:]:
+            own: list[Any] = []
+            flatten(first, own)
+            words[: len(own)] = own
+            blocks.append(entry.pack(*words))
+        return entry.address, blocks
 
     def address(self, kinds: tuple[Kind, ...]) -> int:
         """The address of its entry for arguments of these kinds, valid until the process ends."""

@@ -70,7 +70,7 @@ def _nearest(x: F32, weight: F32, lengths: F32, size: int, codes: I64, distances
     for first in range(0, codes.size, _BAND):
         rows = min(_BAND, codes.size - first)
         zero, one = np.int64(0), np.int64(1)
-        multiply(x, first * size, size, zero, weight, zero, lengths, one, size, distances, zero, rows, zero)
+        multiply(x, first * size, size, zero, weight, lengths, one, size, distances, zero, rows, zero)
         for row in range(rows):
             square = np.float32(0)
             for i in range((first + row) * size, (first + row + 1) * size):

@@ -12,7 +12,7 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from queue import SimpleQueue
@@ -133,13 +133,15 @@ class Team:
         if size < 1:
             raise ValueError(f"a team of {size} threads must have at least 1")
         self.size = size
+        self.paces: dict[Hashable, Pace] = {}
+        """Of work that one of its threads leads (``together_jit.py``)."""
         self._crew: _Crew | None = None
 
     def run(self, function: Callable[..., None], *arguments: Any) -> None:
         """Call ``function`` in all threads and wait. Raises the exception of a thread that failed."""
         crew = self._started() if self.size > 1 else None
         if crew is None:
-            function(_members(1)[0], *arguments)
+            function(members(1)[0], *arguments)
         else:
             crew.run(function, arguments)
 
@@ -174,7 +176,7 @@ class _Crew:
     def __init__(self, size: int) -> None:
         self.process = os.getpid()
         queues: list[SimpleQueue[_Task | None]] = [SimpleQueue() for _ in range(size)]
-        self._todo, (leader, *others) = queues[0], _members(size)
+        self._todo, (leader, *others) = queues[0], members(size)
         work: list[tuple[Callable[..., None], Any, Any]] = [(_lead, leader, queues)]
         work += [(_follow, member, todo) for member, todo in zip(others, queues[1:], strict=True)]
         self._threads = [
@@ -247,7 +249,7 @@ class _Task:
 
 def _lead(member: Member, queues: list[SimpleQueue[_Task | None]]) -> None:
     """The leading thread: it hands tasks to the others, or does them alone."""
-    (alone,), pace = _members(1), Pace()
+    (alone,), pace = members(1), Pace()
     todo, *others = queues
     while (task := todo.get()) is not None:
         by_one = task.kernel is not None and pace.alone(task.kernel)
@@ -282,6 +284,7 @@ def _stop(process: int, todo: SimpleQueue[_Task | None], threads: list[threading
                 thread.join()
 
 
-def _members(size: int) -> list[Member]:
+def members(size: int) -> list[Member]:
+    """Those of a new team."""
     meeting = np.zeros(_LINE * (2 + size), np.int64)
     return [Member(index, size, meeting, meeting.ctypes.data) for index in range(size)]

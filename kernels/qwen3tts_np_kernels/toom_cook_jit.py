@@ -28,14 +28,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .activation_jit import NOTHING, Activation, activation_ref, snake_row
+from .activation_jit import NOTHING, Activation, activate_row, activation_ref
 from .arrays import F32, F64, I64, Array
 from .conv import conv1d_ref
-from .conv_jit import check_signals, multiply, signal_slices, width
+from .conv_jit import TILE_VECTORS, check_signals, multiply_channels, signal_slices, width
 from .cpu import CPU, compiled, inner, kernel
 from .simd.llvm import LANES, TILE, Builder, Value, f32x16, number, operation
 from .simd.ops import load, store, zeros
 from .simd.tiles import load_tile, store_tile
+from .threads_jit import Member, barrier, share
+from .together_jit import ALONE, Runner
 
 
 @dataclass(frozen=True)
@@ -142,11 +144,12 @@ def minimal_conv(
     activation: Activation = NOTHING,
     activated: F32 | None = None,
     signals: I64 | None = None,
+    run: Runner = ALONE,
 ) -> None:
     """y = convolution of x, in frames of ``frame`` rows; then SnakeBeta(y), if given, goes to ``activated``, default y.
 
     Contiguous float32: x [T + (taps - 1) dilation, width(inputs)], y and activated [T, width(outputs)]; T is a multiple
-    of ``frame``. ``signals`` as in ``conv_jit.conv``, each of complete frames.
+    of ``frame``. ``signals`` and ``run`` as in ``conv_jit.conv``; each signal has complete frames.
     """
     out = y if activated is None else activated
     past = (w.taps - 1) * dilation
@@ -166,8 +169,8 @@ def minimal_conv(
         starts, counts = tiles(SCHEMES[w.taps].results, frame, dilation)
         frames = np.arange(0, len(y), frame) + np.repeat(np.arange(len(signals)) * past, signals // frame)
         flat = x.reshape(-1), x.shape[1], dilation, *w[:4], y.reshape(-1)
-        room = _room(SCHEMES[w.taps].products, len(frames) * len(starts), x.shape[1], len(w.bias))
-        _minimal_conv(*flat, *activation, out.reshape(-1), frame, frames, starts, counts, room)
+        sizes = SCHEMES[w.taps].products, len(frames) * len(starts), x.shape[1], len(w.bias)
+        run(_minimal_conv, *flat, *activation, out.reshape(-1), frame, frames, starts, counts, _room(run.size, *sizes))
     else:
         y[:] = 0
         for here, there in signal_slices(signals, past):
@@ -225,6 +228,7 @@ def _read_off(b: Builder, products: list[Value], bias: Value) -> list[Value]:
 
 _BAND = 1 << 16  # floats in the products of a band of tiles, which should stay in the second-level cache
 _FEWEST = 96  # tiles in a band: the weights are read once per band
+_TILES_EACH = 24  # of a thread, for tiles to be shared out: they take longer than reading the weights
 
 
 def _tile_kernels(scheme: Scheme) -> Any:
@@ -272,7 +276,7 @@ _PRODUCTS_7, _PRODUCTS_2 = SEVEN_TAPS.products, TWO_TAPS.products
 
 
 class _Room(NamedTuple):
-    """Working space for a band of tiles."""
+    """Working space for a band of tiles, of each thread [threads, ...] and for all."""
 
     band: int  # tiles
     values: F32
@@ -281,14 +285,15 @@ class _Room(NamedTuple):
     nothing: F32  # a bias
 
 
-def _room(count: int, all_tiles: int, x_width: int, y_width: int) -> _Room:
+def _room(threads: int, count: int, all_tiles: int, x_width: int, y_width: int) -> _Room:
     band = min(max(_BAND // (count * max(x_width, y_width)), _FEWEST), all_tiles)
     sizes = count * (band * x_width + LANES), count * (band * y_width + LANES), count * max(x_width, y_width)
-    return _Room(band, *(np.empty(size, np.float32) for size in sizes), np.zeros(y_width, np.float32))
+    return _Room(band, *(np.empty((threads, size), np.float32) for size in sizes), np.zeros(y_width, np.float32))
 
 
 @kernel
 def _minimal_conv(
+    me: Member,
     x: F32,
     x_width: int,
     dilation: int,
@@ -307,25 +312,41 @@ def _minimal_conv(
     counts: I64,
     room: _Room,
 ) -> None:
-    """``frames``: the row of x that the first result of each frame begins with."""
+    """``frames``: the row of x that the first result of each frame begins with.
+
+    Each thread takes a part of the tiles, if there are many. Otherwise all share every band: its tiles before and after
+    the multiplications, the channels of all products between.
+    """
     y_width, count = bias.size, _PRODUCTS_7 if taps == 7 else _PRODUCTS_2
-    all_tiles = frames.size * starts.size
-    band, values, products, patch, nothing = room
-    x_step, y_step = band * x_width + LANES, band * y_width + LANES  # a cache line more, against set conflicts
-    zero, one = np.int64(0), np.int64(1)
-    for first in range(0, all_tiles, band):
-        here = min(band, all_tiles - first)
-        for i in range(here):
+    all_tiles, channels = frames.size * starts.size, TILE_VECTORS * LANES
+    first_tile, end_tile, crew, own = 0, all_tiles, me, 0
+    if all_tiles >= _TILES_EACH * me.count:
+        first_tile, end_tile = share(me, all_tiles)
+        crew, own = Member(0, 1, me.meeting, me.address), me.index
+    values, products, patch, nothing = room.values[own], room.products[own], room.patch[me.index], room.nothing
+    x_step, y_step = room.band * x_width + LANES, room.band * y_width + LANES  # a cache line more: set conflicts
+    zero, one, groups = np.int64(0), np.int64(1), y_width // channels
+    for first in range(first_tile, end_tile, room.band):
+        here = min(room.band, end_tile - first)
+        begin, end = share(crew, here)
+        for i in range(begin, end):
             of_frame, tile = divmod(first + i, starts.size)
             at = (frames[of_frame] + starts[tile]) * x_width
             if taps == 7:
                 _evaluate_7(x, at, x_width, dilation, counts[tile], patch, values, i * x_width, x_step)
             else:
                 _evaluate_2(x, at, x_width, dilation, counts[tile], patch, values, i * x_width, x_step)
-        for product in range(count):
-            v, w, p = product * x_step, product * y_width * inputs, product * y_step
-            multiply(values, v, x_width, zero, weight, w, nothing, one, inputs, products, p, here, zero)
-        for i in range(here):
+        barrier(crew)
+        first_part, end_part = share(crew, count * groups)
+        for part in range(first_part, end_part):
+            product, group = divmod(part, groups)
+            channel = group * channels
+            v, w, p = product * x_step, (product * y_width + channel) * inputs, product * y_step + channel
+            multiply_channels(
+                values, v, x_width, zero, weight, nothing, w, nothing, channel, one, inputs, products, p, here, zero
+            )
+        barrier(crew)
+        for i in range(begin, end):
             of_frame, tile = divmod(first + i, starts.size)
             at = (of_frame * frame + starts[tile]) * y_width
             if taps == 7:
@@ -334,4 +355,5 @@ def _minimal_conv(
                 _read_off_2(products, i * y_width, y_step, bias, dilation, counts[tile], patch, y, at)
             if kind:
                 for row in range(at, at + counts[tile] * dilation * y_width, dilation * y_width):
-                    snake_row(y, row, y_width, frequency, gain, activated)
+                    activate_row(y, row, zero, y_width, kind, frequency, gain, activated)
+        barrier(crew)

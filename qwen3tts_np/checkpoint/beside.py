@@ -20,6 +20,7 @@ def read_beside(
     version: int,
     digest: Callable[[Checkpoint], str],
     build: Callable[[Any, Checkpoint], T],
+    oldest: int | None = None,
 ) -> T | None:
     """What ``build`` makes of the header's entry ``key`` and the tensors; None where there is no file.
 
@@ -36,4 +37,4 @@ def read_beside(
         warnings.warn(f"{path} is damaged or not of the files beside it, which are read instead", stacklevel=5)
         return None
 
-    return read_entry(packed.metadata, key, version, path, read, REMEDY)
+    return read_entry(packed.metadata, key, version, path, read, REMEDY, oldest)

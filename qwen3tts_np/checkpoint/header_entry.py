@@ -13,16 +13,22 @@ T = TypeVar("T")
 
 
 def read_entry(
-    metadata: Mapping[str, str], key: str, version: int, path: Path, build: Callable[[Any], T], remedy: str
+    metadata: Mapping[str, str],
+    key: str,
+    version: int,
+    path: Path,
+    build: Callable[[Any], T],
+    remedy: str,
+    oldest: int | None = None,
 ) -> T:
-    """What ``build`` makes of the entry of a file at ``path``.
+    """What ``build`` makes of the entry of a file at ``path``, of ``version`` or down to the ``oldest`` that it reads.
 
     CheckpointError where it is damaged, where ``build`` fails on it, and where it has another version, with ``remedy``.
     """
     try:
         stated = parse_json(metadata[key])
         found = stated["version"]
-        if found == version:
+        if isinstance(found, int) and (version if oldest is None else oldest) <= found <= version:
             return build(stated)
     except (ValueError, TypeError, KeyError, AttributeError) as e:
         raise CheckpointError(f"{path}: {key} in the header is damaged ({type(e).__name__}: {e})") from None

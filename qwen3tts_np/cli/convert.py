@@ -23,8 +23,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="write a checkpoint in another weight format",
         description="Write a checkpoint whose weights are stored in another format; every command reads the result. "
         "int8 to int4 quantise the matrices of talker and code predictor in groups of 32 (heads keep 8 bits); beside "
-        "the codec, which stays float32, its decoder is written as the kernels read it (0.5 GB), and beside the "
-        "vocabulary its tables, so that nothing is packed when the model is loaded.",
+        "the codec, which stays float32, its decoder is written as the kernels read it, in 16 bits where frames share "
+        "few rows (0.4 GB), and beside the vocabulary its tables, so that nothing is packed when the model is loaded.",
     )
     parser.add_argument("--format", choices=STORED_FORMATS, required=True, help="of the weights")
     parser.add_argument("source", type=Path, metavar="SRC", help="checkpoint directory, or a name to download")

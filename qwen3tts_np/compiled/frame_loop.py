@@ -8,6 +8,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from ..checkpoint.keys import load
+from ..checkpoint.quantised import BITS
 from ..checkpoint.safetensors import Checkpoint
 from ..config import ModelConfig
 from ..generate import ReferenceSession, Weights
@@ -96,10 +97,17 @@ class FrameLoop:
         """The weights of the kernels."""
         from .talker.weights import pack_weights
 
+        return pack_weights(self.checkpoint, self.config.talker_config, self._kernel_format)
+
+    @property
+    def is_quantised(self) -> bool:
+        """Whether kernels multiply by levels of 8 bits or less."""
+        return self._kernel_format in BITS
+
+    @property
+    def _kernel_format(self) -> str:
         asked = self.engine.weights_format
-        return pack_weights(
-            self.checkpoint, self.config.talker_config, self._stored_format if asked == "auto" else asked
-        )
+        return self._stored_format if asked == "auto" else asked
 
     @property
     def _stored_format(self) -> str:

@@ -3,7 +3,8 @@
 float32, bfloat16 and float16 convert every tensor of ``model.safetensors``; int8 to int4 quantise the matrices listed
 in ``checkpoint/quantised.py`` and keep the rest. int8 and int4 are packed in the layout of the kernels
 (``checkpoint/packed.py``); int6 and int5, which kernels compute as int8, are stored at their own size. The codec is
-float32 in every format: at lower precision its later codebooks diverge.
+float32 in every format: at lower precision the later codebooks of its encoder diverge. What ``finish`` adds for the
+kernels has formats of its own.
 """
 
 from __future__ import annotations

@@ -173,6 +173,40 @@ def store_grid(b: Builder, array: Value, i: Value, stride: Value, tile: list[Val
         b.store(x, pointer, align=4)
 
 
+# ---- weights of convolutions: float32, or int16 with a scale per channel ----
+
+
+@operation(_tile_of, WEIGHTS, INDEX, INDEX, COUNT)
+def load_weights(b: Builder, weights: Value, i: Value, stride: Value, count: int) -> list[Value]:
+    """count times 16 weights, from element i, i + stride, ... of the array, as float32; int16 are not scaled"""
+    array, dtype = weights
+    if dtype == FLOAT:
+        return [b.load(pointer_to(b, array, start, FLOATS), align=4) for start in steps(b, i, stride, count)]
+    levels = [b.load(pointer_to(b, array, start, SHORTS), align=2) for start in steps(b, i, stride, count)]
+    return [b.sitofp(b.sext(level, INTS), FLOATS) for level in levels]
+
+
+@operation(_grid_of, WEIGHTS, FLOAT_ARRAY, INDEX, COUNT, COUNT)
+def start_sums(b: Builder, weights: Value, bias: Value, i: Value, rows: int, vectors: int) -> list[Value]:
+    """what the sums of a tile begin with: bias[i], ... in every row, or 0 where they will be scaled"""
+    if weights[1] != FLOAT:
+        return [number(0.0)] * (rows * vectors)
+    return [b.load(pointer, align=4) for pointer in _grid(b, bias, i, i, 1, vectors)] * rows
+
+
+@operation(like_tile, TILE, WEIGHTS, FLOAT_ARRAY, FLOAT_ARRAY, INDEX, COUNT)
+def end_sums(
+    b: Builder, tile: list[Value], weights: Value, scale: Value, bias: Value, i: Value, vectors: int
+) -> list[Value]:
+    """the sums of a tile: as they are, or with int16 weights times scale[i], ... plus bias[i], ... in every row"""
+    if weights[1] == FLOAT:
+        return tile
+    scales, biases = (
+        [b.load(pointer, align=4) for pointer in _grid(b, array, i, i, 1, vectors)] for array in (scale, bias)
+    )
+    return [CPU.fma(b, x, scales[k % vectors], biases[k % vectors]) for k, x in enumerate(tile)]
+
+
 # ---- packed weights as in pack.py: row r of a tile is 16 rows of the matrix, column c an item ----
 
 

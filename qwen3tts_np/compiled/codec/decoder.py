@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from qwen3tts_np_kernels.activation_jit import GELU, Activation, silu_gate
 from qwen3tts_np_kernels.attention_jit import attention
-from qwen3tts_np_kernels.conv_jit import Convolution, conv, depthwise_conv, mono_conv
+from qwen3tts_np_kernels.conv_jit import Convolution, WeightFormat, conv, depthwise_conv, mono_conv
 from qwen3tts_np_kernels.norm_jit import rms_norm
 from qwen3tts_np_kernels.threads_jit import Team
 from qwen3tts_np_kernels.toom_cook_jit import MinimalFilter, minimal_conv
@@ -33,6 +33,8 @@ from .pipeline import Block, Room, Stream, run
 # share a pass over many weights, so a block should be long; at high rates its activations should stay in the cache, so
 # it should be short.
 BLOCK_FRAMES = (64, 8, 2)
+# With fewer frames than these per thread, all threads compute one block together.
+FEWEST_FRAMES = (16, 4, 2)
 
 
 @dataclass(frozen=True)
@@ -45,16 +47,22 @@ class CompiledCodecDecoder:
 
     @classmethod
     def load(
-        cls, checkpoint: Checkpoint, c: CodecDecoderConfig, team: Team, exact: bool = False
+        cls,
+        checkpoint: Checkpoint,
+        c: CodecDecoderConfig,
+        team: Team,
+        exact: bool = False,
+        weights: WeightFormat = "float32",
     ) -> CompiledCodecDecoder:
         """The decoder of a checked ``speech_tokenizer`` file: mapped where it is packed beside it, or packed now.
 
+        ``weights``: their format where they are packed now (``decoder_weights.py``); a packed file has its own.
         ``exact`` doubles the time and brings the waveform from within 1e-5 of the reference to within 2e-6.
         """
         if not exact and (ready := read_packed_decoder(checkpoint)) is not None:
             return cls(c, ready, team)
         w = load(CodecDecoderWeights, checkpoint, codec_decoder_sizes(c), "decoder.", np.dtype(np.float32))
-        return cls(c, CompiledDecoderWeights.pack(w, c, exact), team)
+        return cls(c, CompiledDecoderWeights.pack(w, c, exact, weights), team)
 
     def decode_chunked(self, codes: Ints) -> F32:
         """The official result for any length, as ``decoder.decode_chunked``: codes [T, G] -> waveform [T * samples]."""
@@ -85,9 +93,10 @@ class CompiledCodecDecoder:
         works: tuple[Callable[[Any, Block], F32], ...]
         works = self._up_to_first_block, self._second_block, self._from_third_block
         shapes = self._behind_block(0), self._behind_block(1), (self._samples,)
-        for streams, frames, work, shape in zip(zip(*pasts, strict=True), BLOCK_FRAMES, works, shapes, strict=True):
+        stages = zip(zip(*pasts, strict=True), BLOCK_FRAMES, FEWEST_FRAMES, works, shapes, strict=True)
+        for streams, frames, fewest, work, shape in stages:
             y = np.empty((len(x), *shape), np.float32)
-            run(streams, lengths, self.team, x, y, frames, work)
+            run(streams, lengths, self.team, x, y, frames, work, fewest)
             x = y
         return [wave.reshape(-1) for wave in np.split(x, np.cumsum(lengths)[:-1])]
 
@@ -110,7 +119,7 @@ class CompiledCodecDecoder:
         x = _after(block, w.first_conv.taps - 1, x).read("first_conv")
         count = int(block.rows.sum()) * math.prod(self.config.upsampling_ratios)
         y, a = _rows(count, w.first_conv), block.room(1, count, len(w.first_conv.bias))
-        conv(x, w.first_conv, y, activation=w.snakes[0], activated=a.rows, signals=block.signals(count))
+        conv(x, w.first_conv, y, activation=w.snakes[0], activated=a.rows, signals=block.signals(count), run=block.run)
         return self._waveform_block(a, 0, 0, block).rows
 
     def _second_block(self, a: F32, block: Block) -> F32:
@@ -130,10 +139,10 @@ class CompiledCodecDecoder:
         """Dequantisation and the first convolution: codes [T, G] -> [T, Z]."""
         w = self.weights
         x = block.room(w.pre_conv.taps - 1, len(codes), len(w.rvq_first.output_proj.bias))
-        conv(lookup(codes[:, :1], w.rvq_first.codebooks), w.rvq_first.output_proj, x.rows)
-        conv(lookup(codes[:, 1:], w.rvq_rest.codebooks), w.rvq_rest.output_proj, x.rows, residual=True)
+        conv(lookup(codes[:, :1], w.rvq_first.codebooks), w.rvq_first.output_proj, x.rows, run=block.run)
+        conv(lookup(codes[:, 1:], w.rvq_rest.codebooks), w.rvq_rest.output_proj, x.rows, residual=True, run=block.run)
         y = _rows(len(codes), w.pre_conv)
-        conv(x.read("pre_conv"), w.pre_conv, y, signals=block.rows)
+        conv(x.read("pre_conv"), w.pre_conv, y, signals=block.rows, run=block.run)
         return y
 
     def _pre_transformer(self, x: F32, block: Block) -> F32:
@@ -142,14 +151,14 @@ class CompiledCodecDecoder:
         positions = [np.arange(part.position, part.position + part.rows) for part in block.parts]
         rope = rope_angles(np.concatenate(positions), c.head_dim, c.rope_theta)
         y = _rows(len(x), w.input_proj)
-        conv(x, w.input_proj, y)
+        conv(x, w.input_proj, y, run=block.run)
         for i, layer in enumerate(w.layers):
             h = rms_norm(y[:, :size], layer.input_layernorm, c.rms_norm_eps)
-            conv(self._attention(h, layer, rope, block, f"layers.{i}"), layer.output, y, residual=True)
+            conv(self._attention(h, layer, rope, block, f"layers.{i}"), layer.output, y, residual=True, run=block.run)
             h = rms_norm(y[:, :size], layer.post_attention_layernorm, c.rms_norm_eps)
-            conv(_gated(h, layer), layer.down, y, residual=True)
+            conv(_gated(h, layer, block), layer.down, y, residual=True, run=block.run)
         x = _rows(len(x), w.output_proj)
-        conv(rms_norm(y[:, :size], w.norm, c.rms_norm_eps), w.output_proj, x)
+        conv(rms_norm(y[:, :size], w.norm, c.rms_norm_eps), w.output_proj, x, run=block.run)
         return x
 
     def _attention(self, x: F32, w: Layer, rope: tuple[Any, Any], block: Block, name: str) -> F32:
@@ -157,7 +166,7 @@ class CompiledCodecDecoder:
         c, t = self.config, len(x)
         heads, kv_heads, d = c.num_attention_heads, c.num_key_value_heads, c.head_dim
         qkv = _rows(t, w.qkv)
-        conv(x, w.qkv, qkv)
+        conv(x, w.qkv, qkv, run=block.run)
         q, k, v = np.split(qkv[:, : (heads + 2 * kv_heads) * d], [heads * d, (heads + kv_heads) * d], axis=1)
         kv = block.room(c.sliding_window - 1, t, 2, kv_heads, d)
         kv.rows[:, 0] = rotate(k.reshape(t, kv_heads, d), *rope)
@@ -182,7 +191,7 @@ class CompiledCodecDecoder:
             now, h = a.read(f"{name}.units.{j}"), np.empty_like(x)
             _causal(now, unit.conv1, h, block, unit.dilation, unit.snake2, h)
             a = block.room(past, samples, columns)
-            conv(h, unit.conv2, x, residual=True, activation=snake, activated=a.rows)
+            conv(h, unit.conv2, x, residual=True, activation=snake, activated=a.rows, run=block.run)
         return a
 
 
@@ -190,18 +199,17 @@ def _causal(
     x: F32, w: Convolution | MinimalFilter, y: F32, block: Block, dilation: int, then: Activation, activated: F32
 ) -> None:
     """y = convolution of the rows of a block, activated = then(y)."""
-    signals = block.signals(len(y))
+    how: dict[str, Any] = {"activation": then, "activated": activated, "signals": block.signals(len(y))}
     if isinstance(w, MinimalFilter):
-        frame = len(y) // int(block.rows.sum())
-        minimal_conv(x, w, y, frame=frame, dilation=dilation, activation=then, activated=activated, signals=signals)
+        minimal_conv(x, w, y, frame=len(y) // int(block.rows.sum()), dilation=dilation, **how, run=block.run)
     else:
-        conv(x, w, y, dilation=dilation, activation=then, activated=activated, signals=signals)
+        conv(x, w, y, dilation=dilation, **how, run=block.run)
 
 
-def _gated(x: F32, w: Layer) -> F32:
+def _gated(x: F32, w: Layer, block: Block) -> F32:
     """[T, H] -> [T, F], before the down projection."""
     gate_up = _rows(len(x), w.gate_up)
-    conv(x, w.gate_up, gate_up)
+    conv(x, w.gate_up, gate_up, run=block.run)
     y = np.empty((len(x), gate_up.shape[1] // 2), np.float32)
     silu_gate(gate_up, y)
     return y
@@ -212,13 +220,13 @@ def _upsample(x: F32, w: Upsample, ratio: int, block: Block, name: str) -> F32:
     past = len(w.depthwise.weight) - 1
     room = block.room(past, len(x) * ratio, len(w.narrow.bias))
     y = room.rows
-    conv(x, w.conv, y.reshape(len(x), -1))
+    conv(x, w.conv, y.reshape(len(x), -1), run=block.run)
     h, wide = np.empty_like(y), _rows(len(y), w.widen)
     for before, after in zip(block.split(room.read(name), past), block.split(h), strict=True):
         depthwise_conv(before, w.depthwise, after)
     h = np.asarray(layer_norm(h[:, : len(w.norm)], w.norm, w.norm_bias, CONVNEXT_EPS), np.float32)
-    conv(h, w.widen, wide, activation=GELU)
-    conv(wide, w.narrow, y, residual=True)
+    conv(h, w.widen, wide, activation=GELU, run=block.run)
+    conv(wide, w.narrow, y, residual=True, run=block.run)
     return y
 
 

@@ -1,6 +1,10 @@
 """The weights of the codec decoder (``decoder.py``), packed for the compiled kernels.
 
 Matrices that read the same input are merged, and LayerScale and gamma are folded into the weights before them.
+
+At the rate of frames, and in the first convolutions above it, reading the weights takes most of the time of a short
+packet. There they may be int16 with a scale per output channel (``conv_jit.py``). The others are always float32: few,
+or transformed for minimal filtering, which magnifies what rounding changes.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from qwen3tts_np_kernels.conv_jit import (
     Convolution,
     DepthwiseConvolution,
     MonoConvolution,
+    WeightFormat,
     pack_conv,
     pack_depthwise,
     pack_mono,
@@ -43,9 +48,9 @@ class Quantizer:
     output_proj: Convolution
 
     @classmethod
-    def pack(cls, w: DecoderQuantizer) -> Quantizer:
+    def pack(cls, w: DecoderQuantizer, weights: WeightFormat) -> Quantizer:
         entries = tuple(codebook_entries(b.embedding_sum, b.cluster_usage) for b in w.codebooks)
-        return cls(entries, pack_conv(w.output_proj))
+        return cls(entries, pack_conv(w.output_proj, None, weights))
 
 
 @dataclass(frozen=True)
@@ -58,14 +63,16 @@ class Layer:
     down: Convolution
 
     @classmethod
-    def pack(cls, w: DecoderLayer) -> Layer:
+    def pack(cls, w: DecoderLayer, weights: WeightFormat) -> Layer:
+        qkv = np.concatenate([w.self_attn.q_proj, w.self_attn.k_proj, w.self_attn.v_proj])
+        gate_up = np.concatenate([_whole_vectors(w.mlp.gate_proj), _whole_vectors(w.mlp.up_proj)])
         return cls(
             w.input_layernorm.copy(),
-            pack_conv(np.concatenate([w.self_attn.q_proj, w.self_attn.k_proj, w.self_attn.v_proj])),
-            pack_conv(w.self_attn_layer_scale[:, None] * w.self_attn.o_proj),
+            pack_conv(qkv, None, weights),
+            pack_conv(w.self_attn_layer_scale[:, None] * w.self_attn.o_proj, None, weights),
             w.post_attention_layernorm.copy(),
-            pack_conv(np.concatenate([_whole_vectors(w.mlp.gate_proj), _whole_vectors(w.mlp.up_proj)])),
-            pack_conv(w.mlp_layer_scale[:, None] * w.mlp.down_proj),
+            pack_conv(gate_up, None, weights),
+            pack_conv(w.mlp_layer_scale[:, None] * w.mlp.down_proj, None, weights),
         )
 
 
@@ -82,9 +89,10 @@ class PreTransformer:
     output_proj: Convolution
 
     @classmethod
-    def pack(cls, w: PreTransformerWeights) -> PreTransformer:
-        first, last = pack_conv(w.input_proj, w.input_proj_bias), pack_conv(w.output_proj, w.output_proj_bias)
-        return cls(first, tuple(map(Layer.pack, w.layers)), w.norm.copy(), last)
+    def pack(cls, w: PreTransformerWeights, weights: WeightFormat) -> PreTransformer:
+        first = pack_conv(w.input_proj, w.input_proj_bias, weights)
+        last = pack_conv(w.output_proj, w.output_proj_bias, weights)
+        return cls(first, tuple(Layer.pack(layer, weights) for layer in w.layers), w.norm.copy(), last)
 
 
 @dataclass(frozen=True)
@@ -99,15 +107,15 @@ class Upsample:
     narrow: Convolution
 
     @classmethod
-    def pack(cls, w: UpsampleWeights, ratio: int) -> Upsample:
+    def pack(cls, w: UpsampleWeights, ratio: int, weights: WeightFormat) -> Upsample:
         c = w.convnext
         return cls(
-            pack_conv(*transposed_as_conv(w.conv.weight, w.conv.bias, ratio)),
+            pack_conv(*transposed_as_conv(w.conv.weight, w.conv.bias, ratio), weights),
             pack_depthwise(c.dwconv, c.dwconv_bias),
             c.norm.copy(),
             c.norm_bias.copy(),
-            pack_conv(c.pwconv1, c.pwconv1_bias),
-            pack_conv(c.gamma[:, None] * c.pwconv2, c.gamma * c.pwconv2_bias),
+            pack_conv(c.pwconv1, c.pwconv1_bias, weights),
+            pack_conv(c.gamma[:, None] * c.pwconv2, c.gamma * c.pwconv2_bias, weights),
         )
 
 
@@ -138,11 +146,12 @@ class WaveformBlock:
     units: tuple[ResidualUnit, ...]
 
     @classmethod
-    def pack(cls, w: WaveformBlockWeights, rows: int, rate: int, exact: bool) -> WaveformBlock:
+    def pack(cls, w: WaveformBlockWeights, rows: int, rate: int, exact: bool, weights: WeightFormat) -> WaveformBlock:
         """Pack a block with ``rows`` input rows and ``rows * rate`` output rows per frame."""
+        spread = transposed_as_conv(w.conv.weight, w.conv.bias, rate)
         # A short frame fills no tile: minimal filtering would save little, and its weights take three times the space.
-        pack = pack_conv if exact or rows < TWO_TAPS.results else pack_minimal
-        conv = pack(*transposed_as_conv(w.conv.weight, w.conv.bias, rate))
+        short = rows < TWO_TAPS.results
+        conv = pack_conv(*spread, weights if short else "float32") if exact or short else pack_minimal(*spread)
         units = tuple(ResidualUnit.pack(u, d, exact) for u, d in zip(w.units, DILATIONS, strict=True))
         return cls(conv, rate, units)
 
@@ -166,18 +175,20 @@ class CompiledDecoderWeights:
     last_conv: MonoConvolution
 
     @classmethod
-    def pack(cls, w: CodecDecoderWeights, c: CodecDecoderConfig, exact: bool) -> CompiledDecoderWeights:
-        """``exact``: sum tap by tap everywhere, without minimal filtering."""
+    def pack(
+        cls, w: CodecDecoderWeights, c: CodecDecoderConfig, exact: bool, weights: WeightFormat = "float32"
+    ) -> CompiledDecoderWeights:
+        """``exact``: sum tap by tap everywhere, without minimal filtering. ``weights``: where few rows share them."""
         rows = [math.prod((*c.upsampling_ratios, *c.upsample_rates[:i])) for i in range(len(c.upsample_rates))]
         blocks = zip(w.waveform_blocks, rows, c.upsample_rates, strict=True)
         return cls(
-            Quantizer.pack(w.rvq_first),
-            Quantizer.pack(w.rvq_rest),
-            pack_conv(w.pre_conv.weight, w.pre_conv.bias),
-            PreTransformer.pack(w.pre_transformer),
-            tuple(map(Upsample.pack, w.upsample, c.upsampling_ratios)),
-            pack_conv(w.first_conv.weight, w.first_conv.bias),
-            tuple(WaveformBlock.pack(block, count, rate, exact) for block, count, rate in blocks),
+            Quantizer.pack(w.rvq_first, weights),
+            Quantizer.pack(w.rvq_rest, weights),
+            pack_conv(w.pre_conv.weight, w.pre_conv.bias, weights),
+            PreTransformer.pack(w.pre_transformer, weights),
+            tuple(Upsample.pack(u, ratio, weights) for u, ratio in zip(w.upsample, c.upsampling_ratios, strict=True)),
+            pack_conv(w.first_conv.weight, w.first_conv.bias, weights),
+            tuple(WaveformBlock.pack(block, count, rate, exact, weights) for block, count, rate in blocks),
             tuple(map(_pack_snake, (*(block.snake for block in w.waveform_blocks), w.last_snake))),
             pack_mono(w.last_conv.weight, w.last_conv.bias),
         )

@@ -4,8 +4,11 @@ A causal layer needs only the last rows before a block. It keeps those of each b
 of any length (short ones stay in the cache), and a stream may stop and continue. Several streams go through together,
 one after another: a block that holds rows of several reads every weight once for all of them.
 
-Each thread takes a block, and the blocks of a stream enter every layer in order. There is no other synchronisation, and
-since every result is the same sum whatever block it is in, the number of threads, the length of the blocks and the
+Each thread takes a block, and the blocks of a stream enter every layer in order. There is no other synchronisation.
+Where there are too few rows for that, all threads compute a single block together, kernel by kernel
+(``together_jit.py``), so that its weights are read once and no thread is idle.
+
+Since every result is the same sum whatever block it is in, the number of threads, the length of the blocks and the
 other streams do not change a single bit.
 """
 
@@ -21,6 +24,7 @@ import numpy as np
 from qwen3tts_np_kernels.arrays import I64
 from qwen3tts_np_kernels.conv_jit import signal_slices
 from qwen3tts_np_kernels.threads_jit import Member, Team
+from qwen3tts_np_kernels.together_jit import ALONE, Runner, lead
 
 from ...ops import F32, AnyArray
 
@@ -77,10 +81,11 @@ class Part(NamedTuple):
 
 
 class Block:
-    """Consecutive rows of a stream, or of several streams, one after another."""
+    """Consecutive rows of a stream, or of several streams, one after another; ``run`` runs the kernels on them."""
 
     def __init__(self, parts: Sequence[Part]) -> None:
         self.parts = parts
+        self.run: Runner = ALONE
 
     @property
     def position(self) -> int:
@@ -145,8 +150,11 @@ def run(
     y: AnyArray,
     block_rows: int,
     work: Callable[[Any, Block], AnyArray],
+    fewest: int = 0,
 ) -> None:
     """Fill y with work(x) in blocks of about ``block_rows`` rows, as many at once as there are threads.
+
+    With less than ``fewest`` rows per thread there is one block, whose kernels are run by all.
 
     x [T, ...] and y [T, ...] hold the next rows of each stream, as many as ``lengths`` says, one after another;
     ``work`` may return the rows of a block in any shape. Raises RuntimeError for a stream of which an earlier run was
@@ -155,6 +163,9 @@ def run(
     if any(stream.failed for stream in streams):
         raise RuntimeError("this stream has failed before; start a new one")
     if len(x) == 0:
+        return
+    if len(x) < fewest * team.size:
+        _run_together(streams, lengths, team, x, y, work)
         return
     blocks = min(-(-len(x) // (block_rows * team.size)) * team.size, len(x))
     edges = [len(x) * i // blocks for i in range(blocks + 1)]
@@ -173,6 +184,28 @@ def run(
     try:
         ahead = list(zip(slices, _blocks(streams, lengths, slices), strict=True))
         team.run(follow)
+    except BaseException:
+        _fail(streams)
+        raise
+
+
+def _run_together(
+    streams: Sequence[Stream],
+    lengths: Sequence[int],
+    team: Team,
+    x: AnyArray,
+    y: AnyArray,
+    work: Callable[[Any, Block], AnyArray],
+) -> None:
+    """:func:`run` in one block."""
+
+    def whole(runner: Runner) -> None:
+        block.run = runner
+        y[:] = work(x, block).reshape(y.shape)
+
+    try:
+        (block,) = _blocks(streams, lengths, [slice(0, len(x))])
+        lead(team, whole, (work.__name__, len(x)))
     except BaseException:
         _fail(streams)
         raise
