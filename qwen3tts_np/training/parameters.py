@@ -12,23 +12,21 @@ of a speaker's id stands in a prompt, and becomes a row of ``talker.model.codec_
 
 from __future__ import annotations
 
-import math
-import zlib
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from qwen3tts_np_kernels.embedding import embedding_backward_ref
 
+from ..checkpoint.adapter import A, B
 from ..checkpoint.safetensors import Checkpoint
 from ..checkpoint.tensor import StoredTensor
 from ..ops import Array, Ints
+from .adapters import new_addition
 
 TALKER = "talker."
 TEXT_EMBEDDING = "talker.model.text_embedding.weight"
 SPEAKER = "speaker."
-LORA_A, LORA_B = ".lora_A.weight", ".lora_B.weight"
-PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
 class Parameters:
@@ -81,17 +79,13 @@ class Parameters:
     def add_low_rank(self, layers: Iterable[str], rank: int, alpha: float, seed: int = 0) -> None:
         """Train a low-rank addition to each of these linear layers, of scale ``alpha / rank``.
 
-        A is uniform within ±1 / sqrt(in), B is zero, as in PEFT: the model begins as it was. The random numbers follow
-        from the seed and the name of the layer.
+        The model begins as it was (``adapters.new_addition``). By default they are for ``adapters.adapted_modules``.
         """
         for layer in layers:
-            outputs, inputs = self.arrays[f"{layer}.weight"].shape
-            generator = np.random.default_rng([seed, zlib.crc32(layer.encode())])
-            a = generator.uniform(-1, 1, (rank, inputs)) / math.sqrt(inputs)
-            self.arrays[layer + LORA_A] = a.astype(self.dtype)
-            self.arrays[layer + LORA_B] = np.zeros((outputs, rank), self.dtype)
+            a, b = new_addition(layer, self.arrays[f"{layer}.weight"].shape, rank, seed)
+            self.arrays[layer + A], self.arrays[layer + B] = a.astype(self.dtype), b.astype(self.dtype)
             self.scales[layer] = alpha / rank
-            self.train([layer + LORA_A, layer + LORA_B])
+            self.train([layer + A, layer + B])
 
     def add_speaker(self, name: str, vector: Array) -> None:
         """Train a speaker, from this vector [H] on."""
@@ -103,12 +97,7 @@ class Parameters:
         weight = self[f"{layer}.weight"]
         if layer not in self.scales:
             return weight
-        return weight + self.dtype.type(self.scales[layer]) * (self[layer + LORA_B] @ self[layer + LORA_A])
-
-    def projections(self) -> list[str]:
-        """The linear layers within the layers of talker and code predictor: what LoRA adds to by default."""
-        layers = (name.removesuffix(".weight") for name in self.arrays if name.endswith("_proj.weight"))
-        return [layer for layer in layers if layer.rpartition(".")[2] in PROJECTIONS]
+        return weight + self.dtype.type(self.scales[layer]) * (self[layer + B] @ self[layer + A])
 
     def trains(self, *prefixes: str) -> bool:
         """Whether anything is trained whose name begins with one of these."""
@@ -130,7 +119,7 @@ class Parameters:
         if f"{name}.bias" in self:
             y += self[f"{name}.bias"]
         if name in self.scales:
-            y += ((x @ self[name + LORA_A].T) * self.dtype.type(self.scales[name])) @ self[name + LORA_B].T
+            y += ((x @ self[name + A].T) * self.dtype.type(self.scales[name])) @ self[name + B].T
         return y
 
     def linear_backward(self, dy: Array, x: Array, name: str) -> Array:
@@ -147,10 +136,10 @@ class Parameters:
             self.gradients[bias] += dy.sum(0)
         dx = dy @ self._matrix(weight)
         if name in self.scales:
-            a, b, scale = self[name + LORA_A], self[name + LORA_B], self.dtype.type(self.scales[name])
+            a, b, scale = self[name + A], self[name + B], self.dtype.type(self.scales[name])
             dl = (dy @ b) * scale
-            self.learn(name + LORA_B, dy.T @ ((x @ a.T) * scale))
-            self.learn(name + LORA_A, dl.T @ x)
+            self.learn(name + B, dy.T @ ((x @ a.T) * scale))
+            self.learn(name + A, dl.T @ x)
             dx += dl @ a
         return dx
 
