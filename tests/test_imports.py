@@ -84,7 +84,7 @@ ALSO = {
     "batch": {"ray"},
     "evaluate": JUDGES,
     "export": {"onnx"},
-    "training": {"tomli"},
+    "training": {"tomli", "pyarrow", "huggingface_hub"},
 }
 FRAMEWORKS = {"torch", "torchaudio", "transformers", "qwen_tts", "tensorflow", "jax", "onnxruntime"}
 

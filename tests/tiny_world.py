@@ -68,6 +68,8 @@ def build(folder: Path, synthetic: Callable[..., Path]) -> None:
     (folder / "request.json").write_text(json.dumps(REQUEST), encoding="utf-8")
     official = {"audio": "anything.wav", "text": "Good morning.", "ref_audio": "ada.wav"}
     (folder / "train.jsonl").write_text(json.dumps(official) + "\n", encoding="utf-8")
+    raw = [official, {"audio": "ada.wav", "text": "What Ada says."}]
+    (folder / "raw.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in raw), encoding="utf-8")
     spoken = {"text": "Good morning.", "speaker": "vivian", "audio_codes": "ada.npy"}
     (folder / "held-out.jsonl").write_text(json.dumps(spoken) + "\n", encoding="utf-8")
     (folder / "texts.jsonl").write_text(json.dumps({"id": "a1", "text": "Good morning.", "speaker": "ryan"}))

@@ -31,20 +31,8 @@ from .streams import standard_streams
 PROGRAM = "qwen3tts-np"
 COMMANDS = (
     *("say", "clone", "batch", "voice", "serve", "encode", "decode"),
-    *(
-        "doctor",
-        "warm-up",
-        "convert",
-        "export",
-        "info",
-        "inspect",
-        "verify",
-        "score",
-        "fidelity",
-        "evaluate",
-        "bench",
-        "synth",
-    ),
+    *("doctor", "warm-up", "convert", "export", "info", "inspect", "verify", "score", "fidelity", "evaluate"),
+    *("bench", "synth", "train"),
     *("explain", "trace", "fixtures", "compare-audio"),
     "completion",
 )

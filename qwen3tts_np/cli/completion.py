@@ -17,7 +17,7 @@ from ..checkpoint.config_file import read_model_config
 from ..checkpoint.hub import cached, published_names
 from ..errors import QwenTTSError
 from ..text.prompt import supported_languages
-from .options import new_parser
+from .options import Parser, new_parser
 from .output import print_text
 
 EXAMPLES = (
@@ -49,6 +49,7 @@ class Command:
     help: str
     options: tuple[Option, ...]
     positionals: tuple[Option, ...]
+    commands: tuple[str, ...] = ()  # words that may stand in place of the first positional
 
     @property
     def flags(self) -> list[str]:
@@ -57,7 +58,7 @@ class Command:
     @property
     def suggestions(self) -> list[str]:
         """Words that can stand where no option does: subcommands, choices, names of models."""
-        return [choice for positional in self.positionals for choice in positional.choices]
+        return [*self.commands, *(choice for positional in self.positionals for choice in positional.choices)]
 
     @property
     def files(self) -> bool:
@@ -107,7 +108,11 @@ def tree(parser: argparse.ArgumentParser, words: tuple[str, ...] = (), help_: st
     """A parser and the parsers of its subcommands."""
     actions = [action for action in parser._actions if action.help != argparse.SUPPRESS]
     options = tuple(map(_option, actions))
-    yield Command(words, help_, tuple(o for o in options if o.flags), tuple(o for o in options if not o.flags))
+    commands = parser.commands if isinstance(parser, Parser) else {}
+    flags, positionals = tuple(o for o in options if o.flags), tuple(o for o in options if not o.flags)
+    yield Command(words, help_, flags, positionals, tuple(commands))
+    for name, child in commands.items():
+        yield from tree(child, (*words, name), child.description or "")
     for action in actions:
         if isinstance(action, argparse._SubParsersAction):
             helps = {str(choice.dest): choice.help or "" for choice in action._choices_actions}
@@ -245,7 +250,7 @@ def _zsh_function(command: Command, commands: list[Command], program: str) -> st
         f"_{name}() {{\n    local state line curcontext=$curcontext\n    local -a commands=({_lines(described)})\n"
         f"    _arguments -C {_lines(arguments)} && return\n"
         "    case $state in\n"
-        "        command) _describe command commands ;;\n"
+        f"        command) _describe command commands{'; _files' if command.files else ''} ;;\n"
         f"        arguments) case $words[1] in\n{cases}\n        esac ;;\n    esac\n}}"
     )
 
@@ -297,7 +302,7 @@ def fish(parser: argparse.ArgumentParser) -> str:
         lines += [f"{begin} {_fish_option(option)}" for option in command.options]
         if not children and command.suggestions:
             lines.append(f"{begin} -a {_quoted(' '.join(command.suggestions))}")
-        if not children and command.files:
+        if command.files:
             lines.append(f"{begin} -F")
     return "\n".join(lines)
 

@@ -43,7 +43,27 @@ SWITCHES = {
 
 
 class Parser(argparse.ArgumentParser):
-    """Wrong usage is one line, as every other error, in which long values are shortened."""
+    """Wrong usage is one line, as every other error, in which long values are shortened.
+
+    ``commands``: parsers of what comes after a first word, where otherwise a positional argument stands: ``train
+    prepare RAW OUT`` beside ``train MODEL DATA OUT``. argparse itself has either subcommands or positionals.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.commands: dict[str, Parser] = {}
+
+    def add_command(self, name: str, examples: Sequence[str], **texts: Any) -> Parser:
+        """One of ``commands``, with its examples below its help."""
+        parser = Parser(prog=f"{self.prog} {name}", formatter_class=Formatter, epilog=_epilog(examples), **texts)
+        parser.set_defaults(own_parser=parser)
+        self.commands[name] = parser
+        return parser
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if args and args[0] in self.commands:
+            return self.commands[args[0]].parse_known_args(args[1:], namespace)
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         shown = _QUOTED.sub(lambda value: shortened(value[1] or value[2]), message)
@@ -62,10 +82,13 @@ def new_parser(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, examples: Sequence[str], **texts: Any
 ) -> argparse.ArgumentParser:
     """The parser of a command, with its examples below its help."""
-    epilog = "\n".join(["examples:", *(f"  {line}" for line in examples)])
-    parser = commands.add_parser(name, formatter_class=Formatter, epilog=epilog, **texts)
+    parser = commands.add_parser(name, formatter_class=Formatter, epilog=_epilog(examples), **texts)
     parser.set_defaults(own_parser=parser)
     return parser
+
+
+def _epilog(examples: Sequence[str]) -> str:
+    return "\n".join(["examples:", *(f"  {line}" for line in examples)])
 
 
 def add_checkpoint(

@@ -1,0 +1,270 @@
+"""A source prepared: measured row by row into a journal, then judged and written.
+
+Measuring is what takes time, and nothing of it is lost when the program ends in any way. Judging needs the others of a
+row (the median of all rates, the mean of a speaker), so it comes when all is measured, and reads the journal. In memory
+there are some hundred bytes of a row: its key, its place in the journal and the numbers that are compared.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ...arguments import whole_number
+from ...errors import RequestError
+from ...files.journal import Journal
+from ...ops import Array, Ints
+from ...speech.store import hash_of
+from ...text.prompt import language_id
+from .measure import Measured, measure, reference, round_trip
+from .rules import FEWEST_TRIPS, Finding, Range, alone, by_group, least_cosine
+from .source import Source, Utterance, identity_of, limited
+from .split import is_validation
+from .tools import Tools
+
+VERSION = 1  # of what is measured; another number means that it is measured anew
+SPEAKER = "speaker_test"  # of rows that name none: the default of the official script
+ROUND_TRIPS = 20
+
+Progress = Callable[[int, float], None]  # called after every row, with their number and the seconds of speech so far
+
+
+@dataclass(frozen=True)
+class Settings:
+    """``validation``: share of the texts. ``round_trips``: as many of the first clips go through the codec."""
+
+    validation: float = 0.05
+    speaker: str = SPEAKER
+    max_samples: int | None = None
+    round_trips: int = ROUND_TRIPS
+
+    def __post_init__(self) -> None:
+        whole_number(self.round_trips, "--round-trips", 0)
+        if self.max_samples is not None:
+            whole_number(self.max_samples, "--max-samples")
+        if not self.speaker.strip():
+            raise RequestError("--speaker is empty, expected the name of the voice")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A row that is kept, as it is written."""
+
+    fields: dict[str, Any]
+    audio: str | None
+    ref_audio: str | None
+    frames: Ints
+    validation: bool
+
+
+@dataclass
+class Speaker:
+    """One voice."""
+
+    name: str
+    rows: int = 0
+    seconds: float = 0.0
+    references: dict[str, None] = field(default_factory=dict)  # keys of those that could be read, in their order
+    sum: Array | None = None  # float64 [H], of the embeddings of its references, or of its clips
+    embeddings: int = 0
+
+    def add(self, embedding: Array) -> None:
+        total = embedding.astype(np.float64)
+        self.sum = total if self.sum is None else self.sum + total
+        self.embeddings += 1
+
+    @property
+    def x_vector(self) -> Array | None:
+        """float32 [H]: the mean."""
+        return None if self.sum is None else (self.sum / self.embeddings).astype(np.float32)
+
+
+class Preparation:
+    """One run. :meth:`measure` all rows, then :meth:`judge` them, then read :meth:`rows`."""
+
+    def __init__(self, source: Source, tools: Tools, journal: Journal, settings: Settings) -> None:
+        self.source, self.tools, self.journal, self.settings = source, tools, journal, settings
+        self.keys: list[str] = []
+        self.places: list[str] = []
+        self.references: list[str | None] = []  # keys
+        self.made = 0  # rows that this run has measured itself
+        self.findings: list[Finding] = []
+        self.speakers: dict[str, Speaker] = {}
+        self.languages: dict[str, int] = {}  # rows of each; "auto" is none
+        self.refused: set[int] = set()
+
+    def measure(self, progress: Progress) -> None:
+        """Measure what the journal does not have yet."""
+        seconds, trips = 0.0, 0
+        for number, row in enumerate(limited(self.source, self.settings.max_samples), 1):
+            key = self._key("row", row.identity(), row.fault)
+            if key not in self.journal:
+                self._keep(key, row)
+                self.made += 1
+            measured = Measured(**self.journal[key]["measured"])
+            if measured.codes is not None and trips < self.settings.round_trips and row.audio is not None:
+                trips += 1
+                if (trip := f"{key}/round trip") not in self.journal:
+                    self.journal.add(trip, {"distance": round_trip(row, measured.frames(), self.tools)})
+            self.keys.append(key)
+            self.places.append(row.where)
+            self.references.append(self._reference(row.ref_audio))
+            seconds += measured.seconds
+            progress(number, seconds)
+        if not self.keys:
+            raise RequestError(f"{self.source.name} has no rows")
+
+    def judge(self) -> None:
+        """Find what is wrong with which row, and the mean of every speaker. RequestError if no row is left."""
+        count = len(self.keys)
+        self.rates, self.trips, self.seconds, self.noises = (np.full(count, np.nan) for _ in range(4))
+        self._alone()
+        if len(self.refused) == count:
+            raise RequestError(
+                f"{self.source.name}: none of its {count} rows can be used; the first: {self.findings[0].sentence()}"
+            )
+        self._together()
+        self.findings.sort(key=lambda finding: self._order[finding.where])
+
+    def rows(self) -> Iterator[Prepared]:
+        """The rows that are kept, in their order."""
+        for _, entry in self._kept():
+            fields, measured = entry["row"], Measured(**entry["measured"])
+            fields = {**fields, "speaker": self._speaker(fields).name}
+            if self._language(fields) is None:
+                fields.pop("language", None)
+            validation = is_validation(fields["text"], self.settings.validation)
+            yield Prepared(fields, entry["audio"], entry["ref_audio"], measured.frames(), validation)
+
+    # --- measuring ----------------------------------------------------------------------------------------------------
+
+    def _key(self, *parts: Any) -> str:
+        return hash_of(VERSION, self.tools.fingerprint, *parts)[:32]
+
+    def _keep(self, key: str, row: Utterance) -> None:
+        found = Measured(row.fault, "unreadable") if row.fault is not None else measure(row, self.tools)
+        audio = None if isinstance(row.audio, bytes) else row.audio
+        entry = {"row": row.fields, "audio": audio, "ref_audio": row.ref_audio, "measured": found.as_json()}
+        self.journal.add(key, entry)
+
+    def _reference(self, audio: str | None) -> str | None:
+        """The key of a reference clip, embedded once."""
+        if audio is None or self.tools.voices is None:
+            return None
+        key = self._key("reference", identity_of(audio))
+        if key not in self.journal:
+            self.journal.add(key, {"audio": audio, "measured": reference(audio, self.tools).as_json()})
+        return key
+
+    # --- judging ------------------------------------------------------------------------------------------------------
+
+    def _alone(self) -> None:
+        """What needs no median; numbers for those that do."""
+        self._order = {where: i for i, where in enumerate(self.places)}
+        self._groups, self._voices = array("q", bytes(8 * len(self.keys))), array("q", bytes(8 * len(self.keys)))
+        seen: dict[bytes, str] = {}  # a hash of the codes -> the first row that has them
+        for i, (key, where) in enumerate(zip(self.keys, self.places, strict=True)):
+            entry = self.journal[key]
+            fields, measured = entry["row"], Measured(**entry["measured"])
+            found = alone(where, measured, fields.get("text"))
+            if not any(finding.refuses for finding in found):
+                codes = bytes.fromhex(hash_of(measured.frames()))[:16]
+                if (first := seen.setdefault(codes, where)) != where:
+                    found = [Finding(where, "equal codes", f"has the codes of {first}")]
+            if any(finding.refuses for finding in found):
+                self.refused.add(i)
+            else:
+                found += self._numbers(i, where, fields, measured)
+            self.findings += found
+
+    def _numbers(self, i: int, where: str, fields: dict[str, Any], measured: Measured) -> Iterator[Finding]:
+        """Take what is compared with other rows; yields what is wrong with the row's language and reference."""
+        speaker, language = self._speaker(fields), self._language(fields)
+        if language is None:
+            yield Finding(where, "language", f"has the language {fields['language']!r}")
+        name = language or "auto"
+        self.languages[name] = self.languages.get(name, 0) + 1
+        self._groups[i] = list(self.languages).index(name)
+        self._voices[i] = list(self.speakers).index(speaker.name)
+        speaker.rows += 1
+        speaker.seconds += measured.seconds
+        self.seconds[i] = measured.seconds
+        self.rates[i] = len(measured.frames()) / max(1, self.tools.text_tokens(fields["text"]))
+        self.noises[i] = math.nan if measured.noise is None else measured.noise
+        if (trip := f"{self.keys[i]}/round trip") in self.journal:
+            self.trips[i] = self.journal[trip]["distance"]
+        if (key := self.references[i]) is not None and key not in speaker.references:
+            embedded = Measured(**self.journal[key]["measured"])
+            if embedded.fault is not None:
+                yield Finding(where, "reference", f"has a reference that cannot be used: {embedded.fault}")
+            else:
+                speaker.references[key] = None
+
+    def _together(self) -> None:
+        self._means()
+        ranges = by_group(self.rates, np.array(self._groups), len(self.languages))
+        trips = Range.of(self.trips, FEWEST_TRIPS)
+        self.cosines = np.full(len(self.keys), np.nan)
+        vectors = [speaker.x_vector for speaker in self.speakers.values()]
+        for i, entry in self._kept():
+            mean, own = vectors[self._voices[i]], Measured(**entry["measured"]).x_vector()
+            if mean is not None and own is not None:
+                self.cosines[i] = _cosine(mean, own)
+        voices = np.array(self._voices)
+        least = [least_cosine(self.cosines[voices == n]) for n in range(len(vectors))]
+        for i, where in enumerate(self.places):
+            if i in self.refused:
+                continue
+            if (usual := ranges[self._groups[i]]) is not None and self.rates[i] not in usual:
+                told = f"has {self.rates[i]:.2f} frames per text token, where the median is {usual.median:.2f}"
+                self.findings.append(Finding(where, "rate", told))
+            if (bound := least[self._voices[i]]) is not None and self.cosines[i] < bound:
+                name = list(self.speakers)[self._voices[i]]
+                told = f"sounds like another voice: its cosine to {name} is {self.cosines[i]:.2f}, below {bound:.2f}"
+                self.findings.append(Finding(where, "voice", told))
+            if trips is not None and self.trips[i] > trips.high:
+                told = f"loses {self.trips[i]:.1f} dB in the codec, where the median is {trips.median:.1f} dB"
+                self.findings.append(Finding(where, "round trip", told))
+
+    def _means(self) -> None:
+        """The mean over a speaker's references, or, where it has none, over its clips."""
+        for speaker in self.speakers.values():
+            for key in speaker.references:
+                self._add(speaker, Measured(**self.journal[key]["measured"]))
+        for i, entry in self._kept():
+            speaker = list(self.speakers.values())[self._voices[i]]
+            if not speaker.references:
+                self._add(speaker, Measured(**entry["measured"]))
+
+    def _add(self, speaker: Speaker, measured: Measured) -> None:
+        if (vector := measured.x_vector()) is not None:
+            speaker.add(vector)
+
+    def _kept(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        for i, key in enumerate(self.keys):
+            if i not in self.refused:
+                yield i, self.journal[key]
+
+    def _speaker(self, fields: dict[str, Any]) -> Speaker:
+        """Names are those of a checkpoint's table: in lower case."""
+        name = str(fields.get("speaker") or self.settings.speaker).strip().lower()
+        return self.speakers.setdefault(name, Speaker(name))
+
+    def _language(self, fields: dict[str, Any]) -> str | None:
+        """The row's language; None for one that the model does not have."""
+        language = fields.get("language") or "auto"
+        try:
+            language_id(self.tools.config.talker_config, language, None)
+        except RequestError:
+            return None
+        return language
+
+
+def _cosine(a: Array, b: Array) -> float:
+    norm = float(np.linalg.norm(a)) * float(np.linalg.norm(b))
+    return float(a @ b) / norm if norm else math.nan
