@@ -15,6 +15,8 @@ from speech_server import FRAMES, TEXT, Running, running
 from qwen3tts_np import CustomVoice, Qwen3TTSModel
 from qwen3tts_np.audio.files import pcm16
 from qwen3tts_np.audio.tempo import at_tempo
+from qwen3tts_np.speech.live import stream
+from qwen3tts_np.speech.script import read_script
 from qwen3tts_np.text.lexicon import Lexicon
 
 for _needed in ("fastapi", "uvicorn", "python_multipart"):
@@ -82,6 +84,28 @@ def test_an_utterance_at_another_speed(server, socket):
     request = model.prepare(TEXT, CustomVoice("ryan"), streaming=True, seed=7, max_new_tokens=FRAMES + 1)
     usual = np.concatenate(list(model.stream(request)))
     assert hear(socket)[0] == pcm16(at_tempo(usual, 2, 24000)).tobytes()
+
+
+def test_marks_are_read_in_a_complete_text(server, socket):
+    text = "Ready? [pause 300ms] Go. [voice vivian] At last!"
+    socket.send(json.dumps({**CONFIG, "markup": True}))
+    for first in range(0, len(text), 9):
+        say(socket, "input.text", text=text[first : first + 9])
+    say(socket, "input.done")
+    model, script = server.house.models["custom_voice"].model, read_script(text, markup=True)
+    wanted = stream(model, script, seed=7, speaker="ryan", runaway_guard=True, max_new_tokens=FRAMES + 1)
+    audio, messages = hear(socket)
+    assert audio == b"".join(packet.tobytes() for packet in wanted)
+    assert [message["type"] for message in messages] == ["audio.start", "audio.done", "session.done"]
+    for wrong, told in (("Hi [pause 1h].", "a pause lasts 0 to 60 s"), ("[voice bob] Hi.", "'bob' is not known")):
+        say(socket, "input.text", text=wrong)
+        say(socket, "input.done")
+        _, messages = hear(socket)
+        assert told in messages[-2]["message"]
+        assert messages[-1] == {**messages[-1], "type": "session.done", "total_sentences": 0}
+    say(socket, "input.text", text=text)
+    say(socket, "input.done")
+    assert hear(socket)[0] == audio
 
 
 @pytest.mark.parametrize("size", [1, 4, 100])
@@ -154,7 +178,6 @@ def test_cancel_in_mid_sentence(server, socket):
         ([{"type": "input.text", "text": "a"}], "send session.config first"),
         ([{"type": "hello"}], "type='hello' is none of session.config, input.text, input.done"),
         ([{"type": "session.config", "volume": 3}], "there is no argument 'volume'"),
-        ([{"type": "session.config", "markup": True}], "markup is read in complete texts only"),
         ([{"type": "session.config", "input": "a"}], "session.config takes no 'input'"),
         ([CONFIG, {"type": "input.text", "text": 3}], "input.text takes 'text', a string"),
         ([CONFIG, {"type": "input.text", "text": "a" * 2001}], "the text has 2001 characters"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -102,26 +102,11 @@ async def begin_answer(house: House, asked: SpeechRequest, gone: Callable[[], Aw
     """
     began = time.monotonic()
     served = choose(house.models, asked.model, kinds_for(asked, house.voices) if asked.model is None else ())
-    script = await asyncio.to_thread(_readable, served, asked, house)
+    script = await asyncio.to_thread(readable, served, asked, house)
     outlet = Outlet(house.engine.nudge)
 
     def prepare(arguments: dict[str, Any]) -> tuple[TextClient, int]:
-        room = house.engine.rooms[served.name]
-        if outlet.left:
-            raise ClientGone
-        text = live_text(
-            served.model,
-            script,
-            language=served.language(asked.language),
-            seed=asked.seed,
-            packet_frames=MOST_PACKET,
-            runaway_guard=True,
-            tempo=asked.speed,
-            **arguments,
-            **asked.sampling,
-        )
-        client = TextClient(text, outlet)
-        room.enter(client)
+        client = enter(house, served, asked, script, arguments, outlet)
         return client, len(served.model.text_tokenizer.encode(asked.text))
 
     try:
@@ -142,7 +127,29 @@ async def begin_answer(house: House, asked: SpeechRequest, gone: Callable[[], Aw
     return Answer(asked, client, tokens, of_voice + notes, house.metrics, began, first)
 
 
-def _readable(served: Served, asked: SpeechRequest, house: House) -> Script:
+def enter(
+    house: House, served: Served, asked: SpeechRequest, script: Script, arguments: Mapping[str, Any], outlet: Outlet
+) -> TextClient:
+    """Let a complete text wait for a place, in the engine's thread. ClientGone where nobody waits for it any more."""
+    if outlet.left:
+        raise ClientGone
+    text = live_text(
+        served.model,
+        script,
+        language=served.language(asked.language),
+        seed=asked.seed,
+        packet_frames=MOST_PACKET,
+        runaway_guard=True,
+        tempo=asked.speed,
+        **arguments,
+        **asked.sampling,
+    )
+    client = TextClient(text, outlet)
+    house.engine.rooms[served.name].enter(client)
+    return client
+
+
+def readable(served: Served, asked: SpeechRequest, house: House) -> Script:
     """The text as the model can read it. Refusal for one that says nothing, or that the demo voice cannot say."""
     try:
         script = served.script(read_script(asked.text, asked.markup, lexicon=house.settings.lexicon))

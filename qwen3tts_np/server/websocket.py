@@ -2,6 +2,8 @@
 
 One utterance is what comes between ``session.config`` (or the end of the last utterance) and ``input.done``. It is one
 token-level session (``model.open``): speech begins as soon as the text has settled, and does not wait for sentences.
+With ``markup`` it is the text of an answer of the endpoint, spoken once it is complete: voices and pauses make it a
+text of several pieces, and a mark can change what is before it.
 """
 
 from __future__ import annotations
@@ -9,17 +11,16 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fastapi import WebSocket, WebSocketDisconnect
 
 from ..audio.encode import encoder
-from .answer import House, as_refusal
+from .answer import House, as_refusal, enter, readable
 from .client import ArrivingClient
-from .engine import Room
-from .models import choose, kinds_for
+from .models import Served, choose, kinds_for
 from .outlet import End, Outlet
 from .refusal import Refusal
 from .schema import SpeechRequest, check_text, parse_speech, read_json
@@ -51,11 +52,13 @@ async def speak_while_written(socket: WebSocket, house: House) -> None:
 class Utterance:
     """A text that is arriving, and the task that sends its speech."""
 
-    client: ArrivingClient
-    room: Room
+    served: Served
+    arguments: Mapping[str, Any]  # that name its voice
+    outlet: Outlet
+    client: ArrivingClient | None  # None with markup
     began: float
     complete: asyncio.Event  # set when the text is
-    length: int = 0  # characters
+    text: str = ""
     entered: bool = False
     sending: asyncio.Task[None] | None = None
 
@@ -100,7 +103,7 @@ class Session:
         utterance, self._utterance = self._utterance, None
         if utterance is None:
             return
-        utterance.client.outlet.left = True
+        utterance.outlet.left = True
         self._house.engine.nudge()
         if utterance.sending is not None:
             utterance.sending.cancel()
@@ -128,8 +131,6 @@ class Session:
         asked = parse_speech({"input": "", "response_format": "pcm", **message}, self._house.settings)
         if asked.text:
             raise Refusal(400, "session.config takes no 'input': send it as input.text", "input")
-        if asked.markup:
-            raise Refusal(400, "markup is read in complete texts only: POST /v1/audio/speech speaks them", "markup")
         self._asked = asked
 
     async def _add(self, message: Mapping[str, Any]) -> None:
@@ -139,14 +140,10 @@ class Session:
         if self.speaks:
             raise Refusal(400, "the last utterance is still being spoken: wait for session.done, or send input.cancel")
         utterance = self._utterance or await self._open()
-        utterance.length += len(text)
-        check_text("." * utterance.length, self._house.settings)
-
-        def feed() -> None:
-            utterance.client.feed(text)
-            self._enter(utterance)
-
-        await asyncio.wrap_future(self._house.engine.call(feed))
+        utterance.text += text
+        check_text(utterance.text, self._house.settings)
+        if (client := utterance.client) is not None:
+            await self._in_engine(lambda: client.feed(text), utterance, client)
 
     async def _finish(self) -> None:
         utterance = self._utterance
@@ -156,18 +153,41 @@ class Session:
         if self.speaks:
             raise Refusal(400, "input.done came twice")
 
-        def finish() -> None:
-            utterance.client.finish()
-            self._enter(utterance)
-
-        await asyncio.wrap_future(self._house.engine.call(finish))
+        if (client := utterance.client) is not None:
+            await self._in_engine(client.finish, utterance, client)
+        else:
+            await self._enter_complete(utterance)
         utterance.complete.set()
 
-    def _enter(self, utterance: Utterance) -> None:
-        """Wait for a place as soon as there is something to say. In the engine's thread."""
-        if not utterance.entered and utterance.client.ready:
-            utterance.room.enter(utterance.client)
-            utterance.entered = True
+    async def _in_engine(self, act: Callable[[], None], utterance: Utterance, client: ArrivingClient) -> None:
+        """Act in the engine's thread, and wait for a place there as soon as there is something to say."""
+
+        def run() -> None:
+            act()
+            if not utterance.entered and client.ready:
+                self._house.engine.rooms[utterance.served.name].enter(client)
+                utterance.entered = True
+
+        await asyncio.wrap_future(self._house.engine.call(run))
+
+    async def _enter_complete(self, utterance: Utterance) -> None:
+        """A text with marks waits for a place; where it cannot be spoken it is over."""
+        assert self._asked is not None
+        asked, house, served = replace(self._asked, text=utterance.text), self._house, utterance.served
+        utterance.began = time.monotonic()
+        try:
+            script = await asyncio.to_thread(readable, served, asked, house)
+            entered = house.engine.call(
+                lambda: enter(house, served, asked, script, utterance.arguments, utterance.outlet)
+            )
+            await asyncio.wrap_future(entered)
+        except Exception as e:
+            refusal = as_refusal(e)
+            if refusal is None:
+                raise
+            await self.cancel()
+            await self._send_error(refusal)
+            await self._end(total_sentences=0)
 
     async def _open(self) -> Utterance:
         """Begin an utterance."""
@@ -175,7 +195,7 @@ class Session:
         if asked is None:
             raise Refusal(400, "send session.config first; it may be empty but for its type")
         served = choose(house.models, asked.model, kinds_for(asked, house.voices))
-        if served.of_demo:
+        if served.of_demo and not asked.markup:
             raise Refusal(400, "the demo voice reads complete sentences only: POST /v1/audio/speech speaks them")
         arguments, _ = await house.voice_of(served, asked)
         outlet = Outlet(house.engine.nudge)
@@ -186,16 +206,16 @@ class Session:
             text = served.model.arriving(voice, language=asked.language, seed=asked.seed, **sampling)
             return ArrivingClient(served.model, text, outlet, asked.speed, house.settings.lexicon)
 
-        client, _ = await asyncio.wrap_future(house.engine.call(prepare))
+        client = None if asked.markup else (await asyncio.wrap_future(house.engine.call(prepare)))[0]
         rate = served.model.speech_tokenizer.get_output_sample_rate()
-        utterance = Utterance(client, house.engine.rooms[served.name], time.monotonic(), asyncio.Event())
+        utterance = Utterance(served, arguments, outlet, client, time.monotonic(), asyncio.Event())
         utterance.sending = asyncio.create_task(self._speak(utterance, asked.response_format, rate))
         self._utterance = utterance
         return utterance
 
     async def _speak(self, utterance: Utterance, audio_format: str, rate: int) -> None:
         """Send the speech of an utterance as it is made."""
-        one, outlet, metrics = encoder(audio_format, rate), utterance.client.outlet, self._house.metrics
+        one, outlet, metrics = encoder(audio_format, rate), utterance.outlet, self._house.metrics
         of = {"utterance_index": self._number, "sentence_index": 0}
         sent = samples = 0
         try:
