@@ -44,13 +44,13 @@ class Command(NamedTuple):
 
 
 ROWS = ("o/a.wav", "o/b.wav")
-REPORTS = ("o/results/a.json", "o/results/b.json", "o/results.jsonl", "o/shard-1-of-1.done")
+LINES = ("o/results/a.json", "o/results/b.json", "o/results.jsonl")
 SHORT = ("--seed", "1", "--max-new-tokens", "3")
 COMMANDS = {
     "say": Command(("say", "m", "Hi", *SHORT, "-o", "a.wav"), ("a.wav",)),
     "stream": Command(("say", "m", "Hi", *SHORT, "--stream", "-o", "s.flac"), ("s.flac",)),
     "srt": Command(("say", "m", "--file", "t.txt", *SHORT, "-o", "l.wav", "--srt", "l.srt"), ("l.wav", "l.srt")),
-    "batch": Command(("batch", "m", "b.jsonl", "o", *SHORT), (*ROWS, *REPORTS), passing=REPORTS, resumes=True),
+    "batch": Command(("batch", "m", "b.jsonl", "o", *SHORT), (*ROWS, *LINES), passing=LINES, resumes=True),
     "voice": Command(("voice", "create", "b", "clip.wav", "-o", "v.safetensors"), ("v.safetensors",)),
     "encode": Command(("encode", "b", "clip.wav", "-o", "c.npy"), ("c.npy",)),
     "fixtures": Command(("fixtures", "export", "m", "r.json", "f", "--tensors", "*norm"), ("f",), folder=True),

@@ -12,6 +12,7 @@ import random
 import re
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from speech_server import running
 from test_serve_command import serving
 
 from qwen3tts_np import Qwen3TTSModel
@@ -131,6 +133,20 @@ def test_every_answer_is_that_of_its_request_alone_and_nothing_stays(synthetic: 
     assert left.threads <= (os.cpu_count() or 1) + 4  # the event loop's pool may not have been complete
     assert left.files <= 0
     assert left.memory < GROWTH
+
+
+def test_the_threads_that_come_are_those_of_the_event_loops_pool(synthetic: Callable[..., Path]) -> None:
+    """Which makes one where none of its threads is idle, so the last may come late; then there are no more."""
+    model = Qwen3TTSModel.from_pretrained(synthetic("tiny", "custom_voice"), threads=1)
+    of = random.Random(1)
+    with running({"custom_voice": model}, places=2, queue=20) as server:
+        port = int(server.url.rpartition(":")[2])
+        before = set(threading.enumerate())
+        with ThreadPoolExecutor(CLIENTS) as pool:
+            assert any(pool.map(lambda asked: asked.ask(port), [Asked.drawn(of) for _ in range(12)]))
+        come = {thread.name for thread in set(threading.enumerate()) - before}
+    assert come and all(re.fullmatch(r"asyncio_\d+", name) for name in come), come
+    assert len(come) <= (os.cpu_count() or 1) + 4
 
 
 if __name__ == "__main__":

@@ -1,19 +1,20 @@
 """Registered voices: a folder of our voice files, one a voice, ``NAME.safetensors``.
 
 A file is complete or not there (``files/output.py``), so nothing is registered by half, and a server that is killed
-loses nothing. A name is letters, digits, spaces and ``-_.`` and never leaves the folder.
+loses nothing; what it was writing, the next one removes. A name is letters, digits, spaces and ``-_.`` and never leaves
+the folder.
 """
 
 from __future__ import annotations
 
 import os
-import tempfile
 import threading
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import CheckpointError, OutputError, QwenTTSError
+from ..files.output import remove_leftovers, scratch_folder
 from ..shown import shortened
 from ..voice.prompt_item import VoiceClonePromptItem
 from .refusal import Refusal
@@ -45,6 +46,7 @@ class VoiceFolder:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as e:
                 raise OutputError(f"--voices {folder} cannot be made: {e.strerror}") from None
+            remove_leftovers(folder, lambda name: name.endswith(SUFFIX))
 
     def names(self) -> list[str]:
         """All names, sorted."""
@@ -126,8 +128,8 @@ def voice_of_file(content: bytes) -> VoiceClonePromptItem:
     """The voice in an uploaded file: one of ours, or of the official demo (.pt). CheckpointError where it is none."""
     if len(content) > CLIP_BYTES:
         raise Refusal(413, f"the voice file has {len(content)} bytes and the limit is {CLIP_BYTES}", "voice_file")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "voice_file")
+    with scratch_folder() as folder:
+        path = folder / "voice_file"
         path.write_bytes(content)
         try:
             return VoiceClonePromptItem.load(path)
