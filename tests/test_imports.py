@@ -84,7 +84,7 @@ ALSO = {
     "batch": {"ray"},
     "evaluate": JUDGES,
     "export": {"onnx"},
-    "training": {"tomli", "pyarrow", "huggingface_hub"},
+    "training": {"tomli", "pyarrow", "huggingface_hub", "wandb"},
 }
 FRAMEWORKS = {"torch", "torchaudio", "transformers", "qwen_tts", "tensorflow", "jax", "onnxruntime"}
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from qwen3tts_np import Qwen3TTSModel, cli
-from qwen3tts_np.checkpoint.adapter import Adapter
+from qwen3tts_np.checkpoint.adapter import Adapter, with_speakers
 from qwen3tts_np.checkpoint.json_file import read_json
 from qwen3tts_np.checkpoint.safetensors import Checkpoint
 from qwen3tts_np.errors import CheckpointError, MissingFileError, RequestError
@@ -22,7 +22,6 @@ from qwen3tts_np.training.checkpoints import (
     check_base,
     link_folder,
     speaker_rows,
-    with_voices,
     write_checkpoint,
 )
 from qwen3tts_np.training.surgery import Surgery, of_last_layers, operate
@@ -50,7 +49,7 @@ def adapter(base: Path) -> Adapter:
 
 
 def merged(base: Path, adapter: Adapter, target: Path) -> Path:
-    config = with_voices(base, adapter.speakers)
+    config = with_speakers(read_json(base / "config.json"), adapter.speakers)
     new = NewCheckpoint(base, config, adapter=adapter, rows=adapter.rows, speakers=adapter.speakers, card="# Ada\n")
     write_checkpoint(target, new)
     return target

@@ -13,7 +13,7 @@ import pytest
 from qwen3tts_np.errors import InputError, RequestError
 from qwen3tts_np.training import names
 from qwen3tts_np.training.names import read_settings
-from qwen3tts_np.training.settings import TrainingSettings
+from qwen3tts_np.training.settings import TrainingSettings, defaults_table
 
 # Of the reference pipeline's documentation: name, a value, and what it sets here; a sentence's words where it sets
 # nothing, "" where nothing is said.
@@ -226,3 +226,8 @@ def test_every_default_that_was_chosen_has_its_reason():
             and spec.name not in ("rank", "max_eval_samples")
         ):
             assert spec.metadata["why"], spec.name
+
+
+def test_the_page_gives_the_reasons():
+    page = Path(__file__).parents[1] / "qwen3tts_np" / "training" / "README.md"
+    assert defaults_table() in page.read_text(encoding="utf-8")

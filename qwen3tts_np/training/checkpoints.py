@@ -18,9 +18,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from ..checkpoint.adapter import SPEAKERS, Adapter, added, as_stored, with_rows, with_speakers
+from ..checkpoint.adapter import SPEAKERS, Adapter, added, as_stored, with_rows
 from ..checkpoint.config_file import CODEC_DIR, read_model_config
-from ..checkpoint.json_file import read_json
 from ..checkpoint.keys import TensorSpec, check
 from ..checkpoint.quantised import is_quantised
 from ..checkpoint.safetensors import Checkpoint
@@ -201,9 +200,3 @@ def _free_rows(talker: Mapping[str, Any]) -> list[int]:
     used |= {*(talker.get("codec_language_id") or {}).values(), *(talker.get("spk_id") or {}).values()}
     codes, rows = talker["code_predictor_config"]["vocab_size"], talker["vocab_size"]
     return [i for i in dict.fromkeys([FIRST_ROW, *reversed(range(codes, rows))]) if codes <= i < rows and i not in used]
-
-
-def with_voices(base: Path, speakers: Mapping[str, int]) -> dict[str, Any]:
-    """``config.json`` of ``base`` with more voices; a base model becomes a custom-voice model."""
-    raw = read_json(base / "config.json")
-    return with_speakers(raw, speakers) if speakers else raw

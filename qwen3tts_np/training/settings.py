@@ -25,6 +25,7 @@ from ..files.name import shown_name
 from ..shown import shortened
 from ..talker.generator import check_seed
 
+DEFAULT_SPEAKER = "speaker"  # of rows that name none, here and in ``train prepare``
 MOST_CONFIG = 1 << 20  # bytes of a file of settings
 ALIGNMENTS = ("inference", "official")
 SCHEDULES = ("cosine", "constant")
@@ -81,9 +82,9 @@ class TrainingSettings:
         None, "reference clip of the voice, for rows that name none", env=("REF_AUDIO_PATH",)
     )
     speaker_name: str = setting(
-        "speaker_test",
+        DEFAULT_SPEAKER,
         "name of the voice, for rows that name no speaker",
-        "the official script's; written in lower case, the only one in which the official package finds it",
+        "what 'train prepare' calls the voice of such rows; written in lower case, as the official package looks it up",
         env=("SPEAKER_NAME",),
     )
     language: str | None = setting(None, "language of rows that name none (auto)")
@@ -128,6 +129,10 @@ class TrainingSettings:
         "of added layers: identity (zero o_proj and down_proj) or xavier; replaced ones are always xavier",
         "identity leaves the model exactly as it was until it has learned something",
         choices=INITS,
+    )
+
+    train_text_embedding: bool = setting(
+        False, "with full: train the text embedding too, as the official script does", "half of the model, for words"
     )
 
     batch_size: int = setting(2, "rows computed at a time", "the official script's", env=("BATCH_SIZE",), least=1)
@@ -328,6 +333,16 @@ def _check(name: str, value: Any, told: Mapping[str, Any]) -> None:
         raise RequestError(f"{name}={shortened(value)} must be at least {least:g}")
     if most is not None and number > most:
         raise RequestError(f"{name}={shortened(value)} must be at most {most:g}")
+
+
+def defaults_table() -> str:
+    """The settings with a reason, as the table of README.md."""
+    rows = ["| setting | default | |", "|---|--:|---|"]
+    for spec in fields(TrainingSettings):
+        if why := spec.metadata["why"]:
+            default = "" if spec.default is None else str(spec.default)
+            rows.append(f"| `--{spec.name.replace('_', '-')}` | {default} | {why} |")
+    return "\n".join(rows) + "\n"
 
 
 def read_toml(path: Path) -> dict[str, Any]:
