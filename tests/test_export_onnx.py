@@ -202,3 +202,17 @@ def test_every_activation_is_that_of_the_official_package(
     assert not any(
         name.endswith(("norm", "codec_head")) or "lm_head" in name for name in absent - inner if "talker" in name
     )
+
+
+def test_the_readme_lists_the_operators(synthetic: Callable[..., Path], tmp_path: Path) -> None:
+    used: set[str] = set()
+    for form, fixed in (("float32", None), ("int4", None), ("float16", {})):
+        folder = tmp_path / form
+        for name, _ in export_onnx(synthetic("tiny-1.7b", "base"), folder, form, lengths=fixed):
+            used |= {
+                node.op_type for node in onnx.load(folder / name / "model.onnx", load_external_data=False).graph.node
+            }
+    page = (ROOT / "qwen3tts_np" / "export" / "README.md").read_text(encoding="utf-8")
+    listed = page.partition("### Operators")[2].split("`Add ", 1)[1].partition("`")[0]
+    assert f"Opset {onnx_target.OPSET}, IR version {onnx_target.IR_VERSION}" in page
+    assert {"Add", *listed.split()} | {"MatMulNBits"} == used

@@ -1,0 +1,142 @@
+"""Full-size structures as ONNX graphs: exported in bounded time and memory, spoken with by the runner, code for code.
+
+    pytest tests/full_size_onnx.py        about ... minutes on two cores, 15 GB of disk, 8 GB of memory
+
+Not part of the suite: its name does not begin with ``test_``. Needs the extra ``onnx`` and onnxruntime.
+The row of the end of speech is zeros in these checkpoints, so that no request ends before its 300 frames.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from qwen3tts_np import Qwen3TTSModel
+from qwen3tts_np.checkpoint.config_file import read_model_config
+from qwen3tts_np.synthetic.weights import write_checkpoint
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+ROOT = Path(__file__).parents[1]
+RUNNER = ROOT / "golden" / "runners" / "speak_onnx.py"
+TEXT = "Please speak slowly: the mountain river runs through the country, and the light is often good before night."
+FRAMES = int(os.environ.get("FRAMES", "300"))
+MINUTES, SHARE = 2.0, 1.5  # most time, and most memory as a share of the largest graph's arrays
+# Runs the runner where nothing of ours, and no PyTorch, can be imported.
+ALONE = """
+import runpy, sys
+sys.modules.update(dict.fromkeys(("qwen3tts_np", "qwen3tts_np_kernels", "torch", "numba", "scipy", "safetensors")))
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+GREEDY = {"do_sample": False, "subtalker_dosample": False}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
+    @cache
+    def made(like: Any, kind: Any) -> Path:
+        folder = tmp_path_factory.mktemp("models") / f"{like}-{kind}"
+        write_checkpoint(folder, like, kind)
+        silence_the_end(folder)
+        return folder
+
+    return made
+
+
+def silence_the_end(folder: Path) -> None:
+    """Zeros in the row of ``codec_head`` that says that the speech ends."""
+    file = folder / "model.safetensors"
+    content = np.memmap(file, np.uint8, "r+")
+    length = int.from_bytes(content[:8].tobytes(), "little")
+    entry = json.loads(content[8 : 8 + length].tobytes())["talker.codec_head.weight"]
+    rows, start = entry["shape"][0], 8 + length + entry["data_offsets"][0]
+    row = (entry["data_offsets"][1] - entry["data_offsets"][0]) // rows
+    first = start + row * read_model_config(folder).talker_config.codec_eos_token_id
+    content[first : first + row] = 0
+    content.flush()
+
+
+@pytest.fixture(scope="module")
+def graphs(models: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
+    """The exported graphs, once for each model, within the limits of time and memory."""
+
+    @cache
+    def made(like: str, kind: str) -> Path:
+        source, target = models(like, kind), tmp_path_factory.mktemp("graphs")
+        start = time.monotonic()
+        process = subprocess.Popen([sys.executable, "-m", "qwen3tts_np", "export", "onnx", str(source), str(target)])
+        _, status, used = os.wait4(process.pid, 0)
+        assert status == 0
+        seconds, peak = time.monotonic() - start, used.ru_maxrss * 1024
+        largest = max(sum(f.stat().st_size for f in part.iterdir()) for part in target.iterdir() if part.is_dir())
+        print(f"{like} {kind}: {seconds:.0f} s, peak {peak / 1e6:.0f} MB, largest graph {largest / 1e6:.0f} MB")
+        assert max(file.stat().st_size for file in target.rglob("*.data*")) < 2**31
+        assert peak < SHARE * largest
+        assert like != "0.6b" or seconds < 60 * MINUTES
+        return target
+
+    return made
+
+
+def run_alone(folder: Path, output: Path, request: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Codes and samples of the runner."""
+    words = [sys.executable, "-I", "-c", ALONE, str(RUNNER), str(folder), str(output), json.dumps(request)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    print(done.stdout.strip())
+    return np.load(output.with_suffix(".npy")), soundfile.read(output, dtype="int16")[0]
+
+
+def speech(model: Qwen3TTSModel, request: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Codes and samples of this package for a request of the runner."""
+    rest = {name: value for name, value in request.items() if name not in ("text", "streaming", "chunk", "threads")}
+    layout = {"non_streaming_mode": not request.get("streaming", False), "return_codes": True}
+    if "ref_audio" in rest:
+        samples, rate = soundfile.read(rest.pop("ref_audio"), dtype="float32")
+        waves, _, codes = model.generate_voice_clone(request["text"], ref_audio=(samples, rate), **rest, **layout)
+    elif model.config.tts_model_type == "custom_voice":
+        waves, _, codes = model.generate_custom_voice(request["text"], **rest, **layout)
+    else:
+        waves, _, codes = model.generate_voice_design(request["text"], **rest, **layout)
+    return codes[0], waves[0]
+
+
+REQUESTS: list[tuple[str, str, int, dict[str, Any]]] = [
+    ("0.6b", "custom_voice", FRAMES, {"speaker": "vivian", "language": "english", **GREEDY, "chunk": 7}),
+    ("0.6b", "custom_voice", FRAMES, {"speaker": "ryan", "seed": 0, "streaming": True, "chunk": 2}),
+    ("0.6b", "custom_voice", FRAMES, {"speaker": "serena", "seed": 2**64 - 1, "chunk": 1}),
+    ("0.6b", "base", FRAMES, {"ref_text": "It is a very good song", "seed": 1, "streaming": True, "chunk": 2}),
+    ("0.6b", "base", FRAMES, {"ref_text": "It is a very good song", **GREEDY, "chunk": 7}),
+    ("1.7b", "custom_voice", FRAMES // 5, {"speaker": "vivian", "instruct": "Calm.", "seed": 0, "chunk": 4}),
+]
+
+
+@pytest.mark.parametrize(("like", "kind", "frames", "request_"), REQUESTS)
+def test_codes_are_equal(
+    models: Any, graphs: Any, tmp_path: Path, like: str, kind: str, frames: int, request_: dict[str, Any]
+) -> None:
+    request = {"text": TEXT, "max_new_tokens": frames + 1, **request_}
+    if kind == "base":
+        clip = tmp_path / "clip.wav"
+        t = np.arange(3 * 24000) / 24000
+        soundfile.write(clip, 0.3 * np.sin(2 * np.pi * 150 * t) * np.sin(2 * np.pi * 2 * t) ** 2, 24000)
+        request["ref_audio"] = str(clip)
+    codes, samples = run_alone(graphs(like, kind), tmp_path / "a.wav", request)
+    model = Qwen3TTSModel.from_pretrained(models(like, kind), weights_format="float32")
+    expected, wave = speech(model, request)
+    assert len(expected) == frames
+    np.testing.assert_array_equal(codes, expected)
+    assert np.abs(samples - np.rint(np.clip(wave, -1, 1) * 32767)).max() <= 1
