@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from training_world import write_data
 
 from qwen3tts_np import VoiceClonePromptItem, cli
 from qwen3tts_np.checkpoint.adapter import Adapter
@@ -72,6 +73,8 @@ def build(folder: Path, synthetic: Callable[..., Path]) -> None:
     (folder / "raw.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in raw), encoding="utf-8")
     spoken = {"text": "Good morning.", "speaker": "vivian", "audio_codes": "ada.npy"}
     (folder / "held-out.jsonl").write_text(json.dumps(spoken) + "\n", encoding="utf-8")
+    write_data(folder)
+    (folder / "train.env").write_text("NUM_EPOCHS=1\nBATCH_SIZE=5\nLOGGING_STEPS=1\n", encoding="utf-8")
     (folder / "texts.jsonl").write_text(json.dumps({"id": "a1", "text": "Good morning.", "speaker": "ryan"}))
     (folder / "texts.csv").write_text("id,text\na1,Good morning.\n", encoding="utf-8")
     (folder / "spoken.jsonl").write_text('{"id": "a", "text": "Hello.", "audio": "ada.wav"}\n', encoding="utf-8")
