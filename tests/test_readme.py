@@ -57,6 +57,7 @@ LONGER = {
     "python benchmarks/oversubscription.py": "benchmarks/oversubscription.py",
     "python benchmarks/formats.py": "benchmarks/formats.py",
     "python benchmarks/cloning.py": "benchmarks/cloning.py",
+    "python benchmarks/training.py": "benchmarks/training.py",
     "python tests/fuzz.py": "tests/fuzz.py",
     "ffmpeg -i ada.m4a ada.wav": "README.md",
 }

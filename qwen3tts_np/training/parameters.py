@@ -12,6 +12,7 @@ of a speaker's id stands in a prompt, and becomes a row of ``talker.model.codec_
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -37,7 +38,7 @@ class Parameters:
         self.dtype: np.dtype[Any] = np.dtype(dtype)
         self.gradients: dict[str, Array] = {}
         self.scales: dict[str, float] = {}  # of low-rank additions, by the name of their layer
-        self._widened = np.empty(0, np.uint32)
+        self._memory: Array = np.empty(0, self.dtype)
 
     @classmethod
     def load(cls, checkpoint: Checkpoint, *, dtype: Any = np.float32, as_stored: bool = False) -> Parameters:
@@ -49,10 +50,11 @@ class Parameters:
         arrays: dict[str, Array | StoredTensor] = {}
         for name, stored in checkpoint.items():
             if name.startswith(TALKER):
-                arrays[name] = (
-                    stored if as_stored or name == TEXT_EMBEDDING else np.array(stored.widen(np.dtype(dtype)))
-                )
-        checkpoint.release()
+                if as_stored or name == TEXT_EMBEDDING:
+                    arrays[name] = stored
+                else:
+                    arrays[name] = np.array(stored.widen(np.dtype(dtype)))
+                    stored.release()  # or the file would be in memory a second time
         return cls(arrays, dtype)
 
     def __contains__(self, name: str) -> bool:
@@ -131,7 +133,7 @@ class Parameters:
         """
         weight, bias = f"{name}.weight", f"{name}.bias"
         if weight in self.gradients:
-            self.gradients[weight] += dy.T @ x
+            self.gradients[weight] += np.matmul(dy.T, x, out=self._scratch(self.gradients[weight].shape))
         if bias in self.gradients:
             self.gradients[bias] += dy.sum(0)
         dx = dy @ self._matrix(weight)
@@ -144,12 +146,17 @@ class Parameters:
         return dx
 
     def _matrix(self, name: str) -> Array:
-        """``self[name]``; one that is stored in bfloat16 is valid until the next one: all share their memory."""
+        """``self[name]``; one that is stored in bfloat16 is valid until the next call of ``_scratch``."""
         array = self.arrays[name]
         if not isinstance(array, StoredTensor) or array.dtype != "BF16" or self.dtype != np.float32:
             return self[name]
-        if self._widened.size < array.size:
-            self._widened = np.empty(array.size, np.uint32)
-        bits = self._widened[: array.size].reshape(array.shape)
-        np.left_shift(array.data, 16, out=bits, dtype=np.uint32)
-        return bits.view(np.float32)
+        widened = self._scratch(array.shape)
+        np.left_shift(array.data, 16, out=widened.view(np.uint32), dtype=np.uint32)
+        return widened
+
+    def _scratch(self, shape: tuple[int, ...]) -> Array:
+        """Memory for one matrix, the same again and again: the system need not fetch and clear it every time."""
+        size = math.prod(shape)
+        if self._memory.size < size:
+            self._memory = np.empty(size, self.dtype)
+        return self._memory[:size].reshape(shape)
