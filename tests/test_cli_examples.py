@@ -53,5 +53,7 @@ def test_an_example_runs_as_printed(line, world, monkeypatch):
         pytest.skip("weight formats are for compiled kernels (NUMBA_DISABLE_JIT is set)")
     if "export onnx" in line:
         pytest.importorskip("onnx")
+    if "export coreml" in line:
+        pytest.importorskip("coremltools")
     monkeypatch.chdir(world)
     tiny_world.run(line, world)

@@ -13,8 +13,9 @@ from parity import CASES
 from qwen3tts_np import Qwen3TTSModel
 from qwen3tts_np.codec.decoder import decode
 from qwen3tts_np.codec.encoder import encode
-from qwen3tts_np.export.onnx_export import fixed_lengths, network_of, write_piece
+from qwen3tts_np.export.onnx_export import write_piece
 from qwen3tts_np.export.pieces import Network
+from qwen3tts_np.export.source import fixed_lengths, network_of
 from qwen3tts_np.ops import Array, Ints
 from qwen3tts_np.parity.fixture import read_fixture
 from qwen3tts_np.speaker.encoder import shortest_clip, speaker_embedding

@@ -17,8 +17,9 @@ from qwen3tts_np.checkpoint.safetensors import Checkpoint
 from qwen3tts_np.checkpoint.tensor import StoredTensor
 from qwen3tts_np.errors import CheckpointError, OutputError
 from qwen3tts_np.export import onnx_target, weights
-from qwen3tts_np.export.onnx_export import CODEC, export_onnx, fixed_lengths, network_of, write_piece
+from qwen3tts_np.export.onnx_export import export_onnx, write_piece
 from qwen3tts_np.export.pieces import PIECES, Network
+from qwen3tts_np.export.source import CODEC, fixed_lengths, network_of
 from qwen3tts_np.export.weights import EXPORT_FORMATS
 from qwen3tts_np.layout.convert import convert
 from qwen3tts_np.parity.compare import compare

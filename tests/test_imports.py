@@ -83,7 +83,7 @@ ALSO = {
     "audio": AUDIO,
     "batch": {"ray"},
     "evaluate": JUDGES,
-    "export": {"onnx"},
+    "export": {"coremltools", "onnx"},
     "training": {"tomli", "pyarrow", "huggingface_hub", "wandb"},
 }
 FRAMEWORKS = {"torch", "torchaudio", "transformers", "qwen_tts", "tensorflow", "jax", "onnxruntime"}

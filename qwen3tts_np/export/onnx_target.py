@@ -225,6 +225,11 @@ class OnnxTarget:
         erf = self.erf(self.div(x, math.sqrt(2), f"{name}/scaled"), f"{name}/erf")
         return self.mul(self.mul(x, self.add(erf, 1.0, f"{name}/plus_one"), f"{name}/doubled"), 0.5, name)
 
+    def cos_sin(self, positions: str, frequencies: AnyArray, name: str) -> tuple[str, str]:
+        column = self.expand_dims(self.cast(positions, "float32", f"{name}/positions"), 1, f"{name}/column")
+        angles = self.mul(column, self.constant(frequencies, f"{name}.inv_freq"), f"{name}/angles")
+        return self.cos(angles, f"{name}/cos"), self.sin(angles, f"{name}/sin")
+
     def rms_norm(self, x: str, name: str, eps: float) -> str:
         # As PyTorch exporters spell it, which is what runtimes recognise and fuse.
         square = self._node("Pow", [x, self._number(2.0)], f"{name}/square")

@@ -147,6 +147,10 @@ class Target(Protocol[V]):
         """x (1 + erf(x / √2)) / 2."""
         ...
 
+    def cos_sin(self, positions: V, frequencies: AnyArray, name: str) -> tuple[V, V]:
+        """cos and sin of every position times every frequency, angles in float32. [T], [n] -> [T, n] each."""
+        ...
+
     def rms_norm(self, x: V, name: str, eps: float) -> V:
         """x / rms(x) * ``name.weight`` over the last axis."""
         ...

@@ -27,11 +27,9 @@ def rope_angles(t: Target[V], positions: V, c: Attention, name: str) -> tuple[V,
     """cos and sin [T, 1, D/2] of every position's angles. positions [T], integers."""
     exponents = np.arange(0, c.head_dim, 2, dtype=np.float32) / np.float32(c.head_dim)
     powers = np.power(np.float64(np.float32(c.rope_theta)), exponents.astype(np.float64)).astype(np.float32)
-    frequencies = t.constant(np.float32(1.0) / powers, f"{name}.rotary_emb.inv_freq")  # [D/2]
     rotary = f"{name}.rotary_emb"
-    column = t.expand_dims(t.cast(positions, "float32", f"{rotary}/positions"), 1, f"{rotary}/column")
-    angles = t.expand_dims(t.mul(column, frequencies, f"{rotary}/angles"), 1, f"{rotary}/for_heads")  # [T, 1, D/2]
-    return t.cos(angles, f"{rotary}/cos"), t.sin(angles, f"{rotary}/sin")
+    cos, sin = t.cos_sin(positions, np.float32(1.0) / powers, rotary)  # [T, D/2]
+    return t.expand_dims(cos, 1, f"{rotary}/cos_of_heads"), t.expand_dims(sin, 1, f"{rotary}/sin_of_heads")
 
 
 def heads_of(t: Target[V], x: V, heads: int, c: Attention, name: str) -> V:

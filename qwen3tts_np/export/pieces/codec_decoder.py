@@ -2,13 +2,14 @@
 
 As ``codec/decoder.py``. In: ``codes`` [frames, G]. Out: ``decoder`` [samples], -1 to 1. Carried, zeros before the first
 frame: the inputs that each causal convolution still needs, keys and values of the last frames that a frame can see, and
-how many frames there have been. So chunks of any size have the samples of the whole.
+how many of these there have been. So chunks of any size have the samples of the whole.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Generic
 
 import numpy as np
 
@@ -64,68 +65,79 @@ def _dequantised(t: Target[V], codes: V, groups: Sequence[int], tensors: Tensors
 
 
 def _pre_transformer(t: Target[V], x: V, c: CodecDecoderConfig, name: str) -> V:
-    """Transformer with a sliding window, between two projections. x [1, Z, T] -> [1, Z, T]."""
+    """Transformer with a sliding window, between two projections. x [1, Z, T] -> [1, Z, T].
+
+    Attention depends on differences of positions alone, so they are counted from the oldest frame of the window, and a
+    stream has no end. What is carried of it is how many frames of the window there have been.
+    """
     x = t.linear(rows_of(t, x, f"{name}.input_proj"), f"{name}.input_proj", bias=True)  # [T, H]
-    seen = t.state(f"{name}.frames", [1])
-    positions = t.add(
-        t.cast(t.indices(x, 0, f"{name}/frames"), "float32", f"{name}/counted"), seen, f"{name}/positions"
-    )
-    t.next_state(t.add(t.slice(positions, 0, -1, None, f"{name}/last"), 1.0, f"{name}/seen"), f"{name}.frames", [1])
-    rope, mask = rope_angles(t, positions, c, name), None
+    window = _Window(t, x, c, name)
     for i in range(c.num_hidden_layers):
-        x, mask = _layer(t, x, positions, rope, mask, c, f"{name}.layers.{i}")
+        x = _layer(t, x, window, c, f"{name}.layers.{i}")
     x = t.linear(t.rms_norm(x, f"{name}.norm", c.rms_norm_eps), f"{name}.output_proj", bias=True)
     return channels_of(t, x, f"{name}.output_proj")
 
 
-def _layer(
-    t: Target[V], x: V, positions: V, rope: tuple[V, V], mask: V | None, c: CodecDecoderConfig, name: str
-) -> tuple[V, V]:
+class _Window(Generic[V]):
+    """What all layers have of the window: frames before this call, then those of this call."""
+
+    def __init__(self, t: Target[V], x: V, c: CodecDecoderConfig, name: str) -> None:
+        self.before = before = c.sliding_window - 1
+        frames = t.indices(x, 0, f"{name}/new_frames")  # [T]
+        oldest = t.constant(np.arange(before), f"{name}/before")
+        places = t.concat([oldest, t.add(frames, before, f"{name}/own_places")], 0, f"{name}/places")  # [S]
+        self.of_keys = cos, sin = rope_angles(t, places, c, name)
+        own = (t.slice(part, 0, before, None, f"{name}/own_{of}") for part, of in ((cos, "cos"), (sin, "sin")))
+        self.of_queries: tuple[V, V] = tuple(own)  # type: ignore[assignment]
+        self.mask = self._mask(t, frames, places, name)
+
+    def _mask(self, t: Target[V], frames: V, places: V, name: str) -> V:
+        """0 where a frame sees a place of the window, -inf elsewhere and before the first frame: [T, S]."""
+        seen = t.state(f"{name}.frames", [1])
+        count = t.add(
+            t.cast(t.slice(frames, 0, -1, None, f"{name}/last"), "float32", f"{name}/later"), 1.0, f"{name}/new"
+        )
+        now = t.minimum(t.add(seen, count, f"{name}/sum"), float(self.before), f"{name}/seen")
+        t.next_state(now, f"{name}.frames", [1])
+        row = t.expand_dims(t.cast(places, "float32", f"{name}/counted"), 0, f"{name}/row")  # [1, S]
+        column = t.expand_dims(t.cast(frames, "float32", f"{name}/counted_frames"), 1, f"{name}/column")  # [T, 1]
+        empty = t.add(t.mul(seen, -1.0, f"{name}/unseen"), float(self.before), f"{name}/empty")  # places with nothing
+        first = t.maximum(column, t.expand_dims(empty, 0, f"{name}/empty_column"), f"{name}/first")  # [T, 1]
+        last = t.add(column, float(self.before), f"{name}/itself")
+        near = t.where(t.less_equal(first, row, f"{name}/not_earlier"), 0.0, -math.inf, f"{name}/near")
+        causal = t.where(t.less_equal(row, last, f"{name}/not_later"), 0.0, -math.inf, f"{name}/causal")
+        return t.add(causal, near, f"{name}/window_mask")
+
+
+def _layer(t: Target[V], x: V, window: _Window[V], c: CodecDecoderConfig, name: str) -> V:
     """Attention and SwiGLU, both scaled per channel before they are added. x [T, H]."""
     h = t.rms_norm(x, f"{name}.input_layernorm", c.rms_norm_eps)
-    h, mask = _self_attention(t, h, positions, rope, mask, c, f"{name}.self_attn")
+    h = _self_attention(t, h, window, c, f"{name}.self_attn")
     h = t.mul(h, t.weight(f"{name}.self_attn_layer_scale.scale"), f"{name}.self_attn_layer_scale")
     x = t.add(x, h, f"{name}.post_attention_layernorm.input")
     h = gated_mlp(t, t.rms_norm(x, f"{name}.post_attention_layernorm", c.rms_norm_eps), f"{name}.mlp")
     h = t.mul(h, t.weight(f"{name}.mlp_layer_scale.scale"), f"{name}.mlp_layer_scale")
-    return t.add(x, h, name), mask
+    return t.add(x, h, name)
 
 
-def _self_attention(
-    t: Target[V], x: V, positions: V, rope: tuple[V, V], mask: V | None, c: CodecDecoderConfig, name: str
-) -> tuple[V, V]:
-    """Attention to the last ``sliding_window`` frames, this one included. Also returns the mask. x [T, H]."""
-    k_heads, before = c.num_key_value_heads, c.sliding_window - 1
+def _self_attention(t: Target[V], x: V, window: _Window[V], c: CodecDecoderConfig, name: str) -> V:
+    """Attention to the last ``sliding_window`` frames, this one included. Keys are carried as they are before they are
+    turned, since their place in the window changes. x [T, H]."""
+    k_heads, shape = c.num_key_value_heads, [window.before, c.num_key_value_heads, c.head_dim]
     q = heads_of(t, t.linear(x, f"{name}.q_proj"), c.num_attention_heads, c, f"{name}.q_proj")
     k = heads_of(t, t.linear(x, f"{name}.k_proj"), k_heads, c, f"{name}.k_proj")
     v = heads_of(t, t.linear(x, f"{name}.v_proj"), k_heads, c, f"{name}.v_proj")
-    q, k = rotated(t, q, rope, c, f"{name}.q_rot"), rotated(t, k, rope, c, f"{name}.k_rot")
-    keys, values = (
-        _window(t, by_head(t, x, part), f"{name}.{kind}", [k_heads, before, c.head_dim])
-        for x, part, kind in ((k, f"{name}.k_rot", "key"), (v, f"{name}.v_proj", "value"))
-    )
-    if mask is None:
-        mask = _window_mask(t, keys, positions, before, name.partition(".layers.")[0])
-    return t.linear(context(t, q, keys, values, mask, c, name), f"{name}.o_proj"), mask
+    k, v = _behind(t, k, f"{name}.key", shape), _behind(t, v, f"{name}.value", shape)  # [S, K, D]
+    q, k = rotated(t, q, window.of_queries, c, f"{name}.q_rot"), rotated(t, k, window.of_keys, c, f"{name}.k_rot")
+    keys, values = by_head(t, k, f"{name}.k_rot"), by_head(t, v, f"{name}.value")
+    return t.linear(context(t, q, keys, values, window.mask, c, name), f"{name}.o_proj")
 
 
-def _window(t: Target[V], new: V, name: str, shape: list[int]) -> V:
-    """new [K, T, D] behind the last ones of earlier calls [K, window - 1, D]; the last ones are carried on."""
-    whole = t.concat([t.state(name, shape), new], 1, f"{name}/window")
-    t.next_state(t.slice(whole, 1, -shape[1], None, f"{name}/kept"), name, shape)
+def _behind(t: Target[V], new: V, name: str, shape: list[int]) -> V:
+    """new [T, K, D] behind the last ones of earlier calls, [S, K, D]; the last ones are carried on."""
+    whole = t.concat([t.state(name, shape), new], 0, f"{name}/window")
+    t.next_state(t.slice(whole, 0, -shape[0], None, f"{name}/kept"), name, shape)
     return whole
-
-
-def _window_mask(t: Target[V], keys: V, positions: V, before: int, name: str) -> V:
-    """0 where a frame sees a key, -inf elsewhere, and before the first frame: [T, window - 1 + T]."""
-    first = t.slice(positions, 0, 0, 1, f"{name}/first")
-    counted = t.cast(t.indices(keys, 1, f"{name}/keys"), "float32", f"{name}/counted_keys")
-    places = t.add(counted, t.sub(first, float(before), f"{name}/oldest"), f"{name}/places")  # [S]
-    places, queries = t.expand_dims(places, 0, f"{name}/row"), t.expand_dims(positions, 1, f"{name}/column")
-    oldest = t.maximum(t.sub(queries, float(before), f"{name}/reach"), 0.0, f"{name}/oldest_seen")  # [T, 1]
-    causal = t.where(t.less_equal(places, queries, f"{name}/not_later"), 0.0, -math.inf, f"{name}/causal")
-    near = t.where(t.less_equal(oldest, places, f"{name}/not_earlier"), 0.0, -math.inf, f"{name}/near")
-    return t.add(causal, near, f"{name}/window_mask")
 
 
 def _convnext(t: Target[V], x: V, c: CodecDecoderConfig, tensors: Tensors, name: str) -> V:

@@ -43,10 +43,13 @@ def _log_mel(t: Target[V], wave: V, name: str) -> V:
     real, imaginary = (
         t.slice(squares, 1, at, at + bins, f"{name}/{of}") for at, of in ((0, "real"), (bins, "imaginary"))
     )
-    power = t.cast(t.add(real, imaginary, f"{name}/power"), "float32", f"{name}/single")
-    magnitude = t.sqrt(t.add(power, 1e-9, f"{name}/raised"), f"{name}/magnitude")
-    mel = t.matmul(t.constant(mel_filters(), f"{name}/filters"), magnitude, f"{name}/sums")
-    return t.log(t.maximum(mel, 1e-5, f"{name}/floor"), name)
+    power = t.add(
+        t.add(real, imaginary, f"{name}/power"), t.constant(np.array(1e-9), f"{name}/added"), f"{name}/raised"
+    )
+    filters = t.constant(mel_filters().astype(np.float64), f"{name}/filters")
+    mel = t.matmul(filters, t.sqrt(power, f"{name}/magnitude"), f"{name}/sums")
+    floor = t.maximum(mel, t.constant(np.array(1e-5), f"{name}/least"), f"{name}/floor")
+    return t.cast(t.log(floor, f"{name}/exact_log"), "float32", name)
 
 
 def _frames(t: Target[V], wave: V, name: str) -> V:

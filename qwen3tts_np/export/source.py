@@ -1,0 +1,64 @@
+"""What every export begins with: the checkpoint, the chosen pieces and lengths, and the files that go with a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ..checkpoint.config_file import read_codec_config, read_model_config
+from ..checkpoint.keys import check
+from ..checkpoint.safetensors import Checkpoint
+from ..errors import OutputError, RequestError
+from ..files.input import read_bytes
+from ..files.name import shown_name
+from ..files.output import write_bytes, write_text
+from ..layout.specs import codec_specs, model_specs
+from ..shown import shortened
+from ..text.tokenizer import Tokenizer
+from .pieces import PIECES, Network
+from .target import LENGTHS
+
+CODEC = "speech_tokenizer"
+COMPANIONS = ("config.json", "generation_config.json", f"{CODEC}/config.json")
+
+
+def network_of(source: Path) -> Network:
+    """Open a checkpoint. Raises CheckpointError or ConfigError unless it is complete."""
+    config, codec_config = read_model_config(source), read_codec_config(source / CODEC)
+    model, codec = Checkpoint.open(source), Checkpoint.open(source / CODEC)
+    check(model, model_specs(config))
+    check(codec, codec_specs(codec_config))
+    return Network(config, codec_config, model, codec)
+
+
+def pieces_of(network: Network, only: Sequence[str]) -> list[str]:
+    """The names of the chosen pieces, in their order; all that there are without a choice."""
+    for name in only:
+        if name not in PIECES:
+            raise RequestError(f"piece {shortened(name)} is none of {', '.join(PIECES)}")
+        if not PIECES[name].there(network):
+            raise RequestError(f"a {network.config.tts_model_type} model has no {name}")
+    return [name for name, piece in PIECES.items() if (name in only if only else piece.there(network))]
+
+
+def fixed_lengths(given: Mapping[str, int] | None) -> dict[str, int] | None:
+    """All lengths as numbers; None where they stay symbolic."""
+    if given is None:
+        return None
+    for name, number in given.items():
+        if name not in LENGTHS:
+            raise RequestError(f"length {name!r} is none of {', '.join(LENGTHS)}")
+        if number < 1:
+            raise RequestError(f"length {name}={number} must be at least 1")
+    return {**{name: number for name, (number, _) in LENGTHS.items()}, **given}
+
+
+def write_companions(source: Path, target: Path) -> None:
+    """The configurations, and the tokenizer as one file."""
+    try:
+        (target / CODEC).mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise OutputError(f"{shown_name(target)} cannot be made: {e.strerror or e}") from None
+    for name in COMPANIONS:
+        write_bytes(target / name, read_bytes(source / name))
+    write_text(target / "tokenizer.json", Tokenizer.from_directory(source).to_json())
