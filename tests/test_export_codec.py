@@ -17,7 +17,9 @@ from qwen3tts_np.export.onnx_export import write_piece
 from qwen3tts_np.export.pieces import Network
 from qwen3tts_np.export.source import fixed_lengths, network_of
 from qwen3tts_np.ops import Array, Ints
-from qwen3tts_np.parity.fixture import read_fixture
+from qwen3tts_np.parity.compare import compare
+from qwen3tts_np.parity.fixture import Fixture, read_fixture
+from qwen3tts_np.parity.report import as_text
 from qwen3tts_np.speaker.encoder import shortest_clip, speaker_embedding
 
 onnx = pytest.importorskip("onnx")
@@ -124,3 +126,45 @@ def test_the_official_results(graph: Callable[..., Any]) -> None:
     np.testing.assert_allclose(
         vector, case.tensors["speaker_embedding.0"], rtol=0, atol=case.atol("speaker_embedding.0")
     )
+
+
+def activations(folder: Path, inputs: dict[str, Array]) -> dict[str, Array]:
+    """Every value of a graph by its name, in a single call."""
+    model = onnx.load(folder / "model.onnx", load_external_data=False)
+    made = {x for node in model.graph.node for x in node.output} - {x.name for x in model.graph.output}
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(made))
+    onnx.save(model, folder / "observed.onnx")
+    observed = runtime.InferenceSession(str(folder / "observed.onnx"), providers=["CPUExecutionProvider"])
+    for x in observed.get_inputs():
+        if x.name.endswith(".past"):
+            inputs[x.name] = np.zeros(x.shape, np.float32)
+    names = [x.name for x in observed.get_outputs()]
+    return dict(zip(names, observed.run(names, inputs), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("piece", "case", "least"),
+    [
+        ("codec_decoder", "activations_custom_voice", 125),
+        ("codec_encoder", "activations_clone", 80),
+        ("speaker_encoder", "activations_clone", 70),
+    ],
+)
+def test_every_activation_is_that_of_the_official_package(
+    piece: str, case: str, least: int, folder: Path, tmp_path: Path
+) -> None:
+    """Values in the graphs have the official names; each one that the golden case has is within its tolerance."""
+    golden = read_fixture(CASES / case)
+    write_piece(network_of(folder), piece, tmp_path, "float32", None)
+    given = (
+        {"codes": golden.tensors["codes.0"].astype(np.int64)}
+        if piece == "codec_decoder"
+        else {"waveform": golden.inputs["audio.0"] / np.float32(32768)}
+    )
+    values = activations(tmp_path, given)
+    prefix = "speech_tokenizer." if piece.startswith("codec") else ""
+    theirs = {f"{prefix}{name}@0": value for name, value in values.items()}
+    known = {name: value for name, value in theirs.items() if name in golden.tensors}
+    found = compare(golden, Fixture(tmp_path, known))
+    assert found.first is None, as_text(found)
+    assert len(found.compared) >= least

@@ -210,10 +210,10 @@ class CoreMLTarget:
         found = np.empty((len(tensors), *tensors[0].shape), self._np)
         for i, tensor in enumerate(tensors):
             place = 0
-            flat = found[i].reshape(len(found[i]), -1) if found[i].ndim else found[i]
             for piece in floats([tensor], dtype).pieces():
-                flat[place : place + len(piece)] = piece.reshape(len(piece), -1)
+                found[i, place : place + len(piece)] = piece
                 place += len(piece)
+                tensor.release()  # a table of 600 MB would be in memory twice
         return found
 
     def _const(self, values: AnyArray, name: str) -> Op:

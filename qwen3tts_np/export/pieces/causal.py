@@ -33,6 +33,6 @@ def causal_conv_transpose(t: Target[V], x: V, tensors: Tensors, name: str, strid
     whole = after_past(t, x, name, width, count)
     weight, bias = t.weight(f"{name}.conv.weight"), t.weight(f"{name}.conv.bias")
     y = t.conv_transpose1d(
-        whole, weight, bias, f"{name}.conv", stride=stride
+        whole, weight, bias, f"{name}/whole", stride=stride
     )  # [1, out, (count + T - 1) stride + taps]
     return t.slice(y, 2, count * stride, stride - taps or None, name)

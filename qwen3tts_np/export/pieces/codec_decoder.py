@@ -128,8 +128,8 @@ def _self_attention(t: Target[V], x: V, window: _Window[V], c: CodecDecoderConfi
     k = heads_of(t, t.linear(x, f"{name}.k_proj"), k_heads, c, f"{name}.k_proj")
     v = heads_of(t, t.linear(x, f"{name}.v_proj"), k_heads, c, f"{name}.v_proj")
     k, v = _behind(t, k, f"{name}.key", shape), _behind(t, v, f"{name}.value", shape)  # [S, K, D]
-    q, k = rotated(t, q, window.of_queries, c, f"{name}.q_rot"), rotated(t, k, window.of_keys, c, f"{name}.k_rot")
-    keys, values = by_head(t, k, f"{name}.k_rot"), by_head(t, v, f"{name}.value")
+    q, k = rotated(t, q, window.of_queries, c, f"{name}/q"), rotated(t, k, window.of_keys, c, f"{name}/k")
+    keys, values = by_head(t, k, f"{name}/k"), by_head(t, v, f"{name}.value")
     return t.linear(context(t, q, keys, values, window.mask, c, name), f"{name}.o_proj")
 
 

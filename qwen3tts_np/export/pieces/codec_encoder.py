@@ -111,7 +111,7 @@ def _quantised(t: Target[V], x: V, count: int, tensors: Tensors, name: str) -> l
         ids = t.argmax(_nearness(t, residual, table, entries, layer), 1, f"{layer}.codes")  # [T]
         codes.append(t.expand_dims(ids, 1, f"{layer}/column"))
         if i < count - 1:
-            residual = t.sub(residual, t.gather(table, ids, 0, f"{layer}.quantized"), f"{layer}/residual")
+            residual = t.sub(residual, t.gather(table, ids, 0, f"{layer}/quantized"), f"{layer}/residual")
     return codes
 
 

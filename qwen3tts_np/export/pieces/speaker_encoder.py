@@ -49,7 +49,7 @@ def _log_mel(t: Target[V], wave: V, name: str) -> V:
     filters = t.constant(mel_filters().astype(np.float64), f"{name}/filters")
     mel = t.matmul(filters, t.sqrt(power, f"{name}/magnitude"), f"{name}/sums")
     floor = t.maximum(mel, t.constant(np.array(1e-5), f"{name}/least"), f"{name}/floor")
-    return t.cast(t.log(floor, f"{name}/exact_log"), "float32", name)
+    return t.cast(t.log(floor, f"{name}/exact_log"), "float32", f"{name}/channels")
 
 
 def _frames(t: Target[V], wave: V, name: str) -> V:
