@@ -22,6 +22,7 @@ from qwen3tts_np.checkpoint.safetensors import Checkpoint
 from qwen3tts_np.codec import decoder, encoder
 from qwen3tts_np.compiled.codec import decoder as compiled_decoder
 from qwen3tts_np.compiled.codec import encoder as compiled_encoder
+from qwen3tts_np.compiled.codec import pipeline
 from qwen3tts_np.compiled.codec.decoder import CompiledCodecDecoder
 from qwen3tts_np.compiled.codec.decoder_weights import CompiledDecoderWeights
 from qwen3tts_np.compiled.codec.encoder import CompiledCodecEncoder
@@ -295,6 +296,21 @@ def test_others_have_their_turns_while_a_long_signal_is_computed():
     long.join()
     assert order.count("block") == 40
     assert order.index("other") < 20
+
+
+def test_a_complete_signal_is_computed_by_four_threads_at_most():
+    many, at_work = Team(6), set()
+
+    def work(rows, block):
+        at_work.add(threading.current_thread())
+        time.sleep(0.002)
+        return 2 * block.after_past("layer", rows, 0)
+
+    x = np.arange(40, dtype=np.float32)[:, None]
+    y = np.empty_like(x)
+    run_in_turns(many, x, y, 1, work)
+    assert len(at_work) == pipeline.TURN_THREADS == 4
+    np.testing.assert_array_equal(y, 2 * x)
 
 
 def test_a_block_waits_for_the_one_ahead():
