@@ -508,6 +508,63 @@ MUTANTS: list[Mutant] = [
         ("y[eos] = end if may_end else _OUT", "y[eos] = end"),
         ("if speed > lead:", "if speed >= lead:"),
     ),
+    # ---- training ----
+    *mutants(
+        "qwen3tts_np/training",
+        "test_training_settings.py",
+        ("wrong = type(value) is not kind and not", "wrong = type(value) is kind and not"),
+        ("values[setting] != known:", "False:"),
+        ("elif name in SPECIAL:", "elif False:"),
+        ("if self.freeze_original_layers else", "if not self.freeze_original_layers else"),
+    ),
+    *mutants(
+        "qwen3tts_np/training",
+        "test_training_checkpoints.py",
+        ("zero = identity and spec.key.endswith(INTO_RESIDUAL)", "zero = False"),
+        ("for i in range(original - self.replace_last, original", "for i in range(original"),
+        ("found[lower] = next(free, -1) if row is None else row", "found[lower] = next(free, -1)"),
+        ("and i not in used]", "]"),
+        ("lower = name.strip().lower()", "lower = name.strip()"),
+        ("i >= layers - count]", "i > layers - count]"),
+    ),
+    *mutants(
+        "qwen3tts_np/checkpoint/adapter.py",
+        "test_training_checkpoints.py",
+        ("return self.alpha / self.rank", "return self.alpha"),
+        ("+ np.float32(scale) * (b @ a)", "+ b @ a"),
+        ("data[i] = as_stored(stored.name, row", "data[i - 1] = as_stored(stored.name, row"),
+        ('"tts_model_type": "custom_voice", ', ""),
+        ('raise RequestError(f"{shown_name(checkpoint.path)} is quantised', 'print(f"{shown_name(checkpoint.path)}'),
+    ),
+    *mutants(
+        "qwen3tts_np/training",
+        "test_training_run.py::test_an_epoch_has_every_row_once"
+        " test_training_run.py::test_the_warm_up_is_at_most_a_tenth",
+        ("[self.settings.seed, ORDER, epoch]", "[self.settings.seed, ORDER]"),
+        ("place * together : (place + 1) * together", "place : place + together"),
+        ("self.settings.warmup_steps, self.steps // WARM_UP", "self.settings.warmup_steps, self.steps"),
+    ),
+    *mutants(
+        "qwen3tts_np/training",
+        "test_training_run.py::test_a_killed_run_writes_the_same_bytes",
+        ("self.optimiser.steps = step", "pass"),
+        ('(self.optimiser.first if part == "first" else', "(self.optimiser.first if False else"),
+        ('if line["step"] <= last_step]', "]"),
+    ),
+    *mutants(
+        "qwen3tts_np/training",
+        "test_training_run.py::test_a_run_leaves_what_it_says"
+        " test_training_run.py::test_batches_are_weighted_by_their_labels"
+        " test_training_run.py::test_a_gradient_that_is_not_finite_stops_the_run"
+        " test_training_run.py::test_every_mode_learns_what_it_is_to_learn"
+        " test_training_run.py::test_the_best_checkpoint_is_that_of_the_least_loss",
+        ("total = None if official else Counts.total(of)", "total = None"),
+        ("    remove_folder(self.checkpoint(step))", "    pass"),
+        ("if not math.isfinite(norm):", "if False:"),
+        ("if name != TEXT_EMBEDDING or s.train_text_embedding", ""),
+        ("state.best_loss is None or loss < state.best_loss", "state.best_loss is None or loss > state.best_loss"),
+        ("return not self.settings.last", "return False"),
+    ),
 ]
 
 

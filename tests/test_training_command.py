@@ -103,6 +103,15 @@ def test_a_wrong_request_is_one_sentence(base, data, tmp_path, capsys, words, to
     assert not (tmp_path / "ada").exists()
 
 
+def test_the_codec_by_its_name_is_the_one_that_the_model_has(base, data, tmp_path):
+    words = ["train", base, data, "ada", *SHORT, "--codec", "Qwen/Qwen3-TTS-Tokenizer-12Hz"]
+    assert cli.main(words) == 0
+    assert cli.main([*words[:3], "other", *SHORT, "--codec", f"{base}/speech_tokenizer"]) == 0
+    assert content(tmp_path / "ada" / "best") == content(tmp_path / "other" / "best")
+    codec = "speech_tokenizer/model.safetensors"
+    assert (tmp_path / "ada" / "best" / codec).read_bytes() == (Path(base) / codec).read_bytes()
+
+
 def test_a_data_set_is_prepared_first(base, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".env").write_text(f"INIT_MODEL_PATH={base}\nDATASET_NAME=owner/name\nOUTPUT_DIR=out\n")

@@ -202,6 +202,37 @@ def test_the_warm_up_is_at_most_a_tenth():
     assert rates[0] == 0 and rates[10] == 1 == max(rates) and 0 < rates[-1] < 1e-3
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"alignment": "official", "schedule": "constant", "decay_all": True, "sub_talker_share": 1.0},
+        {"replace_past": 0.5, "recompute": True, "frozen": "float32"},
+        {"train": "full", "train_text_embedding": True, "frozen": "bfloat16"},
+    ],
+)
+def test_other_settings_run_too(base, data, tmp_path, values):
+    train(base, data, tmp_path / "out", **values, **ONCE)
+    assert describe(tmp_path / "out" / "best").problems == []
+    changed = Checkpoint.open(tmp_path / "out" / "best")["talker.model.text_embedding.weight"]
+    same = np.array_equal(changed.data, Checkpoint.open(base)["talker.model.text_embedding.weight"].data)
+    assert same != values.get("train_text_embedding", False)
+
+
+def test_what_the_talker_reads_is_drawn_anew_at_every_step(base, data, tmp_path):
+    trainer = Trainer(base, settings_of(base, data, tmp_path / "out", replace_past=0.5))
+    clip = trainer.speech.train[0]
+    first, again, next_ = (trainer._read(clip, step, 0) for step in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, next_)
+
+
+def test_the_best_checkpoint_is_that_of_the_least_loss(base, data, tmp_path):
+    state = train(base, data, tmp_path / "out", learning_rate=0.3, schedule="constant", save_total_limit=9)
+    losses = {line["step"]: line["loss"] for line in lines(tmp_path / "out" / "validation_log.jsonl")}
+    assert state.best_step == min(losses, key=losses.__getitem__) and state.best_loss == min(losses.values())
+    assert content(tmp_path / "out" / "best") == content(tmp_path / "out" / f"checkpoint-{state.best_step}")
+
+
 # --- going on -------------------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ from ..errors import RequestError
 from ..notices import notify
 from ..report.values import finite, si
 from ..shown import shortened
+from ..training.checkpoints import is_the_published_codec
 from ..training.names import WITHOUT_EFFECT, Given, read_settings
 from ..training.plan import Plan, plan
 from ..training.remote import check_upload, upload, wandb_report
@@ -95,8 +96,11 @@ def run(args: argparse.Namespace) -> None:
     settings = _settings(args, given)
     check_upload(settings)
     model = directory(settings.model or "", args.cache_dir, local_files_only=args.offline)
+    codec = None
+    if settings.codec is not None and not is_the_published_codec(settings.codec):
+        codec = directory(settings.codec, args.cache_dir, local_files_only=args.offline)
     with note(f"reading {settings.data}"):
-        trainer = Trainer(model, settings)
+        trainer = Trainer(model, settings, codec)
     if settings.dry_run:
         found = plan(trainer)
         report(args, finite(asdict(found)), "\n".join(_shown(found)))

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from ..checkpoint.adapter import SPEAKERS, Adapter, added, as_stored, with_rows
 from ..checkpoint.config_file import CODEC_DIR, read_model_config
 from ..checkpoint.keys import TensorSpec, check
+from ..checkpoint.published import CODEC_NAME
 from ..checkpoint.quantised import is_quantised
 from ..checkpoint.safetensors import Checkpoint
 from ..checkpoint.tensor import StoredTensor
@@ -104,6 +105,11 @@ def fill(folder: Path, new: NewCheckpoint) -> None:
     if new.adapter is not None:
         (folder / ADAPTER).mkdir()
         write_adapter(folder / ADAPTER, new.adapter, new.base.name, width)
+
+
+def is_the_published_codec(name: str) -> bool:
+    """Whether ``name`` is that of the codec that every released model has in its folder: nothing is to be fetched."""
+    return name.rpartition("/")[2] == CODEC_NAME and not os.path.isdir(name)
 
 
 def copy_files(base: Path, folder: Path) -> None:

@@ -83,8 +83,10 @@ def surgery_of(settings: TrainingSettings) -> Surgery:
 class Learner:
     """What is trained of a base, from ``vectors`` on: those of its new voices, by name."""
 
-    def __init__(self, base: Base, settings: TrainingSettings, vectors: Mapping[str, Array]) -> None:
-        self.base, self.settings, self.vectors = base, settings, vectors
+    def __init__(
+        self, base: Base, settings: TrainingSettings, vectors: Mapping[str, Array], codec: Path | None = None
+    ) -> None:
+        self.base, self.settings, self.vectors, self.codec = base, settings, vectors, codec
         self.rows: dict[str, int] = speaker_rows(base.raw, vectors)
         self.parameters: Parameters = self._parameters()
         self._train()
@@ -177,7 +179,7 @@ class Learner:
             self.voices,
             self.rows,
             card,
-            None if self.settings.codec is None else Path(self.settings.codec),
+            self.codec,
         )
 
     def write(self, target: Path, card: str) -> None:

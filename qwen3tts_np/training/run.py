@@ -127,8 +127,11 @@ class Speech:
 class Trainer:
     """One run. :meth:`run` goes on where the folder is, to the end."""
 
-    def __init__(self, model: Path, settings: TrainingSettings) -> None:
-        """``model``: the folder of the checkpoint that ``settings.model`` names. Errors are those of all readers."""
+    def __init__(self, model: Path, settings: TrainingSettings, codec: Path | None = None) -> None:
+        """``model``: the folder of the checkpoint that ``settings.model`` names. Errors are those of all readers.
+
+        ``codec``: a folder in place of the model's own speech_tokenizer.
+        """
         assert settings.data is not None
         self.settings = settings
         self.base = Base.open(model, settings.model or model.name, settings)
@@ -146,7 +149,7 @@ class Trainer:
         vectors = start_vectors(
             speakers, everything, Path(settings.data), self.base.stored, self.base.config, self.judge.embed
         )
-        self.learner = Learner(self.base, settings, vectors)
+        self.learner = Learner(self.base, settings, vectors, codec)
         self.reader = Reader(self.base.config, Tokenizer.from_directory(model), self.learner.fixed_vectors)
         self.schedule = Schedule(len(self.speech.train), settings)
         self.optimiser = AdamW(self.learner.parameters, decay=settings.weight_decay, decay_all=settings.decay_all)
