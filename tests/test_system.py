@@ -159,6 +159,22 @@ def test_usable_cores_are_the_smaller_of_both(cores, quota, usable, monkeypatch)
     assert system.usable_cores() == usable
 
 
+def test_what_linux_tells_of_arm(monkeypatch):
+    capabilities = {16: 1 << 20 | 1 << 3, 26: 1 << 14}  # asimddp and aes; bf16
+    library = SimpleNamespace(getauxval=lambda kind: capabilities[kind])
+    monkeypatch.setattr(system, "ctypes", SimpleNamespace(CDLL=lambda name: library, c_ulong=int))
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(system.platform, "machine", lambda: "aarch64")
+    assert system.arm_features() == {"dotprod": True, "i8mm": False}
+    capabilities[26] |= 1 << 13
+    assert system.arm_features() == {"dotprod": True, "i8mm": True}
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert system.arm_features() == {}
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(system.platform, "machine", lambda: "x86_64")
+    assert system.arm_features() == {}
+
+
 def test_peak_memory_grows_and_may_be_unknown(monkeypatch):
     before = system.peak_memory()
     assert before is None or 1e6 < before < 1e12

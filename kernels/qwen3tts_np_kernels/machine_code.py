@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 from llvmlite import binding
 
+from .system import arm_features
+
 
 class Code(NamedTuple):
     """The machine code of one kernel for arguments of certain kinds."""
@@ -38,9 +40,15 @@ def target() -> Target:
     """The CPU of this machine, or the one that ``NUMBA_CPU_NAME`` and ``NUMBA_CPU_FEATURES`` name."""
     features = os.environ.get("NUMBA_CPU_FEATURES")
     if features is None:
-        features = binding.get_host_cpu_features().flatten()
+        features = ",".join(filter(None, [binding.get_host_cpu_features().flatten(), *_told_by_the_system()]))
     cpu = os.environ.get("NUMBA_CPU_NAME") or binding.get_host_cpu_name()
     return Target(binding.get_process_triple(), cpu, features)
+
+
+def _told_by_the_system() -> list[str]:
+    """Features that LLVM knows only by the name of an ARM CPU: a newer one has none, and an emulator or a hypervisor may
+    hide what the named one has."""
+    return [f"{'+' if there else '-'}{name}" for name, there in arm_features().items()]
 
 
 def target_machine() -> Any:

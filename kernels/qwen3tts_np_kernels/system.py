@@ -61,6 +61,15 @@ def thread_limit() -> int | None:
     return None if limit == resource.RLIM_INFINITY else limit
 
 
+def arm_features() -> dict[str, bool]:
+    """Whether the processor has dotprod and i8mm, as Linux tells programs on 64-bit ARM; nothing elsewhere."""
+    if sys.platform != "linux" or platform.machine() != "aarch64":
+        return {}
+    auxiliary = ctypes.CDLL(None).getauxval
+    auxiliary.restype, auxiliary.argtypes = ctypes.c_ulong, [ctypes.c_ulong]
+    return {"dotprod": bool(auxiliary(16) & 1 << 20), "i8mm": bool(auxiliary(26) & 1 << 13)}  # AT_HWCAP, AT_HWCAP2
+
+
 def in_threads(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     """``function`` of each item, in order, in as many threads as there are cores: for work outside the GIL.
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .cpu import Kernel, inner, kernel
+from .cpu import CPU, Kernel, inner, kernel
 from .machine_code import add_symbol
 from .pace import Pace
 from .simd.llvm import I32, I64, INT64, VOID, Builder, Value, call, operation
@@ -30,7 +30,7 @@ from .system import at_fork, futex, yield_address
 
 team_kernel = kernel  # a kernel that a team runs: its first argument is a Member
 
-_LINE = 8  # int64 values in a cache line: counters of different threads are on different lines
+_LINE = CPU.cache_line // 8  # int64 values: counters of different threads are on different lines
 _SPINS = 2000  # reads of the counter (some tens of microseconds) before the thread yields its core
 
 
@@ -286,5 +286,7 @@ def _stop(process: int, todo: SimpleQueue[_Task | None], threads: list[threading
 
 def members(size: int) -> list[Member]:
     """Those of a new team."""
-    meeting = np.zeros(_LINE * (2 + size), np.int64)
+    room = np.zeros(_LINE * (3 + size), np.int64)
+    start = -room.ctypes.data // 8 % _LINE
+    meeting = room[start : start + _LINE * (2 + size)]
     return [Member(index, size, meeting, meeting.ctypes.data) for index in range(size)]

@@ -99,6 +99,8 @@ class InstructionSet:
     """Of int4 levels, stored with an offset of 8."""
     pause: Callable[[Builder], None]
     """A hint to the CPU that this is a spin loop."""
+    cache_line: int = 64
+    """Bytes that cores hand over at a time: the most of any such CPU, for Apple's have 128."""
     intrinsics: tuple[str, ...] = ()
     """Declarations of LLVM intrinsics that an older LLVM may lack."""
 
@@ -373,15 +375,15 @@ INSTRUCTION_SETS = (
     ),
     InstructionSet(
         "NEON with i8mm", ARM, frozenset({"dotprod", "i8mm"}), TILES_OF_8, fma=fused, widen_f16=converted,
-        levels8=_usdot_8, levels4=_sdot_4, pause=_arm_yield,
+        levels8=_usdot_8, levels4=_sdot_4, pause=_arm_yield, cache_line=128,
     ),
     InstructionSet(
         "NEON with dotprod", ARM, frozenset({"dotprod"}), TILES_OF_8, fma=fused, widen_f16=converted,
-        levels8=_sdot_8, levels4=_sdot_4, pause=_arm_yield,
+        levels8=_sdot_8, levels4=_sdot_4, pause=_arm_yield, cache_line=128,
     ),
     InstructionSet(
         "NEON", ARM, frozenset(), TILES_OF_8, fma=fused, widen_f16=converted,
-        levels8=_words_8, levels4=_words_4, pause=_arm_yield,
+        levels8=_words_8, levels4=_words_4, pause=_arm_yield, cache_line=128,
     ),
     InstructionSet(
         "generic", (), frozenset(), TILES_OF_8, fma=rounded_twice, widen_f16=rebiased,
