@@ -46,8 +46,7 @@ def target() -> Target:
 
 
 def _told_by_the_system() -> list[str]:
-    """Features that LLVM knows only by the name of an ARM CPU: a newer one has none, and an emulator or a hypervisor may
-    hide what the named one has."""
+    """Features that LLVM takes from an ARM CPU's name: it may not know the name, and a hypervisor may hide them."""
     return [f"{'+' if there else '-'}{name}" for name, there in arm_features().items()]
 
 

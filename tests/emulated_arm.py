@@ -1,0 +1,134 @@
+"""The tests on 64-bit ARM, emulated on x86-64: what is computed, not how fast.
+
+    python tests/emulated_arm.py FOLDER                                  # the bytes, and the tests named below
+    python tests/emulated_arm.py FOLDER --cpu cortex-a72 --only-bytes
+    python tests/emulated_arm.py FOLDER --cpu neoverse-n1 tests/test_kernels_conv.py -k "not again"
+
+FOLDER gets, once, a Python for ARM with what the project needs: 1 GB of Debian packages and wheels, unpacked and not
+installed, so that neither chroot nor binfmt_misc is needed. The emulator finds libraries there (-L), and a program that
+is started as ``sys.executable`` comes back to it. It needs Python 3.11, whose wheels these are, and two packages of
+Debian: apt-get install qemu-user-static mmdebstrap
+
+Each CPU has another entry of the table of instruction sets. Hashes of packed weights, converted checkpoints and samples
+are compared with those of this machine (``test_same_bits.py``). Compiling takes ten times as long as it does here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from qwen3tts_np.synthetic.weights import write_checkpoint
+
+ROOT = Path(__file__).parents[1]
+CPUS = {"max": "NEON with i8mm", "neoverse-n1": "NEON with dotprod", "cortex-a72": "NEON"}
+TESTS = (
+    "test_simd.py test_kernels_linear.py test_kernels_batch.py test_kernels_conv.py test_kernels_decode.py "
+    "test_rope.py test_codec.py test_codec_compiled.py test_parity.py"
+).split()
+DEBIAN = "python3,python3-minimal,libpython3.11-stdlib,libstdc++6,libgcc-s1,libgomp1,zlib1g"
+WRAPPER = """#!/bin/sh
+here="{here}"
+export QEMU_CPU="${{QEMU_CPU:-max}}" PYTHONHOME="$here/root/usr" PYTHONNOUSERSITE=1
+export PYTHONPATH="{root}:{root}/kernels:{root}/tests:$here/site" NUMBA_CACHE_DIR="$here/cache"
+exec qemu-aarch64-static -L "$here/root" -0 "$here/arm-python" "$here/root/usr/bin/python3.11" "$@"
+"""
+
+
+def python_in(folder: Path) -> Path:
+    """The emulated Python, made if it is not there."""
+    missing = [name for name in ("qemu-aarch64-static", "mmdebstrap") if shutil.which(name) is None]
+    if missing or sys.version_info[:2] != (3, 11):
+        sys.exit("it needs Python 3.11, and: apt-get install qemu-user-static mmdebstrap")
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "root").exists():
+        _make(
+            folder / "root",
+            "mmdebstrap",
+            "--variant=extract",
+            "--architectures=arm64",
+            f"--include={DEBIAN}",
+            "bookworm",
+        )
+    if not (folder / "site").exists():
+        platforms = [f"--platform=manylinux_2_{minor}_aarch64" for minor in (17, 24, 26, 27, 28, 31, 34)]
+        abis = [f"--abi={abi}" for abi in ("cp311", "abi3", "none")]
+        pip = [sys.executable, "-m", "pip", "-q", "install", "--only-binary=:all:", "--implementation=cp"]
+        pip += ["--python-version=3.11", "--platform=manylinux2014_aarch64", *platforms, *abis, *requirements()]
+        _make(folder / "site", *pip, "--target")
+    wrapper = folder / "arm-python"
+    wrapper.write_text(WRAPPER.format(here=folder, root=ROOT), encoding="utf-8")
+    wrapper.chmod(wrapper.stat().st_mode | stat.S_IXUSR)
+    return wrapper
+
+
+def requirements() -> list[str]:
+    """Of the project, and of its tests."""
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return [*project["dependencies"], *project["optional-dependencies"]["test"]]
+
+
+def _make(place: Path, *command: str) -> None:
+    """Run a command that makes a folder, the last argument: completely or not at all."""
+    unfinished = place.with_suffix(".unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    subprocess.run([*command, str(unfinished)], check=True)
+    unfinished.rename(place)
+
+
+def bytes_of(python: str, cpu: str, tiny: Path) -> list[str]:
+    """Hashes, as ``test_same_bits.py`` prints them, and the entry of the table they were computed with."""
+    program = (
+        f"import runpy, sys; from qwen3tts_np_kernels.cpu import CPU; print(CPU.name); sys.argv[1:] = [{str(tiny)!r}]; "
+    )
+    program += f"runpy.run_path({str(ROOT / 'tests' / 'test_same_bits.py')!r}, run_name='__main__')"
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "kernels"), str(ROOT / "tests")])
+    environment = {**os.environ, "PYTHONPATH": paths, "QEMU_CPU": cpu}
+    run = subprocess.run(
+        [python, "-c", program, str(tiny)], env=environment, stdout=subprocess.PIPE, text=True, check=True
+    )
+    return run.stdout.splitlines()
+
+
+def compare(emulated: Path, cpus: list[str]) -> bool:
+    """Print, for each CPU, whether its bytes are those of this machine."""
+    with tempfile.TemporaryDirectory() as folder:
+        tiny = Path(folder, "tiny")
+        write_checkpoint(tiny, "tiny", "custom_voice")
+        name, *here = bytes_of(sys.executable, "", tiny)
+        print(f"here: {name}, {len(here)} hashes", flush=True)
+        same = True
+        for cpu in cpus:
+            name, *there = bytes_of(str(emulated), cpu, tiny)
+            differ = [one for one, other in zip(there, here, strict=True) if one != other]
+            same &= not differ and name == CPUS[cpu]
+            print(f"{cpu}: {name}, {', '.join(differ) or 'the same bytes'}", flush=True)
+    return same
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, metavar="FOLDER")
+    parser.add_argument("--cpu", action="append", choices=CPUS, help="one of them; may be repeated (default: all)")
+    parser.add_argument("--only-bytes", action="store_true", help="no tests")
+    options, tests = parser.parse_known_args()
+    emulated, cpus = python_in(options.folder.resolve()), options.cpu or list(CPUS)
+    good = True if tests else compare(emulated, cpus)
+    tests = tests or [str(ROOT / "tests" / name) for name in TESTS]
+    for cpu in [] if options.only_bytes else cpus:
+        print(f"{cpu}: {CPUS[cpu]}", flush=True)
+        arguments = [str(emulated), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "0", *tests]
+        good &= subprocess.run(arguments, env={**os.environ, "QEMU_CPU": cpu}, cwd=ROOT).returncode == 0
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
