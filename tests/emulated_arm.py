@@ -10,12 +10,14 @@ is started as ``sys.executable`` comes back to it. It needs Python 3.11, whose w
 Debian: apt-get install qemu-user-static mmdebstrap
 
 Each CPU has another entry of the table of instruction sets. Hashes of packed weights, converted checkpoints and samples
-are compared with those of this machine (``test_same_bits.py``). Compiling takes ten times as long as it does here.
+are compared with those of this machine (``test_same_bits.py``). All is run here first, and the kernels that it needed
+are compiled here for the other CPU (``cross_compile.py``): emulated, compiling takes ten times as long.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import stat
@@ -36,7 +38,7 @@ DEBIAN = "python3,python3-minimal,libpython3.11-stdlib,libstdc++6,libgcc-s1,libg
 WRAPPER = """#!/bin/sh
 here="{here}"
 export QEMU_CPU="${{QEMU_CPU:-max}}" PYTHONHOME="$here/root/usr" PYTHONNOUSERSITE=1
-export PYTHONPATH="{root}:{root}/kernels:{root}/tests:$here/site" NUMBA_CACHE_DIR="$here/cache"
+export PYTHONPATH="$PYTHONPATH:$here/site" NUMBA_CACHE_DIR="$here/cache"
 exec qemu-aarch64-static -L "$here/root" -0 "$here/arm-python" "$here/root/usr/bin/python3.11" "$@"
 """
 
@@ -63,7 +65,7 @@ def python_in(folder: Path) -> Path:
         pip += ["--python-version=3.11", "--platform=manylinux2014_aarch64", *platforms, *abis, *requirements()]
         _make(folder / "site", *pip, "--target")
     wrapper = folder / "arm-python"
-    wrapper.write_text(WRAPPER.format(here=folder, root=ROOT), encoding="utf-8")
+    wrapper.write_text(WRAPPER.format(here=folder), encoding="utf-8")
     wrapper.chmod(wrapper.stat().st_mode | stat.S_IXUSR)
     return wrapper
 
@@ -84,18 +86,31 @@ def _make(place: Path, *command: str) -> None:
     unfinished.rename(place)
 
 
+def compile_ahead(emulated: Path, cpu: str) -> None:
+    """Compile, for the emulated CPU, the kernels that this machine has in its cache."""
+    program = "import json, sys; from qwen3tts_np_kernels.machine_code import target; "
+    program += "print(json.dumps([json.dumps(target()), sys.version]))"
+    asked = [str(emulated), "-c", program]
+    there = json.loads(subprocess.run(asked, env=environment(cpu), stdout=subprocess.PIPE, check=True).stdout)
+    folder = emulated.with_name("cache")
+    subprocess.run(
+        [sys.executable, str(ROOT / "tests" / "cross_compile.py"), str(folder), *there], env=environment(), check=True
+    )
+
+
+def environment(cpu: str = "") -> dict[str, str]:
+    paths = os.pathsep.join(str(ROOT / folder) for folder in (".", "kernels", "tests"))
+    return {**os.environ, "PYTHONPATH": paths, "QEMU_CPU": cpu}
+
+
 def bytes_of(python: str, cpu: str, tiny: Path) -> list[str]:
-    """Hashes, as ``test_same_bits.py`` prints them, and the entry of the table they were computed with."""
-    program = (
-        f"import runpy, sys; from qwen3tts_np_kernels.cpu import CPU; print(CPU.name); sys.argv[1:] = [{str(tiny)!r}]; "
-    )
-    program += f"runpy.run_path({str(ROOT / 'tests' / 'test_same_bits.py')!r}, run_name='__main__')"
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "kernels"), str(ROOT / "tests")])
-    environment = {**os.environ, "PYTHONPATH": paths, "QEMU_CPU": cpu}
-    run = subprocess.run(
-        [python, "-c", program, str(tiny)], env=environment, stdout=subprocess.PIPE, text=True, check=True
-    )
-    return run.stdout.splitlines()
+    """Hashes, as ``test_same_bits.py`` prints them, after the entry of the table that they were computed with."""
+    program = "import runpy; from qwen3tts_np_kernels.cpu import CPU; print(CPU.name, flush=True); "
+    program += "runpy.run_module('test_same_bits', run_name='__main__', alter_sys=True)"
+    command = [python, "-c", program, str(tiny)]
+    return subprocess.run(
+        command, env=environment(cpu), stdout=subprocess.PIPE, text=True, check=True
+    ).stdout.splitlines()
 
 
 def compare(emulated: Path, cpus: list[str]) -> bool:
@@ -107,6 +122,7 @@ def compare(emulated: Path, cpus: list[str]) -> bool:
         print(f"here: {name}, {len(here)} hashes", flush=True)
         same = True
         for cpu in cpus:
+            compile_ahead(emulated, cpu)
             name, *there = bytes_of(str(emulated), cpu, tiny)
             differ = [one for one, other in zip(there, here, strict=True) if one != other]
             same &= not differ and name == CPUS[cpu]
@@ -122,11 +138,15 @@ def main() -> int:
     options, tests = parser.parse_known_args()
     emulated, cpus = python_in(options.folder.resolve()), options.cpu or list(CPUS)
     good = True if tests else compare(emulated, cpus)
-    tests = tests or [str(ROOT / "tests" / name) for name in TESTS]
-    for cpu in [] if options.only_bytes else cpus:
-        print(f"{cpu}: {CPUS[cpu]}", flush=True)
-        arguments = [str(emulated), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "0", *tests]
-        good &= subprocess.run(arguments, env={**os.environ, "QEMU_CPU": cpu}, cwd=ROOT).returncode == 0
+    if options.only_bytes:
+        return 0 if good else 1
+    pytest = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "0"]
+    pytest += tests or [str(ROOT / "tests" / name) for name in TESTS]
+    for python, cpu in [(sys.executable, ""), *((str(emulated), cpu) for cpu in cpus)]:
+        if cpu:
+            compile_ahead(emulated, cpu)
+        print(f"{cpu}: {CPUS[cpu]}" if cpu else "here", flush=True)
+        good &= subprocess.run([python, *pytest], env=environment(cpu), cwd=ROOT).returncode == 0
     return 0 if good else 1
 
 

@@ -16,7 +16,9 @@ import sys
 from collections import Counter
 from typing import Any, NamedTuple
 
+from cross_compile import compile_for
 from llvmlite import binding
+from qwen3tts_np_kernels.machine_code import Target
 
 _AVX2 = "+avx,+avx2,+bmi,+bmi2,+f16c,+fma,+lzcnt,+popcnt,+sse4.1,+sse4.2,+ssse3"
 _AVX512 = f"{_AVX2},+avx512f,+avx512bw,+avx512vl,+avx512dq"
@@ -79,7 +81,7 @@ def measured(cpu: str) -> dict[str, Any]:
 
 def loops(cpu: str) -> dict[str, Any]:
     """The same, in this process, which compiles for no other CPU from then on."""
-    _compile_for(cpu)
+    compile_for(Target(CPUS[cpu].triple, cpu, CPUS[cpu].features))
     from qwen3tts_np_kernels.cpu import CPU
     from qwen3tts_np_kernels.linear_jit import ROWS, STREAMS
 
@@ -88,17 +90,6 @@ def loops(cpu: str) -> dict[str, Any]:
         found[name] = _loop(name, STREAMS, 1)
         found[f"{name}, 4 items"] = _loop(name, ROWS, 4)
     return found
-
-
-def _compile_for(cpu: str) -> None:
-    """Trap: kernels are made for one CPU, chosen when they are imported, and Numba asks LLVM for the process's own."""
-    from qwen3tts_np_kernels import machine_code
-
-    binding.initialize_all_targets()
-    binding.initialize_all_asmprinters()
-    target = machine_code.Target(CPUS[cpu].triple, cpu, CPUS[cpu].features)
-    machine_code.target = lambda: target  # type: ignore[assignment]
-    binding.get_process_triple = lambda: target.triple
 
 
 def _loop(name: str, blocks: int, items: int) -> dict[str, Any]:
