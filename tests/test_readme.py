@@ -39,6 +39,7 @@ LONGER = {
     "python tests/test_server_company.py": "tests/test_server_company.py",
     "python tests/faults.py": "tests/faults.py",
     "python tests/surroundings.py": "tests/surroundings.py",
+    "python tests/emulated_arm.py FOLDER": "tests/emulated_arm.py",
     "python tests/training_kills.py": "tests/training_kills.py",
     "python tests/batch_runs.py": "tests/batch_runs.py",
     "pytest tests/ray_cluster.py": "tests/ray_cluster.py",
