@@ -565,6 +565,31 @@ MUTANTS: list[Mutant] = [
         ("state.best_loss is None or loss < state.best_loss", "state.best_loss is None or loss > state.best_loss"),
         ("return not self.settings.last", "return False"),
     ),
+    # ---- graphs for other runtimes, and the porter's kit ----
+    *mutants(
+        "qwen3tts_np/export/pieces",
+        "test_export_codec.py",
+        ("t.slice(whole, 2, -count, None", "t.slice(whole, 2, 0, count"),
+        ("t.slice(y, 2, count * stride", "t.slice(y, 2, 0"),
+        ("now = t.minimum(t.add(seen, count,", "now = t.minimum(t.add(seen, 1.0,"),
+        ("t.concat([t.state(name, shape), new], 0", "t.concat([new, t.state(name, shape)], 0"),
+        ('stride - 1, f"{name}/padded", mode="edge"', 'stride - 1, f"{name}/padded", mode="constant"'),
+        ("carried = part if i == 0 else", "carried ="),
+    ),
+    *mutants(
+        "qwen3tts_np/export/coreml_target.py",
+        "test_export_coreml.py",
+        ("places = (levels + 32)", "places = (levels + 31)"),
+        ("np.full(condition.shape, max(v, HIDDEN), self._np)", "self._np(max(v, HIDDEN))"),
+        ('first = self.slice(positions, 0, 0, 1, f"{name}/first")', "first = np.zeros(1, np.int32)"),
+    ),
+    *mutants(
+        "qwen3tts_np/parity",
+        "test_diagnosis.py::test_a_wrong_mel_is_named_or_unknown test_fixtures.py",
+        ('OF_MEL if context.leaf == "mel" else CAUSES', "CAUSES"),
+        ('np.arange(positions) <= inputs["position"][:, None]', 'np.arange(positions) < inputs["position"][:, None]'),
+        ("text[min(step.frame, len(text) - 1)]", "text[0]"),
+    ),
 ]
 
 

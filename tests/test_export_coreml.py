@@ -174,8 +174,19 @@ def test_talker(form: str, limit: float, run: Callable[..., Any], model: Qwen3TT
 
 
 def test_code_predictor(run: Callable[..., Any], model: Qwen3TTSModel) -> None:
+    check_code_predictor(run("code_predictor"), model)
+
+
+def test_a_code_predictor_that_is_narrower_than_the_talker(synthetic: Callable[..., Path], tmp_path: Path) -> None:
+    checkpoint = synthetic("tiny-1.7b", "custom_voice")
+    [*export_coreml(checkpoint, tmp_path, ["float16"], ["code_predictor"])]
+    predictor = mil_numpy.Run(mil_numpy.program_of(tmp_path / "float16" / "code_predictor" / PACKAGE))
+    check_code_predictor(predictor, Qwen3TTSModel.from_pretrained(checkpoint, backend="reference"))
+
+
+def check_code_predictor(predictor: Any, model: Qwen3TTSModel) -> None:
     c = model.config.talker_config
-    w, small, predictor = model.frame_loop.weights.code_predictor, c.code_predictor_config, run("code_predictor")
+    w, small = model.frame_loop.weights.code_predictor, c.code_predictor_config
     x, cache = NUMBERS.standard_normal((4, c.hidden_size)).astype(np.float32), new_cache(small)
     for t in range(4):
         found = predictor(
