@@ -1,10 +1,10 @@
 """Imports go one way: a room may use the rooms below it, never those above or beside it.
 
-cli -> server -> verify -> training -> evaluate -> scoring -> parity -> inspect -> batch -> speech -> export -> model ->
-official_calls -> voice_arguments -> cloning, official_view, streaming -> speech_tokenizer -> compiled ->
-running_batch -> teacher -> generate -> request -> voice -> synthetic -> layout -> talker | codec | speaker | text ->
-mlp, conv -> manifest -> checkpoint, trace, audio, report -> config, ops, files, arguments, extras ->
-errors, notices -> shown -> kernels -> NumPy
+cli -> server -> verify -> training -> evaluate -> scoring -> calibration -> parity -> inspect -> batch -> speech ->
+export -> model -> official_calls -> voice_arguments -> cloning, official_view, streaming -> speech_tokenizer ->
+compiled -> running_batch -> teacher -> generate -> request -> voice -> synthetic -> layout -> talker | codec |
+speaker | text -> mlp, conv -> manifest -> checkpoint, trace, audio, report -> config, ops, files, arguments, extras
+-> errors, notices -> shown -> kernels -> NumPy
 
 Key tables are beside the blocks that use them, so ``layout``, which lists every tensor of a checkpoint, is above the
 blocks, and what makes a checkpoint from that list (``synthetic``) is above ``layout``.
@@ -35,6 +35,7 @@ FLOORS = (
     {"training"},
     {"evaluate"},
     {"scoring"},
+    {"calibration"},
     {"parity"},
     {"inspect"},
     {"batch"},

@@ -25,6 +25,7 @@ from qwen3tts_np_kernels.rope import rope_angles_ref
 from qwen3tts_np_kernels.toom_cook_jit import pack_minimal
 
 from qwen3tts_np import Qwen3TTSModel
+from qwen3tts_np.calibration import calibrated
 from qwen3tts_np.layout.convert import STORED_FORMATS, convert
 from qwen3tts_np.speech.store import fingerprint
 
@@ -56,6 +57,8 @@ def hashes(tiny: Path) -> dict[str, str]:
         for name in STORED_FORMATS:
             convert(tiny, Path(folder, name), name)
             found[f"converted to {name}"] = _hash(np.fromfile(Path(folder, name, "model.safetensors"), np.uint8))
+        convert(tiny, Path(folder, "learned"), "int4", rounded=calibrated(tiny, "int4", ["Good morning."]))
+        found["calibrated"] = _hash(np.fromfile(Path(folder, "learned", "model.safetensors"), np.uint8))
     for name, model in (("tiny", Qwen3TTSModel.from_pretrained(tiny)), ("demo", Qwen3TTSModel.from_pretrained(DEMO))):
         speaker = model.get_supported_speakers()[0]
         waves, _ = model.generate_custom_voice("Good morning, everyone.", speaker, seed=1, max_new_tokens=12)

@@ -80,6 +80,7 @@ def build(folder: Path, synthetic: Callable[..., Path]) -> None:
     (folder / "spoken.jsonl").write_text('{"id": "a", "text": "Hello.", "audio": "ada.wav"}\n', encoding="utf-8")
     (folder / "meta.lst").write_text("a|What Ada says.|ada.wav|Hello.\n", encoding="utf-8")
     (folder / "book.txt").write_text(BOOK, encoding="utf-8")
+    (folder / "texts.txt").write_text("Good morning.\n", encoding="utf-8")
     (folder / "play.txt").write_text(PLAY, encoding="utf-8")
     (folder / "cast.json").write_text(json.dumps(CAST), encoding="utf-8")
     (folder / "words.json").write_text(json.dumps(WORDS), encoding="utf-8")

@@ -40,8 +40,16 @@ FORMAT_KEY = "qwen3tts_np.format"
 _ROWS = 4096  # rows converted at a time
 
 
-def convert(source: Path, target: Path, model_format: str, finish: Callable[[Path], object] | None = None) -> None:
+def convert(
+    source: Path,
+    target: Path,
+    model_format: str,
+    finish: Callable[[Path], object] | None = None,
+    rounded: Callable[[Checkpoint], Checkpoint] | None = None,
+) -> None:
     """Write ``source`` as ``target`` in one of ``STORED_FORMATS``; ``finish`` adds to it before it gets its name.
+
+    ``rounded``: the checkpoint with levels of its own for some matrices (``calibration.py``).
 
     Warns of a ``source`` that is quantised already; its matrices stay as they are if the format is theirs. Raises
     CheckpointError if ``source`` is incomplete, if ``target`` exists, or if a weight would overflow in float16.
@@ -54,6 +62,8 @@ def convert(source: Path, target: Path, model_format: str, finish: Callable[[Pat
     check(checkpoint, specs)
     if is_quantised(checkpoint):
         notify(f"{source} is quantised already: what its weights have lost stays lost; better convert the original")
+    if rounded is not None:
+        checkpoint = rounded(checkpoint)
     with output_folder(target) as folder:
         shutil.copytree(source, folder, dirs_exist_ok=True, ignore=_weights_in(source), copy_function=_copy)
         kept = {key: value for key, value in checkpoint.metadata.items() if key != ARENAS_KEY}

@@ -142,7 +142,7 @@ def fidelity(
         notify(f"{path} is quantised already: the others are compared with what its weights have become")
     model = Qwen3TTSModel.from_pretrained(path, backend="reference")
     c = model.config
-    request = model.prepare(text, _any_voice(model), streaming=False, seed=seed, max_new_tokens=frames + 1)
+    request = model.prepare(text, any_voice(model), streaming=False, seed=seed, max_new_tokens=frames + 1)
     if codes is None:
         codes = _own_codes(model, request)
     codes_of(codes, GIVEN, c.talker_config.num_code_groups, c.talker_config.code_predictor_config.vocab_size)
@@ -212,7 +212,7 @@ def _hidden_errors(exact: Mapping[str, Array], rough: Mapping[str, Array]) -> It
 # --- the built-in text ---
 
 
-def _any_voice(model: Qwen3TTSModel) -> Voice:
+def any_voice(model: Qwen3TTSModel) -> Voice:
     """A voice of the model, or one made from a tone."""
     kind = model.config.tts_model_type
     if kind == "custom_voice":
