@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 from machine import FRAME, describe_machine, synthetic_model
+from qwen3tts_np_kernels.system import keep_free_memory
 
 from qwen3tts_np.checkpoint.config_file import read_model_config
 from qwen3tts_np.checkpoint.safetensors import Checkpoint
@@ -44,8 +45,8 @@ FRAMES = 200
 TEXT = "It rained, and the ferry came late. " * 4
 WAYS: dict[str, dict[str, Any]] = {
     "lora": {"about": "LoRA r = 16 and a speaker"},
-    "lora-recomputed": {"about": "the same, layers recomputed", "recompute": True},
-    "lora-bfloat16": {"about": "the same, on weights in bfloat16", "recompute": True, "as_stored": True},
+    "lora-recomputed": {"about": "LoRA, layers recomputed", "recompute": True},
+    "lora-bfloat16": {"about": "LoRA, recomputed, weights in bfloat16", "recompute": True, "as_stored": True},
     "lora-quarter": {"about": "LoRA, a quarter of the frames", "share": 0.25},
     "last-4": {"about": "the last 4 layers of the talker", "layers": 4},
     "full": {"about": "everything", "full": True},
@@ -125,6 +126,7 @@ def step(
     batch = Batch([utterance(config, Tokenizer.from_directory(folder), TEXT, codes, **speaker)], talker)
     network, optimiser = Network(parameters, config, recompute=recompute, share=share), AdamW(parameters)
     seconds = []
+    keep_free_memory()  # as the command does
     with limited_blas(threads):
         for i in range(2):
             start = time.perf_counter()

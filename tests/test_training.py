@@ -271,7 +271,9 @@ def test_decay_is_for_the_matrices_of_linear_layers(tiny: World) -> None:
     before = {name: w[name].copy() for name in w.gradients}
     AdamW(w, decay=0.5).step(0.1)  # gradients of 0: decay only
     for name, was in before.items():
-        np.testing.assert_array_equal(w[name], (was * np.float64(0.95)).astype(np.float32) if name in decayed else was)
+        np.testing.assert_array_equal(
+            w[name], (was.astype(np.float64) * 0.95).astype(np.float32) if name in decayed else was
+        )
 
 
 def test_what_is_wrong_is_refused(tiny: World) -> None:

@@ -107,7 +107,7 @@ BACKWARD: list[tuple[Any, str, int]] = [
     (layer, "rms_norm_backward", 2),
     (layer, "swiglu_backward", 2),
     (layer, "self_attention_backward", 3),
-    (layer, "rotate_backward_ref", 1),
+    (layer, "rotate_backward", 1),
     (layer, "backward", 1),
     (network, "silu_backward_ref", 1),
     (network, "cross_entropy_backward_ref", 1),

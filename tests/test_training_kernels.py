@@ -18,6 +18,7 @@ from qwen3tts_np_kernels.adamw import AdamWStep, adamw_ref, sum_of_squares_ref
 from qwen3tts_np_kernels.adamw_jit import adamw, sum_of_squares
 from qwen3tts_np_kernels.embedding import embedding_backward_ref, embedding_ref
 from qwen3tts_np_kernels.norm_jit import rms_norm_backward
+from qwen3tts_np_kernels.rope_jit import rotate
 
 Arrays = tuple[Any, ...]
 STEP, BOUND = 1e-5, 1e-6  # of finite differences; the error of the central difference is some 1e-9
@@ -181,6 +182,14 @@ def test_compiled_gradients_are_their_oracles(shape: tuple[int, ...]) -> None:
         near(found, wanted)
 
 
+@pytest.mark.parametrize("shape", [(3, 2, 2), (1, 4, 22), (2, 3, 128)])
+def test_rotation_is_its_oracle(shape: tuple[int, int, int]) -> None:
+    x = np.random.default_rng(0).standard_normal(shape, np.float32)
+    cos, sin = rope.rope_angles_ref(np.arange(5, 5 + shape[0]), shape[2], 1e4)
+    np.testing.assert_array_equal(rotate(x, cos, sin), rope.rotate_ref(x, cos, sin))
+    np.testing.assert_array_equal(rotate(x, cos, -sin), rope.rotate_backward_ref(x, cos, sin))
+
+
 def test_what_does_not_fit_is_refused() -> None:
     x = np.zeros((2, 3), np.float32)
     with pytest.raises(ValueError, match=r"swiglu: float32 \[2, 3\], float32 \[2\]"):
@@ -191,6 +200,10 @@ def test_what_does_not_fit_is_refused() -> None:
         rms_norm_backward(x, x, np.zeros(3), 1e-6)
     with pytest.raises(ValueError, match="rms_norm_backward"):
         rms_norm_backward(x, x[:1], x[0], 1e-6)
+    with pytest.raises(TypeError, match="rotate: x, cos and sin are float32, float64, float64, not float32"):
+        rotate(x[None], np.zeros((1, 1)), np.zeros((1, 1)))
+    with pytest.raises(ValueError, match=r"rotate: x\[2, 1, 3\], cos\[2, 1\]"):
+        rotate(x[:, None], x[:, :1], x[:, :1])
     with pytest.raises(ValueError, match="adamw"):
         adamw(x, x, x, x.T, AdamWStep(1, 0, 1, 0, 0, 0, 1))
 

@@ -225,6 +225,20 @@ def return_free_memory() -> None:
         trim(0)
 
 
+def keep_free_memory() -> None:
+    """Keep freed memory in the process from now on, for work that takes and frees the same large arrays all the time.
+
+    glibc gives arrays back to the system as soon as they are freed, which then clears the next ones page by page: that
+    was 15 % of a training step. ``return_free_memory`` still returns what is free. Other systems: nothing is done.
+    """
+    if sys.platform == "linux" and (option := getattr(ctypes.CDLL(None), "mallopt", None)):  # musl has none
+        option(_M_MMAP_THRESHOLD, 32 << 20)  # the most it takes
+        option(_M_TRIM_THRESHOLD, (1 << 31) - 1)
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+
+
 # --- signals and pipes ----------------------------------------------------------------------------
 
 

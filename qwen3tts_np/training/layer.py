@@ -13,12 +13,11 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
-from qwen3tts_np_kernels.rope import rotate_backward_ref
 from qwen3tts_np_kernels.self_attention import self_attention, self_attention_backward
 
-from ..ops import Array, rotate
+from ..ops import Array
 from ..talker.layer import LayerConfig, Rope
-from .operations import rms_norm, rms_norm_backward, swiglu, swiglu_backward
+from .operations import rms_norm, rms_norm_backward, rotate, rotate_backward, swiglu, swiglu_backward
 from .parameters import Parameters
 
 
@@ -85,8 +84,8 @@ def backward(
 
     dcontext = w.linear_backward(dx2, context, f"{name}.self_attn.o_proj").reshape(q.shape)
     dq_rot, dk_rot, dv = _attend_backward(dcontext, q_rot, k_rot, v, probabilities, blocks)
-    dk = norm_backward(rotate_backward_ref(dk_rot, *rope), k, w, f"{name}.self_attn.k_norm.weight", eps)
-    dq = norm_backward(rotate_backward_ref(dq_rot, *rope), q, w, f"{name}.self_attn.q_norm.weight", eps)
+    dk = norm_backward(rotate_backward(dk_rot, *rope), k, w, f"{name}.self_attn.k_norm.weight", eps)
+    dq = norm_backward(rotate_backward(dq_rot, *rope), q, w, f"{name}.self_attn.q_norm.weight", eps)
     dh = w.linear_backward(dv.reshape(p, -1), h, f"{name}.self_attn.v_proj")
     dh += w.linear_backward(dk.reshape(p, -1), h, f"{name}.self_attn.k_proj")
     dh += w.linear_backward(dq.reshape(p, -1), h, f"{name}.self_attn.q_proj")

@@ -6,7 +6,7 @@ float64 is for proofs (gradients against finite differences, and against autogra
 from __future__ import annotations
 
 import numpy as np
-from qwen3tts_np_kernels import activation, activation_jit, norm, norm_jit
+from qwen3tts_np_kernels import activation, activation_jit, norm, norm_jit, rope, rope_jit
 
 from ..ops import Array
 
@@ -33,3 +33,14 @@ def swiglu_backward(dy: Array, gate: Array, up: Array) -> tuple[Array, Array]:
     """dgate and dup, given dy."""
     function = activation_jit.swiglu_backward if gate.dtype == np.float32 else activation.swiglu_backward_ref
     return function(dy, gate, up)
+
+
+def rotate(x: Array, cos: Array, sin: Array) -> Array:
+    """The pair (j, j + D/2) of every head turned by its angle. x [P, heads, D], cos and sin [P, D/2]."""
+    function = rope_jit.rotate if x.dtype == np.float32 else rope.rotate_ref
+    return function(x, cos, sin)
+
+
+def rotate_backward(dy: Array, cos: Array, sin: Array) -> Array:
+    """dx, given dy: the opposite angle (``rotate_backward_ref``)."""
+    return rotate(dy, cos, -sin)

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from qwen3tts_np_kernels.adamw import AdamWStep
 from qwen3tts_np_kernels.adamw_jit import adamw, sum_of_squares
+from qwen3tts_np_kernels.system import usable_cores
 
 from ..ops import Array
 from .parameters import Parameters
 
+T = TypeVar("T")
+R = TypeVar("R")
+
 
 def gradient_norm(gradients: Mapping[str, Array]) -> float:
     """The Euclidean norm of all gradients together; NaN or infinite if a value is."""
-    return math.sqrt(sum(map(sum_of_squares, gradients.values())))
+    return math.sqrt(sum(side_by_side(sum_of_squares, gradients.values())))
+
+
+def side_by_side(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    """``function`` of each, on as many threads as there are cores: for kernels of one tensor, bound by memory."""
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        return list(pool.map(function, items))
 
 
 def clipping(norm: float, most: float) -> float:
@@ -58,13 +70,16 @@ class AdamW:
         self.steps += 1
         (beta1, beta2), arrays = self.betas, self.parameters.arrays
         size, correction = rate / (1 - beta1**self.steps), math.sqrt(1 - beta2**self.steps)
-        for name, gradient in self.parameters.gradients.items():
+
+        def update(name: str) -> None:
             weight = arrays[name]
             assert isinstance(weight, np.ndarray)
             first, second = (of.setdefault(name, np.zeros_like(weight)) for of in (self.first, self.second))
             keep = 1 - rate * self.decay if self.decay_all or decays(name, weight) else 1.0
             step = AdamWStep(keep, size, correction, beta1, beta2, self.eps, scale)
-            adamw(weight, gradient, first, second, step)
+            adamw(weight, self.parameters.gradients[name], first, second, step)
+
+        side_by_side(update, self.parameters.gradients)
 
 
 def cosine(step: int, steps: int, warm_up: int) -> float:
