@@ -204,6 +204,18 @@ def test_memory_is_returned_where_that_is_possible(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr(system.ctypes, "CDLL", None)  # not even looked for
     system.return_free_memory()
+    system.keep_free_memory()
+
+
+def test_memory_is_kept_where_that_is_possible(monkeypatch):
+    asked = []
+    library = SimpleNamespace(mallopt=lambda *given: asked.append(given))
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(system.ctypes, "CDLL", lambda _: library)
+    system.keep_free_memory()
+    assert asked == [(-3, 32 << 20), (-1, 2**31 - 1)]
+    monkeypatch.setattr(system.ctypes, "CDLL", lambda _: SimpleNamespace())  # musl
+    system.keep_free_memory()
 
 
 def test_a_child_hears_of_the_fork(monkeypatch):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from qwen3tts_np_kernels.system import keep_free_memory
 
 from ..compiled.blas import limited_blas
 from ..errors import QwenTTSError
@@ -152,6 +153,7 @@ class Trainer:
         self.learner = Learner(self.base, settings, vectors, codec)
         self.reader = Reader(self.base.config, Tokenizer.from_directory(model), self.learner.fixed_vectors)
         self.schedule = Schedule(len(self.speech.train), settings)
+        keep_free_memory()
         self.optimiser = AdamW(self.learner.parameters, decay=settings.weight_decay, decay_all=settings.decay_all)
         for clip in everything:
             self.reader(clip)  # what does not fit is refused before the work
