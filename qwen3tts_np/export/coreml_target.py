@@ -213,7 +213,6 @@ class CoreMLTarget:
             for piece in floats([tensor], dtype).pieces():
                 found[i, place : place + len(piece)] = piece
                 place += len(piece)
-                tensor.release()  # a table of 600 MB would be in memory twice
         return found
 
     def _const(self, values: AnyArray, name: str) -> Op:
