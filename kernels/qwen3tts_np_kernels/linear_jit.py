@@ -169,9 +169,10 @@ def _products(tile: Callable[[int, int], Product]) -> tuple[Product, Product]:
         w: Arrays, start: int, inputs: int, items: int,
         x: Arrays, x_start: int, x_to: int, y: F32, y_start: int, y_to: int, first: int, last: int,
     ) -> None:  # fmt: skip
-        # A matrix is read from memory once: by one tile for all items, or panel by panel.
+        # A matrix is read from memory once: by one tile for all items, or panel by panel. A panel has whole tiles of
+        # blocks: what is left over takes as long as a tile.
         one_tile = items <= WIDEST and items & (items - 1) == 0
-        panel = max(last - first if one_tile else PANEL // (LANES * inputs), ROWS)
+        panel = max(last - first if one_tile else PANEL // (LANES * inputs * ROWS) * ROWS, ROWS)
         for begin in range(first, last, panel):
             end = min(begin + panel, last)
             apart, left = divmod(end - begin, ROWS)
