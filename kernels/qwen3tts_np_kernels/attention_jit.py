@@ -18,6 +18,8 @@ from .simd.functions import exp
 from .simd.llvm import LANES
 from .simd.ops import add, largest, load, maximum, mul, splat, store, sub, total, zeros
 from .simd.tiles import fma_rows, fma_tile, load_tile, store_totals, zeros_tile
+from .threads_jit import Member, share
+from .together_jit import ALONE, Runner
 
 HEAD_STEP = 2 * LANES
 POSITIONS = CPU.tiles.attention_positions
@@ -49,6 +51,52 @@ def attention(q: F32, k: F32, v: F32, window: int | None = None) -> F32:
     flat = (array.reshape(-1) for array in (q, k, v, y))
     _attention(*flat, t, s, heads, kv_heads, padded, 1 / math.sqrt(d), window or s, scores)
     return y[:, :, :d]
+
+
+def window_attention(q: F32, kv: F32, y: F32, d: int, window: int, run: Runner = ALONE) -> None:
+    """:func:`attention` of queries within a window, over a cache that is read where it is.
+
+    Contiguous float32: q and y [T, N, W], kv [S, 2, K, W] keys beside values; W is ``HEAD_STEP`` times n, heads of d
+    values zero-padded. What follows kv in memory must be readable: ``POSITIONS`` positions, if only of the same array.
+    """
+    (t, heads, width), (s, _, kv_heads, _) = q.shape, kv.shape
+    if kv.shape != (s, 2, kv_heads, width) or y.shape != q.shape or t > s or heads % kv_heads or width % HEAD_STEP:
+        shapes = f"q{list(q.shape)}, kv{list(kv.shape)}, y{list(y.shape)}"
+        raise ValueError(f"window_attention: {shapes} do not fit [T, N, W], [S, 2, K, W], [T, N, W]")
+    if not compiled():
+        y[:] = 0
+        y[..., :d] = attention_ref(q[..., :d], kv[:, 0, :, :d], kv[:, 1, :, :d], window)
+        return
+    scores = np.empty((run.size, -(-s // LANES) * LANES), np.float32)
+    flat = q.reshape(-1), kv.reshape(-1), kv.reshape(-1)[kv_heads * width :], y.reshape(-1)
+    run(_window_attention, *flat, t, s, heads, kv_heads, width, 1 / math.sqrt(d), window, scores)
+
+
+@kernel
+def _window_attention(
+    me: Member,
+    q: F32,
+    k: F32,
+    v: F32,
+    y: F32,
+    t: int,
+    s: int,
+    heads: int,
+    kv_heads: int,
+    size: int,
+    scale: float,
+    window: int,
+    scores: F32,
+) -> None:
+    group = heads // kv_heads
+    begin, end = share(me, kv_heads)
+    for kv_head in range(begin, end):
+        for query in range(t):
+            own = s - t + query
+            first = max(own + 1 - window, 0)
+            at, cache_at = (query * heads + kv_head * group) * size, (2 * first * kv_heads + kv_head) * size
+            stride, seen = 2 * kv_heads * size, own + 1 - first
+            attend(q, at, group, size, k, v, cache_at, stride, seen, scale, scores[me.index], y, at)
 
 
 def _whole_steps(x: F32, more: int) -> F32:

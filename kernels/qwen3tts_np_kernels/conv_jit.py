@@ -133,8 +133,10 @@ def conv(
     Raises TypeError or ValueError for anything else.
     """
     rows, past = len(y), (w.taps - 1) * dilation
-    signals = np.array([rows], np.int64) if signals is None else signals
-    check_signals("conv", signals, rows, stride)
+    if signals is None:
+        signals = np.array([rows], np.int64)
+    else:
+        check_signals("conv", signals, rows, stride)
     needed = (rows - 1) * stride + past * len(signals) + 1
     _check("x", x, needed, w.inputs, exact=False)
     out = y if activated is None else activated

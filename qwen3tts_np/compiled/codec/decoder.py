@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from qwen3tts_np_kernels.activation_jit import GELU, Activation, silu_gate
-from qwen3tts_np_kernels.attention_jit import attention
+from qwen3tts_np_kernels.attention_jit import HEAD_STEP, POSITIONS, window_attention
 from qwen3tts_np_kernels.conv_jit import Convolution, WeightFormat, conv, depthwise_conv, mono_conv
 from qwen3tts_np_kernels.norm_jit import rms_norm
 from qwen3tts_np_kernels.threads_jit import Team
@@ -168,15 +168,18 @@ class CompiledCodecDecoder:
         qkv = _rows(t, w.qkv)
         conv(x, w.qkv, qkv, run=block.run)
         q, k, v = np.split(qkv[:, : (heads + 2 * kv_heads) * d], [heads * d, (heads + kv_heads) * d], axis=1)
-        kv = block.room(c.sliding_window - 1, t, 2, kv_heads, d)
-        kv.rows[:, 0] = rotate(k.reshape(t, kv_heads, d), *rope)
-        kv.rows[:, 1] = v.reshape(t, kv_heads, d)
-        q = np.asarray(rotate(q.reshape(t, heads, d), *rope), np.float32)
-        y = []
-        for part, queries, seen in zip(block.parts, block.split(q), block.split(kv.read(name), kv.past), strict=True):
-            seen = seen[kv.past - min(kv.past, part.position) :]
-            y.append(attention(queries, seen[:, 0], seen[:, 1], c.sliding_window))
-        return np.concatenate(y).reshape(t, heads * d)
+        wide = -(-d // HEAD_STEP) * HEAD_STEP
+        kv = block.room(c.sliding_window - 1, t, 2, kv_heads, wide, behind=POSITIONS)
+        queries, y = np.zeros((2, t, heads, wide), np.float32)
+        queries[..., :d] = rotate(q.reshape(t, heads, d), *rope)
+        kv.rows[..., d:] = 0
+        kv.rows[:, 0, :, :d] = rotate(k.reshape(t, kv_heads, d), *rope)
+        kv.rows[:, 1, :, :d] = v.reshape(t, kv_heads, d)
+        seen = block.split(kv.read(name), kv.past)
+        for part, ours, theirs, result in zip(block.parts, block.split(queries), seen, block.split(y), strict=True):
+            theirs = theirs[kv.past - min(kv.past, part.position) :]
+            window_attention(ours, theirs, result, d, c.sliding_window, block.run)
+        return np.ascontiguousarray(y[..., :d]).reshape(t, heads * d)
 
     def _waveform_block(self, a: Room, i: int, past: int, block: Block) -> Room:
         """[T, C] -> [T * rate, C / 2] with room for ``past`` rows; SnakeBeta of the reader is applied to both."""

@@ -125,19 +125,22 @@ class Block:
             part.stream.enter(layer, part.block, rows, past)
         return x
 
-    def room(self, past: int, rows: int, *row: int) -> Room:
-        """An array for ``rows`` rows of this shape, which a layer will read after ``past`` others."""
-        return Room(self, past, rows, row)
+    def room(self, past: int, rows: int, *row: int, behind: int = 0) -> Room:
+        """An array for ``rows`` rows of this shape, which a layer will read after ``past`` others.
+
+        ``behind``: rows without meaning that follow in memory.
+        """
+        return Room(self, past, rows, row, behind)
 
 
 class Room:
     """Rows to be written to ``rows``, and then read by a layer after the past ones of each part."""
 
-    def __init__(self, block: Block, past: int, rows: int, row: tuple[int, ...]) -> None:
+    def __init__(self, block: Block, past: int, rows: int, row: tuple[int, ...], behind: int) -> None:
         self.past: int = past
         self._block = block
         parts = len(block.parts)
-        self._whole = np.empty((parts * past + rows, *row), np.float32)
+        self._whole = np.empty((parts * past + rows + behind, *row), np.float32)[: parts * past + rows]
         self.rows: F32 = self._whole[past:] if parts == 1 else np.empty((rows, *row), np.float32)
 
     def read(self, layer: str) -> F32:
