@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from qwen3tts_np_kernels.attention import attention_ref
-from qwen3tts_np_kernels.attention_jit import HEAD_STEP, POSITIONS, attend, attention, norm_rotate
+from qwen3tts_np_kernels.attention_jit import HEAD_STEP, POSITIONS, attend, attention, norm_rotate, window_attention
 from qwen3tts_np_kernels.cpu import compiled, kernel
 from qwen3tts_np_kernels.norm import rms_norm_ref
 from qwen3tts_np_kernels.norm_jit import rms_norm, rms_norm_row
@@ -21,6 +21,7 @@ from qwen3tts_np_kernels.pack import FORMATS, GROUP, linear_ref, pack
 from qwen3tts_np_kernels.rope import rope_angles_ref, rotate_ref
 from qwen3tts_np_kernels.stack_jit import Levels, Stack, multiply, new_stack
 from qwen3tts_np_kernels.threads_jit import Member, Team, barrier, share, team_kernel
+from qwen3tts_np_kernels.together_jit import lead
 
 from qwen3tts_np.compiled.talker.generator import STATE
 from qwen3tts_np.compiled.talker.sampling import (
@@ -108,6 +109,28 @@ def test_attention(case: tuple[F32, F32, F32, int | None]) -> None:
     scale = np.linalg.norm(q, axis=-1).max() * np.linalg.norm(k, axis=-1).max()
     atol = EPS * (2 * np.sqrt(q.shape[2]) * scale + 2 * len(k) + 10) * np.abs(v).max()
     np.testing.assert_allclose(attention(q, k, v, window), exact, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("team", [Team(1), Team(2)])
+@given(attention_cases(), st.integers(1, 9))
+def test_attention_where_the_cache_is(team: Team, case: tuple[F32, F32, F32, int | None], window: int) -> None:
+    """The same bits as from separate keys and values."""
+    q, k, v, _ = case
+    d = q.shape[2]
+    wide = -(-d // HEAD_STEP) * HEAD_STEP
+    kv, queries = np.zeros((len(k) + POSITIONS, 2, k.shape[1], wide), np.float32), np.zeros((*q.shape[:2], wide), "f4")
+    kv[len(k) :] = np.nan  # read, and without meaning
+    kv[: len(k), 0, :, :d], kv[: len(k), 1, :, :d], queries[..., :d] = k, v, q
+    y = np.full_like(queries, np.nan)
+    lead(team, lambda run: window_attention(queries, kv[: len(k)], y, d, window, run), "attention")
+    np.testing.assert_array_equal(y[..., :d], attention(q, k, v, window))
+    assert (y[..., d:] == 0).all()
+
+
+def test_attention_where_the_cache_is_says_what_is_wrong() -> None:
+    q, kv = np.zeros((3, 4, HEAD_STEP), np.float32), np.zeros((2, 2, 2, HEAD_STEP), np.float32)
+    with pytest.raises(ValueError, match=r"window_attention: q\[3, 4, .* do not fit"):
+        window_attention(q, kv, np.empty_like(q), 8, 4)
 
 
 def test_attention_sees_one_position_of_a_large_score() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -33,6 +34,7 @@ from qwen3tts_np.compiled.frame_loop import FrameLoop
 from qwen3tts_np.compiled.talker.weights import CompiledWeights, pack_weights
 from qwen3tts_np.layout import convert as converter
 from qwen3tts_np.layout.convert import convert
+from qwen3tts_np.layout.description import describe
 from qwen3tts_np.speech.store import fingerprint
 from qwen3tts_np.synthetic import layouts, weights
 
@@ -273,6 +275,15 @@ def test_the_packed_decoder_gives_the_same_samples_where_it_is_mapped(codec: Pat
     for one, other in zip(before, after, strict=True):
         assert type(one) is type(other)
         np.testing.assert_array_equal(one, other)
+
+
+def test_info_says_what_is_packed(codec: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_packed_decoder(codec)
+    (found,) = describe(codec).packed
+    assert found.file == NAME
+    assert found.dtypes["I16"] > 10
+    assert cli.main(["info", str(codec)]) == 0
+    assert re.search(NAME + r": packed for the kernels \(\d+ F32, \d+ I16\), [\d,]+ bytes", capsys.readouterr().out)
 
 
 def test_a_decoder_packed_in_version_1_speaks_as_it_did(codec: Path, tmp_path: Path) -> None:

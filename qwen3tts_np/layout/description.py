@@ -72,6 +72,7 @@ class Description:
     generation_config: GenerationConfig | None
     codec_config: CodecConfig | None
     weights: list[WeightsSummary]
+    packed: list[WeightsSummary]  # beside them, in the order of the kernels
     files: dict[str, int]  # relative name -> bytes
     problems: list[str]
 
@@ -105,10 +106,12 @@ def describe(directory: Path) -> Description:
     if config is not None and codec is not None:
         found += mismatches(config, codec)
     files = _files(directory)
+    beside = (name for name in files if name.endswith(".packed.safetensors"))
+    packed = [attempt(lambda name=name: _packed(directory, name)) for name in beside]  # type: ignore[misc]
     found += [f"{name} is missing" + _who_needs(name) for name in required if not is_there(name, files)]
     summaries = [summary for summary in weights if summary is not None]
-    released = _released(config, summaries)
-    return Description(str(directory), released, config, generation, codec, summaries, files, found)
+    released, copies = _released(config, summaries), [summary for summary in packed if summary is not None]
+    return Description(str(directory), released, config, generation, codec, summaries, copies, files, found)
 
 
 def mismatches(config: ModelConfig, codec: CodecConfig) -> list[str]:
@@ -140,6 +143,19 @@ def unpublished_files(description: Description) -> list[str]:
         elif (digest := sha256_of(root / name)) != published.sha256:
             wrong.append(f"{name}: sha256 {digest}, published {published.sha256}")
     return wrong
+
+
+def _packed(directory: Path, name: str) -> WeightsSummary:
+    """A file that holds what is in another one."""
+    tensors = Checkpoint.open(directory / name).values()
+    return WeightsSummary(
+        file=name,
+        data_bytes=sum(stored.nbytes for stored in tensors),
+        tensors=len(tensors),
+        parameters=0,
+        dtypes=dict(Counter(stored.dtype for stored in tensors)),
+        blocks={},
+    )
 
 
 def _summary(

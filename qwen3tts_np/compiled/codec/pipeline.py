@@ -32,6 +32,10 @@ TURN_THREADS = 4
 """At most, of a complete signal. Its layers are short calls of NumPy and kernels, between which a thread holds Python's
 lock: on 16 cores eight threads took 1.2 times as long as four, and sixteen 2.3 times."""
 
+LED_THREADS = 4
+"""So many at most count for whether rows are too few to be cut into blocks: what one thread does alone between two
+kernels would keep more of them waiting."""
+
 
 class Stream:
     """The past rows kept by the layers, and the progress of each layer."""
@@ -176,7 +180,7 @@ def run(
         raise RuntimeError("this stream has failed before; start a new one")
     if len(x) == 0:
         return
-    if len(x) < fewest * team.size:
+    if len(x) < fewest * min(team.size, LED_THREADS):
         _run_together(streams, lengths, team, x, y, work)
         return
     threads = min(team.size, most or team.size)
