@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from qwen3tts_np_kernels.pack import FormatName, linear_ref, pack, unpack
 
 from qwen3tts_np.checkpoint.keys import load
 from qwen3tts_np.checkpoint.safetensors import Checkpoint
@@ -120,20 +121,41 @@ def test_every_graph_is_valid_and_has_no_control_flow(
         assert exact or name == "frame_embedding" or form != "float32"
 
 
-@pytest.mark.parametrize("form", ["float16", "int8", "int4"])
-def test_a_narrow_format_is_that_of_convert(synthetic: Callable[..., Path], tmp_path: Path, form: str) -> None:
-    """The weights are those of a checkpoint that ``convert`` writes, to the bit; so its float32 graphs say the same."""
+def test_float16_is_that_of_convert(synthetic: Callable[..., Path], tmp_path: Path) -> None:
     source = synthetic("tiny", "custom_voice")
-    convert(source, tmp_path / "converted", form)
+    convert(source, tmp_path / "converted", "float16")
     network = network_of(tmp_path / "converted")
-    c = network.config.talker_config
-    x = np.random.default_rng(2).standard_normal((5, c.hidden_size)).astype(np.float32)
+    x = np.random.default_rng(2).standard_normal((5, network.config.talker_config.hidden_size)).astype(np.float32)
     for folder in ("wide", "narrow"):
         (tmp_path / folder).mkdir()
     wide = spoken(session(network, "talker", tmp_path / "wide"), x, [5])
-    narrow = spoken(session(network_of(source), "talker", tmp_path / "narrow", form), x, [5])
+    narrow = spoken(session(network_of(source), "talker", tmp_path / "narrow", "float16"), x, [5])
     for a, b in zip(wide, narrow, strict=True):
-        np.testing.assert_allclose(b, a, rtol=1e-3, atol=1e-4)
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("form", ["int8", "int4"])
+@pytest.mark.parametrize("inputs", [64, 80, 96])  # 80: the last group of 32 is not full
+def test_a_quantised_product_is_that_of_the_kernels(tmp_path: Path, form: FormatName, inputs: int) -> None:
+    """The same levels and scales, and inputs rounded to 8 bits in groups of 32 as the kernels round them."""
+    rng = np.random.default_rng(inputs)
+    name = "talker.model.layers.0.mlp.up_proj"
+    matrices = [rng.standard_normal((48, inputs)).astype(np.float32) for _ in range(3)]
+    tensors = {f"{name}{i}.weight": StoredTensor(f"{name}{i}", "F32", w) for i, w in enumerate(matrices)}
+    tensors |= {f"{name}.weight": StoredTensor(name, "F32", matrices[0])}
+    t = onnx_target.OnnxTarget(tensors, form)
+    x = t.input("x", ["positions", inputs])
+    t.output(t.linear(x, name), "one", ["positions", 48])
+    which = t.input("which", [1], "int64")
+    t.output(t.one_of_linear(x, [f"{name}{i}" for i in range(3)], which, "several"), "chosen", ["positions", 48])
+    t.save(tmp_path, "products")
+    graph = runtime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
+    x_ = rng.standard_normal((5, inputs)).astype(np.float32)
+    one, chosen = graph.run(None, {"x": x_, "which": np.array([2])})
+    expected = linear_ref(x_, pack(matrices[0], form), 48)
+    np.testing.assert_allclose(one, expected, rtol=0, atol=4e-6 * np.abs(expected).max())
+    expected = x_ @ unpack(pack(matrices[2], "int8"), 48, inputs).T  # heads have 8 bits in both, and inputs as they are
+    np.testing.assert_allclose(chosen, expected, rtol=0, atol=4e-6 * np.abs(expected).max())
 
 
 def test_what_is_finished_stays(

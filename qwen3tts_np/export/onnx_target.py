@@ -22,6 +22,7 @@ from .weights import Source, Tensors, bits_of, floats, levels_and_scales, of_arr
 MODEL = "model.onnx"
 OPSET, IR_VERSION = 18, 8
 RUNTIME_DOMAIN = "com.microsoft"  # where ONNX Runtime has its own operators
+INTEGER_PRODUCTS = 4  # its accuracy level that rounds inputs to 8 bits in groups, as our kernels do
 LARGEST_FILE = 2**31 - 1  # bytes; what protobuf, and several file systems, take
 _INLINE = 1024  # bytes; smaller constants are in the graph itself
 _ALIGNED = 4096  # bytes: every array begins at a page, so that it can be mapped
@@ -124,10 +125,16 @@ class OnnxTarget:
             if dtype == "float16":
                 chosen = self.cast(chosen, "float32", f"{name}/float32")
             return self._node("Gemm", [x, chosen], name, transB=1)
+        # Trap: MatMulNBits of a matrix that is not an initializer takes twenty times as long as this.
         small, steps = self._levels(f"{name}.weight.int{bits}", *levels_and_scales(matrices, bits, stacked=True))
         small = self.squeeze(self.gather(small, which, 0, f"{name}/levels"), 0, f"{name}/chosen_levels")
         steps = self.squeeze(self.gather(steps, which, 0, f"{name}/scales"), 0, f"{name}/chosen_scales")
-        return self._quantised(x, small, steps, (rows, inputs), bits, name)
+        signed = self.sub(self.cast(small, "float32", f"{name}/unsigned"), 2.0 ** (bits - 1), f"{name}/signed")
+        groups = self.mul(signed, self.expand_dims(steps, -1, f"{name}/scale_of_group"), f"{name}/groups")
+        chosen = self.reshape(groups, [rows, -1], f"{name}/padded")
+        if inputs % GROUP:
+            chosen = self.slice(chosen, 1, 0, inputs, f"{name}/chosen")
+        return self._node("Gemm", [x, chosen], name, transB=1)
 
     def _levels(self, name: str, levels: Source, scales: Source) -> tuple[str, str]:
         return self._array(name, levels), self._array(f"{name}.scales", scales)
@@ -135,7 +142,7 @@ class OnnxTarget:
     def _quantised(self, x: str, small: str, steps: str, shape: tuple[int, ...], bits: int, name: str) -> str:
         rows, inputs = shape
         self._domains.add(RUNTIME_DOMAIN)
-        sizes = {"N": rows, "K": inputs, "bits": bits, "block_size": GROUP}
+        sizes = {"N": rows, "K": inputs, "bits": bits, "block_size": GROUP, "accuracy_level": INTEGER_PRODUCTS}
         return self._node("MatMulNBits", [x, small, steps], name, domain=RUNTIME_DOMAIN, **sizes)
 
     def rows(self, ids: str, key: str, name: str) -> str:
