@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -134,3 +136,37 @@ def test_cloned_voice(exported: Any, tmp_path: Path, context: bool, text: str, s
         **limits,
     }
     np.testing.assert_array_equal(spoken(folder, request, voice), expected)
+
+
+# Runs the program where nothing of ours, and no PyTorch, can be imported.
+IMPORTS_NOTHING_OF_OURS = """
+import runpy, sys
+sys.modules.update(dict.fromkeys(("qwen3tts_np", "qwen3tts_np_kernels", "torch", "numba", "scipy", "safetensors")))
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_the_program_alone_clones_in_context(synthetic: Callable[..., Path], tmp_path: Path) -> None:
+    """From a clip to samples, with all graphs, against ``generate_voice_clone``."""
+    source = synthetic("tiny", "base")
+    list(export_onnx(source, tmp_path / "graphs"))
+    t = np.arange(36000) / 24000
+    clip = 0.3 * np.sin(2 * np.pi * 150 * t) * np.sin(2 * np.pi * 2 * t) ** 2
+    soundfile.write(tmp_path / "clip.wav", clip, 24000)
+    request = {"text": TEXT, "ref_audio": str(tmp_path / "clip.wav"), "ref_text": "It is a good song", "seed": 3}
+    request |= {"max_new_tokens": 7, "chunk": 2, "streaming": True}
+    words = [str(RUNNER), str(tmp_path / "graphs"), str(tmp_path / "said.wav"), json.dumps(request)]
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", IMPORTS_NOTHING_OF_OURS, *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    model = Qwen3TTSModel.from_pretrained(source, backend="reference")
+    samples, rate = soundfile.read(tmp_path / "clip.wav", dtype="float32")
+    waves, _, codes = model.generate_voice_clone(
+        TEXT, ref_audio=(samples, rate), ref_text="It is a good song", seed=3, max_new_tokens=7, return_codes=True
+    )
+    np.testing.assert_array_equal(np.load(tmp_path / "said.npy"), codes[0])
+    said = soundfile.read(tmp_path / "said.wav", dtype="int16")[0]
+    assert len(codes[0]) > 2
+    assert np.abs(said - np.rint(waves[0] * 32767)).max() <= 1
