@@ -8,9 +8,10 @@ Not part of the suite: its name does not begin with ``test_``.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -37,9 +38,11 @@ def streamed(tokenizer: Qwen3TTSTokenizer, codes: np.ndarray, packet: int) -> np
     return np.concatenate([stream(codes[i : i + packet]) for i in range(0, len(codes), packet)])
 
 
+@pytest.mark.parametrize("weights", ["float32", "int16"])
 @pytest.mark.parametrize("threads", [1, 2])
-def test_compiled_packets_are_the_whole(folder: Path, threads: int) -> None:
+def test_compiled_packets_are_the_whole(folder: Path, threads: int, weights: Literal["float32", "int16"]) -> None:
     tokenizer = Qwen3TTSTokenizer.from_pretrained(folder, backend="compiled", threads=threads)
+    tokenizer = replace(tokenizer, decoder_weights=weights)
     codes = random_codes(tokenizer, 320 if threads == 2 else 40)
     whole = tokenizer.decode(codes, continuous=True)[0][0]
     for packet in (1, 2, 4, 7, 300):

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 from qwen3tts_np_kernels.activation_jit import snake_beta
+from qwen3tts_np_kernels.conv_jit import pack_conv
 from qwen3tts_np_kernels.cpu import compiled
 from qwen3tts_np_kernels.pack import FORMATS, pack
 from qwen3tts_np_kernels.rope import rope_angles_ref
@@ -50,6 +51,7 @@ def hashes(tiny: Path) -> dict[str, str]:
     random = np.random.default_rng(0)
     weights, logarithms = (random.standard_normal(shape).astype(np.float32) for shape in ((48, 250, 7), (2, 4096)))
     found = {f"weights in {name}": _hash(*pack(weights[:, :, 0], name)[1:]) for name in FORMATS}
+    found["int16 of a convolution"] = _hash(*pack_conv(weights, weights[:, 0, 0], "int16")[:2])
     found["minimal filter"] = _hash(pack_minimal(weights, weights[:, 0, 0]).weight)
     found["SnakeBeta"] = _hash(*snake_beta(*logarithms, 4096)[1:])
     found["rotary angles"] = _hash(*rope_angles_ref(np.arange(4000), 128, 1e6))
