@@ -511,6 +511,21 @@ MUTANTS: list[Mutant] = [
     # ---- training ----
     *mutants(
         "qwen3tts_np/training",
+        "test_training_goldens.py::test_gradients",
+        ("return np.concatenate(rows) + alignment.state", "return np.concatenate(rows)"),
+        ("dh2 += w.linear_backward(dgate", "dh2 = w.linear_backward(dgate"),
+        ("dx = (w.linear_backward(dx, x, SMALL) if projects else dx)", "dx = (w.linear_backward(dx, x, SMALL))"),
+        ("w.learn_rows(CODE_0, batch.codec, dx[batch.codec_at])", "pass"),
+        ("dhidden[at] += dstates", "dhidden[at] = dstates"),
+    ),
+    *mutants(
+        "qwen3tts_np/training",
+        "test_training.py",
+        ("dx += dl @ a", "dx = dl @ a"),
+        ('return array.ndim == 2 and "embedding" not in name', "return array.ndim == 2"),
+    ),
+    *mutants(
+        "qwen3tts_np/training",
         "test_training_settings.py",
         ("wrong = type(value) is not kind and not", "wrong = type(value) is kind and not"),
         ("values[setting] != known:", "False:"),

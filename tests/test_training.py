@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -274,6 +275,15 @@ def test_decay_is_for_the_matrices_of_linear_layers(tiny: World) -> None:
         np.testing.assert_array_equal(
             w[name], (was.astype(np.float64) * 0.95).astype(np.float32) if name in decayed else was
         )
+
+
+def test_the_page_of_the_room_runs_as_printed(tiny: World) -> None:
+    page = (Path(__file__).parents[1] / "qwen3tts_np" / "training" / "README.md").read_text(encoding="utf-8")
+    (program,) = (p for p in re.findall(r"^```python\n(.*?)^```", page, re.M | re.S) if "network.loss" in p)
+    u, x_vector = tiny.utterance("Good morning.", 6), np.ones(tiny.config.talker_config.hidden_size) / 10
+    names = {"np": np, "codes": u.codes, "x_vector": x_vector, "step": 0}
+    exec(program.replace('"DIR"', repr(str(tiny.folder))), names)
+    assert names["losses"].total > 0 and names["optimiser"].steps == 1
 
 
 def test_what_is_wrong_is_refused(tiny: World) -> None:
