@@ -605,6 +605,26 @@ MUTANTS: list[Mutant] = [
         ('np.arange(positions) <= inputs["position"][:, None]', 'np.arange(positions) < inputs["position"][:, None]'),
         ("text[min(step.frame, len(text) - 1)]", "text[0]"),
     ),
+    *mutants(
+        "qwen3tts_np/training",
+        "test_training_prepare.py",
+        ("< share * 2.0**64", "< 0.5 * share * 2.0**64"),
+        ("text).casefold()", "text)"),
+        ("chosen &= (count > 0) & (code == frames[:, 0])", "chosen &= count > 0"),
+        ("pool.frames[(first + (place * count)", "pool.frames[(first + (0 * count)"),
+        ("(first := seen.setdefault(codes, where)) != where", "(first := seen.setdefault(codes, where)) is None"),
+        ("(self.sum / self.embeddings)", "self.sum"),
+        ('rule = "short" if seconds < SHORTEST', 'rule = "short" if seconds > SHORTEST'),
+        ("if measured.clipped > CLIPPED:", "if False:"),
+        ("measured.noise < NOISY:", "measured.noise > NOISY:"),
+    ),
+    *mutants(
+        "qwen3tts_np/files/journal.py",
+        "test_training_prepare.py",
+        ("file.truncate(self._end)", "pass"),
+        ("if not MARK.startswith(found):", "if False:"),
+        ("if not _locked(file):", "if False:"),
+    ),
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -240,6 +241,20 @@ def test_a_journal_is_nobody_elses_file(tmp_path):
             pass
     with open_journal(tmp_path / "cut.journal") as journal:
         assert "a" in journal and journal["a"]["x"] == 1 and "b" not in journal
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a system without /dev/full")
+def test_a_full_disk_is_one_sentence(tmp_path):
+    full = os.open("/dev/full", os.O_RDWR)
+    with open_journal(tmp_path / "a.journal") as journal:
+        journal.add("a", {})
+    with contextlib.suppress(OutputError), open_journal(tmp_path / "a.journal") as journal:
+        os.dup2(full, journal._file.fileno())
+        with pytest.raises(OutputError, match="cannot be written: No space left"):
+            journal.add("b", {"x": "y" * 100_000})
+    os.close(full)
+    with open_journal(tmp_path / "a.journal") as journal:
+        assert "a" in journal and "b" not in journal
 
 
 # --- the split ------------------------------------------------------------------------------------

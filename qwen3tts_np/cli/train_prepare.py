@@ -108,8 +108,10 @@ def run(args: argparse.Namespace) -> None:
         tools = Tools.load(folders[0], folders[1], args.threads)
     with open_journal(names.journal) as journal:
         done = Preparation(source, tools, journal, settings)
+        start = time.monotonic()
         with _progress() as progress:
             done.measure(progress)
+        took = time.monotonic() - start
         done.judge()
         summary = write(done, names)
     if args.json:
@@ -120,6 +122,9 @@ def run(args: argparse.Namespace) -> None:
         print_text(sentence)
     if tools.voices is None:
         print_text("no x-vectors: the model has no speaker encoder; --speaker-encoder borrows that of a base model")
+    if done.made_seconds:
+        speed = f"{took:.1f} s for {done.made_seconds / 60:.1f} minutes, {took / done.made_seconds:.3f} of real time"
+        print_text(f"{done.made} rows measured: {speed}")
     print_text(f"{names.train}: ready; {names.report} has the plots")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -58,12 +58,10 @@ class Journal:
     def add(self, key: str, entry: dict[str, Any]) -> None:
         """Write an entry. OutputError where the disk refuses."""
         line = f"{json.dumps({KEY: key, **entry})}\n".encode()
-        try:
+        with _in_one_sentence(self._path):
             self._file.seek(self._end)
             self._file.write(line)
             self._file.flush()
-        except OSError as e:
-            raise OutputError(f"{shown_name(self._path)} cannot be written: {e.strerror or e}") from None
         self._at[key] = self._end
         self._end += len(line)
 
@@ -77,16 +75,28 @@ def open_journal(path: Path) -> Iterator[Journal]:
     check_writable(path)
     if is_special(path):
         raise OutputError(f"{shown_name(path)} is a pipe or a device, and a journal has to be a file")
-    try:
+    with _in_one_sentence(path):
         file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666), "r+b")
-    except OSError as e:
-        raise OutputError(f"{shown_name(path)} cannot be written: {e.strerror or e}") from None
-    with file:
+    try:
         if not _locked(file):
             raise OutputError(f"{shown_name(path)} is being written by another process; wait for it")
-        yield Journal(path, file)
-        file.flush()
-        os.fsync(file.fileno())
+        with _in_one_sentence(path):
+            journal = Journal(path, file)
+        yield journal
+        with _in_one_sentence(path):
+            file.flush()
+            os.fsync(file.fileno())
+    finally:
+        with suppress(OSError):  # what could not be written before
+            file.close()
+
+
+@contextmanager
+def _in_one_sentence(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as e:
+        raise OutputError(f"{shown_name(path)} cannot be written: {e.strerror or e}") from None
 
 
 def _locked(file: BinaryIO) -> bool:

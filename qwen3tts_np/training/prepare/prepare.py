@@ -67,6 +67,7 @@ class Speaker:
     """One voice."""
 
     name: str
+    number: int  # from 0, in the order in which they come
     rows: int = 0
     seconds: float = 0.0
     references: dict[str, None] = field(default_factory=dict)  # keys of those that could be read, in their order
@@ -92,7 +93,7 @@ class Preparation:
         self.keys: list[str] = []
         self.places: list[str] = []
         self.references: list[str | None] = []  # keys
-        self.made = 0  # rows that this run has measured itself
+        self.made, self.made_seconds = 0, 0.0  # rows that this run has measured itself, and their speech
         self.findings: list[Finding] = []
         self.speakers: dict[str, Speaker] = {}
         self.languages: dict[str, int] = {}  # rows of each; "auto" is none
@@ -104,8 +105,8 @@ class Preparation:
         for number, row in enumerate(limited(self.source, self.settings.max_samples), 1):
             key = self._key("row", row.identity(), row.fault)
             if key not in self.journal:
-                self._keep(key, row)
                 self.made += 1
+                self.made_seconds += self._keep(key, row).seconds
             measured = Measured(**self.journal[key]["measured"])
             if measured.codes is not None and trips < self.settings.round_trips and row.audio is not None:
                 trips += 1
@@ -146,11 +147,12 @@ class Preparation:
     def _key(self, *parts: Any) -> str:
         return hash_of(VERSION, self.tools.fingerprint, *parts)[:32]
 
-    def _keep(self, key: str, row: Utterance) -> None:
+    def _keep(self, key: str, row: Utterance) -> Measured:
         found = Measured(row.fault, "unreadable") if row.fault is not None else measure(row, self.tools)
         audio = None if isinstance(row.audio, bytes) else row.audio
         entry = {"row": row.fields, "audio": audio, "ref_audio": row.ref_audio, "measured": found.as_json()}
         self.journal.add(key, entry)
+        return found
 
     def _reference(self, audio: str | None) -> str | None:
         """The key of a reference clip, embedded once."""
@@ -166,6 +168,7 @@ class Preparation:
     def _alone(self) -> None:
         """What needs no median; numbers for those that do."""
         self._order = {where: i for i, where in enumerate(self.places)}
+        self._number: dict[str, int] = {}  # of a language
         self._groups, self._voices = array("q", bytes(8 * len(self.keys))), array("q", bytes(8 * len(self.keys)))
         seen: dict[bytes, str] = {}  # a hash of the codes -> the first row that has them
         for i, (key, where) in enumerate(zip(self.keys, self.places, strict=True)):
@@ -189,8 +192,8 @@ class Preparation:
             yield Finding(where, "language", f"has the language {fields['language']!r}")
         name = language or "auto"
         self.languages[name] = self.languages.get(name, 0) + 1
-        self._groups[i] = list(self.languages).index(name)
-        self._voices[i] = list(self.speakers).index(speaker.name)
+        self._groups[i] = self._number.setdefault(name, len(self._number))
+        self._voices[i] = speaker.number
         speaker.rows += 1
         speaker.seconds += measured.seconds
         self.seconds[i] = measured.seconds
@@ -206,17 +209,18 @@ class Preparation:
                 speaker.references[key] = None
 
     def _together(self) -> None:
-        self._means()
-        ranges = by_group(self.rates, np.array(self._groups), len(self.languages))
-        trips = Range.of(self.trips, FEWEST_TRIPS)
+        speakers, kept = list(self.speakers.values()), np.ones(len(self.keys), bool)
+        kept[[*self.refused]] = False
+        self._means(speakers)
+        rates = by_group(self.rates, np.array(self._groups), len(self.languages), kept)
+        ranges, trips = [Range.of(values) for values in rates], Range.of(self.trips, FEWEST_TRIPS)
         self.cosines = np.full(len(self.keys), np.nan)
-        vectors = [speaker.x_vector for speaker in self.speakers.values()]
+        vectors = [speaker.x_vector for speaker in speakers]
         for i, entry in self._kept():
             mean, own = vectors[self._voices[i]], Measured(**entry["measured"]).x_vector()
             if mean is not None and own is not None:
                 self.cosines[i] = _cosine(mean, own)
-        voices = np.array(self._voices)
-        least = [least_cosine(self.cosines[voices == n]) for n in range(len(vectors))]
+        least = [least_cosine(v) for v in by_group(self.cosines, np.array(self._voices), len(speakers), kept)]
         for i, where in enumerate(self.places):
             if i in self.refused:
                 continue
@@ -224,20 +228,20 @@ class Preparation:
                 told = f"has {self.rates[i]:.2f} frames per text token, where the median is {usual.median:.2f}"
                 self.findings.append(Finding(where, "rate", told))
             if (bound := least[self._voices[i]]) is not None and self.cosines[i] < bound:
-                name = list(self.speakers)[self._voices[i]]
+                name = speakers[self._voices[i]].name
                 told = f"sounds like another voice: its cosine to {name} is {self.cosines[i]:.2f}, below {bound:.2f}"
                 self.findings.append(Finding(where, "voice", told))
             if trips is not None and self.trips[i] > trips.high:
                 told = f"loses {self.trips[i]:.1f} dB in the codec, where the median is {trips.median:.1f} dB"
                 self.findings.append(Finding(where, "round trip", told))
 
-    def _means(self) -> None:
+    def _means(self, speakers: list[Speaker]) -> None:
         """The mean over a speaker's references, or, where it has none, over its clips."""
-        for speaker in self.speakers.values():
+        for speaker in speakers:
             for key in speaker.references:
                 self._add(speaker, Measured(**self.journal[key]["measured"]))
         for i, entry in self._kept():
-            speaker = list(self.speakers.values())[self._voices[i]]
+            speaker = speakers[self._voices[i]]
             if not speaker.references:
                 self._add(speaker, Measured(**entry["measured"]))
 
@@ -253,7 +257,7 @@ class Preparation:
     def _speaker(self, fields: dict[str, Any]) -> Speaker:
         """Names are those of a checkpoint's table: in lower case."""
         name = str(fields.get("speaker") or self.settings.speaker).strip().lower()
-        return self.speakers.setdefault(name, Speaker(name))
+        return self.speakers.setdefault(name, Speaker(name, len(self.speakers)))
 
     def _language(self, fields: dict[str, Any]) -> str | None:
         """The row's language; None for one that the model does not have."""

@@ -6,10 +6,10 @@ An error refuses the row: a model would learn what is wrong with it. A warning k
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import median_abs_deviation
 
 from ...ops import Array, Ints
@@ -112,9 +112,11 @@ class Range:
         return math.isnan(value) or self.low <= value <= self.high
 
 
-def by_group(values: Array, groups: Ints, count: int) -> Sequence[Range | None]:
-    """The range of the values [N] of each of ``count`` groups."""
-    return [Range.of(values[groups == group]) for group in range(count)]
+def by_group(values: Array, groups: Ints, count: int, kept: NDArray[np.bool_]) -> list[Array]:
+    """The values [N] of each of ``count`` groups, of those rows that are ``kept`` [N]."""
+    values, groups = values[kept], groups[kept]
+    ordered = values[np.argsort(groups, kind="stable")]
+    return np.split(ordered, np.cumsum(np.bincount(groups, minlength=count))[:-1])
 
 
 def least_cosine(cosines: Array) -> float | None:
