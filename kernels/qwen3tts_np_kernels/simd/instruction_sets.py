@@ -192,8 +192,11 @@ def _vnni(lanes: int) -> tuple[str, Sums]:
     return f"{vector} @{name}({vector}, {vector}, {vector})", Sums(_unchanged, add)
 
 
-def _by_words(pair_sums: Binary) -> Sums:
-    """By sums of two neighbouring products of 16 bits: those of the odd bytes, and those of the even ones."""
+def _by_words(pair_sums: Binary, kept: Unary = lambda b, total: total) -> Sums:
+    """By sums of two neighbouring products of 16 bits: those of the odd bytes, and those of the even ones.
+
+    ``kept``: what keeps the sums in registers, where LLVM does not.
+    """
     byte = constant(WORDS, 8)
 
     def prepare(b: Builder, levels: Value) -> tuple[Value, ...]:
@@ -203,7 +206,7 @@ def _by_words(pair_sums: Binary) -> Sums:
     def add(b: Builder, total: Value, levels: tuple[Value, ...], signed: Value) -> Value:
         (odd, even), s = levels, b.bitcast(signed, WORDS)
         sums = pair_sums(b, odd, b.ashr(s, byte)), pair_sums(b, even, b.ashr(b.shl(s, byte), byte))
-        return b.add(total, b.add(*sums))
+        return kept(b, b.add(total, b.add(*sums)))
 
     return Sums(prepare, add)
 
@@ -342,7 +345,8 @@ _AVX512 = _AVX2 | {"avx512f", "avx512bw"}
 _VNNI_512, _vnni_512 = _vnni(16)
 _VNNI_256, _vnni_256 = _vnni(8)
 _madd_512, _madd_256, _madd_128 = _madd("avx512.pmaddw.d.512", 16), _madd("avx2.pmadd.wd", 8), _madd("sse2.pmadd.wd", 4)
-_words_512, _words_128, _words = (_by_words(pair_sums) for pair_sums in (_madd_512, _madd_128, _pair_sums))
+_words_512 = _by_words(_madd_512, lambda b, total: _in_order(b, total, 16))
+_words_128, _words = _by_words(_madd_128), _by_words(_pair_sums)
 _bytes_512 = _by_bytes("avx512.pmaddubs.w.512", 16, _madd_512)
 _bytes_256 = _by_bytes("avx2.pmadd.ub.sw", 8, _madd_256)
 _signs_256 = _by_signs("avx2.pmadd.ub.sw", "avx2.psign.b", 8, _madd_256)
