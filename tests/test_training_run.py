@@ -24,8 +24,10 @@ from qwen3tts_np.errors import OutputError, RequestError
 from qwen3tts_np.layout.convert import convert
 from qwen3tts_np.layout.description import describe
 from qwen3tts_np.training.plan import plan
-from qwen3tts_np.training.run import Schedule, Trainer, TrainingError
+from qwen3tts_np.training.run import run
+from qwen3tts_np.training.schedule import Schedule
 from qwen3tts_np.training.settings import TrainingSettings
+from qwen3tts_np.training.trainer import Trainer, TrainingError
 from qwen3tts_np.training.validation import validation_losses
 
 ROOT = Path(__file__).parents[1]
@@ -147,7 +149,7 @@ def test_merged_additions_have_the_losses_of_separate_ones(base, data, tmp_path)
     convert(base, tmp_path / "exact", "float32")
     settings = settings_of(tmp_path / "exact", data, tmp_path / "out", learning_rate=1e-2)
     trainer = Trainer(tmp_path / "exact", settings)
-    trainer.run()
+    run(trainer)
     separate = validation_losses(trainer.learner.network, trainer.validation_batches())
     again = Trainer(
         tmp_path / "out" / "last", settings_of(tmp_path / "out" / "last", data, tmp_path / "x", train="full")
@@ -314,7 +316,7 @@ def test_the_first_loss_that_is_not_finite_stops_the_run(base, data, tmp_path):
     with pytest.raises(
         TrainingError, match=r"step 1: the loss of clip 'clip\d' is not finite; 'talker.model.norm.weight'"
     ):
-        trainer.run()
+        run(trainer)
     assert not list((tmp_path / "out").glob("checkpoint-*"))
 
 
@@ -323,7 +325,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run(base, data, tmp_path, monke
     name = "talker.model.layers.1.mlp.up_proj.weight"
     trainer.learner.parameters.gradients[name][0, 0] = np.inf
     with pytest.raises(TrainingError, match=rf"step 1: the gradient of '{name}' is not finite; its clips are 'clip"):
-        trainer.run()
+        run(trainer)
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,10 @@ import numpy as np
 
 from qwen3tts_np.training.adapters import write_arrays
 from qwen3tts_np.training.logs import OF_THE_CLOCK
-from qwen3tts_np.training.run import Trainer
+from qwen3tts_np.training.run import run
 from qwen3tts_np.training.settings import TrainingSettings
 from qwen3tts_np.training.state import State
+from qwen3tts_np.training.trainer import Trainer
 
 TEXTS = ("It rained.", "The ferry came late.", "Nobody minded.", "In the morning the sun was out again.", "Good night.")
 QUICK: dict[str, Any] = {
@@ -62,7 +63,7 @@ def settings_of(base: Path, data: Path, output: Path, **values: Any) -> Training
 
 
 def train(base: Path, data: Path, output: Path, **values: Any) -> State:
-    return Trainer(base, settings_of(base, data, output, **values)).run()
+    return run(Trainer(base, settings_of(base, data, output, **values)))
 
 
 def content(folder: Path) -> dict[str, bytes]:

@@ -19,9 +19,11 @@ from ..training.checkpoints import is_the_published_codec
 from ..training.names import WITHOUT_EFFECT, Given, read_settings
 from ..training.plan import Plan, plan
 from ..training.remote import check_upload, upload, wandb_report
-from ..training.run import Report, Trainer
+from ..training.run import Report
+from ..training.run import run as run_training
 from ..training.settings import KINDS, TrainingSettings
 from ..training.state import State
+from ..training.trainer import Trainer
 from . import train_prepare
 from .options import Parser, add_hub, add_json, new_parser
 from .output import print_text, report
@@ -107,7 +109,7 @@ def run(args: argparse.Namespace) -> None:
         return
     reports = [_Progress(trainer.schedule.steps, trainer.judge.impossible)]
     others = [one for one in [wandb_report(settings)] if one is not None]
-    state = trainer.run(_all([*reports, *others]))
+    state = run_training(trainer, _all([*reports, *others]))
     uploaded = upload(settings, Path(settings.output or ""), given.token) if settings.upload_to_hub else []
     _report(args, settings, trainer, state, uploaded)
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from qwen3tts_np_kernels.system import peak_memory
 
 from ..compiled.blas import limited_blas
-from .run import Step, Trainer
+from .schedule import Step
+from .trainer import Trainer
 
 
 @dataclass(frozen=True)
