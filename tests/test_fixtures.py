@@ -384,7 +384,10 @@ def test_prompt_and_prefill_need_only_their_inputs(kind: str, synthetic: Any, tm
 
 
 def test_a_whole_frame_needs_only_its_inputs(model: Path, tmp_path: Path) -> None:
-    export(model, read_request(speech(tmp_path)), tmp_path / "out", step=Step("frame", frame=1))
+    """In the streaming layout, where each frame has a text row of its own."""
+    arguments = {"text": "Hello world", "speaker": "vivian", "max_new_tokens": 4, "non_streaming_mode": False, **GREEDY}
+    request = read_request(request_file(tmp_path, "generate_custom_voice", arguments))
+    export(model, request, tmp_path / "out", step=Step("frame", frame=1))
     step = read_fixture(tmp_path / "out")
     loaded = Qwen3TTSModel.from_pretrained(model, backend="reference")
     w, c, given = loaded.frame_loop.weights, loaded.config.talker_config, step.inputs
