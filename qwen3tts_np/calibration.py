@@ -2,8 +2,8 @@
 
 The model speaks some texts to itself and reads its own codes once more; the second moments of what every matrix is
 multiplied by decide how its weights are rounded (``qwen3tts_np_kernels/feedback.py``). The file has the same layout and
-the same speed as without. Reading and rounding are float64, so the codes, and with them the file, do not depend on
-the CPU but for a weight whose two nearest levels are equally good to twelve digits.
+the same speed as without; benchmarks/int4.md has what it gains. Reading and rounding are float64, so the codes, and
+with them the file, do not depend on the CPU but for a weight whose two nearest levels are equal to twelve digits.
 """
 
 from __future__ import annotations
