@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from qwen3tts_np_kernels.bfloat16 import round_ref
 
 from qwen3tts_np import Qwen3TTSModel, cli
 from qwen3tts_np.checkpoint.adapter import Adapter, with_speakers
@@ -83,6 +84,17 @@ def test_merged_is_separate(base, adapter, tmp_path):
     assert changed == len(adapter.additions) + 1  # and the row of the voice
     np.testing.assert_array_equal(codes(load(whole)), codes(load(base, alone)))
     assert Adapter.open(whole / "adapter").alpha == 8
+
+
+def test_what_an_adapter_adds(base, adapter):
+    before, after = Checkpoint.open(base), adapter.merged(Checkpoint.open(base))
+    module, (a, b) = next(iter(adapter.additions.items()))
+    weight = before[f"{module}.weight"].widen(np.dtype(np.float32)) + np.float32(8 / 4) * (b @ a)
+    np.testing.assert_array_equal(after[f"{module}.weight"].data, round_ref(weight))
+    table = "talker.model.codec_embedding.weight"
+    assert np.flatnonzero((after[table].data != before[table].data).any(axis=1)).tolist() == list(adapter.rows)
+    for row, voice in adapter.rows.items():
+        np.testing.assert_array_equal(after[table].data[row], round_ref(voice))
 
 
 def test_an_adapter_returns_from_disk(base, adapter, tmp_path):
