@@ -60,6 +60,7 @@ LONGER = {
     "python benchmarks/formats.py": "benchmarks/formats.py",
     "python benchmarks/cloning.py": "benchmarks/cloning.py",
     "python benchmarks/runners.py": "benchmarks/runners.py",
+    "python benchmarks/int4.py": "benchmarks/int4.py",
     "python benchmarks/teach_words.py": "benchmarks/teach_words.py",
     "python benchmarks/training.py": "benchmarks/training.py",
     "python tests/fuzz.py": "tests/fuzz.py",
