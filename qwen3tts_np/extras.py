@@ -20,7 +20,8 @@ def imported(module: str, purpose: str, how: str) -> Any:
     try:
         return import_module(module)
     except ModuleNotFoundError as e:
-        raise RequestError(_missing([e.name or module], purpose, how)) from None
+        package, _, _ = (e.name or module).partition(".")
+        raise RequestError(_missing([package], purpose, how)) from None
     except ImportError as e:
         raise RequestError(f"{purpose} needs {module}, which cannot be imported ({e}): {how}") from None
 

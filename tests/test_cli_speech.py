@@ -59,8 +59,8 @@ def base(synthetic: Callable[..., Path]) -> Qwen3TTSModel:
 @pytest.fixture
 def run(custom, base, tmp_path, monkeypatch) -> Callable[..., int]:
     """``run("say", ...)`` in an empty folder with a custom-voice model, ``run("clone", ...)`` with a base model."""
-    monkeypatch.setattr(say, "load_model", lambda args: base if args.voice else custom)
-    monkeypatch.setattr(clone, "load_model", lambda args: base)
+    monkeypatch.setattr(say, "load_model", lambda args, adapter=None: base if args.voice else custom)
+    monkeypatch.setattr(clone, "load_model", lambda args, adapter=None: base)
     monkeypatch.chdir(tmp_path)
     return lambda command, *arguments: cli.main([command, "DIR", *map(str, arguments)])
 
@@ -165,7 +165,7 @@ def test_an_underscore_in_a_text_is_no_option():
 @pytest.fixture
 def endless(synthetic, monkeypatch) -> Qwen3TTSModel:
     model = load(synthetic("tiny", "custom_voice"), end=0)
-    monkeypatch.setattr(say, "load_model", lambda args: model)
+    monkeypatch.setattr(say, "load_model", lambda args, adapter=None: model)
     return model
 
 
@@ -460,7 +460,7 @@ def test_clone_needs_one_voice(run, arguments, sentence, capsys):
 
 def test_clone_needs_a_base_model(run, custom, monkeypatch, capsys):
     VoiceClonePromptItem(None, np.zeros(64, np.float32), True, False).save("v.safetensors")
-    monkeypatch.setattr(clone, "load_model", lambda args: custom)
+    monkeypatch.setattr(clone, "load_model", lambda args, adapter=None: custom)
     assert run("clone", "Hello.", "--voice", "v.safetensors") == 2
     assert capsys.readouterr().err == "qwen3tts-np clone: clone needs a base model; this is a custom_voice model\n"
 
@@ -497,7 +497,7 @@ def test_every_frame_is_told_by_both_backends(synthetic, custom):
 
 def test_a_long_text_on_the_compiled_kernels(run, synthetic, monkeypatch, capsys):
     compiled = Qwen3TTSModel.from_pretrained(synthetic("tiny", "custom_voice"), threads=2)
-    monkeypatch.setattr(say, "load_model", lambda args: compiled)
+    monkeypatch.setattr(say, "load_model", lambda args, adapter=None: compiled)
     options = ["--seed", 1, "--work", "w", "--max-new-tokens", 6]
     for reused in (0, 2):
         assert run("say", LONG, *options, "-o", f"{reused}.wav", "--json") == 0

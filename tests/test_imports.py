@@ -69,6 +69,7 @@ FLOOR_OF = {room: i for i, floor in enumerate(FLOORS) for room in floor}
 PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 DEPENDENCIES = re.search(r"^dependencies = \[(.*?)^\]", PYPROJECT, re.M | re.S)
 RUN_TIME = set(re.findall(r'"([A-Za-z0-9_]+)', DEPENDENCIES[1] if DEPENDENCIES else ""))  # imported as they are named
+NEWER = {"tomllib"}  # of the standard library, since Python 3.11
 AUDIO = {"av", "pyloudnorm", "sounddevice"}  # of the extras tempo, loudness and play
 JUDGES = {  # of the extra evaluate, and a recogniser that a user may have
     *("jiwer", "pocketsphinx", "pesq", "pystoi", "pyloudnorm", "onnxruntime", "webrtcvad"),
@@ -155,7 +156,7 @@ def violations(root: Path) -> list[str]:
                 upward = FLOOR_OF.get(there, -1) < FLOOR_OF[here]
                 if upward or (there != here and {here, there} <= SEPARATE):
                     found.append(f"{path.relative_to(root)}: {here} imports {there}")
-            elif top not in sys.stdlib_module_names | RUN_TIME | ALSO.get(here, set()):
+            elif top not in sys.stdlib_module_names | NEWER | RUN_TIME | ALSO.get(here, set()):
                 found.append(f"{path.relative_to(root)}: imports {top}")
     forbidden = {"tests": FRAMEWORKS, "golden": {PACKAGE, KERNELS}}
     for folder, names in forbidden.items():

@@ -114,6 +114,7 @@ TABLE: dict[str, dict[str, Any]] = {
         "weights_format": FORMATS,
         "pretokenizer": PRETOKENIZERS,
         "cache_packed": v.refused(v.SWITCH),
+        "adapter": [(value, "adapter") for value in (5, [], v.FOREIGN)],
     },
     "Qwen3TTSModel.for_prompts": {"path": LOADING["pretrained_model_name_or_path"]},
     "Qwen3TTSModel.create_voice_clone_prompt": {n: SPEECH[n] for n in ("ref_audio", "ref_text", "x_vector_only_mode")},

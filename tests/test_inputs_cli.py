@@ -57,6 +57,8 @@ USUAL: dict[str, dict[str, str]] = {
     "fixtures export": {"model": "custom", "request": "request.json", "target": "new", "--no-float64": ""},
     "score": {"model": "custom", "manifest": "m.jsonl"},
     "evaluate": {"manifest": "m.jsonl", "--measure": "sound"},
+    "train": {"model": "base", "data": "coded.jsonl", "output": "new", "--ref-audio": "a_clip.wav"},
+    "train prepare": {"raw": "m.jsonl", "out": "new.jsonl", "--model": "base"},
     "fixtures compare": {"ours": "codes.npy", "theirs": "codes.npy"},
     "compare-audio": {"a": "a_clip.wav", "b": "a_clip.wav"},
 }
@@ -97,6 +99,7 @@ SPOKEN = {
     "srt": SUBTITLES,
     "vtt": SUBTITLES,
     "work": [(NUL, ""), (HALF, "")],
+    "adapter": [(value, "an adapter is a folder with one") for value in (NONE, NUL, LONG, "folder", "codes.npy")],
 }
 WORDS: dict[str, dict[str, list[tuple[str, str]]]] = {
     "say": {**SPOKEN, "speaker": REQUEST["speaker"], "instruct": TEXT},
@@ -144,7 +147,7 @@ WORDS: dict[str, dict[str, list[tuple[str, str]]]] = {
     "voice list": {"directory": [(NONE, "is not a directory"), (NUL, "is not a directory"), (LONG, "is not")]},
     "encode": {"model": MODEL, "audio": CLIP, "output": WRITTEN},
     "decode": {"model": MODEL, "codes": [*READ, ("a_clip.wav", "is not a .npy array")], "output": SOUND},
-    "convert": {"source": MODEL, "target": FOLDER},
+    "convert": {"source": MODEL, "target": FOLDER, "calibrate": []},  # of 4 to 6 bits; float32 has nothing to learn
     "export onnx": {
         "model": MODEL,
         "target": [*FOLDER[:2], ("codes.npy", "cannot be")],
@@ -171,7 +174,10 @@ WORDS: dict[str, dict[str, list[tuple[str, str]]]] = {
         "official": [("nobody", "there is no such program"), (LONG, "no such")],
     },
     "fidelity": {"model": MODEL, "codes": READ},
-    "bench": {"model": MODEL},
+    "bench": {
+        "model": MODEL,
+        "threads": [(value, "is no number, nor several") for value in ("x", "1,", NUL, LONG, "1.5")],
+    },
     "synth": {"tokenizer": [(NONE, ""), (NUL, "")], "directory": FOLDER},
     "explain": {**REQUEST, "html": WRITTEN},
     "trace": {
@@ -220,6 +226,41 @@ WORDS: dict[str, dict[str, list[tuple[str, str]]]] = {
         "require": [(value, "must be a measure, one of") for value in ("wer=1", NONE, NUL, LONG, HALF)],
         "output": WRITTEN,
         "html": WRITTEN,
+    },
+    "train": {
+        "model": MODEL,
+        "data": [*READ, ("folder", "a directory"), ("codes.npy", "NUL"), ("empty.txt", "is empty")],
+        "output": [
+            *FOLDER[:2],
+            (LONG, "cannot be made"),
+            ("full", "holds no run"),
+            ("codes.npy", "is not a directory"),
+        ],
+        "config": [*READ, ("folder", "a directory"), ("codes.npy", "is not UTF-8")],
+        **{f"{name}_option": [(NONE, "is given twice")] for name in ("model", "data", "output")},
+        "validation": READ,
+        "codec": [(NONE, "is not a directory")],
+        "ref_audio": [],  # of rows that have none
+        "speaker_name": [],  # of rows that name none
+        "language": [("klingon", "klingon"), (LONG, "")],
+        "train": [(value, "") for value in ("", "last", "last:0", "last:x", NUL, LONG)],
+        **{f"wandb_{name}": [] for name in ("project", "run_name", "entity")},
+        **{f"hub_model_id_{name}": [] for name in ("best", "last")},  # with --upload-to-hub
+    },
+    "train prepare": {
+        "raw": [*READ, ("folder", ".parquet"), ("codes.npy", "NUL"), ("empty.txt", "is empty"), ("hub:x", "hub:")],
+        "out": [
+            (f"{NUL}.jsonl", "null byte"),
+            (f"{HALF}.jsonl", "half a surrogate pair"),
+            ("m.jsonl", ""),
+            ("a.txt", ".jsonl"),
+        ],
+        "model": MODEL[:3],
+        "speaker_encoder": MODEL[:3],
+        "speaker": [],  # of rows that name none
+        "validation": [(value, "") for value in ("x", "-1", "200%", "", NUL, LONG)],
+        "split": [],  # of a data set of the hub
+        "column": [(value, "") for value in ("x", "a=b", NUL, LONG)],
     },
     "completion": {"speakers": [], "languages": []},  # a shell that asks of no model gets no names, and no error
 }
@@ -278,6 +319,7 @@ def parsers() -> Iterator[tuple[str, argparse.ArgumentParser]]:
         parser = groups._group_actions[0].choices[name]  # type: ignore[index,call-overload]
         actions = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
         yield from ((f"{name} {n}", p) for a in actions for n, p in a.choices.items())
+        yield from ((f"{name} {n}", p) for n, p in getattr(parser, "commands", {}).items())
         if not actions:
             yield name, parser
 
@@ -297,6 +339,8 @@ def folder(synthetic: Callable[..., Path], tmp_path_factory: pytest.TempPathFact
     (made / "empty.json").write_text("{}")
     (made / "empty.txt").write_text("")
     (made / "texts.jsonl").write_text(json.dumps({"id": "a", "text": "Hi"}))
+    coded = {"text": "Hi", "speaker": "ada", "audio_codes": [[0] * 16] * 8, "audio": "a_clip.wav"}
+    (made / "coded.jsonl").write_text(json.dumps(coded))
     (made / "m.jsonl").write_text(json.dumps({"text": "Hi", "audio": "a_clip.wav"}))
     (made / "folder").mkdir()
     (made / "full").mkdir()
@@ -313,7 +357,8 @@ def refuse(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
 
     def run(words: list[str]) -> str:
-        for module in NEEDED if words[0] == "serve" else ():
+        extras = {"serve": NEEDED, "export": [{"onnx": "onnx", "coreml": "coremltools"}.get(words[1], "onnx")]}
+        for module in extras.get(words[0], ()):
             pytest.importorskip(module)
         before = {path.name for path in folder.iterdir()}
         try:

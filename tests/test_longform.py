@@ -567,7 +567,7 @@ def say(
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., int]:
-    monkeypatch.setattr("qwen3tts_np.cli.say.load_model", lambda args: model)
+    monkeypatch.setattr("qwen3tts_np.cli.say.load_model", lambda args, adapter=None: model)
     monkeypatch.chdir(tmp_path)
     folder = tmp_path_factory.mktemp("model")
     return lambda *arguments: cli.main(["say", str(folder), "--seed", "1", "--speaker", "ryan", *map(str, arguments)])

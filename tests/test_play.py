@@ -28,7 +28,7 @@ def model(synthetic: Callable[..., Path]) -> Qwen3TTSModel:
 def say(
     model: Qwen3TTSModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str]]:
-    monkeypatch.setattr("qwen3tts_np.cli.say.load_model", lambda args: model)
+    monkeypatch.setattr("qwen3tts_np.cli.say.load_model", lambda args, adapter=None: model)
     monkeypatch.chdir(tmp_path)
 
     def run(*options: str) -> tuple[int, str]:

@@ -73,7 +73,7 @@ def spoken_codes(monkeypatch: pytest.MonkeyPatch) -> Codes:
 @pytest.fixture
 def say(model: Qwen3TTSModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., bytes]:
     """``say(text, *options)``: the samples, as the bytes of 16-bit integers."""
-    monkeypatch.setattr("qwen3tts_np.cli.say.load_model", lambda args: model)
+    monkeypatch.setattr("qwen3tts_np.cli.say.load_model", lambda args, adapter=None: model)
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: Any) -> bytes:
@@ -283,7 +283,7 @@ def test_a_text_that_says_nothing_is_refused_before_a_model_is_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, text: str, options: list[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("qwen3tts_np.cli.say.load_model", lambda args: pytest.fail("loaded"))
+    monkeypatch.setattr("qwen3tts_np.cli.say.load_model", lambda args, adapter=None: pytest.fail("loaded"))
     assert cli.main(["say", ".", text, *options]) == 2
     sentence = "there is nothing to say: the text has neither letters nor digits"
     assert capsys.readouterr().err == f"qwen3tts-np say: {sentence}\n"

@@ -61,7 +61,7 @@ class Adapter:
     def open(cls, path: str | os.PathLike[str]) -> Adapter:
         """Read an adapter's folder. CheckpointError, or RequestError, for what is not one of linear layers."""
         folder = Path(path)
-        if not (folder / CONFIG).is_file():
+        if not os.path.isfile(folder / CONFIG):  # trap: Path.is_file raises where the name is too long
             raise MissingFileError(f"{shown_name(folder)} holds no {CONFIG}; an adapter is a folder with one")
         config = read_json(folder / CONFIG)
         if config.get("peft_type") != "LORA":

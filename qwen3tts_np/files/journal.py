@@ -48,6 +48,9 @@ class Journal:
             self._file.write(MARK)
         return len(MARK)
 
+    def __len__(self) -> int:
+        return len(self._at)
+
     def __contains__(self, key: str) -> bool:
         return key in self._at
 
@@ -70,6 +73,7 @@ class Journal:
 def open_journal(path: Path) -> Iterator[Journal]:
     """The journal ``path``, made where there is none, for this process alone.
 
+    One that holds nothing when an error ends the work goes again.
     OutputError where it cannot be written, is no file, or another process has it open.
     """
     check_writable(path)
@@ -82,7 +86,13 @@ def open_journal(path: Path) -> Iterator[Journal]:
             raise OutputError(f"{shown_name(path)} is being written by another process; wait for it")
         with _in_one_sentence(path):
             journal = Journal(path, file)
-        yield journal
+        try:
+            yield journal
+        except BaseException:
+            if not len(journal):
+                with suppress(OSError):  # where an open file cannot go
+                    path.unlink()
+            raise
         with _in_one_sentence(path):
             file.flush()
             os.fsync(file.fileno())

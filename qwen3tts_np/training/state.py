@@ -15,6 +15,7 @@ written since, and writes the same bytes.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -60,10 +61,13 @@ class RunFolder:
 
         OutputError if there is another run, or something else.
         """
-        if self.path.is_dir():
+        if os.path.isdir(self.path):  # trap: Path.is_dir raises where the name is too long
             remove_leftovers(self.path, lambda name: _OURS.fullmatch(name) is not None)
         self._check(identity)
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            raise OutputError(f"{shown_name(self.path)} cannot be made: {e.strerror or e}") from None
         write_text(self.path / RUN, json.dumps(identity, indent=2, sort_keys=True) + "\n")
         steps = self.steps("state")
         if not steps:
@@ -76,9 +80,9 @@ class RunFolder:
 
     def _check(self, identity: Mapping[str, Any]) -> None:
         where = shown_name(self.path)
-        if self.path.exists() and not self.path.is_dir():
+        if os.path.exists(self.path) and not os.path.isdir(self.path):
             raise OutputError(f"{where} is not a directory")
-        if not self.path.is_dir() or not any(self.path.iterdir()):
+        if not os.path.isdir(self.path) or not any(self.path.iterdir()):
             return
         if not (self.path / RUN).is_file():
             raise OutputError(f"{where} exists already and holds no run; name a new folder")

@@ -18,7 +18,7 @@ from qwen3tts_np_kernels.system import keep_free_memory
 
 from ..errors import QwenTTSError
 from ..files.arrays import read_array
-from ..files.output import npy_of, write_bytes
+from ..files.output import check_name, npy_of, write_bytes
 from ..ops import Array, Ints
 from ..shown import shortened
 from ..text.tokenizer import Tokenizer
@@ -90,6 +90,8 @@ class Trainer:
         ``codec``: a folder in place of the model's own speech_tokenizer.
         """
         assert settings.data is not None
+        if settings.output is not None:
+            check_name(settings.output)
         self.settings = settings
         self.base = Base.open(model, settings.model or model.name, settings)
         self.speech = read_speech(settings, self.base)
