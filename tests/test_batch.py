@@ -379,7 +379,7 @@ def test_missing_rows_are_those_that_a_run_would_speak(tmp_path, model):
 def test_ray_is_asked_for_in_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.setitem(sys.modules, "ray.data", None)
-    with pytest.raises(RequestError, match=r"needs ray.data, which is not installed: pip install 'qwen3tts-np\[ray\]'"):
+    with pytest.raises(RequestError, match=r"needs ray, which is not installed: pip install 'qwen3tts-np\[ray\]'"):
         ray.speak("model", write(tmp_path, ROWS), tmp_path / "out", workers=2)
     assert not (tmp_path / "out").exists()
 
