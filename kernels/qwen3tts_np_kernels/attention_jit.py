@@ -47,9 +47,9 @@ def attention(q: F32, k: F32, v: F32, window: int | None = None) -> F32:
         return np.asarray(attention_ref(q, k, v, window), dtype=np.float32)
     q, k, v = _whole_steps(q, 0), _whole_steps(k, POSITIONS), _whole_steps(v, 0)
     y, padded = np.empty_like(q), q.shape[2]
-    scores = np.empty(-(-s // LANES) * LANES, np.float32)
     flat = (array.reshape(-1) for array in (q, k, v, y))
-    _attention(*flat, t, s, heads, kv_heads, padded, 1 / math.sqrt(d), window or s, scores)
+    sizes = t, s, heads, kv_heads, padded, kv_heads * padded
+    ALONE(_attention, *flat, *sizes, 1 / math.sqrt(d), window or s, _scores(ALONE, s))
     return y[:, :, :d]
 
 
@@ -67,13 +67,23 @@ def window_attention(q: F32, kv: F32, y: F32, d: int, window: int, run: Runner =
         y[:] = 0
         y[..., :d] = attention_ref(q[..., :d], kv[:, 0, :, :d], kv[:, 1, :, :d], window)
         return
-    scores = np.empty((run.size, -(-s // LANES) * LANES), np.float32)
     flat = q.reshape(-1), kv.reshape(-1), kv.reshape(-1)[kv_heads * width :], y.reshape(-1)
-    run(_window_attention, *flat, t, s, heads, kv_heads, width, 1 / math.sqrt(d), window, scores)
+    sizes = t, s, heads, kv_heads, width, 2 * kv_heads * width
+    run(_attention, *flat, *sizes, 1 / math.sqrt(d), window, _scores(run, s))
+
+
+def _scores(run: Runner, positions: int) -> F32:
+    """Working space of each thread."""
+    return np.empty((run.size, -(-positions // LANES) * LANES), np.float32)
+
+
+def _whole_steps(x: F32, more: int) -> F32:
+    """A contiguous copy with every head zero-padded and ``more`` zero positions at the end."""
+    return np.ascontiguousarray(np.pad(x, ((0, more), (0, 0), (0, -x.shape[2] % HEAD_STEP))))
 
 
 @kernel
-def _window_attention(
+def _attention(
     me: Member,
     q: F32,
     k: F32,
@@ -84,48 +94,20 @@ def _window_attention(
     heads: int,
     kv_heads: int,
     size: int,
+    stride: int,
     scale: float,
     window: int,
     scores: F32,
 ) -> None:
+    """This thread's key/value heads. ``stride``: of the positions in k and v. scores [threads, S]."""
     group = heads // kv_heads
     begin, end = share(me, kv_heads)
     for kv_head in range(begin, end):
         for query in range(t):
             own = s - t + query
             first = max(own + 1 - window, 0)
-            at, cache_at = (query * heads + kv_head * group) * size, (2 * first * kv_heads + kv_head) * size
-            stride, seen = 2 * kv_heads * size, own + 1 - first
-            attend(q, at, group, size, k, v, cache_at, stride, seen, scale, scores[me.index], y, at)
-
-
-def _whole_steps(x: F32, more: int) -> F32:
-    """A contiguous copy with every head zero-padded and ``more`` zero positions at the end."""
-    return np.ascontiguousarray(np.pad(x, ((0, more), (0, 0), (0, -x.shape[2] % HEAD_STEP))))
-
-
-@kernel
-def _attention(
-    q: F32,
-    k: F32,
-    v: F32,
-    y: F32,
-    t: int,
-    s: int,
-    heads: int,
-    kv_heads: int,
-    size: int,
-    scale: float,
-    window: int,
-    scores: F32,
-) -> None:
-    group = heads // kv_heads
-    for kv_head in range(kv_heads):
-        for query in range(t):
-            own = s - t + query
-            first = max(own + 1 - window, 0)
-            at, cache_at = (query * heads + kv_head * group) * size, (first * kv_heads + kv_head) * size
-            attend(q, at, group, size, k, v, cache_at, kv_heads * size, own + 1 - first, scale, scores, y, at)
+            at, cache_at = (query * heads + kv_head * group) * size, first * stride + kv_head * size
+            attend(q, at, group, size, k, v, cache_at, stride, own + 1 - first, scale, scores[me.index], y, at)
 
 
 @inner
