@@ -17,7 +17,7 @@ from qwen3tts_np_kernels import system
 
 from ..errors import OutputError
 from .name import shown_name
-from .output import check_writable, is_special
+from .output import check_writable, in_one_sentence, is_special
 
 KEY = "key"
 MARK = b'{"key": "qwen3tts-np journal 1"}\n'  # the first line
@@ -61,7 +61,7 @@ class Journal:
     def add(self, key: str, entry: dict[str, Any]) -> None:
         """Write an entry. OutputError where the disk refuses."""
         line = f"{json.dumps({KEY: key, **entry})}\n".encode()
-        with _in_one_sentence(self._path):
+        with in_one_sentence(self._path):
             self._file.seek(self._end)
             self._file.write(line)
             self._file.flush()
@@ -79,12 +79,12 @@ def open_journal(path: Path) -> Iterator[Journal]:
     check_writable(path)
     if is_special(path):
         raise OutputError(f"{shown_name(path)} is a pipe or a device, and a journal has to be a file")
-    with _in_one_sentence(path):
+    with in_one_sentence(path):
         file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666), "r+b")
     try:
         if not _locked(file):
             raise OutputError(f"{shown_name(path)} is being written by another process; wait for it")
-        with _in_one_sentence(path):
+        with in_one_sentence(path):
             journal = Journal(path, file)
         try:
             yield journal
@@ -93,20 +93,12 @@ def open_journal(path: Path) -> Iterator[Journal]:
                 with suppress(OSError):  # where an open file cannot go
                     path.unlink()
             raise
-        with _in_one_sentence(path):
+        with in_one_sentence(path):
             file.flush()
             os.fsync(file.fileno())
     finally:
         with suppress(OSError):  # what could not be written before
             file.close()
-
-
-@contextmanager
-def _in_one_sentence(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as e:
-        raise OutputError(f"{shown_name(path)} cannot be written: {e.strerror or e}") from None
 
 
 def _locked(file: BinaryIO) -> bool:

@@ -61,7 +61,7 @@ def output_file(path: PathLike, *, sole: bool = False) -> Iterator[BinaryIO]:
         with open(path, "wb") as inside:
             yield inside
         return
-    with _in_one_sentence(path):
+    with in_one_sentence(path):
         _check_place(path)
         if is_special(path):
             with tempfile.TemporaryFile() as content:
@@ -88,7 +88,7 @@ def output_file(path: PathLike, *, sole: bool = False) -> Iterator[BinaryIO]:
 @contextmanager
 def open_node(path: PathLike) -> Iterator[BinaryIO]:
     """A FIFO or a device, open for writing as soon as there is a reader. Errors as in :func:`output_file`."""
-    with _in_one_sentence(path):
+    with in_one_sentence(path):
         _check_place(path)
         with open(path, "wb", opener=_without_making) as node:
             yield node
@@ -115,7 +115,7 @@ def write_text(path: PathLike, text: str, *, sole: bool = False) -> None:
 
 def remove_leftovers(folder: PathLike, is_ours: Callable[[str], bool]) -> None:
     """Remove what dead processes have left in ``folder`` of files for whose names ``is_ours``."""
-    with _in_one_sentence(folder), os.scandir(folder) as entries:
+    with in_one_sentence(folder), os.scandir(folder) as entries:
         matches = [(entry, match) for entry in entries if (match := PRIVATE.fullmatch(entry.name))]
     for entry, match in matches:
         partial, process = Path(entry.path), int(match["process"])
@@ -130,22 +130,17 @@ def output_folder(path: PathLike) -> Iterator[Path]:
     Files in it may be written in any way. Raises OutputError if ``path`` exists and is not an empty folder, if the disk
     fails, or if another process is writing ``path``.
     """
-    with _in_one_sentence(path):
+
+    def take_place(partial: Path, target: Path) -> None:
+        if target.exists():
+            system.keep_permissions(target, partial)
+            target.rmdir()  # empty; Windows does not rename over it
+        os.replace(partial, target)
+
+    with in_one_sentence(path):
         check_new_folder(path)
-        target = Path(os.path.realpath(path))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial, lock = _claim(path, target, _new_folder)
-        try:
+        with _filled_folder(path, take_place) as partial:
             yield partial
-            _sync(partial)
-            lock.close()
-            (partial / LOCK).unlink()
-            if target.exists():
-                system.keep_permissions(target, partial)
-                target.rmdir()  # empty; Windows does not rename over it
-            os.replace(partial, target)
-        finally:
-            _drop(partial, lock)
 
 
 @contextmanager
@@ -155,26 +150,33 @@ def replaced_folder(path: PathLike) -> Iterator[Path]:
     Trap: no system replaces a folder that is not empty in one step. Whoever is killed between the two renames leaves
     none under the name; a caller writes it again when it goes on.
     """
-    with _in_one_sentence(path):
+    with in_one_sentence(path):
         check_name(path)
-        target = Path(os.path.realpath(path))
-        if target.exists() and not target.is_dir():
+        if (target := Path(os.path.realpath(path))).exists() and not target.is_dir():
             raise OutputError(f"{shown_name(path)} is not a directory")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial, lock = _claim(path, target, _new_folder)
-        try:
+        with _filled_folder(path, lambda partial, target: remove_folder(target, then=partial)) as partial:
             yield partial
-            _sync(partial)
-            lock.close()
-            (partial / LOCK).unlink()
-            remove_folder(target, then=partial)
-        finally:
-            _drop(partial, lock)
+
+
+@contextmanager
+def _filled_folder(path: PathLike, take_place: Callable[[Path, Path], None]) -> Iterator[Path]:
+    """A private folder to fill; ``take_place`` gives it the name ``path`` when it is complete and on the disk."""
+    target = Path(os.path.realpath(path))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial, lock = _claim(path, target, _new_folder)
+    try:
+        yield partial
+        _sync(partial)
+        lock.close()
+        (partial / LOCK).unlink()
+        take_place(partial, target)
+    finally:
+        _drop(partial, lock)
 
 
 def remove_folder(path: PathLike, *, then: Path | None = None) -> None:
     """Remove a folder, if there is one, which is complete under its name until it is gone. ``then`` gets the name."""
-    with _in_one_sentence(path):
+    with in_one_sentence(path):
         target, old = Path(path), private_name(Path(path))
         if target.is_dir():
             unfinished[old] = os.getpid()
@@ -220,7 +222,7 @@ def _sync(folder: Path) -> None:
 
 
 @contextmanager
-def _in_one_sentence(path: PathLike) -> Iterator[None]:
+def in_one_sentence(path: PathLike) -> Iterator[None]:
     """The system's error for ``path`` in one sentence. A closed pipe is left to the caller."""
     try:
         yield
@@ -239,7 +241,7 @@ def _refused(path: PathLike, reason: str) -> OutputError:
 
 def check_writable(path: PathLike) -> None:
     """Raises OutputError unless a file can be written at ``path``, as far as that is known beforehand."""
-    with _in_one_sentence(path):
+    with in_one_sentence(path):
         _check_place(path)
         target = Path(os.path.realpath(path))
         if is_special(target):
@@ -256,7 +258,7 @@ def check_writable(path: PathLike) -> None:
 
 def check_new_folder(path: PathLike) -> None:
     """Raises OutputError unless ``path`` does not exist or is an empty folder."""
-    with _in_one_sentence(path):
+    with in_one_sentence(path):
         check_name(path)
         if not os.path.lexists(path):
             return
