@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .activation import elu_ref, gelu_ref, silu_ref, swiglu_backward_ref, swiglu_ref
+from .activation import elu_ref, gelu_ref, swiglu_backward_ref, swiglu_ref
 from .arrays import F32, Array
 from .cpu import compiled, inlined, inner, kernel
 from .simd.functions import elu, gelu, sigmoid, silu, sin_squared
@@ -70,7 +70,7 @@ def silu_gate(x: F32, out: F32) -> None:
     if compiled():
         _silu_gate(x.reshape(-1), width, out.reshape(-1))
     else:
-        out[:] = silu_ref(x[:, :width]) * x[:, width:]
+        out[:] = swiglu_ref(x[:, :width], x[:, width:])
 
 
 def swiglu(gate: F32, up: F32) -> F32:

@@ -182,13 +182,16 @@ def _downloader(wanted: Repository, where: Mapping[str, Any]) -> Callable[..., P
         except Exception as e:  # of huggingface_hub, of whichever HTTP library it uses, of the disk
             if options.get("local_files_only"):
                 raise MissingFileError(f"{wanted.name} is not on this machine, and the network may not be used") from e
-            first: BaseException = e
-            while first.__cause__ is not None:  # the others say that there was an error before them
-                first = first.__cause__
-            reason = (str(first).strip() or type(first).__name__).splitlines()[0].rstrip(".")
-            raise CheckpointError(f"{wanted.name} cannot be downloaded: {reason}") from e
+            raise CheckpointError(f"{wanted.name} cannot be downloaded: {first_reason(e)}") from e
 
     return download
+
+
+def first_reason(error: BaseException) -> str:
+    """The first line of the error that began it: those that it caused say that there was one before them."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 def _read_hashed(path: Path) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from ..checkpoint.adapter import SPEAKERS, Adapter, added, as_stored, with_rows
+from ..checkpoint.adapter import CODEC_EMBEDDING, SPEAKERS, Adapter, added, as_stored, with_rows
 from ..checkpoint.config_file import CODEC_DIR, read_model_config
 from ..checkpoint.keys import TensorSpec, check
 from ..checkpoint.published import CODEC_NAME
@@ -36,7 +36,6 @@ from .adapters import speaker_config, write_adapter, write_json
 
 FIRST_ROW = 3000  # of the code embedding, where the official script puts the voice; free in every released model
 CARD, ADAPTER = "README.md", "adapter"
-CODEC_EMBEDDING = "talker.model.codec_embedding.weight"
 _NOT_COPIED = ("config.json", CARD, SPEAKERS, "training_state.json", "model.safetensors.index.json")
 
 
@@ -64,11 +63,11 @@ class NewCheckpoint:
         module = spec.key.removesuffix(".weight")
         if self.adapter is not None and module in self.adapter.additions:
             found = added(found, *self.adapter.additions[module], self.adapter.scale)
-        return with_rows(found, self.rows) if spec.key == CODEC_EMBEDDING and self.rows else found
+        return with_rows(found, self.rows) if module == CODEC_EMBEDDING and self.rows else found
 
     def dtype(self, spec: TensorSpec) -> str:
         """The type in which a tensor is stored: the base's; that of its matrices where it has none of this name."""
-        stored = self.stored.get(spec.key) or self.stored[CODEC_EMBEDDING]
+        stored = self.stored.get(spec.key) or self.stored[f"{CODEC_EMBEDDING}.weight"]
         return stored.dtype
 
     def _unchanged(self, spec: TensorSpec) -> StoredTensor:

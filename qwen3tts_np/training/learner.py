@@ -34,11 +34,10 @@ from .adapters import adapted_modules, write_adapter
 from .batch import ALIGNMENTS
 from .checkpoints import CARD, NewCheckpoint, check_base, speaker_rows, write_checkpoint
 from .network import Network
-from .parameters import SPEAKER, TEXT_EMBEDDING, Parameters
+from .parameters import SPEAKER, TALKER, TEXT_EMBEDDING, Parameters
 from .settings import TrainingSettings
 from .surgery import Surgery, of_last_layers
 
-TALKER = "talker."
 ENDS = 1 << 16  # bytes of a file that identify it, first and last
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 

@@ -15,6 +15,7 @@ activations of more than one chunk. What its loss says of a state is added to th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -24,6 +25,7 @@ from qwen3tts_np_kernels.activation import silu_backward_ref
 from qwen3tts_np_kernels.self_attention import flush
 from qwen3tts_np_kernels.softmax import cross_entropy_backward_ref
 
+from ..checkpoint.adapter import CODEC_EMBEDDING
 from ..config import ModelConfig
 from ..ops import Array, Ints, cross_entropy, silu
 from ..talker.code_predictor import NAME as PREDICTOR
@@ -35,7 +37,7 @@ from .stack import Stack
 
 TALKER = "talker.model"
 HEAD = "talker.codec_head"
-CODE_0 = f"{TALKER}.codec_embedding.weight"
+CODE_0 = f"{CODEC_EMBEDDING}.weight"
 PROJECTION = "talker.text_projection"
 SMALL = f"{PREDICTOR}.small_to_mtp_projection"
 
@@ -53,6 +55,14 @@ class Losses:
     def total(self) -> float:
         """What is minimised."""
         return self.talker + self.predictor_weight * self.predictor
+
+
+def mean_losses(found: Sequence[Losses]) -> dict[str, float]:
+    """Means over all labels of several batches, by the names of the logs."""
+    of = Counts.total(losses.counts for losses in found)
+    talker = sum(losses.talker * losses.counts.talker for losses in found) / of.talker
+    predictor = sum(losses.predictor * losses.counts.predictor for losses in found) / of.predictor
+    return {"loss": talker + found[0].predictor_weight * predictor, "talker": talker, "sub_talker": predictor}
 
 
 class _Text(NamedTuple):

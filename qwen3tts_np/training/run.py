@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ..compiled.blas import limited_blas
-from .batch import Counts
 from .checkpoints import link_folder
 from .logs import PLOT, TRAINING, VALIDATION, Log, plot
-from .network import Losses
+from .network import Losses, mean_losses
 from .schedule import Step
 from .state import BEST, LAST, RunFolder, State
 from .trainer import Trainer
@@ -139,11 +138,3 @@ class _Writer:
         kept = self.trainer.settings.save_total_limit
         state.checkpoints = [*(n for n in state.checkpoints if n != step.number), step.number][-kept:]
         self.folder.keep(state, self.trainer.arrays())
-
-
-def mean_losses(found: Sequence[Losses]) -> dict[str, float]:
-    """Means over all labels of several batches."""
-    of = Counts.total(losses.counts for losses in found)
-    talker = sum(losses.talker * losses.counts.talker for losses in found) / of.talker
-    predictor = sum(losses.predictor * losses.counts.predictor for losses in found) / of.predictor
-    return {"loss": talker + found[0].predictor_weight * predictor, "talker": talker, "sub_talker": predictor}

@@ -24,12 +24,12 @@ from ..files.input import read_text
 from ..files.name import shown_name
 from ..shown import shortened
 from ..talker.generator import check_seed
+from .batch import ALIGNMENTS
+from .surgery import INITS
 
 DEFAULT_SPEAKER = "speaker"  # of rows that name none, here and in ``train prepare``
 MOST_CONFIG = 1 << 20  # bytes of a file of settings
-ALIGNMENTS = ("inference", "official")
 SCHEDULES = ("cosine", "constant")
-INITS = ("identity", "xavier")
 FROZEN_TYPES = ("stored", "bfloat16", "float32")
 ADAPTERS = ("merged", "separate")
 _LAST = re.compile(r"last:([1-9][0-9]{0,3})")
@@ -192,7 +192,7 @@ class TrainingSettings:
         "inference",
         "which code each state is to predict; official repeats the faults of the official script, for comparison",
         "what generation asks for",
-        choices=ALIGNMENTS,
+        choices=tuple(ALIGNMENTS),
     )
     replace_past: float = setting(
         0.0,

@@ -35,6 +35,7 @@ from ..talker.layer import Qwen3Layer, attention_sizes
 from .checkpoints import NewCheckpoint, write_checkpoint
 
 LAYERS = "talker.model.layers."
+INITS = ("identity", "xavier")  # of layers that are added
 INTO_RESIDUAL = ("self_attn.o_proj.weight", "mlp.down_proj.weight")
 
 
@@ -50,8 +51,8 @@ class Surgery:
     def __post_init__(self) -> None:
         whole_number(self.replace_last, "replace_last", 0)
         whole_number(self.add, "add", 0)
-        if self.init not in ("identity", "xavier"):
-            raise RequestError(f"init={shortened(self.init)} is none of identity, xavier")
+        if self.init not in INITS:
+            raise RequestError(f"init={shortened(self.init)} is none of {', '.join(INITS)}")
 
     def config(self, raw: Mapping[str, Any]) -> dict[str, Any]:
         """``config.json`` with the new number of layers. RequestError if the model has fewer than are replaced."""

@@ -46,8 +46,11 @@ NOT_OF_THE_RUN = {
     "upload_to_hub",
     "hub_model_id_best",
     "hub_model_id_last",
+    "use_wandb",
+    "wandb_project",
+    "wandb_run_name",
+    "wandb_entity",
 }
-NOT_OF_THE_RUN |= {"use_wandb", "wandb_project", "wandb_run_name", "wandb_entity"}
 """Settings that may be others when a run goes on; rows and weights are known by what they hold, not by their names."""
 
 

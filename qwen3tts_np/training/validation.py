@@ -26,9 +26,9 @@ from ..files.output import scratch_folder
 from ..manifest import Row
 from ..model import Qwen3TTSModel
 from ..ops import Array
-from .batch import Batch, Counts
+from .batch import Batch
 from .data import Clip
-from .network import Network
+from .network import Network, mean_losses
 
 SLACK = 25  # frames, beyond twice the row's own, after which a text that does not end is cut
 SIMILARITY, WER = "speaker_embedding_similarity", "wer"
@@ -38,21 +38,8 @@ MEASURED = {"similarity_own": SIMILARITY, "wer": WER}
 
 def validation_losses(network: Network, batches: Iterable[Batch]) -> dict[str, float]:
     """Mean losses over all labels of ``batches``, of which the code predictor reads every frame."""
-    talker = predictor = 0.0
-    counts = []
-    for batch in batches:
-        found = network.loss(batch, learn=False)
-        counts.append(found.counts)
-        talker += found.talker * found.counts.talker
-        predictor += found.predictor * found.counts.predictor
-    of = Counts.total(counts)
-    talker, predictor = talker / of.talker, predictor / of.predictor
-    return {
-        "loss": talker + network.predictor_weight * predictor,
-        "talker": talker,
-        "sub_talker": predictor,
-        "perplexity": math.exp(min(talker, 700.0)),
-    }
+    found = mean_losses([network.loss(batch, learn=False) for batch in batches])
+    return {**found, "perplexity": math.exp(min(found["talker"], 700.0))}
 
 
 @dataclass

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ...checkpoint.hub import first_reason
 from ...errors import MissingFileError, QwenTTSError, RequestError
 from ...extras import imported, install
 from ...shown import shortened
@@ -85,8 +86,4 @@ def _in_one_sentence(name: str) -> Iterator[None]:
     except QwenTTSError:
         raise
     except Exception as e:  # of huggingface_hub, of whichever HTTP library it uses, of the disk
-        first: BaseException = e
-        while first.__cause__ is not None:  # the others say that there was an error before them
-            first = first.__cause__
-        reason = (str(first).strip() or type(first).__name__).splitlines()[0].rstrip(".")
-        raise MissingFileError(f"{name} cannot be read: {reason}") from None
+        raise MissingFileError(f"{name} cannot be read: {first_reason(e)}") from None
