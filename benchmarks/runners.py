@@ -11,16 +11,15 @@ reported. A frame is talker and code predictor, with the choices of its codes; t
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import statistics
+import sys
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import tokenizers
@@ -34,8 +33,11 @@ from qwen3tts_np.export.onnx_export import export_onnx
 from qwen3tts_np.report.tables import Table, as_markdown
 from qwen3tts_np.synthetic.weights import write_checkpoint
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "golden" / "runners"))
+
+import speak_onnx
+
 PIECES = ("text", "frame_embedding", "talker", "code_predictor")
-RUNNER = Path(__file__).parents[1] / "golden" / "runners" / "speak_onnx.py"
 NO_END = 10**9  # an id that no code has
 
 
@@ -43,8 +45,7 @@ class OnnxSpeaker:
     """``speak_onnx.py`` with the graphs of a folder."""
 
     def __init__(self, folder: Path, threads: int) -> None:
-        self._runner = _runner()
-        self._graphs = {name: self._runner.Graph(folder / name, threads) for name in PIECES}
+        self._graphs = {name: speak_onnx.Graph(folder / name, threads) for name in PIECES}
         self._encode = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json")).encode
         self._config = json.loads((folder / "config.json").read_bytes())
         speaker = next(iter(self._config["talker_config"]["spk_id"]))
@@ -62,16 +63,8 @@ class OnnxSpeaker:
             graph.begin()
         request = {**self._request, "max_new_tokens": tokens}
         start = time.perf_counter()
-        self._runner.speak(self._graphs.__getitem__, self._config, request, lambda text: self._encode(text).ids)
+        speak_onnx.speak(self._graphs.__getitem__, self._config, request, lambda text: self._encode(text).ids)
         return time.perf_counter() - start
-
-
-def _runner() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("speak_onnx", RUNNER)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def main() -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
-from typing import Any
 
 import pytest
+from programs import program
 
 ROOT = Path(__file__).parents[1]
 LADDER = ROOT / "golden" / "ladder"
@@ -20,18 +18,7 @@ OFFICIAL = ("official float64", "official float32", "official bfloat16")
 ALLOWED = {"float32": 4.0, "bfloat16 weights": 4.0, "int8 weights": 1.02, "int4 weights": 1.02}
 
 
-def benchmark(name: str) -> Any:
-    """A file of benchmarks/, which is no package."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-report = benchmark("ladder_report")
-ladder = benchmark("ladder")
+ladder, report = (program(ROOT / "benchmarks" / f"{name}.py") for name in ("ladder", "ladder_report"))
 
 
 def test_our_tiny_rungs_are_what_is_committed(synthetic, tmp_path):

@@ -7,10 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from programs import program
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-
-import peers
+peers = program(Path(__file__).parents[1] / "benchmarks" / "peers.py")
 
 SILENCE = """
 import sys, numpy, soundfile

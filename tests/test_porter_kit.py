@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shutil
@@ -19,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from parity import CASES, GOLDEN, Case, case_names, load_case
 from porter_steps import ELSEWHERE, OF_TEXT, OPERATIONS, Stage
+from programs import program
 from safetensors.numpy import load_file
 
 from qwen3tts_np import Qwen3TTSModel
@@ -113,11 +113,7 @@ def test_the_stages_are_those_of_a_growing_port():
 
 
 def test_the_index_is_up_to_date():
-    spec = importlib.util.spec_from_file_location("golden_index", GOLDEN / "index.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["golden_index"] = module  # where dataclasses look for it
-    spec.loader.exec_module(module)
+    module = program(GOLDEN / "index.py")
     made = module.dump(module.index())
     assert made == (GOLDEN / "INDEX.json").read_text(encoding="utf-8"), "run: python golden/index.py"
 

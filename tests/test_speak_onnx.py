@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import subprocess
@@ -10,12 +9,12 @@ import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+from programs import program
 
 from qwen3tts_np import Qwen3TTSModel, VoiceClonePromptItem
 from qwen3tts_np.checkpoint.json_file import read_json
@@ -30,15 +29,6 @@ DEFAULTS = {"speaker": "", "instruct": "", "language": "auto", "ref_audio": "", 
 TEXT = "Please speak slowly: the river runs through the country."
 GREEDY = {"do_sample": False, "subtalker_dosample": False}
 PIECES = ("text", "talker", "code_predictor", "frame_embedding")
-
-
-@cache
-def runner() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("speak_onnx", RUNNER)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_it_is_short_and_needs_little() -> None:
@@ -65,7 +55,7 @@ def spoken(folder: Path, request: dict[str, Any], reference: VoiceClonePromptIte
     """The codes that the runner chooses; the graphs of a reference clip are stood in for by what they would give."""
     import tokenizers
 
-    module = runner()
+    module = program(RUNNER)
     graphs = {name: module.Graph(folder / name, 1) for name in PIECES}
     if reference is not None:
         graphs["speaker_encoder"] = lambda clip: [reference.ref_spk_embedding]

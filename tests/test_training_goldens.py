@@ -5,7 +5,6 @@ Distances of tensors are told from their projections on fixed vectors of signs (
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from programs import program
 from safetensors.numpy import load_file
 
 from qwen3tts_np.checkpoint.config_file import read_model_config
@@ -27,10 +27,7 @@ from qwen3tts_np.training.parameters import Parameters
 GOLDEN = Path(__file__).parents[1] / "golden"
 CASES = sorted(path.parent for path in GOLDEN.glob("cases/training_*/case.json"))
 
-_spec = importlib.util.spec_from_file_location("sketch", GOLDEN / "sketch.py")
-assert _spec is not None and _spec.loader is not None
-sketch = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(sketch)
+sketch = program(GOLDEN / "sketch.py")
 
 
 class Case(NamedTuple):
