@@ -25,6 +25,7 @@ from qwen3tts_np.errors import OutputError, QwenTTSError, RequestError
 from qwen3tts_np.files.journal import MARK, open_journal
 from qwen3tts_np.manifest import Manifest
 from qwen3tts_np.training.augmentation import FramePool, exchanged
+from qwen3tts_np.training.data import read_clips
 from qwen3tts_np.training.prepare import measure as measuring
 from qwen3tts_np.training.prepare.names import Names
 from qwen3tts_np.training.prepare.outputs import write
@@ -33,6 +34,7 @@ from qwen3tts_np.training.prepare.rules import Range, least_cosine
 from qwen3tts_np.training.prepare.source import ManifestSource
 from qwen3tts_np.training.prepare.split import is_validation, share_of
 from qwen3tts_np.training.prepare.tools import Tools
+from qwen3tts_np.training.settings import TrainingSettings
 
 ROOT = Path(__file__).parents[1]
 RATE = 24000
@@ -96,6 +98,14 @@ def test_rows_become_codes_and_an_x_vector(tmp_path, tools):
     (vector,) = [t.data for t in Checkpoint.open(tmp_path / "out.safetensors").values()]
     np.testing.assert_array_equal(vector, tools.voices.embedding(clip(0), RATE))
     assert sum(row.audio_codes is not None for row in Manifest(tmp_path / "out.jsonl").rows()) == len(found)
+
+
+def test_a_row_without_a_speaker_can_be_named_when_it_is_trained(tmp_path, tools):
+    prepare(tmp_path, rows_of(tmp_path), tools, validation=0, round_trips=0)
+    for settings, name in ((TrainingSettings(), "speaker"), (TrainingSettings(speaker_name="Ada"), "ada")):
+        clips = read_clips(tmp_path / "out.jsonl", tools.config, settings)
+        assert {clip.speaker for clip in clips} == {name}
+        assert {clip.given_speaker for clip in clips} == {"speaker"}  # under which its x-vector is kept
 
 
 def test_an_x_vector_is_the_mean_of_the_references(tmp_path, tools):

@@ -19,11 +19,12 @@ from ..report.values import listed
 from ..training.prepare.names import Names
 from ..training.prepare.open import open_source
 from ..training.prepare.outputs import write
-from ..training.prepare.prepare import ROUND_TRIPS, SPEAKER, Preparation, Progress, Settings
+from ..training.prepare.prepare import ROUND_TRIPS, Preparation, Progress, Settings
 from ..training.prepare.report import tables
 from ..training.prepare.source import Info, Source
 from ..training.prepare.split import share_of
 from ..training.prepare.tools import Tools
+from ..training.settings import DEFAULT_SPEAKER
 from .options import Parser, add_hub, add_json, add_threads
 from .output import print_text
 from .progress import EVERY, note
@@ -64,7 +65,9 @@ def add_parser(train: Parser) -> None:
         metavar="DIR",
         help="the base model whose encoder to borrow, for a model without one",
     )
-    parser.add_argument("--speaker", metavar="NAME", default=SPEAKER, help="of rows that name none (%(default)s)")
+    parser.add_argument(
+        "--speaker", metavar="NAME", default=DEFAULT_SPEAKER, help="of rows that name none (%(default)s)"
+    )
     parser.add_argument("--validation", metavar="SHARE", default="5%", help="of the texts, held out (%(default)s)")
     parser.add_argument(
         "--round-trips",

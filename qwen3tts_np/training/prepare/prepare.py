@@ -21,6 +21,7 @@ from ...files.journal import Journal
 from ...ops import Array, Ints
 from ...speech.store import hash_of
 from ...text.prompt import language_id
+from ..settings import DEFAULT_SPEAKER
 from .measure import Measured, measure, reference, round_trip
 from .rules import FEWEST_TRIPS, Finding, Range, alone, by_group, least_cosine
 from .source import Source, Utterance, identity_of, limited
@@ -28,7 +29,6 @@ from .split import is_validation
 from .tools import Tools
 
 VERSION = 1  # of what is measured; another number means that it is measured anew
-SPEAKER = "speaker_test"  # of rows that name none: the default of the official script
 ROUND_TRIPS = 20
 
 Progress = Callable[[int, float], None]  # called after every row, with their number and the seconds of speech so far
@@ -39,7 +39,7 @@ class Settings:
     """``validation``: share of the texts. ``round_trips``: as many of the first clips go through the codec."""
 
     validation: float = 0.05
-    speaker: str = SPEAKER
+    speaker: str = DEFAULT_SPEAKER
     max_samples: int | None = None
     round_trips: int = ROUND_TRIPS
 
