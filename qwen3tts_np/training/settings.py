@@ -90,7 +90,7 @@ class TrainingSettings:
     language: str | None = setting(None, "language of rows that name none (auto)")
     streaming: bool = setting(
         False,
-        "lay rows out as they are streamed: one text token a frame",
+        "lay rows out as they are streamed: one text token per frame",
         "the layout of the official script, and of whole texts",
     )
 
