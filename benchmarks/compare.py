@@ -2,13 +2,20 @@
 
     git worktree add ../before HEAD~20
     python benchmarks/compare.py ../before MODEL [MODEL ...]
+    python benchmarks/compare.py ../before MODEL --cpus here AVX-512 AVX2 --formats float32 bfloat16 int8 int4 \\
+        --converted FOLDER --cells cells.json --least 0.97
 
-For each model, as it is stored or in --formats: milliseconds per frame for batches of some sizes and numbers of
-threads, and for a prompt with its first frame. Each checkout has a process of its own, which answers one question at a
-time. A question is put to both, and the one that comes first changes, so that a busy machine slows both equally. The
-ratios, of time and of CPU time, are medians of those of the pairs; above 1 the new one (the checkout of this file) is
-faster. Frames are those of the same requests and seeds, and their codes must be equal, unless --other-codes is given.
---least R exits with 1 if a ratio of times is below R.
+For each kind of CPU, model, format and number of threads: milliseconds per frame for batches of some sizes, and for a
+prompt with its first frame. Each checkout has a process of its own, which answers one question at a time. A question is
+put to both, and the one that comes first changes, so that a busy machine slows both equally. The ratios, of time and of
+CPU time, are medians of those of the pairs; above 1 the new one (the checkout of this file) is faster. Frames are those
+of the same requests and seeds, and their codes must be equal, unless --other-codes is given.
+
+A cell of the table takes --seconds; one whose ratio is below --least, three times as long before that is believed.
+--cells keeps those that are finished, so that a run that was stopped (--minutes, or in any other way) is taken up by
+the same command. --converted is a folder of checkpoints in the formats that are packed, each written by the checkout
+that reads it, once; without it such weights are quantised whenever a model is loaded. Exits with 1 if a ratio of times
+is below --least.
 """
 
 from __future__ import annotations
@@ -21,11 +28,20 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 HERE = Path(__file__).resolve().parents[1]
 TEXT = "The quick brown fox jumps over the lazy dog, and then it does so once more."
+PACKED = ("int8", "int6", "int5", "int4")
+CPUS = {  # what Numba is told; each older than those before it
+    "here": {},
+    "AVX-512": {"NUMBA_CPU_NAME": "skylake-avx512", "NUMBA_CPU_FEATURES": "+avx2,+fma,+f16c,+avx512f,+avx512bw"},
+    "AVX2": {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+fma,+f16c"},
+}
+LEAST_PAIRS = 3
 
 
 class Case(NamedTuple):
@@ -37,10 +53,6 @@ class Case(NamedTuple):
     items: int
     prompt: bool
 
-    def __str__(self) -> str:
-        what = "prompt and frame" if self.prompt else f"batch of {self.items}"
-        return f"{Path(self.model).name} ({self.format}) | {self.threads} | {what}"
-
 
 class Answer(NamedTuple):
     milliseconds: float
@@ -48,59 +60,93 @@ class Answer(NamedTuple):
     codes: str  # digest
 
 
+@dataclass
+class Cell:
+    """A case on one kind of CPU, and what both answered: (milliseconds, CPU milliseconds) of old and new in turn."""
+
+    cpu: str
+    case: Case
+    pairs: list[list[list[float]]]
+
+    def milliseconds(self, side: int) -> float:
+        return statistics.median(pair[side][0] for pair in self.pairs)
+
+    def ratio(self, of: int = 0) -> float:
+        """Old / new, of time or (1) of CPU time."""
+        return statistics.median(old[of] / new[of] for old, new in self.pairs)
+
+    def __str__(self) -> str:
+        _, name, threads, items, prompt = self.case
+        what = "prompt and frame" if prompt else f"batch of {items}"
+        times = f"{self.milliseconds(0):.1f} / {self.milliseconds(1):.1f} ms = {self.ratio():.3f}"
+        found = f"{times}, CPU {self.ratio(1):.3f}, {len(self.pairs)} pairs"
+        return f"{self.cpu}, {Path(self.case.model).name}, {name}, {threads} threads, {what}: {found}"
+
+
 # ---- one checkout, in its own process ----
 
 
 class Speaker:
-    """A model that answers questions."""
+    """A model that answers questions. The batch of the last one goes on, if the next is the same."""
 
     def __init__(self) -> None:
         self._loaded: tuple[Any, ...] | None = None
         self._model: Any = None
+        self._case: Case | None = None
+        self._batch: Any = None
         self._seed = 0
 
-    def ask(self, frames: int, case: Case) -> Answer:
+    def ask(self, frames: int, case: Case) -> Answer | None:
+        """So many frames; with none the model is made ready."""
+        if self._case != case:
+            self._case, self._batch, self._seed = case, None, 0
         if self._loaded != case[:3]:
-            from qwen3tts_np import Qwen3TTSModel
+            self._load(case)
+        if frames == 0:
+            return None
+        return self._prompt() if case.prompt else self._frames(frames, case.items)
 
-            self._model = None  # before the next one takes its memory
-            self._model = Qwen3TTSModel.from_pretrained(case.model, weights_format=case.format, threads=case.threads)
-            self._loaded = case[:3]
-        return self._prompt(case) if case.prompt else self._frames(frames, case.items)
+    def _load(self, case: Case) -> None:
+        from qwen3tts_np import Qwen3TTSModel
 
-    def _open(self, items: int, seed: int, text: str = TEXT) -> Any:
+        self._model = None  # before the next one takes its memory
+        self._model = Qwen3TTSModel.from_pretrained(case.model, weights_format=case.format, threads=case.threads)
+        self._loaded = case[:3]
+
+    def _open(self, items: int, text: str = TEXT) -> Any:
         from machine import any_voice
 
         batch = self._model.open_batch(places=items, prompt_slice=None)
         for item in range(items):
-            batch.join(self._model.prepare(text, any_voice(self._model), seed=8 * seed + item, streaming=False))
+            batch.join(self._model.prepare(text, any_voice(self._model), seed=8 * self._seed + item, streaming=False))
+        self._seed += 1
         return batch
 
-    def _prompt(self, case: Case) -> Answer:
-        with self._open(1, 0, 2 * TEXT) as batch:
+    def _prompt(self) -> Answer:
+        with self._open(1, 2 * TEXT) as batch:
             start = time.perf_counter(), time.process_time()
             step = batch.step()
             seconds, cpu = time.perf_counter() - start[0], time.process_time() - start[1]
             return Answer(1e3 * seconds, 1e3 * cpu, _digest([step.codes]))
 
     def _frames(self, count: int, items: int) -> Answer:
-        """The median of so many frames, in which all speak; if one ends, the next seeds are taken."""
-        for seed in range(100):
-            times: list[tuple[float, float]] = []
-            codes = []
-            with self._open(items, seed) as batch:
-                batch.step()
-                while len(times) < count:
-                    start = time.perf_counter(), time.process_time()
-                    step = batch.step()
-                    times.append((time.perf_counter() - start[0], time.process_time() - start[1]))
-                    codes.append(step.codes)
-                    if len(step.places) < items or step.ended:
-                        break
-                else:
-                    seconds, cpu = map(statistics.median, zip(*times, strict=True))
-                    return Answer(1e3 * seconds, 1e3 * cpu, _digest(codes))
-        raise SystemExit("of a hundred batches all had somebody who ended at once")
+        """The median of so many frames, in which all speak; once somebody ends, the next seeds are taken."""
+        times: list[tuple[float, float]] = []
+        codes = []
+        while len(times) < count:
+            if self._batch is None:
+                self._batch = self._open(items)
+                self._batch.step()
+            start = time.perf_counter(), time.process_time()
+            step = self._batch.step()
+            end = time.perf_counter(), time.process_time()
+            if step.ended or len(step.places) < items:
+                self._batch = None
+                continue
+            times.append((end[0] - start[0], end[1] - start[1]))
+            codes.append(step.codes)
+        seconds, cpu = map(statistics.median, zip(*times, strict=True))
+        return Answer(1e3 * seconds, 1e3 * cpu, _digest(codes))
 
 
 def _digest(codes: list[Any]) -> str:
@@ -109,36 +155,79 @@ def _digest(codes: list[Any]) -> str:
 
 
 def answer_questions(checkout: Path) -> None:
+    from qwen3tts_np_kernels.cpu import CPU
+
     import qwen3tts_np
 
     assert Path(qwen3tts_np.__file__).resolve().parents[1] == checkout, qwen3tts_np.__file__
+    print(json.dumps(CPU.name), flush=True)
     speaker = Speaker()
     for line in sys.stdin:
         frames, case = json.loads(line)
         print(json.dumps(speaker.ask(frames, Case(*case))), flush=True)
 
 
-class Process:
-    """A checkout's process."""
+@dataclass(frozen=True)
+class Checkout:
+    """One of the two: its folder, and where its converted checkpoints are."""
 
-    def __init__(self, checkout: Path) -> None:
-        paths = os.pathsep.join(map(str, (checkout, checkout / "kernels")))
+    folder: Path
+    converted: Path | None
+
+    @property
+    def commit(self) -> str:
+        command = ["git", "-C", str(self.folder), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+        return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        paths = os.pathsep.join(map(str, (self.folder, self.folder / "kernels")))
+        return {**os.environ, "PYTHONPATH": paths}
+
+    def checkpoint(self, model: str, name: str) -> str:
+        """A model in a format, converted if it is not."""
+        if self.converted is None or name not in PACKED:
+            return model
+        target = self.converted.resolve() / self.commit / f"{Path(model).name}-{name}"
+        if not target.exists():
+            print(f"converting {target}", file=sys.stderr, flush=True)
+            command = [sys.executable, "-m", "qwen3tts_np", "convert", "--format", name, str(Path(model).resolve())]
+            command.append(str(target))
+            subprocess.run(command, cwd=self.folder, env=self.environment, stdout=subprocess.DEVNULL, check=True)
+        return str(target)
+
+
+class Process:
+    """A checkout's process, on one kind of CPU."""
+
+    def __init__(self, checkout: Checkout, cpu: str) -> None:
+        self._checkout = checkout
         self._process = subprocess.Popen(
-            [sys.executable, __file__, "--answer", str(checkout)],
+            [sys.executable, __file__, "--answer", str(checkout.folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": paths},
+            env={**checkout.environment, **CPUS[cpu]},
         )
+        self.instructions = self.read()
+        """The entry of the table of instruction sets that it computes with."""
+
+    def begin(self, frames: int, case: Case) -> None:
+        """Put a question, whose answer is to be read."""
+        assert self._process.stdin is not None
+        own = case._replace(model=self._checkout.checkpoint(case.model, case.format))
+        print(json.dumps([frames, own]), file=self._process.stdin, flush=True)
 
     def ask(self, frames: int, case: Case) -> Answer:
-        assert self._process.stdin is not None
+        self.begin(frames, case)
+        return Answer(*self.read())
+
+    def read(self) -> Any:
         assert self._process.stdout is not None
-        print(json.dumps([frames, case]), file=self._process.stdin, flush=True)
         answer = self._process.stdout.readline()
         if not answer:
-            raise SystemExit(f"a process ended: {case}")
-        return Answer(*json.loads(answer))
+            raise SystemExit(f"the process of {self._checkout.folder} has ended")
+        return json.loads(answer)
 
     def close(self) -> None:
         assert self._process.stdin is not None
@@ -149,54 +238,120 @@ class Process:
 # ---- both ----
 
 
+class Cells:
+    """Finished cells, kept in a file if there is one."""
+
+    def __init__(self, file: Path | None, commits: list[str]) -> None:
+        self._file, self._commits, self.all = file, commits, []
+        if file is not None and file.exists():
+            stored = json.loads(file.read_text(encoding="utf-8"))
+            if stored["checkouts"] != commits:
+                raise SystemExit(f"{file} is of the checkouts {stored['checkouts']}, and these are {commits}")
+            self.all = [Cell(cpu, Case(*case), pairs) for cpu, case, pairs in stored["cells"]]
+
+    def has(self, cpu: str, case: Case) -> bool:
+        return any((cell.cpu, cell.case) == (cpu, case) for cell in self.all)
+
+    def add(self, cell: Cell) -> None:
+        self.all.append(cell)
+        print(cell, file=sys.stderr, flush=True)
+        if self._file is not None:
+            rows = [[cell.cpu, cell.case, cell.pairs] for cell in self.all]
+            unfinished = self._file.with_suffix(".unfinished")
+            unfinished.write_text(json.dumps({"checkouts": self._commits, "cells": rows}) + "\n", encoding="utf-8")
+            unfinished.replace(self._file)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("other", type=Path, help="the older checkout")
     parser.add_argument("models", nargs="+", help="checkpoints")
+    parser.add_argument("--cpus", nargs="+", choices=CPUS, default=["here"])
     parser.add_argument("--formats", nargs="+", default=["auto"], help="of weights (default: as they are stored)")
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 2, 4, 8])
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--frames", type=int, default=4, help="timed in a round")
+    parser.add_argument("--seconds", type=float, default=7.0, help="of a cell; at least three pairs (%(default)s)")
+    parser.add_argument("--frames", type=int, default=2, help="in turn (%(default)s)")
+    parser.add_argument("--converted", type=Path, metavar="FOLDER")
+    parser.add_argument("--cells", type=Path, metavar="FILE")
+    parser.add_argument("--minutes", type=float, default=float("inf"), metavar="M", help="after which no cell is begun")
     parser.add_argument("--least", type=float, default=0.0, metavar="R")
     parser.add_argument("--other-codes", action="store_true")
     args = parser.parse_args()
-    rows = []
-    processes = [Process(checkout) for checkout in (args.other.resolve(), HERE)]
-    print("| model | threads | | old | new | old / new | CPU | frames, of one |\n|---|--:|---|--:|--:|--:|--:|--:|")
+    checkouts = [Checkout(folder, args.converted) for folder in (args.other.resolve(), HERE)]
+    cells = Cells(args.cells, [checkout.commit for checkout in checkouts])
+    measure(checkouts, cells, args)
+    print(table(cells.all, args.least))
+    missing = sum(not cells.has(cpu, case) for cpu in args.cpus for case in cases(args))
+    if missing:
+        raise SystemExit(f"{missing} cells are missing: the same command goes on")
+    if any(cell.ratio() < args.least for cell in cells.all):
+        raise SystemExit(1)
+
+
+def cases(args: argparse.Namespace) -> Iterator[Case]:
     for model in args.models:
         for name in args.formats:
             for threads in args.threads:
-                cases = [Case(model, name, threads, items, False) for items in args.batches]
-                cases.append(Case(model, name, threads, 1, True))
-                rows += measured(processes, cases, args)
+                yield from (Case(model, name, threads, items, False) for items in args.batches)
+                yield Case(model, name, threads, 1, True)
+
+
+def measure(checkouts: list[Checkout], cells: Cells, args: argparse.Namespace) -> None:
+    """Those that are missing, as long as there is time."""
+    end = time.monotonic() + 60 * args.minutes
+    for cpu in args.cpus:
+        missing = [case for case in cases(args) if not cells.has(cpu, case)]
+        if not missing or time.monotonic() > end:
+            continue
+        processes = [Process(checkout, cpu) for checkout in checkouts]
+        print(f"{cpu}: {' and '.join(process.instructions for process in processes)}", file=sys.stderr, flush=True)
+        for case in missing:
+            if time.monotonic() < end:
+                cells.add(measured(processes, cpu, case, args))
+        for process in processes:
+            process.close()
+
+
+def measured(processes: list[Process], cpu: str, case: Case, args: argparse.Namespace) -> Cell:
     for process in processes:
-        process.close()
-    if min(rows) < args.least:
-        raise SystemExit(f"a ratio of {min(rows):.2f} is below {args.least}")
+        process.begin(0, case)
+    for process in processes:
+        process.read()
+    for process in processes:  # compiles, and reads the prompts
+        process.ask(1, case)
+    cell, start = Cell(cpu, case, []), time.monotonic()
+    while len(cell.pairs) < LEAST_PAIRS or time.monotonic() - start < args.seconds * _patience(cell, args.least):
+        order = (0, 1) if len(cell.pairs) % 2 else (1, 0)
+        answers = {side: processes[side].ask(args.frames, case) for side in order}
+        if answers[0].codes != answers[1].codes and not args.other_codes:
+            raise SystemExit(f"the codes differ: {cpu}, {case}")
+        cell.pairs.append([list(answers[side][:2]) for side in (0, 1)])
+    return cell
 
 
-def measured(processes: list[Process], cases: list[Case], args: argparse.Namespace) -> list[float]:
-    """The ratios of the cases, which are printed."""
-    answers: dict[Case, list[tuple[Answer, Answer]]] = {case: [] for case in cases}
-    for round_ in range(-1, args.rounds):  # the first one compiles
-        for number, case in enumerate(cases):
-            new_first = (round_ + number) % 2
-            one = processes[new_first].ask(args.frames if round_ >= 0 else 1, case)
-            other = processes[1 - new_first].ask(args.frames if round_ >= 0 else 1, case)
-            if one.codes != other.codes and not args.other_codes:
-                raise SystemExit(f"the codes differ: {case}")
-            if round_ >= 0:
-                answers[case].append((other, one) if new_first else (one, other))
-    ratios, alone = [], 0.0
-    for case, pairs in answers.items():
-        old, new = (statistics.median(pair[side].milliseconds for pair in pairs) for side in (0, 1))
-        ratio, cpu = (statistics.median(pair[0][of] / pair[1][of] for pair in pairs) for of in (0, 1))
-        alone = new if case.items == 1 and not case.prompt else alone
-        gain = f"{case.items * alone / new:.2f}" if alone and not case.prompt else ""
-        print(f"| {case} | {old:.1f} ms | {new:.1f} ms | {ratio:.2f} | {cpu:.2f} | {gain} |", flush=True)
-        ratios.append(ratio)
-    return ratios
+def _patience(cell: Cell, least: float) -> int:
+    return 3 if cell.ratio() < least else 1
+
+
+def table(cells: list[Cell], least: float) -> str:
+    """Markdown: for each row of cases the ratios, and the new milliseconds; below it the ratios that are too low."""
+    columns = sorted({(cell.case.prompt, cell.case.items) for cell in cells})
+    heads = ["prompt and frame" if prompt else f"batch of {items}" for prompt, items in columns]
+    lines = [f"| CPU | model | format | threads | {' | '.join(heads)} |", f"|---|---|---|--:|{'--:|' * len(heads)}"]
+    rows: dict[tuple[Any, ...], dict[tuple[bool, int], Cell]] = {}
+    for cell in cells:
+        rows.setdefault((cell.cpu, *cell.case[:3]), {})[cell.case.prompt, cell.case.items] = cell
+    for (cpu, model, name, threads), found in rows.items():
+        texts = [_shown(found[column]) if column in found else "" for column in columns]
+        lines.append(f"| {cpu} | {Path(model).name} | {name} | {threads} | {' | '.join(texts)} |")
+    low = sorted((cell for cell in cells if cell.ratio() < least), key=Cell.ratio)
+    lines += ["", f"{len(low)} of {len(cells)} ratios are below {least}", *(f"- {cell}" for cell in low)]
+    return "\n".join(lines)
+
+
+def _shown(cell: Cell) -> str:
+    return f"{cell.ratio():.2f} ({cell.milliseconds(1):.1f} ms)"
 
 
 if __name__ == "__main__":
