@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_world
+from speech_server import client_of
 
 from qwen3tts_np import VoiceClonePromptItem, cli
 from qwen3tts_np.cli import serve
@@ -66,7 +67,7 @@ def test_the_readme_as_printed_and_a_clean_stop(tmp_path, synthetic):
     for line in commands:
         cli.program_parser("serve").parse_args(line.split()[1:])
     subprocess.run(next(line for line in LINES if line.startswith("openssl")), shell=True, cwd=tmp_path, check=True)
-    with serving(commands[0], tmp_path) as (process, url):
+    with serving(commands[0], tmp_path) as (process, url), client_of(url) as client:
         for line in LINES:
             if line.startswith("curl"):
                 here = line.replace("localhost:8000", url.removeprefix("http://")).replace("curl", "curl -sS --fail", 1)
@@ -83,11 +84,9 @@ def test_the_readme_as_printed_and_a_clean_stop(tmp_path, synthetic):
 
         answers = []
         body = {"input": "One more sentence. " * 20, "response_format": "pcm", "max_new_tokens": 100, "seed": 1}
-        asking = threading.Thread(
-            target=lambda: answers.append(httpx.post(f"{url}/v1/audio/speech", json=body, timeout=60))
-        )
+        asking = threading.Thread(target=lambda: answers.append(client.post("/v1/audio/speech", json=body)))
         asking.start()
-        while 'places_in_use{model="Qwen3-TTS-12Hz-0.6B-CustomVoice"} 1' not in httpx.get(f"{url}/metrics").text:
+        while 'places_in_use{model="Qwen3-TTS-12Hz-0.6B-CustomVoice"} 1' not in client.get("/metrics").text:
             time.sleep(0.005)
         process.send_signal(signal.SIGTERM)
         error = process.communicate(timeout=60)[1]
@@ -103,7 +102,8 @@ def test_a_second_signal_ends_at_once(tmp_path):
     long = {"input": "Hello world. " * 300}
     with (
         serving("qwen3tts-np serve", tmp_path) as (process, url),
-        httpx.stream("POST", f"{url}/v1/audio/speech", json=long) as response,
+        client_of(url) as client,
+        client.stream("POST", "/v1/audio/speech", json=long) as response,
     ):
         assert next(response.iter_raw())
         process.send_signal(signal.SIGTERM)
@@ -121,7 +121,7 @@ def test_a_server_that_is_killed_loses_no_voice(tmp_path):
     kept: list[str] = []
 
     def register(url: str, names: list[str]) -> None:
-        with suppress(httpx.TransportError), httpx.Client(base_url=url) as client:
+        with suppress(httpx.TransportError), client_of(url) as client:
             for name in names:
                 done = client.post("/v1/audio/voices", data={"name": name}, files={"voice_file": content})
                 assert done.status_code == 200

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from speech_server import Running, running
+from speech_server import Running, client_of, running
 
 from qwen3tts_np import Qwen3TTSModel, RequestError, generate
 from qwen3tts_np.server.client import TextClient
@@ -34,7 +34,7 @@ def broken(*_: Any, **__: Any) -> Any:
 
 
 def test_in_the_frame_loop(server: Running, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    with httpx.Client(base_url=server.url, timeout=60) as client:
+    with client_of(server.url) as client:
         with monkeypatch.context() as patch:
             patch.setattr(generate.Item, "read_frame", broken)
             answer = client.post("/v1/audio/speech", json=server.body())
@@ -54,14 +54,14 @@ def test_no_memory_is_no_defect(server: Running, monkeypatch: pytest.MonkeyPatch
         raise MemoryError
 
     monkeypatch.setattr(generate.Item, "read_frame", full)
-    with httpx.Client(base_url=server.url, timeout=60) as client:
+    with client_of(server.url) as client:
         answer = client.post("/v1/audio/speech", json=server.body())
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "no_memory")
 
 
 def test_in_a_route(server: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr("qwen3tts_np.server.app.list_voices", broken)
-    with httpx.Client(base_url=server.url, timeout=60) as client:
+    with client_of(server.url) as client:
         answer = client.get("/v1/audio/voices")
         assert client.get("/health").status_code == 200
     assert answer.status_code == 500
@@ -78,7 +78,7 @@ def test_a_client_that_leaves_while_it_sends(server: Running, caplog: pytest.Log
     port = int(server.url.rpartition(":")[2])
     with socket.create_connection(("127.0.0.1", port)) as client:
         client.sendall(f"{head}Content-Length: 100\r\n\r\n{{".encode())
-    with httpx.Client(base_url=server.url, timeout=60) as client:
+    with client_of(server.url) as client:
         while '"499"' not in (numbers := client.get("/metrics").text) and "499" not in numbers:
             time.sleep(0.01)
     assert not caplog.records
@@ -95,7 +95,7 @@ def test_a_mistake_that_is_found_when_the_answer_has_begun(
         hear(client, wave)
 
     monkeypatch.setattr(TextClient, "hear", late)
-    with httpx.Client(base_url=server.url, timeout=60) as client, pytest.raises(httpx.RemoteProtocolError):
+    with client_of(server.url) as client, pytest.raises(httpx.RemoteProtocolError):
         client.post("/v1/audio/speech", json=server.body())
     assert "an answer was broken off: use values nearer to 1" in caplog.text
     assert "Traceback" not in caplog.text

@@ -55,22 +55,37 @@ def browser() -> Iterator[Any]:
         one.close()
 
 
-@pytest.fixture
-def page(browser: Any, server: Running) -> Iterator[Any]:
-    context = browser.new_context(viewport={"width": 1200, "height": 900}, accept_downloads=True)
+@pytest.fixture(scope="module")
+def tab(browser: Any, server: Running) -> Iterator[Any]:
+    """One for all: a tab of its own for each test would take most of their time."""
+    context = browser.new_context(accept_downloads=True)
     one = context.new_page()
-    asked: list[str] = []
-    mistakes: list[str] = []
-    one.on("request", lambda request: asked.append(request.url))
-    one.on("pageerror", lambda error: mistakes.append(str(error)))
     one.add_init_script(LISTEN)
     one.set_default_timeout(20_000)
-    one.goto(server.url)
-    one.wait_for_selector("#speakers tr")
     yield one
+    context.close()
+
+
+@pytest.fixture
+def page(tab: Any, server: Running) -> Iterator[Any]:
+    """Loaded anew."""
+    asked: list[str] = []
+    mistakes: list[str] = []
+    listeners = {
+        "request": lambda request: asked.append(request.url),
+        "pageerror": lambda error: mistakes.append(str(error)),
+    }
+    for event, listener in listeners.items():
+        tab.on(event, listener)
+    tab.set_viewport_size({"width": 1200, "height": 900})
+    tab.emulate_media(color_scheme="light")
+    tab.goto(server.url)
+    tab.wait_for_selector("#speakers tr")
+    yield tab
+    for event, listener in listeners.items():
+        tab.remove_listener(event, listener)
     assert all(url.startswith((server.url, "blob:", "data:")) for url in asked), asked
     assert mistakes == []
-    context.close()
 
 
 def until(page: Any, condition: str) -> None:
@@ -167,7 +182,7 @@ def test_clone_with_a_file_a_registered_voice_and_the_microphone(page, server, t
         page.click("[aria-label='Save the voice Ada as a file']")
     saved = tmp_path / "Ada.safetensors"
     shutil.copy(waited.value.path(), saved)
-    page.on("dialog", lambda dialog: dialog.accept())
+    page.once("dialog", lambda dialog: dialog.accept())
     page.click("[aria-label='Delete the voice Ada']")
     page.wait_for_selector("[name=registered][value=Ada]", state="detached")
     page.fill("#name", "Ada again")
@@ -200,22 +215,17 @@ def test_stop_and_the_keyboard(page, server):
     assert page.evaluate(unlabelled) == []
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize(("name", "width"), [("phone", 390), ("desk", 1280)])
-def test_nothing_is_wider_than_the_screen(browser, server, scheme, name, width):
-    context = browser.new_context(viewport={"width": width, "height": 850}, color_scheme=scheme)
-    page = context.new_page()
-    page.goto(server.url)
-    page.wait_for_selector("#speakers tr")
+def test_nothing_is_wider_than_the_screen(page):
     page.fill("#input", TEXT)
-    speak_ = "document.querySelector('#max_new_tokens').value = 13; document.querySelector('#form').requestSubmit()"
-    page.evaluate(speak_)
-    page.wait_for_selector(".result")
-    for kind in ("custom_voice", "base"):
-        page.select_option("#model", kind)
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        shoot(page, f"{name}-{scheme}-{kind}")
-    context.close()
+    speak(page)
+    for name, width in (("phone", 390), ("desk", 1280)):
+        page.set_viewport_size({"width": width, "height": 850})
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            for kind in ("custom_voice", "base"):
+                page.select_option("#model", kind)
+                assert page.evaluate("document.documentElement.scrollWidth") <= width, (name, scheme, kind)
+                shoot(page, f"{name}-{scheme}-{kind}")
 
 
 def test_the_key_is_asked_for_and_plain_http_has_no_microphone(browser, server):
