@@ -28,19 +28,20 @@ def program_of(package: Path) -> Any:
     return load(spec, spec.specificationVersion, str(package / "Data/com.apple.CoreML/weights"))
 
 
-def operations(program: Any) -> Iterator[Any]:
-    """All operations of a program without blocks inside."""
-    for operation in program.functions["main"].operations:
+def operations(program: Any, function: str = "main") -> Iterator[Any]:
+    """All operations of a function without blocks inside."""
+    for operation in program.functions[function].operations:
         assert not operation.blocks, "no control flow"
         yield operation
 
 
 class Run:
-    """A program with its states, which begin as zeros; called with arrays by the names of its inputs."""
+    """A function with its states, which begin as zeros or are those of another; called with arrays by the names of
+    its inputs."""
 
-    def __init__(self, program: Any) -> None:
-        self.function = program.functions["main"]
-        self.states = {name: np.zeros(var.shape, np.float16) for name, var in self.function.inputs.items()
+    def __init__(self, program: Any, function: str = "main", states: dict[str, Any] | None = None) -> None:
+        self.function = program.functions[function]
+        self.states = states or {name: np.zeros(var.shape, np.float16) for name, var in self.function.inputs.items()
                        if "state" in str(var.sym_type)}  # fmt: skip
 
     def __call__(self, **given: Array) -> dict[str, Array]:

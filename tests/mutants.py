@@ -592,9 +592,21 @@ MUTANTS: list[Mutant] = [
         ("carried = part if i == 0 else", "carried ="),
     ),
     *mutants(
+        "qwen3tts_np/export",
+        "test_export_onnx.py",
+        ('BITS.get(stored_format(key, model_format) or "")', 'BITS.get(stored_format(key, model_format) or "int8")'),
+        ('[self._in_8_bits(x, inputs, f"{name}/input"), chosen]', "[x, chosen]"),
+        ('"cache/not_before"), count - 1', '"cache/not_before"), count - 2'),
+        (
+            't.gather(hidden, which, 0, "talker.codec_head.input")',
+            't.slice(hidden, 0, -1, None, "talker.codec_head.input")',
+        ),
+    ),
+    *mutants(
         "qwen3tts_np/export/coreml_target.py",
         "test_export_coreml.py",
-        ("places = (levels + 32)", "places = (levels + 31)"),
+        ("levels + 32 if bits == 6", "levels + 31 if bits == 6"),
+        ("found.op.weight_id = name", "pass"),
         ("np.full(condition.shape, max(v, HIDDEN), self._np)", "self._np(max(v, HIDDEN))"),
         ('first = self.slice(positions, 0, 0, 1, f"{name}/first")', "first = np.zeros(1, np.int32)"),
     ),

@@ -5,6 +5,7 @@ Core ML runs on a Mac only, so whether a runtime takes them is not tested.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -84,14 +85,16 @@ def test_a_package_is_a_program_for_ios_18_without_control_flow(
 
     spec = load_spec(str(packages / "float16" / piece / PACKAGE))
     assert spec.specificationVersion == 9
-    (function,) = spec.mlProgram.functions.values()
-    assert (function.opset, list(function.block_specializations)) == ("CoreML8", ["CoreML8"])
-    found = [op.op_type for op in mil_numpy.operations(program(piece))]
-    assert set(found) <= {*mil_numpy.OPERATIONS, "const", "read_state", "coreml_update_state"}
-    assert found.count("read_state") == found.count("coreml_update_state") == len(spec.description.state)
-    for feature in (*spec.description.input, *spec.description.output):
-        assert feature.name == allowed(feature.name)
-        assert all(size > 0 for size in feature.type.multiArrayType.shape)
+    described = {part.name: part for part in spec.description.functions} or {"main": spec.description}
+    assert set(described) == set(spec.mlProgram.functions) == {"main", *(["prompt"] if piece == "talker" else [])}
+    for name, function in spec.mlProgram.functions.items():
+        assert (function.opset, list(function.block_specializations)) == ("CoreML8", ["CoreML8"])
+        found = [op.op_type for op in mil_numpy.operations(program(piece), name)]
+        assert set(found) <= {*mil_numpy.OPERATIONS, "const", "read_state", "coreml_update_state"}
+        assert found.count("read_state") == found.count("coreml_update_state") == len(described[name].state)
+        for feature in (*described[name].input, *described[name].output):
+            assert feature.name == allowed(feature.name)
+            assert all(size > 0 for size in feature.type.multiArrayType.shape)
 
 
 def test_every_format_has_the_files_that_go_with_it(packages: Path) -> None:
@@ -218,18 +221,46 @@ def test_the_encoders_are_exact(run: Callable[..., Any], model: Qwen3TTSModel) -
     np.testing.assert_allclose(vector, speaker_embedding(wave, model.speaker_encoder, c), rtol=0, atol=3e-4)
 
 
-def test_several_positions_a_call(checkpoint: Path, model: Qwen3TTSModel, tmp_path: Path) -> None:
-    """A package that reads a prompt four positions at a time."""
-    [*export_coreml(checkpoint, tmp_path, ["float16"], ["talker"], {"places": 16, "positions": 4})]
+def test_the_weights_of_a_prompt_are_those_of_a_step(packages: Path) -> None:
+    """Both functions name the same places of the file; and no file is as large as the next wider one."""
+    from coremltools.models.utils import load_spec
+
+    talkers = [packages / form / "talker" / PACKAGE for form in COREML_FORMATS]
+    step, prompt = (
+        {op.outputs[0].name: op.attributes["val"].blobFileValue.offset
+         for op in function.block_specializations["CoreML8"].operations if op.type == "const"}
+        for function in load_spec(str(talkers[0])).mlProgram.functions.values()
+    )  # fmt: skip
+    weights = [name for name in step if name.endswith("_weight")]
+    assert len(weights) >= 3 * 7 + 1
+    assert [step[name] for name in weights] == [prompt[name] for name in weights]
+    sizes = [next(talker.rglob("weight.bin")).stat().st_size for talker in talkers]
+    assert all(0.9 * wide > narrow for wide, narrow in itertools.pairwise(sizes)), sizes
+
+
+@pytest.mark.parametrize("length", [3, 4, 7])
+def test_a_prompt_and_the_steps_after_it(length: int, checkpoint: Path, model: Qwen3TTSModel, tmp_path: Path) -> None:
+    """Four positions a call, the last call padded with anything, then steps on the same states."""
+    [*export_coreml(checkpoint, tmp_path, ["float16"], ["talker"], {"places": 16, "prompt": 4})]
     c, w = model.config.talker_config, model.frame_loop.weights.talker
     x = NUMBERS.standard_normal((8, c.hidden_size)).astype(np.float32)
     expected = transformer(x, w.layers, w.norm, new_cache(c), c, "talker.model")
-    talker = mil_numpy.Run(mil_numpy.program_of(tmp_path / "float16" / "talker" / PACKAGE))
-    for start in (0, 4):
-        positions = np.arange(start, start + 4, dtype=np.int32)
-        names = (allowed("talker.model.inputs_embeds"), allowed("talker.model.position_ids"))
-        found = talker(**dict(zip(names, (x[positions], positions), strict=True)))
-        assert error(found["talker_model_norm_output"], expected[positions]) < NARROW
+    program = mil_numpy.program_of(tmp_path / "float16" / "talker" / PACKAGE)
+    prompt = mil_numpy.Run(program, "prompt")
+    step = mil_numpy.Run(program, "main", prompt.states)
+    names = tuple(
+        allowed(f"talker.{name}") for name in ("model.inputs_embeds", "model.position_ids", "codec_head.index")
+    )
+    for start in range(0, length, 4):
+        rows = np.concatenate([x[start : min(start + 4, length)], 9 * np.ones((4, c.hidden_size), np.float32)])[:4]
+        last = min(length - start, 4) - 1
+        given = rows, np.arange(start, start + 4, dtype=np.int32), np.array([last], np.int32)
+        found = prompt(**dict(zip(names, given, strict=True)))
+        assert error(found["talker_model_norm_output"][: last + 1], expected[start : start + last + 1]) < NARROW
+        assert error(found["talker_codec_head_output"], expected[start + last] @ w.codec_head.T) < NARROW
+    for t in range(length, 8):
+        found = step(**dict(zip(names[:2], (x[t : t + 1], np.array([t], np.int32)), strict=True)))
+        assert error(found["talker_model_norm_output"], expected[t]) < NARROW
 
 
 # --- what is refused ---

@@ -299,7 +299,7 @@ NUMBERS = [
     ("trace", "--top", "0", "must be at least 1"),
     ("fixtures compare", "--times", "nan", "must be above 0"),
     ("export onnx", "--static", "places=0", "places=0 must be at least 1"),
-    ("export onnx", "--static", "positions=2", "reads one position"),
+    ("export onnx", "--static", "prompt=4096", "prompt=4096 must be at most places=2048"),
     ("export coreml", "--static", "places=0", "places=0 must be at least 1"),
     ("score", "--limit", "0", "must be at least 1"),
     ("serve", "--places", "0", "must be at least 1"),

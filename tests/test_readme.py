@@ -59,6 +59,7 @@ LONGER = {
     "python benchmarks/oversubscription.py": "benchmarks/oversubscription.py",
     "python benchmarks/formats.py": "benchmarks/formats.py",
     "python benchmarks/cloning.py": "benchmarks/cloning.py",
+    "python benchmarks/graph_fidelity.py": "benchmarks/graph_fidelity.py",
     "python benchmarks/runners.py": "benchmarks/runners.py",
     "python benchmarks/int4.py": "benchmarks/int4.py",
     "python benchmarks/teach_words.py": "benchmarks/teach_words.py",

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..errors import RequestError
 from ..extras import check_installed, install
 from ..files.output import check_name, check_new_folder, output_folder
+from ..ops import AnyArray
 from ..shown import shortened
 from .coreml_target import CoreMLTarget, Declarations, coremltools
 from .pieces import PIECES, Network
@@ -19,6 +21,7 @@ from .source import fixed_lengths, network_of, pieces_of, write_companions
 
 COREML_FORMATS = ("float16", "int8", "int6", "int4")
 PACKAGE = "model.mlpackage"
+PROMPT = "prompt"  # the function of the talker's package that reads many positions
 NOT_THERE = {
     "int5": "Core ML has no 5-bit weights: it has 4 and 8 bits, and tables of 1, 2, 3, 4, 6 and 8",
     "float32": "states of Core ML are float16, so the talker, the code predictor and the codec's decoder are",
@@ -66,18 +69,27 @@ def check_formats(formats: Sequence[str]) -> None:
 
 
 def write_package(network: Network, name: str, package: Path, model_format: str, lengths: Mapping[str, int]) -> None:
-    """Write one graph as the package ``package``, whose folder must exist."""
+    """Write one piece as the package ``package``, whose folder must exist: ``main``, and perhaps ``prompt``."""
     piece = PIECES[name]
     fixed = {**lengths, **piece.lengths(network, lengths)}
     tensors = network.codec if piece.of_codec else network.model
-    declared = Declarations(fixed)
-    piece.build(declared, network)
-    # What is compared or chosen by, and carries nothing, stays float32; what carries a state is float16 with it.
-    narrow = bool(declared.states) or not piece.exact
-    chosen = "float16" if piece.exact else model_format
-    graph = CoreMLTarget(tensors, chosen, fixed, narrow)
-    program = graph.program(lambda t: piece.build(t, network), declared)
+    builds = {"main": (piece.build, fixed)}
+    if piece.build_prompt is not None:
+        builds[PROMPT] = piece.build_prompt, {**fixed, "positions": fixed["prompt"]}
+    program, arrays = coremltools(".converters.mil.mil").Program(), dict[str, AnyArray]()
+    for function, (build, numbers) in builds.items():
+        declared = Declarations(numbers)
+        build(declared, network)
+        # What is compared or chosen by, and carries nothing, stays float32; what carries a state is float16 with it.
+        narrow = bool(declared.states) or not piece.exact
+        graph = CoreMLTarget(tensors, "float16" if piece.exact else model_format, numbers, narrow, arrays)
+        program.add_function(function, graph.function(partial(_build, build, network), declared))
+    program.export_as_multifunction = len(builds) > 1
     _save(program, package)
+
+
+def _build(build: Callable[[Any, Network], None], network: Network, target: CoreMLTarget) -> None:
+    build(target, network)
 
 
 def _save(program: Any, package: Path) -> None:

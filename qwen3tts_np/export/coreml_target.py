@@ -76,10 +76,18 @@ def allowed(name: str) -> str:
 class CoreMLTarget:
     """One graph under construction, a ``Target[Op]``.
 
-    ``lengths`` has a number for every length; ``narrow``: float16, or else float32 throughout.
+    ``lengths`` has a number for every length; ``narrow``: float16, or else float32 throughout. ``arrays`` has the
+    weights by name: graphs of one package that are given the same one have them in common.
     """
 
-    def __init__(self, tensors: Tensors, model_format: str, lengths: Mapping[str, int], narrow: bool = True) -> None:
+    def __init__(
+        self,
+        tensors: Tensors,
+        model_format: str,
+        lengths: Mapping[str, int],
+        narrow: bool = True,
+        arrays: dict[str, AnyArray] | None = None,
+    ) -> None:
         self._ct, self._mil = coremltools(), coremltools(".converters.mil.mil")
         self._mb = self._mil.Builder
         self._tensors, self._format, self._lengths = tensors, model_format, dict(lengths)
@@ -87,11 +95,12 @@ class CoreMLTarget:
         self._np: type[np.floating] = np.float16 if narrow else np.float32
         self._names: dict[str, str] = {}
         self._weights: dict[str, Op] = {}
+        self._arrays = {} if arrays is None else arrays
         self._outputs: list[Op] = []
         self._inputs: dict[str, Op] = {}
 
-    def program(self, build: Build, declared: Declarations) -> Any:
-        """The program that ``build`` writes, with what it declared."""
+    def function(self, build: Build, declared: Declarations) -> Any:
+        """The function of a program that ``build`` writes, with what it declared."""
         types, placeholder = self._mil.types, self._mil.program.Placeholder
         floats_or_ints = {"float32": types.fp32, "int64": types.int32}
         given = {
@@ -100,13 +109,11 @@ class CoreMLTarget:
         }
         state = self._mil.program.StateTensorPlaceholder
         given |= {self._new(name + STATE): state(shape, dtype=types.fp16) for name, shape in declared.states.items()}
-        program = self._mil.Program()
         with self._mil.Function(given, opset_version=self._target) as function:
             self._inputs = dict(function.inputs)
             build(self)
             function.set_outputs(self._outputs)
-        program.add_function("main", function)
-        return program
+        return function
 
     @property
     def _target(self) -> Any:
@@ -150,7 +157,7 @@ class CoreMLTarget:
 
     def weight(self, key: str) -> Op:
         if key not in self._weights:
-            self._weights[key] = self._const(self._floats([self._tensors[key]])[0], key)
+            self._weights[key] = self._stored(key, lambda: self._floats([self._tensors[key]])[0])
         return self._weights[key]
 
     def constant(self, values: AnyArray, name: str) -> Op:
@@ -185,24 +192,28 @@ class CoreMLTarget:
         bits = bits_of(tensors[0].name, self._format)
         if bits is not None and tensors[0].shape[1] % GROUP == 0:
             return self._levels(tensors, bits, name)
-        return self._const(self._floats(tensors), name)
+        return self._stored(name, lambda: self._floats(tensors))
 
     def _levels(self, tensors: Sequence[StoredTensor], bits: int, name: str) -> Op:
         """Levels times scales, one for each 32 inputs, those that every format of this package has."""
+        if f"{name}/scales" not in self._arrays:
+            self._quantise(tensors, bits, name)
+        data, scale = self._stored(f"{name}/integers"), self._stored(f"{name}/scales")
+        if bits == 6:  # no number type: a table of all levels, of which these are the places
+            table = np.arange(-32, 32, dtype=np.int8).reshape([1] * len(data.shape) + [64, 1])
+            data = self._mb.constexpr_lut_to_dense(indices=data, lut=table, name=self._new(f"{name}/levels"))
+        return self._mb.constexpr_blockwise_shift_scale(data=data, scale=scale, name=self._new(name))
+
+    def _quantise(self, tensors: Sequence[StoredTensor], bits: int, name: str) -> None:
         types = self._mil.types
         levels, scales = (np.stack(parts) for parts in zip(*(levels_of(x, bits) for x in tensors), strict=True))
         if len(tensors) == 1:
             levels, scales = levels[0], scales[0]
         for tensor in tensors:
             tensor.release()
-        if bits == 6:  # no number type: a table of all levels, of which these are the places
-            table = np.arange(-32, 32, dtype=np.int8).reshape([1] * levels.ndim + [64, 1])
-            places = (levels + 32).astype(types.np_uint6_dtype)
-            data = self._mb.constexpr_lut_to_dense(indices=places, lut=table, name=self._new(f"{name}/levels"))
-        else:
-            data = levels.astype(np.int8 if bits == 8 else types.np_int4_dtype)
-        scale = scales.astype(self._np)
-        return self._mb.constexpr_blockwise_shift_scale(data=data, scale=scale, name=self._new(name))
+        stored = {8: np.int8, 4: types.np_int4_dtype, 6: types.np_uint6_dtype}[bits]
+        self._arrays[f"{name}/integers"] = (levels + 32 if bits == 6 else levels).astype(stored)
+        self._arrays[f"{name}/scales"] = scales.astype(self._np)
 
     def _floats(self, tensors: Sequence[StoredTensor]) -> AnyArray:
         """Tensors of one shape as floats [n, ...]. CheckpointError for a value beyond the range of float16."""
@@ -213,6 +224,14 @@ class CoreMLTarget:
             for piece in floats([tensor], dtype).pieces():
                 found[i, place : place + len(piece)] = piece
                 place += len(piece)
+        return found
+
+    def _stored(self, name: str, make: Callable[[], AnyArray] | None = None) -> Op:
+        """A weight, made where no graph of the package has it yet, and written once for all of them."""
+        if make is not None and name not in self._arrays:
+            self._arrays[name] = make()
+        found = self._const(self._arrays[name], name)
+        found.op.weight_id = name
         return found
 
     def _const(self, values: AnyArray, name: str) -> Op:

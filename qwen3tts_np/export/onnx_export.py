@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from ..errors import RequestError
 from ..extras import check_installed, install
 from ..files.output import check_name, check_new_folder, output_folder
-from .onnx_target import OnnxTarget
+from .onnx_target import MODEL, PROMPT, OnnxTarget
 from .pieces import PIECES, Network
 from .source import fixed_lengths, network_of, pieces_of, write_companions
 from .target import Target
@@ -30,8 +30,6 @@ def export_onnx(
     network = network_of(source)
     chosen = pieces_of(network, only)
     fixed = fixed_lengths(lengths)
-    if fixed is not None and fixed["positions"] != 1:
-        raise RequestError("with fixed lengths a call reads one position: positions=1")
     check_name(target)
     for name in chosen:
         check_new_folder(target / name)
@@ -46,10 +44,18 @@ def export_onnx(
 def write_piece(
     network: Network, name: str, folder: Path, model_format: str, lengths: Mapping[str, int] | None
 ) -> None:
-    """Write one graph and its arrays into ``folder``, which must exist."""
+    """Write one piece and its arrays into ``folder``, which must exist: a graph, or where lengths are fixed that of a
+    step and that of a prompt, on the same arrays."""
     piece = PIECES[name]
     fixed = None if lengths is None else {**lengths, **piece.lengths(network, lengths)}
-    graph = OnnxTarget(network.codec if piece.of_codec else network.model, piece.format_of(model_format), fixed)
-    target: Target[str] = graph
-    piece.build(target, network)
-    graph.save(folder, name)
+
+    def graph(build: Callable[[Target[Any], Network], None], fixed: Mapping[str, int] | None) -> OnnxTarget:
+        tensors = network.codec if piece.of_codec else network.model
+        target = OnnxTarget(tensors, piece.format_of(model_format), fixed)
+        build(target, network)
+        return target
+
+    written = graph(piece.build, fixed).save(folder, name, MODEL)
+    if fixed is not None and piece.build_prompt is not None:
+        of_prompt = graph(piece.build_prompt, {**fixed, "positions": fixed["prompt"]})
+        of_prompt.save(folder, f"{name} of a prompt", PROMPT, written)

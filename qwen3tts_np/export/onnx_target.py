@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
-from qwen3tts_np_kernels.pack import GROUP
+from qwen3tts_np_kernels.pack import GROUP, TINY
 
 from ..extras import imported, install
 from ..ops import AnyArray
@@ -20,12 +20,15 @@ from .target import PAST, PRESENT, DType, Shape
 from .weights import Source, Tensors, bits_of, floats, levels_and_scales, of_array
 
 MODEL = "model.onnx"
+PROMPT = "prompt.onnx"  # where lengths are fixed, the graph of the talker that reads many positions
 OPSET, IR_VERSION = 18, 8
 RUNTIME_DOMAIN = "com.microsoft"  # where ONNX Runtime has its own operators
 INTEGER_PRODUCTS = 4  # its accuracy level that rounds inputs to 8 bits in groups, as our kernels do
 LARGEST_FILE = 2**31 - 1  # bytes; what protobuf, and several file systems, take
 _INLINE = 1024  # bytes; smaller constants are in the graph itself
 _ALIGNED = 4096  # bytes: every array begins at a page, so that it can be mapped
+
+Arrays = Mapping[str, Any]  # TensorProto of each array of a graph, by its name
 
 
 class OnnxTarget:
@@ -68,19 +71,30 @@ class OnnxTarget:
             everything = self.concat([past, new], 1, name + PRESENT)
             self.output(everything, everything, [heads, "past + positions", width])
             return everything
-        if self._lengths.get("positions") != 1:
-            raise ValueError("a graph with a fixed number of places reads one position at a time")
         past = self.input(name + PAST, [heads, most, width])
-        here = self._node("Equal", [self._integers(range(most)), positions], f"{name}/here")  # [S]
-        written = self.where(self.expand_dims(here, 1, f"{name}/row"), new, past, name + PRESENT)
+        here, rows = self._at_their_places(new, positions, name)
+        written = self.where(self.expand_dims(here, 1, f"{name}/row"), rows, past, name + PRESENT)
         self.output(written, written, [heads, most, width])
         return written
 
+    def _at_their_places(self, new: str, positions: str, name: str) -> tuple[str, str]:
+        """Which of all places [S] are those of ``positions``, and what stands there [heads, S or 1, width]."""
+        count = self._lengths["positions"]
+        if count == 1:
+            return self._node("Equal", [self._all_places(), positions], f"{name}/here"), new
+        if "cache/here" not in self._names:  # once for all layers
+            first = self.slice(positions, 0, 0, 1, "cache/first")
+            behind = self.sub(self._all_places(), first, "cache/behind_first")
+            which = self.minimum(self.maximum(behind, 0, "cache/not_before"), count - 1, "cache/which")
+            self._node("Equal", [which, behind], "cache/here")
+        return "cache/here", self.gather(new, "cache/which", 1, f"{name}/rows")
+
     def places(self, cache: str, name: str) -> str:
-        most = self._lengths.get("places")
-        if most is not None:
-            return self._integers(range(most))
-        return self.indices(cache, 1, name)
+        return self._all_places() if "places" in self._lengths else self.indices(cache, 1, name)
+
+    def _all_places(self) -> str:
+        most = self._lengths["places"]
+        return self._once(f"constants/0 to {most - 1}", np.arange(most))
 
     def indices(self, x: str, axis: int, name: str) -> str:
         shape = self._node("Shape", [x], f"{name}/shape")
@@ -132,9 +146,20 @@ class OnnxTarget:
         signed = self.sub(self.cast(small, "float32", f"{name}/unsigned"), 2.0 ** (bits - 1), f"{name}/signed")
         groups = self.mul(signed, self.expand_dims(steps, -1, f"{name}/scale_of_group"), f"{name}/groups")
         chosen = self.reshape(groups, [rows, -1], f"{name}/padded")
-        if inputs % GROUP:
-            chosen = self.slice(chosen, 1, 0, inputs, f"{name}/chosen")
-        return self._node("Gemm", [x, chosen], name, transB=1)
+        return self._node("Gemm", [self._in_8_bits(x, inputs, f"{name}/input"), chosen], name, transB=1)
+
+    def _in_8_bits(self, x: str, width: int, name: str) -> str:
+        """x [T, width] rounded to 8 bits in groups, as ``quantise_groups_ref`` and MatMulNBits round it, and as long as
+        whole groups are [T, 32 n]."""
+        if width % GROUP:
+            x = self.pad(x, 1, 0, -width % GROUP, f"{name}/padded", mode="constant")
+        groups = self.reshape(x, [-1, -(-width // GROUP), GROUP], f"{name}/groups")
+        magnitude = self._node("Abs", [groups], f"{name}/magnitude")
+        peak = self._node("ReduceMax", [magnitude, self._integers([-1])], f"{name}/peak", keepdims=1)
+        inverse = self._pair("Div", self._number(127.0), self.maximum(peak, TINY, f"{name}/floor"), f"{name}/inverse")
+        levels = self._node("Round", [self.mul(groups, inverse, f"{name}/exact")], f"{name}/levels")
+        rounded = self.mul(levels, self.div(peak, 127.0, f"{name}/scale"), f"{name}/rounded")
+        return self.reshape(rounded, [-1, -(-width // GROUP) * GROUP], name)
 
     def _levels(self, name: str, levels: Source, scales: Source) -> tuple[str, str]:
         return self._array(name, levels), self._array(f"{name}.scales", scales)
@@ -302,20 +327,27 @@ class OnnxTarget:
 
     # --- the file ---------------------------------------------------------------------------------
 
-    def save(self, folder: Path, title: str) -> None:
-        """Write ``model.onnx`` and its arrays beside it, ``model.onnx.data`` and further files, into ``folder``."""
+    def save(self, folder: Path, title: str, file: str = MODEL, written: Arrays | None = None) -> Arrays:
+        """Write ``file`` and its arrays beside it, ``model.onnx.data`` and further files, into ``folder``.
+
+        ``written``: what another graph in ``folder`` has written, whose arrays of the same names are used again.
+        Returns what this one has.
+        """
         helper = self._onnx.helper
-        initializers = self._write_arrays(folder)
+        initializers = self._write_arrays(_DataFiles(folder, file), written or {})
         graph = helper.make_graph(self._nodes, title, self._inputs, self._outputs, initializers)
         domains = [helper.make_opsetid("", OPSET), *(helper.make_opsetid(domain, 1) for domain in self._domains)]
         model = helper.make_model(graph, opset_imports=domains, ir_version=IR_VERSION, producer_name="qwen3tts-np")
-        (folder / MODEL).write_bytes(model.SerializeToString())
+        (folder / file).write_bytes(model.SerializeToString())
+        return {array.name: array for array in initializers}
 
-    def _write_arrays(self, folder: Path) -> list[Any]:
-        data = _DataFiles(folder)
+    def _write_arrays(self, data: _DataFiles, written: Arrays) -> list[Any]:
         found = []
         try:
             for name, source in self._arrays.items():
+                if name in written:
+                    found.append(written[name])
+                    continue
                 proto = self._onnx.TensorProto(name=name, dims=source.shape, data_type=self._type(source.dtype))
                 if source.nbytes <= _INLINE:
                     proto.raw_data = b"".join(piece.tobytes() for piece in source.pieces())
@@ -376,8 +408,8 @@ class OnnxTarget:
 class _DataFiles:
     """The files behind a graph: arrays one after the other, each file as large as files may be."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._count, self._place = folder, 0, 0
+    def __init__(self, folder: Path, graph: str) -> None:
+        self._folder, self._graph, self._count, self._place = folder, graph, 0, 0
         self._file: BinaryIO | None = None
 
     def append(self, source: Source) -> dict[str, str]:
@@ -399,6 +431,5 @@ class _DataFiles:
         if self._file is not None:
             self._file.close()
 
-    @staticmethod
-    def _name(number: int) -> str:
-        return f"{MODEL}.data" if number == 0 else f"{MODEL}.data.{number}"
+    def _name(self, number: int) -> str:
+        return f"{self._graph}.data" if number == 0 else f"{self._graph}.data.{number}"

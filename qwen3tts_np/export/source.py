@@ -42,7 +42,7 @@ def pieces_of(network: Network, only: Sequence[str]) -> list[str]:
 
 
 def fixed_lengths(given: Mapping[str, int] | None) -> dict[str, int] | None:
-    """All lengths as numbers; None where they stay symbolic."""
+    """All lengths as numbers, and the one position of a step; None where they stay symbolic."""
     if given is None:
         return None
     for name, number in given.items():
@@ -50,7 +50,10 @@ def fixed_lengths(given: Mapping[str, int] | None) -> dict[str, int] | None:
             raise RequestError(f"length {name!r} is none of {', '.join(LENGTHS)}")
         if number < 1:
             raise RequestError(f"length {name}={number} must be at least 1")
-    return {**{name: number for name, (number, _) in LENGTHS.items()}, **given}
+    fixed = {**{name: number for name, (number, _) in LENGTHS.items()}, **given}
+    if given.get("prompt", 1) > fixed["places"]:
+        raise RequestError(f"length prompt={fixed['prompt']} must be at most places={fixed['places']}")
+    return {**fixed, "prompt": min(fixed["prompt"], fixed["places"]), "positions": 1}
 
 
 def write_companions(source: Path, target: Path) -> None:

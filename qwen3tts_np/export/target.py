@@ -23,7 +23,7 @@ DType = Literal[
 ]  # a target may compute narrower, and its integers may have 32 bits
 
 LENGTHS = {
-    "positions": (1, "new positions of a call of talker or code predictor"),
+    "prompt": (64, "positions of a call of the talker's graph for prompts; all other calls read one"),
     "places": (2048, "places in the talker's cache: the most positions there can be"),
     "tokens": (16, "tokens of a call of text"),
     "frames": (1, "frames of a call of frame_embedding or codec_decoder"),

@@ -1,8 +1,8 @@
 """Arrays of a checkpoint as a graph file holds them, written piece by piece: no copy of the model is in memory.
 
 ``float32`` and ``float16`` convert values. ``int8`` and ``int4`` have levels and scales from the quantiser of this
-package (``kernels/qwen3tts_np_kernels/pack.py``), one scale for each 32 inputs of a row: the matrices of the layers in
-the format's own width, every other matrix that is multiplied in 8 bits, and tables and convolutions in float16.
+package (``kernels/qwen3tts_np_kernels/pack.py``), one scale for each 32 inputs of a row, of the matrices that
+``convert`` quantises: those of the layers in the format's own width, heads in 8 bits. Everything else is float16.
 """
 
 from __future__ import annotations
@@ -70,13 +70,8 @@ def _converted(tensor: StoredTensor, dtype: np.dtype[np.floating]) -> Iterator[A
 
 
 def bits_of(key: str, model_format: str) -> int | None:
-    """The bits of a level of the matrix ``key`` in ``model_format``; None for floats.
-
-    Matrices outside the layers keep 8 bits: their errors meet everything after them, and they are few.
-    """
-    if model_format not in BITS:
-        return None
-    return BITS[stored_format(key, model_format) or "int8"]
+    """The bits of a level of the matrix ``key`` in ``model_format``; None for floats. As in a converted checkpoint."""
+    return BITS.get(stored_format(key, model_format) or "")
 
 
 def levels_and_scales(tensors: Sequence[StoredTensor], bits: int, stacked: bool = False) -> tuple[Source, Source]:

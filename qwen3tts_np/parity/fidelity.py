@@ -144,20 +144,20 @@ def fidelity(
     c = model.config
     request = model.prepare(text, any_voice(model), streaming=False, seed=seed, max_new_tokens=frames + 1)
     if codes is None:
-        codes = _own_codes(model, request)
+        codes = own_codes(model, request)
     codes_of(codes, GIVEN, c.talker_config.num_code_groups, c.talker_config.code_predictor_config.vocab_size)
     if not len(codes):
         raise RequestError("there are no codes to read: give a file with at least one frame")
-    exact = _read(model.frame_loop, c, request, codes)
+    exact = read_codes(model.frame_loop, c, request, codes)
     del model  # its float32 weights: the next model needs the memory
     engine, found = Engine.choose("reference", np.dtype(np.float32)), []
     for name in formats:
         loop = FrameLoop(engine, c, InFormat(checkpoint, name))
-        found.append(_compared(name, c, codes, exact, _read(loop, c, request, codes)))
+        found.append(compared(name, c, codes, exact, read_codes(loop, c, request, codes)))
     return found
 
 
-def _own_codes(model: Qwen3TTSModel, request: Request) -> Ints:
+def own_codes(model: Qwen3TTSModel, request: Request) -> Ints:
     """The codes of the first of a few seeds that gives the requested number of frames, or the longest."""
     groups = model.config.talker_config.num_code_groups
     longest: Ints = np.zeros((0, groups), np.int64)
@@ -169,7 +169,7 @@ def _own_codes(model: Qwen3TTSModel, request: Request) -> Ints:
     return longest
 
 
-def _read(loop: FrameWriter, c: ModelConfig, request: Request, codes: Ints) -> dict[str, Array]:
+def read_codes(loop: FrameWriter, c: ModelConfig, request: Request, codes: Ints) -> dict[str, Array]:
     """Logits and hidden states of a model that reads ``codes``."""
     forced = ForcedLoop(loop, codes, c.talker_config.codec_eos_token_id)
     with trace(*WATCHED) as t:
@@ -178,7 +178,7 @@ def _read(loop: FrameWriter, c: ModelConfig, request: Request, codes: Ints) -> d
     return t
 
 
-def _compared(
+def compared(
     name: str, c: ModelConfig, codes: Ints, exact: Mapping[str, Array], rough: Mapping[str, Array]
 ) -> Fidelity:
     talker = c.talker_config

@@ -39,6 +39,9 @@ class Piece:
     lengths: Callable[[Network, Mapping[str, int]], dict[str, int]] = (
         lambda network, fixed: {}
     )  # where lengths are fixed, those it has of its own, and those that follow
+    build_prompt: Callable[[Target[Any], Network], None] | None = (
+        None  # where lengths are fixed, the second graph, for many positions
+    )
 
     def format_of(self, model_format: str) -> str:
         """The format of its arrays in a model of ``model_format``."""
@@ -52,7 +55,11 @@ def _speaker_encoder(t: Target[Any], network: Network) -> None:
 
 PIECES: dict[str, Piece] = {
     "text": Piece("text embedding and projection", lambda t, n: text.build(t, n.config.talker_config)),
-    "talker": Piece("talker step", lambda t, n: talker.build(t, n.config.talker_config)),
+    "talker": Piece(
+        "talker step",
+        lambda t, n: talker.build(t, n.config.talker_config),
+        build_prompt=lambda t, n: talker.build_prompt(t, n.config.talker_config),
+    ),
     "code_predictor": Piece(
         "code predictor step",
         lambda t, n: code_predictor.build(t, n.config.talker_config),
