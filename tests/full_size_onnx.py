@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from bare_environment import bare_python
 
 from qwen3tts_np import Qwen3TTSModel
 from qwen3tts_np.checkpoint.config_file import read_model_config
@@ -35,13 +36,6 @@ RUNNER = ROOT / "golden" / "runners" / "speak_onnx.py"
 TEXT = "Please speak slowly: the mountain river runs through the country, and the light is often good before night."
 FRAMES = int(os.environ.get("FRAMES", "300"))
 MINUTES, SHARE = 2.0, 1.5  # most time, and most memory as a share of the largest graph's arrays
-# Runs the runner where nothing of ours, and no PyTorch, can be imported.
-ALONE = """
-import runpy, sys
-sys.modules.update(dict.fromkeys(("qwen3tts_np", "qwen3tts_np_kernels", "torch", "numba", "scipy", "safetensors")))
-sys.argv = sys.argv[1:]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
 GREEDY = {"do_sample": False, "subtalker_dosample": False}
 
 
@@ -92,9 +86,15 @@ def graphs(models: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[[s
     return made
 
 
-def run_alone(folder: Path, output: Path, request: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An interpreter that has what the runner needs and nothing else."""
+    return bare_python(tmp_path_factory.mktemp("environment"), ("numpy", "onnxruntime", "tokenizers"))
+
+
+def run_alone(python: Path, folder: Path, output: Path, request: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """Codes and samples of the runner."""
-    words = [sys.executable, "-I", "-c", ALONE, str(RUNNER), str(folder), str(output), json.dumps(request)]
+    words = [python, "-I", str(RUNNER), str(folder), str(output), json.dumps(request)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     print(done.stdout.strip())
@@ -127,7 +127,7 @@ REQUESTS: list[tuple[str, str, int, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("like", "kind", "frames", "request_"), REQUESTS)
 def test_codes_are_equal(
-    models: Any, graphs: Any, tmp_path: Path, like: str, kind: str, frames: int, request_: dict[str, Any]
+    models: Any, graphs: Any, python: Path, tmp_path: Path, like: str, kind: str, frames: int, request_: dict[str, Any]
 ) -> None:
     request = {"text": TEXT, "max_new_tokens": frames + 1, **request_}
     if kind == "base":
@@ -135,7 +135,7 @@ def test_codes_are_equal(
         t = np.arange(3 * 24000) / 24000
         soundfile.write(clip, 0.3 * np.sin(2 * np.pi * 150 * t) * np.sin(2 * np.pi * 2 * t) ** 2, 24000)
         request["ref_audio"] = str(clip)
-    codes, samples = run_alone(graphs(like, kind), tmp_path / "a.wav", request)
+    codes, samples = run_alone(python, graphs(like, kind), tmp_path / "a.wav", request)
     model = Qwen3TTSModel.from_pretrained(models(like, kind), weights_format="float32")
     expected, wave = speech(model, request)
     assert len(expected) == frames

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from bare_environment import bare_python
 from programs import program
 
 from qwen3tts_np import Qwen3TTSModel, VoiceClonePromptItem
@@ -128,17 +129,9 @@ def test_cloned_voice(exported: Any, tmp_path: Path, context: bool, text: str, s
     np.testing.assert_array_equal(spoken(folder, request, voice), expected)
 
 
-# Runs the program where nothing of ours, and no PyTorch, can be imported.
-IMPORTS_NOTHING_OF_OURS = """
-import runpy, sys
-sys.modules.update(dict.fromkeys(("qwen3tts_np", "qwen3tts_np_kernels", "torch", "numba", "scipy", "safetensors")))
-sys.argv = sys.argv[1:]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
-
-
 def test_the_program_alone_clones_in_context(synthetic: Callable[..., Path], tmp_path: Path) -> None:
-    """From a clip to samples, with all graphs, against ``generate_voice_clone``."""
+    """From a clip to samples, in an environment of three packages, as ``generate_voice_clone`` has it."""
+    python = bare_python(tmp_path / "environment", sorted(ALONE))
     source = synthetic("tiny", "base")
     list(export_onnx(source, tmp_path / "graphs"))
     t = np.arange(36000) / 24000
@@ -147,9 +140,7 @@ def test_the_program_alone_clones_in_context(synthetic: Callable[..., Path], tmp
     request = {"text": TEXT, "ref_audio": str(tmp_path / "clip.wav"), "ref_text": "It is a good song", "seed": 3}
     request |= {"max_new_tokens": 7, "chunk": 2, "streaming": True}
     words = [str(RUNNER), str(tmp_path / "graphs"), str(tmp_path / "said.wav"), json.dumps(request)]
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", IMPORTS_NOTHING_OF_OURS, *words], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([python, "-I", *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     model = Qwen3TTSModel.from_pretrained(source, backend="reference")
     samples, rate = soundfile.read(tmp_path / "clip.wav", dtype="float32")
