@@ -124,14 +124,17 @@ def step(
     size = (FRAMES, talker.num_code_groups)
     codes = np.random.default_rng(0).integers(0, talker.code_predictor_config.vocab_size, size)
     batch = Batch([utterance(config, Tokenizer.from_directory(folder), TEXT, codes, **speaker)], talker)
-    network, optimiser = Network(parameters, config, recompute=recompute, share=share), AdamW(parameters)
+    network, optimiser = (
+        Network(parameters, config, recompute=recompute, share=share),
+        AdamW(parameters, threads=threads),
+    )
     seconds = []
     keep_free_memory()  # as the command does
     with limited_blas(threads):
         for i in range(2):
             start = time.perf_counter()
             losses = network.loss(batch, draw=np.random.default_rng(i) if share < 1 else None)
-            optimiser.step(1e-5, clipping(gradient_norm(parameters.gradients), 1.0))
+            optimiser.step(1e-5, clipping(gradient_norm(parameters.gradients, threads), 1.0))
             seconds.append(time.perf_counter() - start)
     return {
         "about": about,

@@ -242,6 +242,11 @@ class CodecConfig:
     encoder_config: CodecEncoderConfig
     decoder_config: CodecDecoderConfig
 
+    @property
+    def frame_rate(self) -> float:
+        """Frames of codes per second."""
+        return self.output_sample_rate / self.decode_upsample_rate
+
     def __post_init__(self) -> None:
         _check_positive(self)
         encoder, decoder = self.encoder_config, self.decoder_config

@@ -116,7 +116,11 @@ def test_a_data_set_is_prepared_first(base, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".env").write_text(f"INIT_MODEL_PATH={base}\nDATASET_NAME=owner/name\nOUTPUT_DIR=out\n")
     assert cli.main(["train", "--config", ".env"]) == 2
-    assert "qwen3tts-np train prepare hub:owner/name data.jsonl --split train" in capsys.readouterr().err
+    assert "qwen3tts-np train prepare hub:owner/name data.jsonl --split train; then" in capsys.readouterr().err
+    with open(".env", "a", encoding="utf-8") as file:
+        file.write("VALIDATION_SPLIT=test\n")
+    assert cli.main(["train", "--config", ".env"]) == 2
+    assert "--split train, and held.jsonl of --split test for --validation; then" in capsys.readouterr().err
 
 
 def test_every_setting_has_an_option(capsys):

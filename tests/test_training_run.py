@@ -23,6 +23,7 @@ from qwen3tts_np.checkpoint.safetensors import Checkpoint
 from qwen3tts_np.errors import OutputError, RequestError
 from qwen3tts_np.layout.convert import convert
 from qwen3tts_np.layout.description import describe
+from qwen3tts_np.training import validation
 from qwen3tts_np.training.plan import plan
 from qwen3tts_np.training.run import run
 from qwen3tts_np.training.schedule import Schedule
@@ -295,6 +296,47 @@ def test_the_checkpoint_just_written_is_heard(base, data, tmp_path):
     train(base, data, tmp_path / "out", validation_texts=1, **ONCE)
     metrics = lines(tmp_path / "out" / "validation_log.jsonl")[-1]["metrics"]
     assert -1 <= metrics["speaker_embedding_similarity"] <= 1
+
+
+class Deaf:
+    """A recogniser that hears the same words in everything."""
+
+    name = "deaf"
+
+    def __init__(self, heard: str) -> None:
+        self.heard, self.asked = heard, list[tuple[int, str]]()
+
+    def hear(self, wave: Any, language: str) -> str:
+        self.asked.append((wave.ndim, language))
+        return self.heard
+
+
+def test_the_words_of_the_checkpoint_are_counted(base, data, tmp_path, monkeypatch):
+    """Of one text of four words, of which one is heard wrongly and one is not."""
+    pytest.importorskip("jiwer")
+    pytest.importorskip("whisper_normalizer")
+    held = tmp_path / "data.validation.jsonl"
+    row = {**lines(held)[0], "text": "The ferry came late.", "language": "english"}
+    held.write_text(f"{json.dumps(row)}\n", encoding="utf-8")
+    ears = Deaf("the fairy came")
+    monkeypatch.setattr(validation, "HEARING", ("jiwer", "whisper_normalizer"))
+    monkeypatch.setattr(validation, "recogniser", lambda name: ears)
+    train(base, data, tmp_path / "out", validation_texts=1, **ONCE)
+    logged = lines(tmp_path / "out" / "validation_log.jsonl")
+    assert logged[-1]["metrics"]["wer"] == 0.5 and ears.asked == [(1, "english")]
+
+
+def test_words_are_not_counted_where_nobody_can(base, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(validation, "HEARING", ("no_such_module",))
+    trainer = Trainer(base, settings_of(base, data, tmp_path / "out", validation_texts=1))
+    (told,) = (sentence for sentence in trainer.judge.impossible if sentence.startswith("wer: "))
+    assert "no_such_module" in told
+    held = tmp_path / "data.validation.jsonl"
+    rows = [{**row, "language": "german"} for row in lines(held)]
+    held.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    monkeypatch.setattr(validation, "HEARING", ("json",))
+    trainer = Trainer(base, settings_of(base, data, tmp_path / "out", validation_texts=1))
+    assert "wer: the texts are not English" in trainer.judge.impossible
 
 
 def test_a_voice_begins_at_its_reference(base, data, tmp_path):

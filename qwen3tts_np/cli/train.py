@@ -124,11 +124,12 @@ def _settings(args: argparse.Namespace, given: Given) -> TrainingSettings:
         raise RequestError(f"{' and '.join(twice)} is given twice, as an option too")
     settings = TrainingSettings().updated({**given.values, **named, **options})
     if settings.data is None and (dataset := given.preparation.get("dataset")):
-        split = given.preparation.get("split", "train")
-        raise RequestError(
-            f"the data set {shortened(dataset)} is prepared first: qwen3tts-np train prepare hub:{dataset} data.jsonl "
-            f"--split {split}; then name data.jsonl"
+        train, held = (
+            given.preparation.get(f"{part}split", word) for part, word in (("", "train"), ("validation_", ""))
         )
+        asked = f"qwen3tts-np train prepare hub:{dataset} data.jsonl --split {train}"
+        other = f", and held.jsonl of --split {held} for --validation" if held else ""
+        raise RequestError(f"the data set {shortened(dataset)} is prepared first: {asked}{other}; then name data.jsonl")
     for name, metavar in NAMED.items():
         if getattr(settings, name) is None:
             raise RequestError(f"{metavar} is missing: qwen3tts-np train MODEL DATA OUT, or {name} in --config")
@@ -178,7 +179,7 @@ def _shown(found: Plan) -> list[str]:
     memory = "unknown" if found.memory is None else f"{found.memory / 1e9:.2f} GB at the peak of one step"
     return [
         f"trains     {si(found.trainable)} weights ({found.mode}); {si(found.frozen)} stay as they are",
-        f"learns     {found.clips} rows, {found.hours_of_speech:.2f} hours of speech",
+        f"learns     {found.clips} rows, {_duration(found.hours_of_speech * 3600)} of speech",
         f"voices     {', '.join(found.voices) or 'none of its own'}",
         f"takes      {found.steps} steps, {found.seconds_per_step:.2f} s each: {_duration(found.hours * 3600)}",
         f"memory     {memory}",

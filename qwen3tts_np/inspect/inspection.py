@@ -63,7 +63,7 @@ class Inspection:
 
 
 def frame_rate(codec: CodecConfig | None) -> float:
-    return SPEECH_FRAME_RATE if codec is None else codec.output_sample_rate / codec.decode_upsample_rate
+    return SPEECH_FRAME_RATE if codec is None else codec.frame_rate
 
 
 def inspect_checkpoint(directory: Path, context: float) -> Inspection:

@@ -69,7 +69,7 @@ def trace_request(model: Qwen3TTSModel, request: WrittenRequest, folder: Path, o
         wave=wave,
         rate=codec.output_sample_rate,
         codes=codes,
-        frame_rate=codec.output_sample_rate / codec.decode_upsample_rate,
+        frame_rate=codec.frame_rate,
         seconds=seconds,
         totals=stream.totals,
         entropies=entropies,

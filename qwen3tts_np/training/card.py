@@ -16,7 +16,7 @@ class Trained:
     model_type: str
     speakers: Mapping[str, int]
     clips: int
-    frames: int
+    hours: float  # of speech
     step: int
     steps: int
     epoch: int  # from 0
@@ -26,7 +26,6 @@ class Trained:
 
 def card_of(trained: Trained, settings: TrainingSettings) -> str:
     """The page, in Markdown."""
-    hours = trained.frames / 12.5 / 3600
     speaker = next(iter(trained.speakers), None)
     spoken = f' --speaker "{speaker}"' if speaker else ""
     losses = [f"| {what} | {value:.4f} |" for what, value in trained.losses.items()]
@@ -41,7 +40,7 @@ def card_of(trained: Trained, settings: TrainingSettings) -> str:
         f"# {trained.base}, fine-tuned",
         "",
         f"A {trained.model_type.replace('_', '-')} model of Qwen3-TTS (12 Hz), trained by qwen3tts-np on "
-        f"{trained.clips} clips, {hours:.2f} hours of speech.",
+        f"{trained.clips} clips, {trained.hours:.2f} hours of speech.",
         *([f"Voices: {', '.join(trained.speakers)}."] if trained.speakers else []),
         "",
         f'    qwen3tts-np say . "Good morning."{spoken}',

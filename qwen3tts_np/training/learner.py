@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from ..checkpoint.adapter import A, Adapter, B, as_stored, with_speakers
-from ..checkpoint.config_file import read_model_config
+from ..checkpoint.config_file import CODEC_DIR, read_codec_config, read_model_config
 from ..checkpoint.json_file import read_json
 from ..checkpoint.safetensors import Checkpoint
 from ..checkpoint.tensor import StoredTensor
@@ -52,6 +52,7 @@ class Base:
     raw: Mapping[str, Any]  # config.json
     stored: Checkpoint
     new_layers: Mapping[str, Array]
+    frame_rate: float  # frames of codes per second of speech
 
     @classmethod
     def open(cls, folder: Path, name: str, settings: TrainingSettings) -> Base:
@@ -61,7 +62,8 @@ class Base:
         surgery = surgery_of(settings)
         config = read_model_config(folder, surgery.config)
         layers = surgery.weights(folder) if settings.new_layers else {}
-        return cls(folder, name, config, surgery.config(read_json(folder / "config.json")), stored, layers)
+        rate = read_codec_config(folder / CODEC_DIR).frame_rate
+        return cls(folder, name, config, surgery.config(read_json(folder / "config.json")), stored, layers, rate)
 
     @property
     def fingerprint(self) -> str:

@@ -25,8 +25,7 @@ FIELD_OF = {name: spec.name for spec in fields(TrainingSettings) for name in spe
 SWITCHES = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 SILENT = re.compile("CUDA_VISIBLE_DEVICES|NCCL_.*")
 TOKEN = "HF_TOKEN"
-PREPARED = {"DATA_MODE": "data_mode", "DATASET_NAME": "dataset", "TRAIN_SPLIT": "split"}
-PREPARED |= {"VALIDATION_SPLIT": "validation_split"}
+PREPARED = {"DATASET_NAME": "dataset", "TRAIN_SPLIT": "split", "VALIDATION_SPLIT": "validation_split"}
 """Names that say what ``train prepare`` is to read."""
 
 WITHOUT_EFFECT: dict[str, str] = {
@@ -114,5 +113,18 @@ def _precision(value: str) -> dict[str, Any]:
     return known[value.lower()]
 
 
-SPECIAL: dict[str, Callable[[str], dict[str, Any]]] = {"DEVICE": _device, "MIXED_PRECISION": _precision}
+def _data_mode(value: str) -> dict[str, Any]:
+    """jsonl and none: rows are prepared before, as all rows are here; direct: the hub's are streamed into training."""
+    if value.lower() == "direct":
+        notify("DATA_MODE='direct' has no effect here: codes are made once, by 'train prepare', and not in every epoch")
+    elif value.lower() not in ("jsonl", "none"):
+        raise RequestError(f"DATA_MODE={shortened(value)} is none of jsonl, direct, none")
+    return {}
+
+
+SPECIAL: dict[str, Callable[[str], dict[str, Any]]] = {
+    "DATA_MODE": _data_mode,
+    "DEVICE": _device,
+    "MIXED_PRECISION": _precision,
+}
 """Names whose values mean something else here."""

@@ -18,17 +18,23 @@ from .parameters import Parameters
 
 T = TypeVar("T")
 R = TypeVar("R")
+PART = 1 << 22  # values that a thread does at a time: a table of words would keep one busy while the others wait
 
 
-def gradient_norm(gradients: Mapping[str, Array]) -> float:
-    """The Euclidean norm of all gradients together; NaN or infinite if a value is."""
-    return math.sqrt(sum(side_by_side(sum_of_squares, gradients.values())))
+def gradient_norm(gradients: Mapping[str, Array], threads: int | None = None) -> float:
+    """The Euclidean norm of all gradients together; NaN or infinite if a value is. The same on any ``threads``."""
+    parts = (gradient.reshape(-1)[part] for gradient in gradients.values() for part in _parts(gradient.size))
+    return math.sqrt(sum(side_by_side(sum_of_squares, parts, threads)))
 
 
-def side_by_side(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    """``function`` of each, on as many threads as there are cores: for kernels of one tensor, bound by memory."""
-    with ThreadPoolExecutor(usable_cores()) as pool:
+def side_by_side(function: Callable[[T], R], items: Iterable[T], threads: int | None = None) -> list[R]:
+    """``function`` of each, in order, on so many threads (all cores): for kernels of one tensor, bound by memory."""
+    with ThreadPoolExecutor(threads or usable_cores()) as pool:
         return list(pool.map(function, items))
+
+
+def _parts(size: int) -> list[slice]:
+    return [slice(first, first + PART) for first in range(0, size, PART)]
 
 
 def clipping(norm: float, most: float) -> float:
@@ -61,6 +67,7 @@ class AdamW:
     eps: float = 1e-8
     decay: float = 0.01
     decay_all: bool = False
+    threads: int | None = None  # all cores
     steps: int = 0
     first: dict[str, Array] = field(default_factory=dict)  # moments by name: the optimiser's state, with ``steps``
     second: dict[str, Array] = field(default_factory=dict)
@@ -71,15 +78,24 @@ class AdamW:
         (beta1, beta2), arrays = self.betas, self.parameters.arrays
         size, correction = rate / (1 - beta1**self.steps), math.sqrt(1 - beta2**self.steps)
 
-        def update(name: str) -> None:
+        def update(part: tuple[str, slice]) -> None:
+            name, values = part
             weight = arrays[name]
             assert isinstance(weight, np.ndarray)
-            first, second = (of.setdefault(name, np.zeros_like(weight)) for of in (self.first, self.second))
             keep = 1 - rate * self.decay if self.decay_all or decays(name, weight) else 1.0
             step = AdamWStep(keep, size, correction, beta1, beta2, self.eps, scale)
-            adamw(weight, self.parameters.gradients[name], first, second, step)
+            w, g, m, v = (
+                array.reshape(-1)[values]
+                for array in (weight, self.parameters.gradients[name], self.first[name], self.second[name])
+            )
+            adamw(w, g, m, v, step)
 
-        side_by_side(update, self.parameters.gradients)
+        for name, gradient in self.parameters.gradients.items():
+            for moments in (self.first, self.second):
+                if name not in moments:
+                    moments[name] = np.zeros_like(gradient)
+        parts = [(name, values) for name, g in self.parameters.gradients.items() for values in _parts(g.size)]
+        side_by_side(update, parts, self.threads)
 
 
 def cosine(step: int, steps: int, warm_up: int) -> float:

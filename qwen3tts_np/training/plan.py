@@ -52,7 +52,7 @@ def plan(trainer: Trainer) -> Plan:
         trainable=trainer.learner.trainable,
         frozen=trainer.learner.frozen,
         clips=len(trainer.speech.train),
-        hours_of_speech=trainer.speech.frames / 12.5 / 3600,
+        hours_of_speech=trainer.hours,
         steps=steps,
         seconds_per_step=seconds / steps,
         hours=seconds / 3600,

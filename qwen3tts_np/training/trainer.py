@@ -115,7 +115,12 @@ class Trainer:
         self.reader = Reader(self.base.config, Tokenizer.from_directory(model), self.learner.fixed_vectors)
         self.schedule = Schedule(len(self.speech.train), settings)
         keep_free_memory()
-        self.optimiser = AdamW(self.learner.parameters, decay=settings.weight_decay, decay_all=settings.decay_all)
+        self.optimiser = AdamW(
+            self.learner.parameters,
+            decay=settings.weight_decay,
+            decay_all=settings.decay_all,
+            threads=settings.threads,
+        )
         for clip in everything:
             self.reader(clip)  # what does not fit is refused before the work
 
@@ -129,6 +134,11 @@ class Trainer:
             "validation_rows": identity_of(self.speech.validation),
             "base": self.base.fingerprint,
         }
+
+    @property
+    def hours(self) -> float:
+        """Of speech that is learned from."""
+        return self.speech.frames / self.base.frame_rate / 3600
 
     # --- steps ------------------------------------------------------------------------------------------------------
 
@@ -148,7 +158,7 @@ class Trainer:
                 raise self._not_finite(step, i)
             losses.append(found)
         gradients = self.learner.parameters.gradients
-        norm = gradient_norm(gradients)
+        norm = gradient_norm(gradients, self.settings.threads)
         if not math.isfinite(norm):
             raise TrainingError(
                 f"step {step.number}: the gradient of {shortened(not_finite(gradients)[0])} is not finite; "
@@ -250,7 +260,7 @@ class Trainer:
             "custom_voice" if self.learner.rows else self.base.config.tts_model_type,
             self.learner.rows,
             len(self.speech.train),
-            self.speech.frames,
+            self.hours,
             state.step,
             self.schedule.steps,
             state.epoch,
