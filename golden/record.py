@@ -9,7 +9,7 @@ Other ways to call it:
     --checkpoints DIR  where the synthetic checkpoints are made, or found from an earlier run (default: a temporary
                        place)
     --only PATTERN     only these cases (shell style)
-    --check            record again elsewhere and say which tensors moved, and by how much; exit 1 if it matters
+    --check            record again elsewhere, training_* too, and say what moved, and by how much; exit 1 if it matters
     --full             the full-size fingerprints instead -> full/ (see full.py; 0.6B, 14 GiB of memory)
     --manifest         only write manifest.json again (needs no torch)
 """
@@ -26,6 +26,7 @@ import tempfile
 from pathlib import Path
 
 import store
+import training_drift
 from cases import Checkpoint, cases
 from store import CASES, GOLDEN, Json
 
@@ -106,11 +107,15 @@ def record(smith: Smith, pattern: str, out: Path) -> None:
 
 
 def check(smith: Smith, pattern: str, out: Path) -> int:
+    from record_training import record_training
+
     record(smith, pattern, out)
+    record_training(smith, pattern, out)
     lines: list[str] = []
     fine = True
     for folder in sorted(out.iterdir()):
-        moved, same = store.compare(CASES / folder.name, folder)
+        compare = training_drift.compare if folder.name.startswith("training_") else store.compare
+        moved, same = compare(CASES / folder.name, folder)
         lines += moved
         fine &= same
     print("\n".join(lines) or "every recorded byte is the same")

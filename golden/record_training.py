@@ -2,6 +2,8 @@
 
     .venv-official/bin/python golden/record_training.py [--checkpoints DIR] [--python P]
 
+``record.py --check`` records them again elsewhere, as it does the others, and says what moved.
+
 The losses are those of the official classes: the talker's ``forward`` with labels, and ``forward_sub_talker_finetune``.
 What ``finetuning/sft_12hz.py`` (QwenLM/Qwen3-TTS, 022e286) does around them is done here: the sequences of dataset.py,
 the sum of embeddings, the weight 0.3, accumulation, clipping, AdamW. Each of two alignments is recorded:
@@ -17,6 +19,7 @@ float32 without autocast, attention is PyTorch's own, and the speaker embedding 
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -65,14 +68,21 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         smith = Smith(args.python, (args.checkpoints or Path(scratch)).resolve())
-        for like in ("tiny", "tiny-1.7b"):
-            checkpoint = Checkpoint(like, "base", 0)
-            for alignment in ABOUT:
-                record(smith.make(checkpoint), smith.describe(checkpoint), like, alignment)
+        record_training(smith, "*", CASES)
     store.write_manifest()
 
 
-def record(directory: Path, checkpoint: Json, like: str, alignment: str) -> None:
+def record_training(smith: Smith, pattern: str, out: Path) -> None:
+    """Record the cases whose names fit ``pattern``, as folders of ``out``."""
+    for like in ("tiny", "tiny-1.7b"):
+        checkpoint = Checkpoint(like, "base", 0)
+        for alignment in ABOUT:
+            name = f"training_{like}_{alignment}"
+            if fnmatch.fnmatchcase(name, pattern):
+                record(smith.make(checkpoint), smith.describe(checkpoint), alignment, out / name)
+
+
+def record(directory: Path, checkpoint: Json, alignment: str, target: Path) -> None:
     single = load(directory)
     lesson = lesson_of(single)
     rounded, _ = gradients(single, lesson, alignment)
@@ -111,9 +121,8 @@ def record(directory: Path, checkpoint: Json, like: str, alignment: str) -> None
     }
     inputs: Tensors = {f"codes.{i}": codes.astype(np.int32) for i, codes in enumerate(lesson.codes)}
     inputs["speaker_embedding"] = lesson.speaker
-    name = f"training_{like}_{alignment}"
-    store.write_case(CASES / name, case, inputs, tensors)
-    print(f"{name}: {len(table)} tensors, losses {losses}, last step {rows[-1]}", flush=True)
+    store.write_case(target, case, inputs, tensors)
+    print(f"{target.name}: {len(table)} tensors, losses {losses}, last step {rows[-1]}", flush=True)
 
 
 def lesson_of(model: Any) -> Lesson:

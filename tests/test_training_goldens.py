@@ -6,6 +6,7 @@ Distances of tensors are told from their projections on fixed vectors of signs (
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from programs import program
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from qwen3tts_np.checkpoint.config_file import read_model_config
 from qwen3tts_np.checkpoint.safetensors import Checkpoint
@@ -27,7 +28,7 @@ from qwen3tts_np.training.parameters import Parameters
 GOLDEN = Path(__file__).parents[1] / "golden"
 CASES = sorted(path.parent for path in GOLDEN.glob("cases/training_*/case.json"))
 
-sketch = program(GOLDEN / "sketch.py")
+sketch, drift = program(GOLDEN / "sketch.py"), program(GOLDEN / "training_drift.py")
 
 
 class Case(NamedTuple):
@@ -97,6 +98,28 @@ def check_gradients(case: Case, dtype: Any, bound: float) -> None:
         recorded = case.expected[f"gradient_samples.{name}"]
         peak = max(np.abs(recorded).max(), about["norm"] / gradients[name].size ** 0.5)
         assert np.abs(sketch.samples(gradients[name]) - recorded).max() <= 10 * bound * peak, name
+
+
+def test_what_moved_is_told(tmp_path: Path) -> None:
+    """As ``record.py --check`` tells it: of a gradient nothing, little, too much; of a loss too much; other texts."""
+    old, new = CASES[0], tmp_path / "new"
+    shutil.copytree(old, new)
+    assert drift.compare(old, new) == ([], True)
+    expected, case = load_file(new / "expected.safetensors"), json.loads((new / "case.json").read_text("utf-8"))
+    name = next(name for name, about in case["tensors"].items() if about["norm"])
+    for share, same, verdict in ((1e-13, True, "within"), (1e-11, False, "MORE THAN")):
+        spoiled = {**expected, f"gradient.{name}": expected[f"gradient.{name}"] + share * case["tensors"][name]["norm"]}
+        save_file(spoiled, new / "expected.safetensors")
+        (line,), found = drift.compare(old, new)
+        assert found is same and f"gradient.{name} moved by" in line and verdict in line
+    save_file(expected, new / "expected.safetensors")
+    case["steps"][3]["talker"] *= 1 + 2e-5
+    (new / "case.json").write_text(json.dumps(case), encoding="utf-8")
+    (line,), found = drift.compare(old, new)
+    assert not found and "talker of step 3 moved by" in line and "MORE THAN 1e-05" in line
+    case["texts"][0] = "Other words."
+    (new / "case.json").write_text(json.dumps(case), encoding="utf-8")
+    assert drift.compare(old, new) == (["new: another recording: texts"], False)
 
 
 # Every function of the way back, where it is called, and the number of gradients that it returns.
