@@ -47,6 +47,7 @@ LONGER = {
     "python tests/mutants.py": "tests/mutants.py",
     "golden/setup_official.sh": "golden/setup_official.sh",
     ".venv-official/bin/python golden/record.py --check": "golden/record.py",
+    ".venv-official/bin/python golden/record_peft.py --check": "golden/record_peft.py",
     ".venv-official/bin/python golden/demo_voice/spoil.py DIR": "golden/demo_voice/spoil.py",
     "python tests/spoiled_voices.py DIR": "tests/spoiled_voices.py",
     "python benchmarks/speed.py": "benchmarks/speed.py",

@@ -4,11 +4,16 @@
     adapter_model.safetensors   base_model.model.NAME.lora_A.weight [r, in] and .lora_B.weight [out, r], float32
     speaker_config.json         the voices that were learned with them: name -> row; PEFT does not read it
 
+golden/record_peft.py has PEFT read what is written here, and write what is read here.
+
 A matrix with an addition is W + alpha / r * B A. It is added in float32 and rounded once, to the type in which W is
 stored, by one function: what a model speaks with an adapter is what it speaks when the adapter is merged.
 
 Rows of voices are kept as PEFT keeps trainable tokens: ``NAME.token_adapter.trainable_tokens_delta`` [rows, width],
 which are the rows themselves, and their numbers in ``trainable_token_indices``.
+
+Trap: for these PEFT asks the model for its table, by a method that the official class lacks:
+``model.get_input_embeddings = model.talker.get_input_embeddings`` before ``PeftModel.from_pretrained(model, FOLDER)``.
 """
 
 from __future__ import annotations
@@ -35,7 +40,24 @@ A, B = ".lora_A.weight", ".lora_B.weight"
 ROWS = ".token_adapter.trainable_tokens_delta"
 CODEC_EMBEDDING = "talker.model.codec_embedding"
 _FLOATS = ("F32", "BF16", "F16")
-_NOT_HERE = ("use_dora", "use_rslora", "lora_bias", "modules_to_save", "rank_pattern", "alpha_pattern")
+_NOT_HERE = (
+    "use_dora",
+    "use_rslora",
+    "use_qalora",
+    "use_bdlora",
+    "lora_bias",
+    "modules_to_save",
+    "rank_pattern",
+    "alpha_pattern",
+    "layer_replication",
+    "target_parameters",
+    "alora_invocation_tokens",
+    "arrow_config",
+    "kasa_config",
+    "monteclora_config",
+    "velora_config",
+)
+_INITS = (None, True, False, "gaussian", "eva", "orthogonal")  # others change the weights that are added to
 
 
 @dataclass(frozen=True)
@@ -68,6 +90,11 @@ class Adapter:
             raise CheckpointError(f"{folder / CONFIG}: peft_type is {config.get('peft_type')!r}; LORA is read here")
         if asked := next((name for name in _NOT_HERE if config.get(name)), None):
             raise CheckpointError(f"{folder / CONFIG}: {asked} is {config[asked]!r}, which is not implemented here")
+        if (init := config.get("init_lora_weights")) not in _INITS:
+            raise CheckpointError(
+                f"{folder / CONFIG}: init_lora_weights is {init!r}, which changes the model's own weights; "
+                "save it with PEFT's path_initial_model_for_weight_conversion"
+            )
         rank, alpha = config.get("r"), config.get("lora_alpha")
         if type(rank) is not int or rank < 1 or type(alpha) not in (int, float) or not 0 < float(alpha) < 1e6:  # type: ignore[arg-type]
             raise CheckpointError(f"{folder / CONFIG}: r is {rank!r} and lora_alpha {alpha!r}, expected two numbers")
