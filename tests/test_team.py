@@ -7,12 +7,12 @@ import sys
 import threading
 from contextlib import nullcontext
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from qwen3tts_np_kernels import threads_jit
-from qwen3tts_np_kernels.cpu import compiled
+from qwen3tts_np_kernels.cpu import Kernel, compiled
 from qwen3tts_np_kernels.threads_jit import Member, Team, barrier, team_kernel
 
 needs_compiler = pytest.mark.skipif(not compiled(), reason="barriers exist in compiled code only")
@@ -54,6 +54,16 @@ def test_threads_that_sleep_in_a_barrier_are_woken(size):
     sums = np.zeros((size, 8), np.int64)[:, 0].copy()
     in_time(Team(size).run, _meet, 3000, sums)
     assert (sums == 3000).all()
+
+
+@needs_compiler
+@pytest.mark.parametrize("size", [1, 3])
+def test_arguments_that_are_looked_at_once_serve_many_calls(size):
+    team, sums = Team(size), np.zeros(size, np.int64)
+    call = cast(Kernel, _meet).bound(5, sums)
+    for calls in range(1, 4):
+        team.run(call)
+        assert (sums == 5 * calls).all()
 
 
 @pytest.mark.parametrize("possible", [0, 1, 3, 4])

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .cpu import CPU, Kernel, inner, kernel
+from .cpu import CPU, Bound, Kernel, inner, kernel
 from .machine_code import add_symbol
 from .pace import Pace
 from .simd.llvm import I32, I64, INT64, VOID, Builder, Value, call, operation
@@ -137,7 +137,7 @@ class Team:
         """Of work that one of its threads leads (``together_jit.py``)."""
         self._crew: _Crew | None = None
 
-    def run(self, function: Callable[..., None], *arguments: Any) -> None:
+    def run(self, function: Callable[..., object], *arguments: Any) -> None:
         """Call ``function`` in all threads and wait. Raises the exception of a thread that failed."""
         crew = self._started() if self.size > 1 else None
         if crew is None:
@@ -190,7 +190,7 @@ class _Crew:
                 thread.start()
                 self.started += 1
 
-    def run(self, function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    def run(self, function: Callable[..., object], arguments: tuple[Any, ...]) -> None:
         task = _Task(function, arguments)
         self._todo.put(task)
         task.done.result()
@@ -216,11 +216,12 @@ class _Task:
 
     def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         self.done: Future[None] = Future()
-        self.kernel = function if isinstance(function, Kernel) else None
+        if isinstance(function, Kernel):
+            function, arguments = function.bound(*arguments), ()
+        self.kernel = function.kernel if isinstance(function, Bound) else None
         self.running = 0.0  # seconds, summed over its threads
         self.members = 0  # that it is run by
-        bound = function.bound(*arguments) if isinstance(function, Kernel) else lambda me: function(me, *arguments)
-        self._call: Callable[[Member], Any] = bound
+        self._call: Callable[[Member], Any] = function if not arguments else lambda me: function(me, *arguments)
         self._lock, self._over = threading.Lock(), 0
         self._failure: BaseException | None = None
 

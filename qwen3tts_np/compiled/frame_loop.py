@@ -60,7 +60,7 @@ class FrameLoop:
             session = CompiledSession(self.compiled_weights, self.engine.team, self.config, places, positions)
         else:
             session = ReferenceSession(self.weights, self.config, places, positions)
-        blas_threads = 1 if kernels else self.engine.threads
+        blas_threads = None if kernels else self.engine.threads  # kernels call no BLAS
         fits = partial(check_sizes, self.config)
         return RunningBatch(session, places, positions, prompt_slice, partial(limited_blas, blas_threads), fits)
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
+from qwen3tts_np_kernels.cpu import Bound, Kernel
 from qwen3tts_np_kernels.threads_jit import Team
 from qwen3tts_np_kernels.transformer_jit import Cache
 
@@ -51,13 +53,14 @@ class CompiledSession:
         self._text = TextRows(places, model.tables.width, self._inputs.text, config.tts_pad_token_id)
         self._batch = new_batch(model, places, self._text.rows)
         self._choosing = new_choosing(model, places)
-        self._cache = self._new_cache(0)
-        self._grows = positions is None
-        self._make_room(positions or 0)
         predictor = c.code_predictor_config
         self._predictor_cache = new_cache(
             model.predictor.layers.sizes, places, predictor.num_code_groups, predictor.rope_theta
         )
+        self._cache = self._new_cache(0)
+        self._frame_call = self._bound_frame()
+        self._grows = positions is None
+        self._make_room(positions or 0)
         self._requests: list[Request | None] = [None] * places
         self._generators: list[Generator | None] = [None] * places
 
@@ -104,29 +107,21 @@ class CompiledSession:
         self._text.add(place, ids)
 
     def write_frame(self, speaking: Sequence[int], drawing: Sequence[int]) -> Step:
-        batch, asked = self._batch, np.array(speaking)
+        batch, asked = self._batch, list(speaking)
         batch.state[:] = IDLE
-        batch.state[asked], batch.state[np.array(drawing, np.int64)] = SPEAKING, DRAWING
-        for place in speaking:
+        batch.state[asked], batch.state[list(drawing)] = SPEAKING, DRAWING
+        for place in asked:
             batch.text_row[place] = self._text.take(place)
         if self._grows:
             self._make_room(int(batch.position[asked].max()) + 1)
-        self._team.run(
-            write_frame,
-            self._weights.model,
-            batch,
-            self._choosing,
-            self._cache,
-            self._predictor_cache,
-            self._columns,
-            self._work,
-        )
-        going = asked[(batch.state[asked] == SPEAKING) & ~batch.failed[asked]]
+        self._team.run(self._frame_call)
+        going = batch.going[: batch.size[0]]
+        going = going[~batch.failed[going]]
         batch.frames[going] += 1
         batch.position[going] += 1
-        ended = [place for place in speaking if place not in going]
+        ended = tuple(sorted(set(asked).difference(going.tolist())))
         failed = {place: _out_of_range(self._request(place).limits) for place in ended if batch.failed[place]}
-        return Step(going, batch.codes[going], tuple(ended), failed)
+        return Step(going, batch.codes[going], ended, failed)
 
     def talker_step(self, position: int) -> None:
         """One pass of the talker over one column at ``position`` of place 0, as in every frame; for benchmarks."""
@@ -162,6 +157,14 @@ class CompiledSession:
         for before, now in ((old.k, self._cache.k), (old.v, self._cache.v)):
             now.reshape(shape)[:, :used] = before.reshape(shape)[:, :used]
         self._work = self._work._replace(scores=np.empty((self._team.size, self._cache.room), np.float32))
+        self._frame_call = self._bound_frame()
+
+    def _bound_frame(self) -> Bound:
+        """``write_frame`` with all arguments but the thread: arrays of this session, which are looked at once."""
+        model, buffers = self._weights.model, (self._columns, self._work)
+        return cast(Kernel, write_frame).bound(
+            model, self._batch, self._choosing, self._cache, self._predictor_cache, *buffers
+        )
 
     def _new_cache(self, room: int) -> Cache:
         talker = self._weights.model.talker
