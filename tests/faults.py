@@ -41,16 +41,24 @@ class Command(NamedTuple):
     folder: bool = False  # whether the work is a folder
     passing: tuple[str, ...] = ()  # outputs that go before they come again
     resumes: bool = False  # whether the next run goes on where this one ended
+    kept: tuple[str, ...] = ()  # what a run leaves for the next, for it not to be done again
 
 
 ROWS = ("o/a.wav", "o/b.wav")
 LINES = ("o/results/a.json", "o/results/b.json", "o/results.jsonl")
+PREPARED = ("d.jsonl", "d.validation.jsonl", "d.safetensors", "d.json", "d.html")
 SHORT = ("--seed", "1", "--max-new-tokens", "3")
 COMMANDS = {
     "say": Command(("say", "m", "Hi", *SHORT, "-o", "a.wav"), ("a.wav",)),
     "stream": Command(("say", "m", "Hi", *SHORT, "--stream", "-o", "s.flac"), ("s.flac",)),
     "srt": Command(("say", "m", "--file", "t.txt", *SHORT, "-o", "l.wav", "--srt", "l.srt"), ("l.wav", "l.srt")),
     "batch": Command(("batch", "m", "b.jsonl", "o", *SHORT), (*ROWS, *LINES), passing=LINES, resumes=True),
+    "prepare": Command(
+        ("train", "prepare", "raw.jsonl", "d.jsonl", "--model", "b", "--validation", "50%", "--round-trips", "1"),
+        PREPARED,
+        resumes=True,
+        kept=("d.journal",),
+    ),
     "voice": Command(("voice", "create", "b", "clip.wav", "-o", "v.safetensors"), ("v.safetensors",)),
     "encode": Command(("encode", "b", "clip.wav", "-o", "c.npy"), ("c.npy",)),
     "fixtures": Command(("fixtures", "export", "m", "r.json", "f", "--tensors", "*norm"), ("f",), folder=True),
@@ -95,7 +103,9 @@ def digest(path: Path) -> str:
 
 
 def as_before(command: Command, folder: Path) -> None:
-    """The old files again; no folder, since one in use is not replaced."""
+    """The old files again, and nothing of an earlier run; no folder, since one in use is not replaced."""
+    for name in command.kept:
+        (folder / name).unlink(missing_ok=True)
     for name in command.outputs:
         if command.folder:
             shutil.rmtree(folder / name, ignore_errors=True)
@@ -118,7 +128,7 @@ def wrong(command: Command, folder: Path, every: bool) -> Iterator[str]:
     old = [digest(output) for output in outputs]
     run(command.words, folder)  # compiles
     as_before(command, folder)
-    present = _names(command, folder) | set(outputs)
+    present = _names(command, folder) | {*outputs, *(folder / name for name in command.kept)}
     counts = {call: _undisturbed(command, folder, call) for call in CALLS}
     complete = [digest(output) for output in outputs]
     for call, fault in product(CALLS, FAULTS):
@@ -168,6 +178,9 @@ def tested(name: str, every: bool) -> bool:
         (folder / "t.txt").write_text(TEXT)
         rows = ({"id": name, "text": "Hi.", "speaker": speaker} for name, speaker in (("a", "ryan"), ("b", "vivian")))
         (folder / "b.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        raw = [{"audio": "clip.wav", "text": text} for text in ("One.", "Two.", "Three.")]
+        raw += [{"text": text, "audio_codes": [[i] * 16] * 9} for i, text in enumerate(("Four.", "Five.", "Six."))]
+        (folder / "raw.jsonl").write_text("".join(json.dumps(row) + "\n" for row in raw))
         for line in wrong(COMMANDS[name], folder, every):
             print(line, flush=True)
             well = well and not line.startswith("  ")

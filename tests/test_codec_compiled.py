@@ -193,8 +193,9 @@ def test_an_encoder_weight_that_is_off_is_told(codec):
 def test_encoder_threads_and_blocks_change_nothing(codec, monkeypatch):
     wave = hum(41_234)
     expected = codec.compiled_encoder(one).encode(wave)
-    for team, blocks in ((two, (16, 64, 64)), (Team(3), (1, 5, 3)), (one, (2, 1, 1))):
-        for name, block in zip(("SEANET_STEPS", "TRANSFORMER_STEPS", "QUANTISER_FRAMES"), blocks, strict=True):
+    for team, blocks in ((two, (3, 16, 64, 64)), (Team(3), (1, 2, 5, 3)), (one, (2, 3, 1, 1))):
+        names = "FAST_STEPS", "SLOW_STEPS", "TRANSFORMER_STEPS", "QUANTISER_FRAMES"
+        for name, block in zip(names, blocks, strict=True):
             monkeypatch.setattr(compiled_encoder, name, block)
         np.testing.assert_array_equal(codec.compiled_encoder(team).encode(wave), expected)
 

@@ -9,8 +9,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import types
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,7 @@ from qwen3tts_np.manifest import Manifest
 from qwen3tts_np.training.augmentation import FramePool, exchanged
 from qwen3tts_np.training.data import read_clips
 from qwen3tts_np.training.prepare import measure as measuring
+from qwen3tts_np.training.prepare.in_order import in_order
 from qwen3tts_np.training.prepare.names import Names
 from qwen3tts_np.training.prepare.outputs import write
 from qwen3tts_np.training.prepare.prepare import Preparation, Settings
@@ -134,6 +137,8 @@ BROKEN: dict[str, Callable[[Path], dict | str]] = {
     "unreadable: a directory": lambda f: {"audio": ".", "text": "one two three 4"},
     "unreadable: codes": lambda f: {"text": "one two three 4", "audio_codes": [[1, 2]]},
     "text: has no text": lambda f: {"audio": "1.wav"},
+    "speaker: cannot be the name of a voice": lambda f: {**_write(f, "x.wav", clip(99)), "speaker": "a\0b"},
+    "speaker: '  ' cannot be": lambda f: {**_write(f, "x.wav", clip(99)), "speaker": "  "},
     "short: 0.20 s": lambda f: _write(f, "x.wav", clip(99, 0.2)),
     "long: 31.00 s": lambda f: _write(f, "x.wav", clip(99, 31)),
     "silent: -200 dB": lambda f: _write(f, "x.wav", np.zeros(RATE)),
@@ -163,9 +168,18 @@ def test_every_rule_is_named_in_one_sentence(tmp_path, tools, broken, monkeypatc
     assert finding.sentence().replace("<", "&lt;").split("'")[0] in (tmp_path / "out.html").read_text()
 
 
+def test_a_reference_that_would_fill_the_memory_is_left_out(tmp_path, tools, monkeypatch):
+    monkeypatch.setattr(measuring, "MOST_SECONDS", 0.9)
+    summary, _ = prepare(tmp_path, rows_of(tmp_path, 2), tools, round_trips=0)
+    finding, _ = summary["findings"]  # of either row
+    assert "has a reference that cannot be used: it lasts 1 s, and 0.9 s are the most; a reference can be" in finding
+
+
 def test_a_clip_that_the_codec_loses_is_named(tmp_path, tools, monkeypatch):
-    distances = iter([5.0, 5.1, 4.9, 5.0, 5.1, 5.2, 30.0])
-    monkeypatch.setattr("qwen3tts_np.training.prepare.prepare.round_trip", lambda *_: next(distances))
+    distances = dict(enumerate([5.0, 5.1, 4.9, 5.0, 5.1, 5.2, 30.0]))
+    monkeypatch.setattr(
+        "qwen3tts_np.training.prepare.prepare.round_trip", lambda row, *_: distances[int(Path(row.audio).stem)]
+    )
     summary, done = prepare(tmp_path, rows_of(tmp_path), tools, round_trips=7)
     assert [f.where for f in done.findings if f.rule == "round trip"] == ["raw.jsonl:7"]
     assert summary["round_trip"] == {"clips": 7, "median_db": 5.1, "worst_db": 30.0}
@@ -181,6 +195,50 @@ def test_nothing_usable_is_one_sentence(tmp_path, tools):
         prepare(tmp_path, [{"audio": "0.wav"}] if rows_of(tmp_path, 1) else [], tools)
     with pytest.raises(RequestError, match="is empty"):
         prepare(tmp_path, [], tools)
+
+
+# --- threads --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_results_come_in_the_order_of_their_items(threads):
+    taken, made = [], []
+
+    def items():
+        for i in range(40):
+            taken.append(i)
+            yield i
+
+    def work(i):
+        time.sleep(0.001 * (i % 3))
+        made.append(i)
+        return -i
+
+    for item, result in in_order(work, items(), threads):
+        assert result == -item and len(taken) <= item + 2 * threads  # no more of them wait in memory
+    assert sorted(made) == taken == list(range(40))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_what_fails_fails_in_its_turn(threads):
+    results = in_order(lambda i: 1 // (i - 7), range(99), threads)
+    assert [next(results)[0] for _ in range(7)] == list(range(7))
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+
+
+def test_threads_change_no_byte(tmp_path, tools):
+    rows = rows_of(tmp_path, 6)
+    rows += rows[1:3]  # the same rows again, perhaps while they are in work
+    found = []
+    for threads in (1, 4):
+        prepare(tmp_path, rows, replace(tools, threads=threads))
+        found.append({path.name: path.read_bytes() for path in tmp_path.glob("out.*")})
+        for path in tmp_path.glob("out.*"):
+            path.unlink()
+    assert (
+        found[0] == found[1] and found[0]["out.journal"].count(b"\n") == 1 + 6 + 1 + 6
+    )  # the mark, rows, their reference, trips
 
 
 # --- interruptions --------------------------------------------------------------------------------
@@ -230,6 +288,7 @@ def test_a_killed_program_leaves_nothing_half_written(tmp_path, synthetic):
         "    return first(row, tools)\nprepare.measure = dying\ncli.main(sys.argv[1:])"
     )
     command = ["train", "prepare", str(raw), str(out), "--model", str(synthetic("tiny", "base")), "--round-trips", "0"]
+    command += ["--threads", "1"]  # of several, one would have the third row in work before the first is written
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "kernels")])}
     done = subprocess.run([sys.executable, "-c", killing, *command], env=environment, capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
@@ -377,6 +436,13 @@ def test_a_damaged_row_of_a_table_is_refused(tmp_path, tools, synthetic, capsys)
     assert [s.partition(":")[2].partition(":")[0] for s in summary["findings"]] == ["1", "2", "3"]
 
 
+class Cut(io.BytesIO):
+    """A file at the hub whose connection ends: an error of the HTTP library, which is no OSError."""
+
+    def read(self, *_):
+        raise RuntimeError("cut off")
+
+
 class Hub(types.ModuleType):
     """huggingface_hub with one data set, whose files lie in a folder."""
 
@@ -400,7 +466,7 @@ class Hub(types.ModuleType):
         self.fetched.append(file)
         return str(self.folder / file)
 
-    def open(self, path):
+    def open(self, path, *, block_size):
         return (self.folder / path.split("parquet/", 1)[1]).open("rb")
 
 
@@ -419,6 +485,9 @@ def test_a_data_set_of_the_hub(tmp_path, synthetic, capsys, monkeypatch):
         status, _, err = run(name, "--info", capsys=capsys)
         assert status == 2 and told in err and len(err.splitlines()) == 1
     assert run("hub:ada/speech/en", "--info", "--offline", capsys=capsys)[0] == 2
+    monkeypatch.setattr(hub, "open", lambda path, **_: Cut(b"PAR1" * 99))
+    status, _, err = run("hub:ada/speech/en", "--info", capsys=capsys)
+    assert (status, err) == (2, "qwen3tts-np train: hub:ada/speech: en/train/0000.parquet cannot be read: cut off\n")
 
 
 # --- the command ----------------------------------------------------------------------------------

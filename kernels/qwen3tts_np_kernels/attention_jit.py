@@ -45,10 +45,10 @@ def attention(q: F32, k: F32, v: F32, window: int | None = None) -> F32:
         raise ValueError(f"attention: window={window} must be at least 1")
     if not compiled():
         return np.asarray(attention_ref(q, k, v, window), dtype=np.float32)
-    q, k, v = _whole_steps(q, 0), _whole_steps(k, POSITIONS), _whole_steps(v, 0)
+    q, k, v = _whole_steps(q), _by_head(k), _by_head(v)
     y, padded = np.empty_like(q), q.shape[2]
     flat = (array.reshape(-1) for array in (q, k, v, y))
-    sizes = t, s, heads, kv_heads, padded, kv_heads * padded
+    sizes = t, s, heads, kv_heads, padded, padded, (s + POSITIONS) * padded
     ALONE(_attention, *flat, *sizes, 1 / math.sqrt(d), window or s, _scores(ALONE, s))
     return y[:, :, :d]
 
@@ -68,7 +68,7 @@ def window_attention(q: F32, kv: F32, y: F32, d: int, window: int, run: Runner =
         y[..., :d] = attention_ref(q[..., :d], kv[:, 0, :, :d], kv[:, 1, :, :d], window)
         return
     flat = q.reshape(-1), kv.reshape(-1), kv.reshape(-1)[kv_heads * width :], y.reshape(-1)
-    sizes = t, s, heads, kv_heads, width, 2 * kv_heads * width
+    sizes = t, s, heads, kv_heads, width, 2 * kv_heads * width, width
     run(_attention, *flat, *sizes, 1 / math.sqrt(d), window, _scores(run, s))
 
 
@@ -77,9 +77,17 @@ def _scores(run: Runner, positions: int) -> F32:
     return np.empty((run.size, -(-positions // LANES) * LANES), np.float32)
 
 
-def _whole_steps(x: F32, more: int) -> F32:
-    """A contiguous copy with every head zero-padded and ``more`` zero positions at the end."""
-    return np.ascontiguousarray(np.pad(x, ((0, more), (0, 0), (0, -x.shape[2] % HEAD_STEP))))
+def _whole_steps(x: F32) -> F32:
+    """A contiguous copy with every head zero-padded."""
+    return np.ascontiguousarray(np.pad(x, ((0, 0), (0, 0), (0, -x.shape[2] % HEAD_STEP))))
+
+
+def _by_head(x: F32) -> F32:
+    """[S, K, D] -> [K, S + POSITIONS, W], zero-padded: the positions of a head one after another, as they are read."""
+    s, heads, d = x.shape
+    padded = np.zeros((heads, s + POSITIONS, -(-d // HEAD_STEP) * HEAD_STEP), np.float32)
+    padded[:, :s, :d] = x.swapaxes(0, 1)
+    return padded
 
 
 @kernel
@@ -95,18 +103,19 @@ def _attention(
     kv_heads: int,
     size: int,
     stride: int,
+    head_stride: int,
     scale: float,
     window: int,
     scores: F32,
 ) -> None:
-    """This thread's key/value heads. ``stride``: of the positions in k and v. scores [threads, S]."""
+    """This thread's key/value heads. ``stride`` of the positions in k and v, and of the heads. scores [threads, S]."""
     group = heads // kv_heads
     begin, end = share(me, kv_heads)
     for kv_head in range(begin, end):
         for query in range(t):
             own = s - t + query
             first = max(own + 1 - window, 0)
-            at, cache_at = (query * heads + kv_head * group) * size, first * stride + kv_head * size
+            at, cache_at = (query * heads + kv_head * group) * size, first * stride + kv_head * head_stride
             attend(q, at, group, size, k, v, cache_at, stride, own + 1 - first, scale, scores[me.index], y, at)
 
 

@@ -1,7 +1,8 @@
 """The encoder of ``encoder.py`` on compiled kernels: the same blocks in the same order, many times faster.
 
-Activations are rows [T, channels] throughout. The clip is processed in blocks (``pipeline.py``), which are short where
-the row rate is high, so that they stay in the cache.
+Activations are rows [T, channels] throughout. The clip is processed in blocks (``pipeline.py``): short ones where the
+row rate is high, so that they stay in the cache, and long ones where the weights are large, so that many rows share a
+pass over them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from qwen3tts_np_kernels.activation_jit import ELU, GELU
+from qwen3tts_np_kernels.activation_jit import ELU, GELU, activate
 from qwen3tts_np_kernels.attention_jit import attention
 from qwen3tts_np_kernels.conv_jit import Convolution, conv, pack_conv
 from qwen3tts_np_kernels.rvq_jit import Codebook, nearest, pack_codebook
@@ -23,10 +24,12 @@ from ...codec.encoder import DOWNSAMPLE_STRIDE, CodecEncoderWeights, EncoderLaye
 from ...codec.rvq import EncoderQuantizer
 from ...config import CodecEncoderConfig
 from ...ops import F32, Ints, codebook_entries, layer_norm, rope_angles, rotate
-from .pipeline import Block, run_in_turns
+from .pipeline import TURN_THREADS, Block, Stream, run_in_turns
 
-# Block sizes: 40 ms steps in the convolutions and in the transformer, frames in the quantisers.
-SEANET_STEPS, TRANSFORMER_STEPS, QUANTISER_FRAMES = 16, 64, 64
+FAST_STAGES = 2  # of SEANet: they have most of the rows, and few of the weights
+# Block sizes: 40 ms steps in the convolutions and in the transformer, frames in the quantisers. They are multiples of
+# 12 rows in every layer, of which a register tile has 12.
+FAST_STEPS, SLOW_STEPS, TRANSFORMER_STEPS, QUANTISER_FRAMES = 6, 48, 240, 96
 
 
 @dataclass(frozen=True)
@@ -109,10 +112,8 @@ class CompiledCodecEncoder:
 
     def encode(self, wave: F32) -> Ints:
         """wave float32 [samples], at least one -> codes [ceil(samples / samples per frame), G]."""
-        hop = math.prod(self.config.upsampling_ratios)
-        steps = np.arange(-(-len(wave) // hop))
-        x, y = (np.empty((len(steps), len(self.last.bias)), np.float32) for _ in range(2))
-        run_in_turns(self.team, steps, x, SEANET_STEPS, partial(self._seanet, wave, hop))
+        x = self._seanet(wave)
+        y = np.empty_like(x)
         run_in_turns(self.team, x, y, TRANSFORMER_STEPS, partial(self._transformer, self._empty_caches(len(x))))
         before = self.downsample.taps - DOWNSAMPLE_STRIDE
         y = np.pad(y, ((before, -len(y) % DOWNSAMPLE_STRIDE), (0, 0)), mode="edge")
@@ -121,18 +122,40 @@ class CompiledCodecEncoder:
         run_in_turns(self.team, frames, codes, QUANTISER_FRAMES, partial(self._split_rvq, y))
         return codes
 
-    def _seanet(self, wave: F32, hop: int, steps: Ints, block: Block) -> F32:
-        """The part of the wave [samples] covered by these steps [T] -> [T, H]."""
-        now = wave[steps[0] * hop : (steps[-1] + 1) * hop, None]
-        x, past = _behind(self.first.taps - 1, now), self.stages[0].narrow.taps - 1
-        y, a = _rows(len(now), self.first), _rows(past + len(now), self.first)
-        conv(block.after_past("first", x, self.first.taps - 1), self.first, y, activation=ELU, activated=a[past:])
-        readers = *(stage.narrow for stage in self.stages[1:]), self.last
-        for i, (stage, reader) in enumerate(zip(self.stages, readers, strict=True)):
-            y, a = _seanet_stage(y, a, stage, reader.taps - 1, block, f"{i}")
-        x = _rows(len(y), self.last)
-        conv(block.after_past("last", a, self.last.taps - 1), self.last, x)
+    def _seanet(self, wave: F32) -> F32:
+        """[samples] -> [T, H]. Of what the fast stages hand to the others, only the rows of some blocks are kept."""
+        ratios = [stage.stride for stage in self.stages]
+        hop, per_step = math.prod(ratios[:FAST_STAGES]), math.prod(ratios[FAST_STAGES:])  # of a row in the middle
+        rows = -(-len(wave) // hop)
+        x = np.empty((-(-rows // per_step), len(self.last.bias)), np.float32)
+        fast, slow, at_once = Stream(), Stream(), SLOW_STEPS * min(self.team.size, TURN_THREADS)
+        for start in range(0, len(x), at_once):
+            y = x[start : start + at_once]
+            now = np.arange(start * per_step, min((start + at_once) * per_step, rows))
+            middle = _rows(len(now), self.stages[FAST_STAGES - 1].down)
+            fast.run(self.team, now, middle, FAST_STEPS * per_step, partial(self._fast_stages, wave, hop), TURN_THREADS)
+            slow_stages = partial(self._slow_stages, middle, per_step)
+            slow.run(self.team, np.arange(len(y)), y, SLOW_STEPS, slow_stages, TURN_THREADS)
         return x
+
+    def _fast_stages(self, wave: F32, hop: int, rows: Ints, block: Block) -> F32:
+        """The part of the wave [samples] covered by these rows [T] -> [T, C]."""
+        now = wave[rows[0] * hop : (rows[-1] + 1) * hop, None]
+        x, y = _behind(self.first.taps - 1, now), _rows(len(now), self.first)
+        conv(block.after_past("first", x, self.first.taps - 1), self.first, y)
+        for i, stage in enumerate(self.stages[:FAST_STAGES]):
+            y = _seanet_stage(y, stage, block, f"{i}")
+        return y
+
+    def _slow_stages(self, rows: F32, per_step: int, steps: Ints, block: Block) -> F32:
+        """The rows [.., C] covered by these steps [T] -> [T, H]."""
+        x = rows[steps[0] * per_step : (steps[-1] + 1) * per_step].copy()
+        for i, stage in enumerate(self.stages[FAST_STAGES:], FAST_STAGES):
+            x = _seanet_stage(x, stage, block, f"{i}")
+        past = self.last.taps - 1
+        a, y = _elu_behind(past, x), _rows(len(x), self.last)
+        conv(block.after_past("last", a, past), self.last, y)
+        return y
 
     def _empty_caches(self, steps: int) -> list[F32]:
         """Buffers for the keys and values of every layer: each [T, 2, K, D]."""
@@ -189,22 +212,21 @@ class CompiledCodecEncoder:
         return np.stack(codes, axis=1) if codes else np.empty((len(x), 0), np.int64)
 
 
-def _seanet_stage(x: F32, a: F32, w: Stage, past: int, block: Block, name: str) -> tuple[F32, F32]:
-    """A residual unit, then a convolution of stride r. x [T, C], a its ELU after space for the past.
+def _seanet_stage(x: F32, w: Stage, block: Block, name: str) -> F32:
+    """A residual unit, then a convolution of stride r. x [T, C], overwritten -> [ceil(T / r), 2C].
 
-    Returns [ceil(T / r), 2C] and its ELU after space for ``past`` rows. Only the length of the last block may not be a
-    multiple of the stride; it is zero-padded.
+    Only the length of the last block may not be a multiple of the stride; it is zero-padded.
     """
+    past, before = w.narrow.taps - 1, w.down.taps - w.stride
     h = _rows(len(x), w.narrow)
-    conv(block.after_past(f"{name}.narrow", a, w.narrow.taps - 1), w.narrow, h, activation=ELU)
-    before = w.down.taps - w.stride
-    a = np.zeros((before + len(x) + -len(x) % w.stride, x.shape[1]), np.float32)
-    conv(h, w.widen, x, residual=True, activation=ELU, activated=a[before : before + len(x)])
+    conv(block.after_past(f"{name}.narrow", _elu_behind(past, x), past), w.narrow, h, activation=ELU)
+    end = before + len(x)
+    a = np.empty((end + -len(x) % w.stride, x.shape[1]), np.float32)
+    a[end:] = 0
+    conv(h, w.widen, x, residual=True, activation=ELU, activated=a[before:end])
     y = _rows(-(-len(x) // w.stride), w.down)
-    shown = _rows(past + len(y), w.down)
-    a = block.after_past(f"{name}.down", a, before)
-    conv(a, w.down, y, stride=w.stride, activation=ELU, activated=shown[past:])
-    return y, shown
+    conv(block.after_past(f"{name}.down", a, before), w.down, y, stride=w.stride)
+    return y
 
 
 def _rows(count: int, w: Convolution) -> F32:
@@ -216,4 +238,11 @@ def _behind(past: int, x: F32) -> F32:
     """x after space for ``past`` rows."""
     y = np.empty((past + len(x), x.shape[1]), np.float32)
     y[past:] = x
+    return y
+
+
+def _elu_behind(past: int, x: F32) -> F32:
+    """ELU(x) after space for ``past`` rows."""
+    y = np.empty((past + len(x), x.shape[1]), np.float32)
+    activate(x, ELU, y[past:])
     return y

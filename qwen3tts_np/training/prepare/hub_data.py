@@ -7,7 +7,7 @@ itself, and fetches each into its own cache when its turn comes. Nothing of the 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from .parquet import SUFFIX, Table, of_split
 
 HUB = "hub:"
 CONVERTED = "refs/convert/parquet"  # a branch
+BLOCK = 1 << 16  # bytes that are transferred at least: footers and numbers are short, and lie far apart
 _FORM = re.compile(r"hub:([\w.-]+/[\w.-]+)(?:/([\w.-]+))?")
 
 
@@ -64,19 +65,15 @@ def _table(hub: Any, repository: str, revision: str, file: str, cache_dir: Path 
             kept = {} if cache_dir is None else {"cache_dir": cache_dir}
             return Path(hub.hf_hub_download(repository, file, **where, **kept))
 
-    def open_footer() -> Any:
+    @contextmanager
+    def open_footer() -> Iterator[Any]:
         """The file at the hub, of which only what is asked for is transferred."""
-        return hub.HfFileSystem().open(f"datasets/{repository}@{revision.replace('/', '%2F')}/{file}")
+        place = f"datasets/{repository}@{revision.replace('/', '%2F')}/{file}"
+        sentence = _in_one_sentence(f"{HUB}{repository}: {file}")
+        with sentence, hub.HfFileSystem().open(place, block_size=BLOCK) as content:
+            yield content
 
-    return Table(file, fetch, _quiet(open_footer, repository))
-
-
-def _quiet(opener: Callable[[], Any], repository: str) -> Callable[[], Any]:
-    def opened() -> Any:
-        with _in_one_sentence(f"{HUB}{repository}"):
-            return opener()
-
-    return opened
+    return Table(file, fetch, open_footer)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import numpy as np
 
 from ...arguments import codes_of
 from ...audio.files import read_audio, resample
+from ...cloning import MOST_SECONDS
 from ...errors import RequestError
 from ...files.arrays import read_codes
 from ...inspect.comparison import compare_audio
@@ -106,7 +107,9 @@ def reference(audio: str, tools: Tools) -> Measured:
     """The x-vector of a reference clip, all of it."""
     try:
         wave, rate = read_audio(audio)
-        return Measured(seconds=len(wave) / rate, embedding=_text_of(x_vector(wave, rate, tools)))
+        if (seconds := len(wave) / rate) > MOST_SECONDS:
+            return Measured(f"it lasts {seconds:.0f} s, and {MOST_SECONDS} s are the most", "reference", seconds)
+        return Measured(seconds=seconds, embedding=_text_of(x_vector(wave, rate, tools)))
     except RequestError as e:
         return Measured(str(e), "reference")
 

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from ...errors import InputError, QwenTTSError, RequestError
 from ...extras import imported, install
@@ -45,7 +45,7 @@ class Table:
 
     name: str
     fetch: Callable[[], Path]
-    open_footer: Callable[[], Any]
+    open_footer: Callable[[], AbstractContextManager[Any]]
 
 
 class ParquetSource:
@@ -164,8 +164,7 @@ def _batches(file: Any, columns: list[str], where: str) -> Iterator[Any]:
 
 
 @contextmanager
-def _opened(name: str, open_content: Callable[[], Any]) -> Iterator[Any]:
-    content: BinaryIO
+def _opened(name: str, open_content: Callable[[], AbstractContextManager[Any]]) -> Iterator[Any]:
     with _in_one_sentence(name), open_content() as content:
         yield pyarrow().ParquetFile(content, buffer_size=BUFFER, pre_buffer=False)
 

@@ -1,14 +1,16 @@
 """A source prepared: measured row by row into a journal, then judged and written.
 
-Measuring is what takes time, and nothing of it is lost when the program ends in any way. Judging needs the others of a
-row (the median of all rates, the mean of a speaker), so it comes when all is measured, and reads the journal. In memory
-there are some hundred bytes of a row: its key, its place in the journal and the numbers that are compared.
+Measuring is what takes time: every thread has a row of its own, and nothing of what they have measured is lost when the
+program ends in any way, but for the rows that were in work. Judging needs the others of a row (the median of all rates,
+the mean of a speaker), so it comes when all is measured, and reads the journal. In memory there are some hundred bytes
+of a row: its key, its place in the journal and the numbers that are compared.
 """
 
 from __future__ import annotations
 
 import math
 from array import array
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +23,9 @@ from ...files.journal import Journal
 from ...ops import Array, Ints
 from ...speech.store import hash_of
 from ...text.prompt import language_id
+from ..checkpoints import speaker_key
 from ..settings import DEFAULT_SPEAKER
+from .in_order import in_order
 from .measure import Measured, measure, reference, round_trip
 from .rules import FEWEST_TRIPS, Finding, Range, alone, by_group, least_cosine
 from .source import Source, Utterance, identity_of, limited
@@ -49,6 +53,7 @@ class Settings:
             whole_number(self.max_samples, "--max-samples")
         if not self.speaker.strip():
             raise RequestError("--speaker is empty, expected the name of the voice")
+        speaker_key(self.speaker)
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,17 @@ class Speaker:
         return None if self.sum is None else (self.sum / self.embeddings).astype(np.float32)
 
 
+@dataclass(frozen=True)
+class _Task:
+    """A row, and what of it is not in the journal yet."""
+
+    row: Utterance
+    key: str
+    reference: str | None  # the key of its reference
+    new: bool
+    new_reference: bool
+
+
 class Preparation:
     """One run. :meth:`measure` all rows, then :meth:`judge` them, then read :meth:`rows`."""
 
@@ -101,24 +117,19 @@ class Preparation:
 
     def measure(self, progress: Progress) -> None:
         """Measure what the journal does not have yet."""
-        seconds, trips = 0.0, 0
-        for number, row in enumerate(limited(self.source, self.settings.max_samples), 1):
-            key = self._key("row", row.identity(), row.fault)
-            if key not in self.journal:
-                self.made += 1
-                self.made_seconds += self._keep(key, row).seconds
-            measured = Measured(**self.journal[key]["measured"])
-            if measured.codes is not None and trips < self.settings.round_trips and row.audio is not None:
-                trips += 1
-                if (trip := f"{key}/round trip") not in self.journal:
-                    self.journal.add(trip, {"distance": round_trip(row, measured.frames(), self.tools)})
-            self.keys.append(key)
-            self.places.append(row.where)
-            self.references.append(self._reference(row.ref_audio))
+        seconds, first = 0.0, dict[str, tuple[Utterance, Ints]]()
+        for number, (task, (made, embedded)) in enumerate(in_order(self._make, self._tasks(), self.tools.threads), 1):
+            measured = self._keep(task, made, embedded)
+            if measured.codes is not None and task.row.audio is not None and len(first) < self.settings.round_trips:
+                first[f"{task.key}/round trip"] = task.row, measured.frames()
+            self.keys.append(task.key)
+            self.places.append(task.row.where)
+            self.references.append(task.reference)
             seconds += measured.seconds
             progress(number, seconds)
         if not self.keys:
             raise RequestError(f"{self.source.name} has no rows")
+        self._round_trips({key: clip for key, clip in first.items() if key not in self.journal})
 
     def judge(self) -> None:
         """Find what is wrong with which row, and the mean of every speaker. RequestError if no row is left."""
@@ -147,21 +158,54 @@ class Preparation:
     def _key(self, *parts: Any) -> str:
         return hash_of(VERSION, self.tools.fingerprint, *parts)[:32]
 
-    def _keep(self, key: str, row: Utterance) -> Measured:
-        found = Measured(row.fault, "unreadable") if row.fault is not None else measure(row, self.tools)
-        audio = None if isinstance(row.audio, bytes) else row.audio
-        entry = {"row": row.fields, "audio": audio, "ref_audio": row.ref_audio, "measured": found.as_json()}
-        self.journal.add(key, entry)
-        return found
+    def _tasks(self) -> Iterator[_Task]:
+        """Of every row, in order. What a row in work makes already is not asked for again."""
+        asked: deque[str] = deque(maxlen=4 * self.tools.threads)  # two keys of each row that is not in the journal yet
 
-    def _reference(self, audio: str | None) -> str | None:
-        """The key of a reference clip, embedded once."""
-        if audio is None or self.tools.voices is None:
-            return None
-        key = self._key("reference", identity_of(audio))
-        if key not in self.journal:
-            self.journal.add(key, {"audio": audio, "measured": reference(audio, self.tools).as_json()})
-        return key
+        def new(key: str | None) -> bool:
+            if key is None or key in self.journal or key in asked:
+                return False
+            asked.append(key)
+            return True
+
+        for row in limited(self.source, self.settings.max_samples):
+            key = self._key("row", row.identity(), row.fault)
+            heard = row.ref_audio if self.tools.voices is not None else None
+            reference = None if heard is None else self._key("reference", identity_of(heard))
+            yield _Task(row, key, reference, new(key), new(reference))
+
+    def _make(self, task: _Task) -> tuple[Measured | None, Measured | None]:
+        """What is measured of a row and of its reference, where they are new. Many threads are here at once."""
+        row, made, embedded = task.row, None, None
+        if task.new:
+            made = measure(row, self.tools) if row.fault is None else Measured(row.fault, "unreadable")
+        if task.new_reference:
+            assert row.ref_audio is not None
+            embedded = reference(row.ref_audio, self.tools)
+        return made, embedded
+
+    def _keep(self, task: _Task, made: Measured | None, embedded: Measured | None) -> Measured:
+        """Write what is new into the journal; returns what has been measured of the row, now or before."""
+        row = task.row
+        if made is not None:
+            audio = None if isinstance(row.audio, bytes) else row.audio
+            entry = {"row": row.fields, "audio": audio, "ref_audio": row.ref_audio, "measured": made.as_json()}
+            self.journal.add(task.key, entry)
+            self.made += 1
+            self.made_seconds += made.seconds
+        if embedded is not None:
+            assert task.reference is not None
+            self.journal.add(task.reference, {"audio": row.ref_audio, "measured": embedded.as_json()})
+        return Measured(**self.journal[task.key]["measured"]) if made is None else made
+
+    def _round_trips(self, clips: dict[str, tuple[Utterance, Ints]]) -> None:
+        """Decode the codes of these clips, and note how far that is from what was encoded."""
+
+        def distance(key: str) -> float | None:
+            return round_trip(*clips[key], self.tools)
+
+        for key, found in in_order(distance, clips, self.tools.threads):
+            self.journal.add(key, {"distance": found})
 
     # --- judging ------------------------------------------------------------------------------------------------------
 
@@ -174,7 +218,7 @@ class Preparation:
         for i, (key, where) in enumerate(zip(self.keys, self.places, strict=True)):
             entry = self.journal[key]
             fields, measured = entry["row"], Measured(**entry["measured"])
-            found = alone(where, measured, fields.get("text"))
+            found = alone(where, measured, fields.get("text"), fields.get("speaker"))
             if not any(finding.refuses for finding in found):
                 codes = bytes.fromhex(hash_of(measured.frames()))[:16]
                 if (first := seen.setdefault(codes, where)) != where:
@@ -255,8 +299,7 @@ class Preparation:
                 yield i, self.journal[key]
 
     def _speaker(self, fields: dict[str, Any]) -> Speaker:
-        """Names are those of a checkpoint's table: in lower case."""
-        name = str(fields.get("speaker") or self.settings.speaker).strip().lower()
+        name = speaker_key(fields.get("speaker") or self.settings.speaker)
         return self.speakers.setdefault(name, Speaker(name, len(self.speakers)))
 
     def _language(self, fields: dict[str, Any]) -> str | None:

@@ -12,7 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import median_abs_deviation
 
+from ...errors import RequestError
 from ...ops import Array, Ints
+from ..checkpoints import speaker_key
+from ..settings import DEFAULT_SPEAKER
 from .measure import LONGEST, SHORTEST, SILENT, Measured
 
 CLIPPED = 0.001  # of the samples
@@ -38,6 +41,7 @@ class Rule:
 _TABLE = (
     Rule("unreadable", True, "a row has a clip that can be read, all its samples finite, or its codes"),
     Rule("text", True, "a row has the text of its clip"),
+    Rule("speaker", True, "a speaker has a name that a voice of a model can have"),
     Rule("short", True, f"a clip has {SHORTEST} to {LONGEST:.0f} s"),
     Rule("long", True, f"a clip has {SHORTEST} to {LONGEST:.0f} s"),
     Rule("silent", True, f"the loudest 20 ms of a clip are above {SILENT:.0f} dB"),
@@ -71,12 +75,16 @@ class Finding:
         return f"{self.where}: {self.value}; {RULES[self.rule].text}{' (refused)' if self.refuses else ''}"
 
 
-def alone(where: str, measured: Measured, text: str | None) -> list[Finding]:
+def alone(where: str, measured: Measured, text: str | None, speaker: str | None) -> list[Finding]:
     """What is known of a row without the others. The first that refuses it is the last."""
     if measured.fault is not None:
         return [Finding(where, measured.rule or "unreadable", measured.fault)]
     if text is None or not text.strip():
         return [Finding(where, "text", "has no text")]
+    try:
+        speaker_key(speaker or DEFAULT_SPEAKER)
+    except RequestError as e:
+        return [Finding(where, "speaker", str(e))]
     found = []
     if measured.clipped > CLIPPED:
         found.append(Finding(where, "clipped", f"has {measured.clipped:.2%} of its samples cut flat"))

@@ -1,8 +1,12 @@
-"""The parts of a checkpoint that preparation needs: tokenizer, codec and speaker encoder; no talker is loaded."""
+"""The parts of a checkpoint that preparation needs: tokenizer, codec and speaker encoder; no talker is loaded.
+
+A clip is measured by one thread, and each thread has a clip of its own: nobody waits for anybody within a clip, as
+threads that share one do in every layer.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -27,6 +31,7 @@ class Tools:
     tokenizer: Tokenizer
     codec: Qwen3TTSTokenizer
     voices: VoiceCloner | None
+    threads: int = 1  # clips that may be measured at once
 
     @classmethod
     def load(cls, model: Path, speaker_encoder: Path | None = None, threads: int | None = None) -> Tools:
@@ -35,7 +40,8 @@ class Tools:
 
         RequestError where that has none, or one for models of another width.
         """
-        engine = Engine.choose("auto", np.dtype(np.float32), threads=threads)
+        all_cores = Engine.choose("auto", np.dtype(np.float32), threads=threads)
+        engine = replace(all_cores, threads=1)
         read = Qwen3TTSModel.for_prompts(model)
         lent = read if speaker_encoder is None else Qwen3TTSModel.for_prompts(speaker_encoder)
         codec = Qwen3TTSTokenizer.load(model / "speech_tokenizer", engine)
@@ -50,7 +56,7 @@ class Tools:
                     f"trained has {width}; take the base model of its size"
                 )
         voices = None if lent.speaker_encoder is None else VoiceCloner(lent.config, codec, lent.speaker_encoder, engine)
-        return cls(read.config, read.text_tokenizer, codec, voices)
+        return cls(read.config, read.text_tokenizer, codec, voices, all_cores.cores)
 
     @cached_property
     def fingerprint(self) -> str:
