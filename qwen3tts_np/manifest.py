@@ -194,12 +194,10 @@ class Manifest:
 
     def _row(self, number: int, fields: dict[str, Any]) -> Row | BadRow:
         given = {name: value for name, value in fields.items() if value is not None}
-        name = given.get("id")
-        known = None if name is None or not ID[0](name) else str(name)
         try:
             return Row(number, **self._checked(given))
         except RequestError as e:
-            return self._bad(number, str(e), known)
+            return self._bad(number, str(e), _id_of(given.get("id")))
 
     def _checked(self, given: dict[str, Any]) -> dict[str, Any]:
         """The fields of a row. RequestError names the field."""
@@ -244,6 +242,17 @@ class Manifest:
 def is_path(value: str) -> bool:
     """Whether the value of a field that names a file does so by its path: not by a URL, not as base64."""
     return not is_url(value) and not value.startswith("data:")
+
+
+def _id_of(value: Any) -> str | None:
+    """The id of a row that cannot be read, None where it has none that can be written."""
+    if value is None or not ID[0](value):
+        return None
+    try:
+        require_text(str(value), "id")
+    except RequestError:
+        return None
+    return str(value)
 
 
 def _name_of(given: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from qwen3tts_np import Qwen3TTSModel, RequestError, cli
 from qwen3tts_np.batch import ray, voices
+from qwen3tts_np.batch.apart import Apart
 from qwen3tts_np.batch.folder import Folder
 from qwen3tts_np.batch.identity import Shard, fault_of_id, number_of, seed_of, shard_of_environment, survey
 from qwen3tts_np.batch.run import missing, run
@@ -272,6 +273,59 @@ def test_a_slurm_array_that_cannot_be_one():
         shard_of_environment({"SLURM_ARRAY_TASK_ID": "9", "SLURM_ARRAY_TASK_COUNT": "2"})
     with pytest.raises(RequestError, match="SLURM_ARRAY_TASK_ID=x"):
         shard_of_environment({"SLURM_ARRAY_TASK_ID": "x", "SLURM_ARRAY_TASK_COUNT": "2"})
+    with pytest.raises(RequestError, match="SLURM_ARRAY_TASK_STEP=0"):
+        shard_of_environment({f"SLURM_ARRAY_TASK_{name}": "0" for name in ("ID", "COUNT", "STEP")})
+
+
+def test_ids_of_rows_that_cannot_be_read(command, tmp_path):
+    """Such a row is a line of its own in results.jsonl, whatever its id is, and writes nothing elsewhere."""
+    rows = ['{"id": "\\ud800", "text": "Hi."}', '{"id": "../b", "text": 5}', '{"id": "c", "text": "Hi."}']
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows))
+    status, out, _ = command()
+    assert (status, out.partition("; ")[0]) == (
+        1,
+        "out: 3 rows, 1 spoken, 0 there already, 2 failed (out/results.jsonl says why)",
+    )
+    lines = [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
+    assert [line["id"] for line in lines] == [None, "../b", "c"]
+    assert "U+D800 at position 0 is half a surrogate pair" in lines[0]["error"]
+    assert {path.name for path in tmp_path.iterdir()} == {"rows.jsonl", "out"}
+    assert command("--missing")[:2] == (1, "line 1\n../b\n")
+
+
+@pytest.mark.parametrize(
+    ("row", "options", "reader"),
+    [
+        ({"id": "ada", "ref_audio": "ada.wav"}, {}, "line 1"),
+        ({"id": "ADA", "ref_audio": "./none/../ada.wav"}, {}, "line 1"),
+        ({"id": "ada"}, {"ref_audio": "ada.wav"}, "--ref-audio"),
+        ({"id": "ada"}, {"voice": "ada.wav"}, "--voice"),
+        ({"id": "ada", "ref_audio": "elsewhere/ada.wav"}, {}, ""),
+        ({"id": "ada", "ref_audio": "ada.flac"}, {}, ""),
+        ({"id": "ada", "ref_audio": "data:,ada.wav"}, {}, ""),
+    ],
+)
+def test_speech_is_not_written_over_what_is_read(tmp_path, monkeypatch, row, options, reader):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "none").mkdir()
+    manifest = write(tmp_path, [{"text": "Hi.", **row}])
+    apart = Apart(Path(), Settings(**options))
+    survey(manifest, Shard(), apart.add)
+    if reader:
+        with pytest.raises(OutputError, match=f"its speech, .*, would overwrite what {reader} reads; name another OUT"):
+            apart.check(manifest)
+    else:
+        apart.check(manifest)
+
+
+def test_the_command_keeps_clips_that_it_reads(tmp_path, synthetic, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    soundfile.write("ada.wav", np.zeros(24_000, np.float32), 24_000)
+    before = Path("ada.wav").read_bytes()
+    batch_runs.write_manifest(tmp_path / "rows.jsonl", [{"id": "ada", "text": "Hi.", "ref_audio": "ada.wav"}])
+    assert cli.main(["batch", str(synthetic("tiny", "base")), "rows.jsonl", "."]) == 2
+    assert "rows.jsonl:1: its speech, 'ada.wav', would overwrite what line 1 reads" in capsys.readouterr().err
+    assert Path("ada.wav").read_bytes() == before
 
 
 def test_results_are_not_spoken_over_themselves(tmp_path, model):

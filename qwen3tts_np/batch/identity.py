@@ -11,7 +11,7 @@ import os
 import re
 import unicodedata
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,6 +77,8 @@ def shard_of_environment(environment: Mapping[str, str] = os.environ) -> Shard |
         return None
     try:
         task, count, least, step = (int(environment.get(name, 1)) for name in names)
+        if step < 1:
+            raise ValueError
     except ValueError:
         found = ", ".join(f"{name}={environment[name]}" for name in names if name in environment)
         raise RequestError(f"{found}: a Slurm job array has whole numbers; give --shard") from None
@@ -100,10 +102,11 @@ def fault_of_id(name: str) -> str | None:
     return None
 
 
-def survey(manifest: Manifest, shard: Shard) -> Extent:
+def survey(manifest: Manifest, shard: Shard, watch: Callable[[Row], None] = lambda row: None) -> Extent:
     """How much there is to do. RequestError names ids that cannot be names, and those that are not the only one.
 
-    The manifest is read once, and once more where ids seem equal; 8 bytes of each row are kept.
+    The manifest is read once, and once more where ids seem equal; 8 bytes of each row are kept. ``watch`` gets every
+    row, of other shards too.
     """
     hashes, faults, rows, whole = array("Q"), list[str](), 0, 0
     for row in manifest:
@@ -115,6 +118,7 @@ def survey(manifest: Manifest, shard: Shard) -> Extent:
             if len(faults) > NAMED:
                 break
         hashes.append(_hash_of(row.name))
+        watch(row)
         if shard.has(row):
             rows, whole = rows + 1, whole + milliseconds(row.text or "")
     if not faults:
@@ -129,10 +133,11 @@ def survey(manifest: Manifest, shard: Shard) -> Extent:
 
 def _hash_of(name: str) -> int:
     """64 bits; names that are one on some file system are equal: in another case, or composed differently."""
-    return int.from_bytes(hashlib.sha256(_folded(name).encode()).digest()[:8], "little")
+    return int.from_bytes(hashlib.sha256(folded(name).encode()).digest()[:8], "little")
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
+    """The same for names that are one on some file system."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
@@ -142,9 +147,9 @@ def _equal(manifest: Manifest, hashes: np.ndarray[tuple[int], np.dtype[np.uint64
     suspected = set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
     seen: dict[str, int] = {}  # line
     faults: list[str] = []
-    for row in _readable(manifest) if suspected else ():
+    for row in readable(manifest) if suspected else ():
         if _hash_of(row.name) in suspected:
-            first = seen.setdefault(_folded(row.name), row.line)
+            first = seen.setdefault(folded(row.name), row.line)
             if first != row.line:
                 faults.append(f"lines {first} and {row.line} both have {shortened(row.name)}")
             if len(faults) > NAMED:
@@ -152,5 +157,6 @@ def _equal(manifest: Manifest, hashes: np.ndarray[tuple[int], np.dtype[np.uint64
     return faults
 
 
-def _readable(manifest: Manifest) -> Iterable[Row]:
+def readable(manifest: Manifest) -> Iterable[Row]:
+    """The rows that can be read."""
     return (row for row in manifest if isinstance(row, Row))

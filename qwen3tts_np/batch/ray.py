@@ -22,6 +22,7 @@ from typing import Any
 from ..errors import QwenTTSError
 from ..extras import imported, install
 from ..manifest import BadRow, Manifest, Row
+from .apart import Apart
 from .folder import Folder
 from .identity import Shard, survey
 from .run import Summary
@@ -49,7 +50,9 @@ def speak(
     """
     data = imported("ray.data", "speaking on a Ray cluster", install("ray"))
     manifest = Manifest(manifest.path.absolute())  # workers have other working directories
-    survey(manifest, Shard())
+    apart = Apart(Path(out), settings or Settings())
+    survey(manifest, Shard(), apart.add)
+    apart.check(manifest)
     folder, summary = Folder(Path(out).absolute()), Summary()
     folder.check(manifest)
     with folder.held(Shard()) as report:

@@ -15,7 +15,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..audio.files import format_of
-from ..batch.folder import LINES, Folder
+from ..batch.apart import Apart
+from ..batch.folder import LINES, RESULTS, Folder
 from ..batch.identity import Extent, Shard, shard_of_environment, survey
 from ..batch.run import Progress, missing, run
 from ..batch.settings import Settings
@@ -88,7 +89,9 @@ def speak(args: argparse.Namespace) -> int:
     settings, shard = _settings(args), _shard(args)
     manifest = Manifest(args.manifest)
     Folder(args.out).check(manifest)
-    extent = survey(manifest, shard)
+    apart = Apart(args.out, settings)
+    extent = survey(manifest, shard, apart.add)
+    apart.check(manifest)
     speaker = Speaker(load_model(args), args.out, settings, args.batch_size)
     if args.missing:
         return _print_missing(args, missing(speaker, manifest, shard))
@@ -106,7 +109,8 @@ def speak(args: argparse.Namespace) -> int:
     }
     speed = "" if rtf is None else f", RTF {rtf:.2f}"
     part = f", shard {shard.number}/{shard.count}" if shard.count > 1 else ""
-    why = f" ({args.out / LINES} says why)" if summary.failed else ""
+    said = args.out / RESULTS
+    why = f" ({said if said.exists() else args.out / LINES} says why)" if summary.failed else ""
     line = (
         f"{args.out}{part}: {summary.rows} rows, {summary.spoken} spoken, {summary.kept} there already, "
         f"{summary.failed} failed{why}; {summary.seconds:.1f} s of speech{speed}"
