@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shlex
 import sys
 import types
 from contextlib import suppress
@@ -478,3 +479,39 @@ def test_clips_of_several_channels_are_their_mean():
     wave, rate = soundfile.read(CLIPS / "reed_stereo.flac", dtype="float32")
     assert rate == 44100 and wave.shape[1] == 2
     np.testing.assert_allclose(clip("reed_stereo.flac").wave, wave.mean(axis=1), atol=1e-7)
+
+
+def test_outputs_are_kept_apart_from_the_audio(tmp_path, capsys):
+    """What a manifest names is an input as much as the manifest."""
+    soundfile.write(tmp_path / "a.wav", np.zeros(24_000, np.float32), 24_000)
+    (tmp_path / "link.json").symlink_to(tmp_path / "a.wav")
+    rows = tmp_path / "rows.jsonl"
+    before = (tmp_path / "a.wav").read_bytes()
+    for field in ("audio", "ref_audio"):
+        rows.write_text(json.dumps({"id": "a", "text": "Hi.", "audio": "a.wav", field: "a.wav"}))
+        for option, name in (("-o", "a.wav"), ("--html", "link.json")):
+            assert command(rows, "--measure", "sound", option, tmp_path / name) == 2
+            assert "a.wav reads" in capsys.readouterr().err
+    assert (tmp_path / "a.wav").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("program", "told"),
+    [
+        ("while True: print('y' * 65536)", "prints more than 1048576 bytes"),
+        ("import sys\nwhile True: sys.stderr.write('y' * 65536)", "prints more than 1048576 bytes"),
+        ("import time; time.sleep(60)", "has not ended within 1 s"),
+        ("print('nan')", "printed no finite number at its end"),
+        ("print('1e999')", "printed no finite number at its end"),
+        ("print(b'\\xff')", "printed no finite number at its end"),
+        ("raise SystemExit(3)", "failed with status 3: it said nothing"),
+    ],
+)
+def test_commands_that_do_not_measure(tmp_path, capsys, monkeypatch, program, told):
+    monkeypatch.setattr(recognisers, "PATIENCE", 1)
+    soundfile.write(tmp_path / "a.wav", np.zeros(24_000, np.float32), 24_000)
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"id": "a", "text": "Hi.", "audio": "a.wav"}))
+    (tmp_path / "plug.py").write_text(program)
+    plug = f"x={shlex.join([sys.executable, str(tmp_path / 'plug.py')])}"
+    assert command(tmp_path / "rows.jsonl", "--measure", "sound", "--plug", plug) == 2
+    assert told in capsys.readouterr().err

@@ -105,14 +105,15 @@ def _names(group: str) -> str:
 
 def run(args: argparse.Namespace) -> int:
     inputs = {"MANIFEST": args.manifest, "--against": args.against, "--words": args.words, "--grammar": args.grammar}
-    check_outputs({"--output": args.output, "--html": args.html, "--to-manifest": args.to_manifest}, inputs)
+    outputs = {"--output": args.output, "--html": args.html, "--to-manifest": args.to_manifest}
+    check_outputs(outputs, inputs)
     if args.to_manifest is not None:
         return _write_manifest(args)
     plugs = _pairs(args.plug, "--plug", str, "a command")
     required = [Requirement.parse(text, tuple(plugs)) for text in args.require]
     margins = _pairs(args.margin, "--margin", float, "a number")
     other = load(args.against) if args.against is not None else None
-    found = _run(args, plugs)
+    found = _run(args, plugs, outputs)
     comparison = compared(other, found, margins) if other is not None else None
     problems = [problem for one in required if (problem := one.problem(found.means)) is not None]
     everything = {**found.as_json(), **({"against": comparison.as_json()} if comparison else {}), "problems": problems}
@@ -142,11 +143,14 @@ def _write_manifest(args: argparse.Namespace) -> int:
     return 0
 
 
-def _run(args: argparse.Namespace, plugs: dict[str, str]) -> Evaluation:
+def _run(args: argparse.Namespace, plugs: dict[str, str], outputs: dict[str, Path | None]) -> Evaluation:
     if args.manifest.suffix.lower() == ".json" and args.protocol is None:
         run = load(args.manifest)
         return Evaluation(args.name or run.name, run.judges, run.utterances, run.missing, run.left_out)
     read = list(_rows(args))
+    if any(path is not None and path.exists() for path in outputs.values()):  # a new file is over none
+        for row in read:
+            check_outputs(outputs, {f"audio of {row.name}": row.audio, f"ref_audio of {row.name}": row.ref_audio})
     chosen, left_out = _groups(args, read)
     judges = _judges(args, chosen, plugs)
     with note(f"measuring {len(read)} utterances"):

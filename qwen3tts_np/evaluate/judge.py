@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
@@ -156,6 +157,9 @@ class Judge:
             write_audio(file, clip.at(RATE), RATE)
             printed = run_command(words, file).split()
         try:
-            return float(printed[-1])
+            value = float(printed[-1])
         except (IndexError, ValueError):
-            raise RequestError(f"--plug {name}: {words[0]} printed no number at its end") from None
+            value = math.nan
+        if not math.isfinite(value):
+            raise RequestError(f"--plug {name}: {words[0]} printed no finite number at its end")
+        return value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +24,7 @@ WHISPER = "faster-whisper"
 WHISPER_MODEL = "large-v3"
 HOW_WHISPER = "pip install faster-whisper"
 PATIENCE = 600  # s, for one run of a command
+MOST, STEP = 1 << 20, 0.1  # bytes that it may print, and the seconds after which they are counted
 CODE_OF = {name: code for code, name in reversed(CODES.items()) if len(code) == 2}  # english -> en
 
 
@@ -104,22 +106,34 @@ def run_command(words: Sequence[str], audio: Path, **values: str) -> str:
             word = word.replace(f"{{{name}}}", value)
         filled.append(word)
     try:
-        done = subprocess.run(
-            filled,
-            capture_output=True,
-            timeout=PATIENCE,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            text=True,
-            errors="replace",
+        process = subprocess.Popen(
+            filled, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=False
         )
-    except subprocess.TimeoutExpired:
-        raise RequestError(f"{words[0]} has not ended within {PATIENCE} s") from None
     except OSError as e:
         raise RequestError(f"{words[0]} cannot be run: {e.strerror or e}") from None
-    if done.returncode:
-        said = done.stderr.strip().splitlines()
+    with process:
+        try:
+            out, err = _outcome(process, words[0])
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode:
+        said = err.strip().splitlines()
         raise RequestError(
-            f"{words[0]} failed with status {done.returncode}: {said[-1] if said else 'it said nothing'}"
+            f"{words[0]} failed with status {process.returncode}: {said[-1] if said else 'it said nothing'}"
         )
-    return done.stdout
+    return out
+
+
+def _outcome(process: subprocess.Popen[bytes], name: str) -> tuple[str, str]:
+    """What a command prints on both of its streams. RequestError where it prints or runs without end."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            out, err = process.communicate(timeout=STEP)
+            return out.decode(errors="replace"), err.decode(errors="replace")
+        except subprocess.TimeoutExpired as e:  # it has what was printed so far, and the next call goes on
+            if max(len(e.output or b""), len(e.stderr or b"")) > MOST:
+                raise RequestError(f"{name} prints more than {MOST} bytes") from None
+            if time.monotonic() >= until:
+                raise RequestError(f"{name} has not ended within {PATIENCE} s") from None
