@@ -196,4 +196,29 @@ def test_uploads_are_refused_before_the_work(base, data, tmp_path, monkeypatch, 
     words = ["--upload-to-hub", "--hub-model-id-last", "ada/last"]
     assert cli.main(["train", base, data, "ada", *SHORT, *words]) == 2
     assert "pip install 'qwen3tts-np[hub]'" in capsys.readouterr().err
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    for name in ("../x", "best", "a/b/c", "a b/c", "a/b."):
+        assert cli.main(["train", base, data, "ada", *SHORT, *words[:2], name]) == 2
+        assert f"hub_model_id_last={name!r} must be OWNER/NAME" in capsys.readouterr().err
     assert not (tmp_path / "ada").exists()
+
+
+def test_a_hub_that_cannot_be_reached(base, data, tmp_path, monkeypatch, capsys):
+    """The error is that of whichever HTTP library there is. What was learned is there, and is uploaded by and by."""
+
+    class HfApi:
+        def __init__(self, token: str | None) -> None:
+            pass
+
+        def create_repo(self, name: str, **_: Any) -> None:
+            raise Exception("a library's own") from OSError("Name or service not known")
+
+    module("huggingface_hub", monkeypatch, HfApi=HfApi)
+    words = ["--upload-to-hub", "--hub-model-id-best", "ada/best"]
+    assert cli.main(["train", base, data, "ada", *SHORT, *words]) == 2
+    told = (
+        "ada/best was not uploaded: Name or service not known; ada/best is complete, and the same command tries again"
+    )
+    assert told in capsys.readouterr().err
+    assert (tmp_path / "ada" / "best" / "model.safetensors").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from dataclasses import fields
@@ -175,8 +176,22 @@ def test_toml(tmp_path):
     with pytest.raises(RequestError, match="there is no setting 'colour'; there are"):
         TrainingSettings().updated(read_settings(path).values)
     path.write_text("colour\n", encoding="utf-8")
-    with pytest.raises(RequestError, match=r"train\.toml is not TOML"):
-        read_settings(path)
+    for damaged in ("colour\n", f"rank = {'[' * 100_000}", f"rank = {'9' * 5000}", "rank = 1\nrank = 2"):
+        path.write_text(damaged, encoding="utf-8")
+        with pytest.raises(RequestError, match=r"train\.toml is not TOML") as refused:
+            read_settings(path)
+        assert len(str(refused.value)) < 300
+    path.write_text("\ufeffrank = 2\n", encoding="utf-8")  # as editors of Windows begin a file
+    assert read_settings(path).values == {"rank": 2}
+
+
+def test_numbers_that_are_too_large():
+    for value in (2**63, 10**400):
+        with pytest.raises(RequestError, match=r"save_steps=.* must be a whole number below 9223372036854775808"):
+            TrainingSettings(save_steps=value)
+    for value in (math.inf, math.nan, 10**400):
+        with pytest.raises(RequestError, match=r"alpha=.* must be a number"):
+            TrainingSettings(alpha=value)
 
 
 def test_no_such_file(tmp_path):

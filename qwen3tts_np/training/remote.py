@@ -6,20 +6,24 @@ Both are extras, imported when they are used. The token of the hub goes to the h
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..checkpoint.hub import first_reason
 from ..errors import RequestError
 from ..extras import check_installed, imported, install, obstacle
 from ..notices import notify
+from ..shown import shortened
 from .names import TOKEN
 from .run import Report
 from .settings import TrainingSettings
 from .state import BEST, LAST
 
 UPLOADED = "uploading checkpoints"
+REPOSITORY = re.compile(r"\w([\w.-]*\w)?/\w([\w.-]*\w)?", re.ASCII)
 
 
 def wandb_report(settings: TrainingSettings) -> Report | None:
@@ -47,9 +51,17 @@ def wandb_report(settings: TrainingSettings) -> Report | None:
 
 
 def check_upload(settings: TrainingSettings) -> None:
-    """RequestError where checkpoints are to be uploaded and the hub's client is missing: hours before they are."""
-    if settings.upload_to_hub:
-        check_installed(["huggingface_hub"], UPLOADED, install("hub"))
+    """RequestError where checkpoints are to be uploaded and cannot be: hours before they are.
+
+    The hub's client is missing, or a repository cannot have its name.
+    """
+    if not settings.upload_to_hub:
+        return
+    check_installed(["huggingface_hub"], UPLOADED, install("hub"))
+    for setting in ("hub_model_id_best", "hub_model_id_last"):
+        name = getattr(settings, setting)
+        if name is not None and not REPOSITORY.fullmatch(name):
+            raise RequestError(f"{setting}={shortened(name)} must be OWNER/NAME, of letters, digits and -_.")
 
 
 def upload(settings: TrainingSettings, out: Path, token: str | None = None) -> list[str]:
@@ -68,7 +80,10 @@ def upload(settings: TrainingSettings, out: Path, token: str | None = None) -> l
                 client.upload_folder(
                     repo_id=repository, folder_path=str(out / name), commit_message=f"{name} checkpoint"
                 )
-            except (OSError, ValueError) as e:  # the client's own errors are of these
-                raise RequestError(f"{repository} was not uploaded: {e}") from None
+            except Exception as e:  # of huggingface_hub, of whichever HTTP library it uses, of the disk
+                raise RequestError(
+                    f"{repository} was not uploaded: {first_reason(e)}; {out / name} is complete, and the same command "
+                    "tries again"
+                ) from e
             done.append(repository)
     return done

@@ -29,6 +29,7 @@ from .surgery import INITS
 
 DEFAULT_SPEAKER = "speaker"  # of rows that name none, here and in ``train prepare``
 MOST_CONFIG = 1 << 20  # bytes of a file of settings
+MOST = 2**63  # what is counted with has 64 bits
 SCHEDULES = ("cosine", "constant")
 FROZEN_TYPES = ("stored", "bfloat16", "float32")
 ADAPTERS = ("merged", "separate")
@@ -326,8 +327,10 @@ def _check(name: str, value: Any, told: Mapping[str, Any]) -> None:
         return
     wrong = type(value) is not kind and not (kind is float and type(value) is int)
     number = real_number(value) if kind is not bool else 0.0
-    if wrong or not math.isfinite(number):
+    if wrong or (kind is float and not math.isfinite(number)):
         raise RequestError(f"{name}={shortened(value)} must be {_WORDS[kind]}")
+    if kind is int and not -MOST < value < MOST:
+        raise RequestError(f"{name}={shortened(value)} must be a whole number below {MOST}")
     least, most = told["least"], told["most"]
     if least is not None and number < least:
         raise RequestError(f"{name}={shortened(value)} must be at least {least:g}")
@@ -358,6 +361,7 @@ def read_toml(path: Path) -> dict[str, Any]:
             ) from None
     try:
         found = tomllib.loads(read_text(path, MOST_CONFIG))
-    except tomllib.TOMLDecodeError as e:
-        raise RequestError(f"{shown_name(path)} is not TOML: {e}") from None
+    except (ValueError, RecursionError) as e:  # of numbers too: Python reads none of more than some thousand digits
+        reason = "it is nested too deeply" if isinstance(e, RecursionError) else e
+        raise RequestError(f"{shown_name(path)} is not TOML: {reason}") from None
     return {name.replace("-", "_"): value for name, value in found.items()}
