@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -241,6 +242,18 @@ def test_what_is_finished_stays(
     with pytest.raises(OutputError, match="text exists already"):
         list(export_onnx(source, target))
     assert [name for name, _ in export_onnx(source, target, only=["code_predictor"])] == ["code_predictor"]
+
+
+def test_files_of_something_else_are_not_replaced(synthetic: Callable[..., Path], tmp_path: Path) -> None:
+    """Another checkpoint has a config.json too, and so has the folder of many a program."""
+    source, other = synthetic("tiny", "base"), tmp_path / "other"
+    shutil.copytree(synthetic("tiny", "custom_voice"), other)
+    before = {path: path.read_bytes() for path in other.rglob("*") if path.is_file()}
+    with pytest.raises(OutputError, match=r"config\.json exists and belongs to something else; name another folder"):
+        list(export_onnx(source, other, only=["text"]))
+    with pytest.raises(OutputError, match="is the checkpoint itself; name another folder"):
+        list(export_onnx(other, other, only=["text"]))
+    assert {path: path.read_bytes() for path in other.rglob("*") if path.is_file()} == before
 
 
 def test_files_stay_below_the_limit(

@@ -17,7 +17,7 @@ from ..ops import AnyArray
 from ..shown import shortened
 from .coreml_target import CoreMLTarget, Declarations, coremltools
 from .pieces import PIECES, Network
-from .source import fixed_lengths, network_of, pieces_of, write_companions
+from .source import check_companions, companions, fixed_lengths, network_of, pieces_of, write_companions
 
 COREML_FORMATS = ("float16", "int8", "int6", "int4")
 PACKAGE = "model.mlpackage"
@@ -46,12 +46,14 @@ def export_coreml(
     chosen, fixed = pieces_of(network, only), fixed_lengths(lengths or {})
     assert fixed is not None
     check_name(target)
+    beside = companions(source)
     for model_format in formats:
         for name in chosen:
             check_new_folder(target / model_format / name)
+        check_companions(beside, source, target / model_format)
     check_installed(["coremltools"], "export coreml", install("coreml"))
     for model_format in formats:
-        write_companions(source, target / model_format)
+        write_companions(beside, target / model_format)
         for name in chosen:
             place = target / model_format / name
             with output_folder(place) as folder:

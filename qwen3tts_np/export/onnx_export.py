@@ -10,7 +10,7 @@ from ..extras import check_installed, install
 from ..files.output import check_name, check_new_folder, output_folder
 from .onnx_target import MODEL, PROMPT, OnnxTarget
 from .pieces import PIECES, Network
-from .source import fixed_lengths, network_of, pieces_of, write_companions
+from .source import check_companions, companions, fixed_lengths, network_of, pieces_of, write_companions
 from .target import Target
 
 
@@ -25,7 +25,8 @@ def export_onnx(
 
     ``lengths`` fixes all lengths, those of ``LENGTHS`` where it names no other; None leaves them symbolic. A piece is a
     folder, complete or not there, and what is finished stays when a later one fails. Raises RequestError for a piece
-    that this checkpoint lacks, OutputError where one is there already, CheckpointError for a damaged checkpoint.
+    that this checkpoint lacks, OutputError where one is there already or ``target`` is a folder of something else,
+    CheckpointError for a damaged checkpoint.
     """
     network = network_of(source)
     chosen = pieces_of(network, only)
@@ -33,8 +34,10 @@ def export_onnx(
     check_name(target)
     for name in chosen:
         check_new_folder(target / name)
+    beside = companions(source)
+    check_companions(beside, source, target)
     check_installed(["onnx"], "export onnx", install("onnx"))
-    write_companions(source, target)
+    write_companions(beside, target)
     for name in chosen:
         with output_folder(target / name) as folder:
             write_piece(network, name, folder, model_format, fixed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from ..checkpoint.safetensors import Checkpoint
 from ..errors import OutputError, RequestError
 from ..files.input import read_bytes
 from ..files.name import shown_name
-from ..files.output import write_bytes, write_text
+from ..files.output import write_bytes
 from ..layout.specs import codec_specs, model_specs
 from ..shown import shortened
 from ..text.tokenizer import Tokenizer
@@ -47,7 +48,7 @@ def fixed_lengths(given: Mapping[str, int] | None) -> dict[str, int] | None:
         return None
     for name, number in given.items():
         if name not in LENGTHS:
-            raise RequestError(f"length {name!r} is none of {', '.join(LENGTHS)}")
+            raise RequestError(f"length {shortened(name)} is none of {', '.join(LENGTHS)}")
         if number < 1:
             raise RequestError(f"length {name}={number} must be at least 1")
     fixed = {**{name: number for name, (number, _) in LENGTHS.items()}, **given}
@@ -56,12 +57,28 @@ def fixed_lengths(given: Mapping[str, int] | None) -> dict[str, int] | None:
     return {**fixed, "prompt": min(fixed["prompt"], fixed["places"]), "positions": 1}
 
 
-def write_companions(source: Path, target: Path) -> None:
-    """The configurations, and the tokenizer as one file."""
+def companions(source: Path) -> dict[str, bytes]:
+    """The files that go with the graphs of a checkpoint: the configurations, and the tokenizer as one file."""
+    found = {name: read_bytes(source / name) for name in COMPANIONS}
+    return {**found, "tokenizer.json": Tokenizer.from_directory(source).to_json().encode()}
+
+
+def check_companions(files: Mapping[str, bytes], source: Path, target: Path) -> None:
+    """OutputError where ``target`` is the checkpoint itself, or holds a file of one of these names with other content:
+    it is somebody else's."""
+    if os.path.isdir(target) and os.path.samefile(target, source):
+        raise OutputError(f"{shown_name(target)} is the checkpoint itself; name another folder")
+    for name, content in files.items():
+        if os.path.lexists(target / name) and read_bytes(target / name) != content:
+            raise OutputError(f"{shown_name(target / name)} exists and belongs to something else; name another folder")
+
+
+def write_companions(files: Mapping[str, bytes], target: Path) -> None:
+    """Write the files that are not there yet."""
     try:
         (target / CODEC).mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise OutputError(f"{shown_name(target)} cannot be made: {e.strerror or e}") from None
-    for name in COMPANIONS:
-        write_bytes(target / name, read_bytes(source / name))
-    write_text(target / "tokenizer.json", Tokenizer.from_directory(source).to_json())
+    for name, content in files.items():
+        if not (target / name).exists():
+            write_bytes(target / name, content)
