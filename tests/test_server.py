@@ -6,13 +6,16 @@ import asyncio
 import base64
 import io
 import json
+import os
 import re
+import shutil
 import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -347,9 +350,11 @@ def test_a_mistake_is_one_sentence(server, http, arguments, status, param, told)
     [
         (b"{", "the body is not JSON"),
         (b"[]", "the body is a JSON list; expected an object"),
-        (b'{"input": NaN}', "NaN is no JSON"),
+        (b'{"input": NaN}', "NaN is not a number in JSON"),
         (b"[" * 100_000, "the body is not JSON"),
         (b'{"seed": ' + b"9" * 5000 + b"}", "the body is not JSON"),
+        (b'{"input": [' + b"[]," * 1_000_001 + b"0]}", "more than 1000000 values"),
+        (b'{"input": "\xff"}', "the body is not JSON"),
     ],
 )
 def test_what_is_no_request(http, content, told):
@@ -447,6 +452,34 @@ def test_what_cannot_be_registered(http, data, files, status, told):
     assert response.status_code == status, response.text
     assert told in response.json()["error"]["message"]
     assert http.get(VOICES).json()["uploaded_voices"] == []
+
+
+def test_a_folder_of_voices_that_others_have_changed(server, http):
+    """Names that no voice can have are none, and no voices are there where the folder has gone; it may come again."""
+    folder = server.house.voices._folder
+    assert http.post(VOICES, data={"name": "stays"}, files={"audio_sample": clip()}).status_code == 200
+    content = (folder / "stays.safetensors").read_bytes()
+    for name in (b"\xff\xfe", b"a!", b".b", b"c\n"):
+        with suppress(OSError):  # some systems have no such names
+            Path(os.fsdecode(os.fsencode(folder) + b"/" + name + b".safetensors")).write_bytes(content)
+    (folder / "folder.safetensors").mkdir()
+    (folder / "damaged.safetensors").write_bytes(content[:50])
+    listed = http.get(VOICES).json()
+    assert [voice["name"] for voice in listed["uploaded_voices"]] == ["stays"]
+    refused = http.post(SPEECH, json=server.body(voice="nobody", model="base"))
+    assert refused.status_code == 404 and "there is damaged, folder, stays" in refused.json()["error"]["message"]
+    gone = folder.with_name("elsewhere")
+    folder.rename(gone)
+    try:
+        assert http.get(VOICES).json()["uploaded_voices"] == []
+        assert http.get(f"{VOICES}/stays").status_code == http.delete(f"{VOICES}/stays").status_code == 404
+        assert http.post(SPEECH, json=server.body(voice="stays", model="base")).status_code == 404
+        told = http.post(VOICES, data={"name": "new"}, files={"audio_sample": clip()})
+        assert told.status_code == 503 and "cannot be written" in told.json()["error"]["message"]
+    finally:
+        gone.rename(folder)
+    shutil.rmtree(folder)
+    folder.mkdir()
 
 
 # --- about ----------------------------------------------------------------------------------------

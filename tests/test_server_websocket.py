@@ -198,6 +198,23 @@ def test_a_mistake_is_a_message_and_the_connection_goes_on(server, socket, messa
     assert hear(socket)[0] == alone(server, TEXT)
 
 
+def test_text_beyond_the_limit_is_not_kept(server, socket):
+    socket.send(json.dumps(CONFIG))
+    say(socket, "input.text", text="Good ")
+    audio = b""
+    for _ in range(3):
+        say(socket, "input.text", text="x" * 1997)
+        heard, messages = hear(socket, "error")
+        audio += heard
+        assert messages[-1]["code"] == "text_too_long" and "has 2002 characters" in messages[-1]["message"]
+    say(socket, "x" * 5000)
+    heard, messages = hear(socket, "error")
+    assert "5000 characters" in messages[-1]["message"]
+    say(socket, "input.text", text="morning.")
+    say(socket, "input.done")
+    assert audio + heard + hear(socket)[0] == alone(server, "Good morning.")
+
+
 def test_a_client_that_goes_away(server):
     room = server.house.engine.rooms["custom_voice"]
     with client.connect(f"{server.url.replace('http', 'ws')}/v1/audio/speech/stream") as one:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from ..audio.encode import encoder
-from ..errors import QwenTTSError, RequestError
+from ..errors import OutputError, QwenTTSError, RequestError
 from ..ops import Pcm
 from ..speech.live import live_text
 from ..speech.script import Script, read_script
@@ -175,6 +175,8 @@ def as_refusal(error: Exception) -> Refusal | None:
     """The refusal that an error of ours is for a client; None for a defect."""
     if isinstance(error, Refusal):
         return error
+    if isinstance(error, OutputError):  # the disk of the server, not what the client sent
+        return Refusal(503, str(error), code="not_written")
     if isinstance(error, QwenTTSError):
         return Refusal(400, str(error))
     if isinstance(error, MemoryError):

@@ -63,7 +63,7 @@ class Guard:
     def _refusal(self, scope: Scope, headers: dict[str, str]) -> Refusal | None:
         host, origin = _host_of(f"//{headers.get('host', '')}"), headers.get("origin")
         if self._settings.host in LOOPBACK and host not in self._hosts:
-            return Refusal(403, f"this server is local and not {host!r}; --host says where it listens")
+            return Refusal(403, f"this server is local and not {host[:100]!r}; --host says where it listens")
         if origin is not None and not {origin, "*"} & {*self._settings.origins}:
             here = f"{self._settings.scheme}://{headers.get('host', '')}"
             if origin.lower() != here.lower():

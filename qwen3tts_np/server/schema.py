@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, NoReturn
+from typing import Any
 
 from ..audio.encode import check_streamed
 from ..audio.tempo import check_tempo
+from ..checkpoint.json_file import parse_json
 from ..config import GenerationConfig
 from ..errors import RequestError
 from ..shown import printable, shortened
@@ -50,8 +51,8 @@ class SpeechRequest:
 def read_json(body: bytes) -> dict[str, Any]:
     """A JSON object. Refusal where it is none."""
     try:
-        value = json.loads(body, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as e:
+        value = parse_json(body.decode(json.detect_encoding(body), "surrogatepass"))
+    except ValueError as e:
         raise Refusal(400, f"the body is not JSON: {printable(str(e))}", code="invalid_json") from None
     if not isinstance(value, dict):
         raise Refusal(400, f"the body is a JSON {type(value).__name__}; expected an object with 'input'")
@@ -144,7 +145,3 @@ def _is_sse(name: str) -> bool:
     if name not in ("audio", "sse"):
         raise Refusal(400, f"stream_format={shortened(name)} must be 'audio' or 'sse'", "stream_format")
     return name == "sse"
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")

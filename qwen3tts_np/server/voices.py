@@ -13,7 +13,8 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import CheckpointError, OutputError, QwenTTSError
+from ..errors import CheckpointError, MissingFileError, OutputError, QwenTTSError
+from ..files.input import read_bytes
 from ..files.output import remove_leftovers, scratch_folder
 from ..shown import shortened
 from ..voice.prompt_item import VoiceClonePromptItem
@@ -49,11 +50,14 @@ class VoiceFolder:
             remove_leftovers(folder, lambda name: name.endswith(SUFFIX))
 
     def names(self) -> list[str]:
-        """All names, sorted."""
+        """All names, sorted. A file whose name no voice can have is none; nor is any, where the folder has gone."""
         if self._folder is None:
             return []
-        files = (path for path in self._folder.iterdir() if path.suffix == SUFFIX and not path.name.startswith("."))
-        return sorted(unicodedata.normalize("NFC", path.stem) for path in files)
+        try:
+            stems = [path.stem for path in self._folder.iterdir() if path.suffix == SUFFIX]
+        except OSError:
+            return []
+        return sorted(unicodedata.normalize("NFC", stem) for stem in stems if self._path(stem) is not None)
 
     def all(self) -> list[Registered]:
         """All voices, sorted; a file that cannot be read is none."""
@@ -68,11 +72,17 @@ class VoiceFolder:
     def get(self, name: str) -> Registered:
         """The voice of this name. Refusal if there is none, CheckpointError if its file is damaged."""
         path = self._path(name)
-        if path is None or not path.is_file():
+        try:
+            if path is None:
+                raise FileNotFoundError
+            found = path.stat()
+            item = VoiceClonePromptItem.load(path)
+        except (FileNotFoundError, MissingFileError):  # also one that is deleted now
             known = ", ".join(self.names()) or "none"
-            raise Refusal(404, f"voice {shortened(name)} is not registered; there is {known}", "voice", "no_such_voice")
-        found = path.stat()
-        return Registered(path.stem, int(found.st_mtime), found.st_size, VoiceClonePromptItem.load(path))
+            raise Refusal(
+                404, f"voice {shortened(name)} is not registered; there is {known}", "voice", "no_such_voice"
+            ) from None
+        return Registered(path.stem, int(found.st_mtime), found.st_size, item)
 
     def add(self, name: str, item: VoiceClonePromptItem) -> Registered:
         """Register a voice. Refusal for a name that is taken, or none."""
@@ -113,7 +123,7 @@ class VoiceFolder:
         self.get(name)
         path = self._path(name)
         assert path is not None
-        return path.read_bytes()
+        return read_bytes(path)
 
     def _path(self, name: str) -> Path | None:
         """The file of a voice of this name; None where no voice can have it."""

@@ -18,6 +18,7 @@ from typing import Any
 from fastapi import WebSocket, WebSocketDisconnect
 
 from ..audio.encode import encoder
+from ..shown import shortened
 from .answer import House, as_refusal, enter, readable
 from .client import ArrivingClient
 from .models import Served, choose, kinds_for
@@ -122,7 +123,7 @@ class Session:
         elif kind == "session.close":
             return False
         else:
-            raise Refusal(400, f"type={kind!r} is none of {', '.join(MESSAGES)}", "type")
+            raise Refusal(400, f"type={shortened(kind)} is none of {', '.join(MESSAGES)}", "type")
         return True
 
     async def _configure(self, message: Mapping[str, Any]) -> None:
@@ -140,8 +141,9 @@ class Session:
         if self.speaks:
             raise Refusal(400, "the last utterance is still being spoken: wait for session.done, or send input.cancel")
         utterance = self._utterance or await self._open()
-        utterance.text += text
-        check_text(utterance.text, self._house.settings)
+        complete = utterance.text + text
+        check_text(complete, self._house.settings)
+        utterance.text = complete
         if (client := utterance.client) is not None:
             await self._in_engine(lambda: client.feed(text), utterance, client)
 
