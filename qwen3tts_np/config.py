@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from .errors import ConfigError
+from .shown import shortened
 
 MODEL_TYPES = ("base", "custom_voice", "voice_design")
 
@@ -75,12 +76,14 @@ class TalkerConfig:
         groups = self.code_predictor_config.num_code_groups
         if groups != self.num_code_groups:
             raise ConfigError(f"num_code_groups={self.num_code_groups}, but the code predictor has {groups}")
-        ids = {f"codec_language_id {name!r}": i for name, i in self.codec_language_id.items()}
-        ids |= {f"spk_id {name!r}": i for name, i in self.spk_id.items()}
+        ids = {f"codec_language_id {shortened(name)}": i for name, i in self.codec_language_id.items()}
+        ids |= {f"spk_id {shortened(name)}": i for name, i in self.spk_id.items()}
         _check_ids({**_ids(self), **ids}, self.vocab_size, "vocab_size")
         for speaker, dialect in self.spk_is_dialect.items():
             if isinstance(dialect, str) and dialect not in self.codec_language_id:
-                raise ConfigError(f"spk_is_dialect {speaker!r}: {dialect!r} is not in codec_language_id")
+                raise ConfigError(
+                    f"spk_is_dialect {shortened(speaker)}: {shortened(dialect)} is not in codec_language_id"
+                )
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         if self.tts_model_type not in MODEL_TYPES:
-            raise ConfigError(f"tts_model_type {self.tts_model_type!r} is none of {', '.join(MODEL_TYPES)}")
+            raise ConfigError(f"tts_model_type {shortened(self.tts_model_type)} is none of {', '.join(MODEL_TYPES)}")
         encoder, width = self.speaker_encoder_config, self.talker_config.hidden_size
         if encoder is not None and encoder.enc_dim != width:
             raise ConfigError(f"speaker encoder enc_dim={encoder.enc_dim} must be the talker's hidden_size={width}")

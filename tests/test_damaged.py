@@ -19,9 +19,11 @@ import numpy as np
 import pytest
 
 from qwen3tts_np import CustomVoice, Qwen3TTSModel, QwenTTSError, VoiceClonePromptItem
+from qwen3tts_np.checkpoint.adapter import Adapter
 from qwen3tts_np.checkpoint.config_file import read_codec_config, read_generation_config, read_model_config
-from qwen3tts_np.checkpoint.keys import check
+from qwen3tts_np.checkpoint.keys import TensorSpec, check
 from qwen3tts_np.checkpoint.safetensors import Checkpoint
+from qwen3tts_np.checkpoint.writer import write_safetensors
 from qwen3tts_np.compiled.codec.packed import write_packed_decoder
 from qwen3tts_np.errors import CheckpointError
 from qwen3tts_np.files import input as gate
@@ -204,6 +206,44 @@ def test_wrong_tensors(whole: Path, tmp_path: Path, change: Callable[[dict[str, 
     assert says in str(refused.value) and len(str(refused.value)) < 2000
 
 
+def tokens(**changes: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Change a field of the first added token."""
+
+    def change(content: dict[str, Any]) -> dict[str, Any]:
+        next(iter(content["added_tokens_decoder"].values())).update(changes)
+        return content
+
+    return change
+
+
+MANY = "a " * 50_000  # words, each a short one
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("config.json", lambda c: c.update(tts_model_type=MANY)),
+        ("config.json", lambda c: c.update(model_type=MANY)),
+        ("config.json", lambda c: c["talker_config"]["spk_is_dialect"].update({MANY: MANY})),
+        ("config.json", lambda c: c["talker_config"]["spk_id"].update({MANY: 10**9})),
+        ("config.json", lambda c: c["talker_config"].update(rope_parameters={"rope_theta": MANY})),
+        ("config.json", lambda c: (c.pop("talker_config"), c.update(model_type=[MANY] * 9))),
+        ("model.safetensors", lambda h: h.update({MANY: h.pop(NORM)})),
+    ],
+)
+def test_values_of_many_words_are_shortened(
+    whole: Path, tmp_path: Path, name: str, change: Callable[[dict[str, Any]], Any]
+) -> None:
+    shutil.copytree(whole, tmp_path / "m")
+    if name.endswith(".json"):
+        content = json.loads((tmp_path / "m" / name).read_text())
+        change(content)
+        (tmp_path / "m" / name).write_text(json.dumps(content))
+    else:
+        edit(tmp_path / "m" / name, change)
+    assert refusal(lambda: Qwen3TTSModel.for_prompts(tmp_path / "m").text_tokenizer.encode("Hi"), "") is not None
+
+
 @pytest.mark.parametrize("bits", [0x7FC0, 0x7F80, 0xFF80], ids=["NaN", "inf", "-inf"])
 def test_weights_that_are_not_finite(whole: Path, tmp_path: Path, bits: int) -> None:
     """Found at load in a norm, which every diverged training reaches; anywhere by ``verify``."""
@@ -228,16 +268,6 @@ def test_weights_that_are_not_finite(whole: Path, tmp_path: Path, bits: int) -> 
 
 
 # --- tokenizer ------------------------------------------------------------------------------------
-
-
-def tokens(**changes: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """Change a field of the first added token."""
-
-    def change(content: dict[str, Any]) -> dict[str, Any]:
-        next(iter(content["added_tokens_decoder"].values())).update(changes)
-        return content
-
-    return change
 
 
 @pytest.mark.parametrize(
@@ -286,6 +316,43 @@ def test_merges_that_do_not_fit(whole: Path, tmp_path: Path, line: str) -> None:
     with (tmp_path / "m" / "merges.txt").open("a", encoding="utf-8") as file:
         file.write(f"\n{line}\n")
     refusal(lambda: tokenize(tmp_path / "m"), "merges.txt")
+
+
+# --- adapters -------------------------------------------------------------------------------------
+
+
+PREFIX = "base_model.model.talker.model."
+PROJECTION = f"{PREFIX}layers.0.self_attn.q_proj.lora_"
+PAIR: dict[str, tuple[int, ...]] = {f"{PROJECTION}A.weight": (4, 64), f"{PROJECTION}B.weight": (128, 4)}
+ROWS = f"{PREFIX}codec_embedding.token_adapter.trainable_tokens_delta"
+
+
+@pytest.mark.parametrize(
+    ("config", "tensors", "says"),
+    [
+        ({}, PAIR, None),
+        ({"r": 10**400}, PAIR, "expected two numbers"),
+        ({"lora_alpha": 10**400}, PAIR, "expected two numbers"),
+        ({"lora_alpha": "a " * 50_000}, PAIR, "expected two numbers"),
+        ({"r": True}, PAIR, "expected two numbers"),
+        ({"peft_type": ["a "] * 50_000}, PAIR, "LORA is read here"),
+        ({"rank_pattern": ["a "] * 50_000}, PAIR, "not implemented here"),
+        ({"trainable_token_indices": {"talker.model.codec_embedding": [1]}}, {ROWS: (1,)}, "trainable_token_indices"),
+        ({"trainable_token_indices": {"talker.model.codec_embedding": [1]}}, {ROWS: ()}, "trainable_token_indices"),
+        ({"trainable_token_indices": {"talker.model.codec_embedding": [-1]}}, {ROWS: (1, 64)}, "row -1 is outside of"),
+        ({"trainable_token_indices": {"talker.model.codec_embedding": [10**9]}}, {ROWS: (1, 64)}, "is outside of"),
+        ({"trainable_token_indices": {"talker.model.codec_embedding": [1]}}, {ROWS: (1, 63)}, "the model's is"),
+    ],
+)
+def test_adapters(
+    whole: Path, tmp_path: Path, config: dict[str, Any], tensors: dict[str, tuple[int, ...]], says: str | None
+) -> None:
+    given = {"peft_type": "LORA", "r": 4, "lora_alpha": 4, **config}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(given))
+    specs = [TensorSpec(name, shape, "", "F32") for name, shape in tensors.items()]
+    write_safetensors(tmp_path / "adapter_model.safetensors", specs, lambda s: [np.full(s.shape, 0.01, np.float32)])
+    said = refusal(lambda: Adapter.open(tmp_path).merged(Checkpoint.open(whole)), "")
+    assert (said is None) == (says is None) and (says or "") in (said or "")
 
 
 # --- a defect of ours -----------------------------------------------------------------------------

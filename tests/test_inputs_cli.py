@@ -425,6 +425,16 @@ def test_names_and_texts(command: str, refuse: Callable[..., str]) -> None:
             assert says in said, (dest, value[:50], said)
 
 
+@pytest.mark.parametrize("command", dict.fromkeys(c for c, option in OPTIONS if option.type is Path))
+def test_an_empty_name(command: str, refuse: Callable[..., str]) -> None:
+    """Of a variable that a shell does not know; it is not the current folder."""
+    for owner, option in OPTIONS:
+        if owner == command and option.type is Path:
+            words = command_line(command, name_of(option) if option.option_strings else option.dest, "MARK")
+            said = refuse([word.replace("MARK", "") for word in words])
+            assert "it is empty, expected the name of a file or a folder" in said, (name_of(option), said)
+
+
 @pytest.mark.parametrize(("command", "option", "value", "says"), NUMBERS)
 def test_numbers(command: str, option: str, value: str, says: str, refuse: Callable[..., str]) -> None:
     assert says in refuse(command_line(command, option, value))

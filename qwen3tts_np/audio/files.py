@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from ..arguments import path_of, real_number
 from ..errors import InputError, MissingFileError, RequestError, RequestTypeError
 from ..files.input import read_bytes
+from ..files.name import shown_name
 from ..files.output import output_file
 from ..ops import Pcm, Wave, as_array
 from ..shown import shortened
@@ -192,7 +193,10 @@ def format_of(path: Path) -> str:
     if audio_format not in soundfile.available_formats():
         if audio_format == "MP3":
             raise RequestError(f"{path}: .mp3 needs libsndfile 1.1, here it is {version}; use .wav, .flac or .ogg")
-        raise RequestError(f"{path}: the suffix {path.suffix!r} names no audio format; use .wav, .flac, .ogg or .mp3")
+        suffix = shortened(path.suffix)
+        raise RequestError(
+            f"{shown_name(path)}: the suffix {suffix} names no audio format; use .wav, .flac, .ogg or .mp3"
+        )
     if is_opus(path) and OPUS not in soundfile.available_subtypes(audio_format):
         raise RequestError(f"{path}: .opus needs libsndfile 1.0.29, here it is {version}; use .wav, .flac or .ogg")
     return audio_format

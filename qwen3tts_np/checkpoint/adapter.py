@@ -30,6 +30,7 @@ from qwen3tts_np_kernels.bfloat16 import round_ref
 from ..errors import CheckpointError, MissingFileError, RequestError
 from ..files.name import shown_name
 from ..ops import Array
+from ..shown import shortened
 from .json_file import read_json
 from .safetensors import Checkpoint, map_file
 from .tensor import StoredTensor
@@ -87,17 +88,23 @@ class Adapter:
             raise MissingFileError(f"{shown_name(folder)} holds no {CONFIG}; an adapter is a folder with one")
         config = read_json(folder / CONFIG)
         if config.get("peft_type") != "LORA":
-            raise CheckpointError(f"{folder / CONFIG}: peft_type is {config.get('peft_type')!r}; LORA is read here")
+            raise CheckpointError(
+                f"{folder / CONFIG}: peft_type is {shortened(config.get('peft_type'))}; LORA is read here"
+            )
         if asked := next((name for name in _NOT_HERE if config.get(name)), None):
-            raise CheckpointError(f"{folder / CONFIG}: {asked} is {config[asked]!r}, which is not implemented here")
+            raise CheckpointError(
+                f"{folder / CONFIG}: {asked} is {shortened(config[asked])}, which is not implemented here"
+            )
         if (init := config.get("init_lora_weights")) not in _INITS:
             raise CheckpointError(
-                f"{folder / CONFIG}: init_lora_weights is {init!r}, which changes the model's own weights; "
+                f"{folder / CONFIG}: init_lora_weights is {shortened(init)}, which changes the model's own weights; "
                 "save it with PEFT's path_initial_model_for_weight_conversion"
             )
         rank, alpha = config.get("r"), config.get("lora_alpha")
-        if type(rank) is not int or rank < 1 or type(alpha) not in (int, float) or not 0 < float(alpha) < 1e6:  # type: ignore[arg-type]
-            raise CheckpointError(f"{folder / CONFIG}: r is {rank!r} and lora_alpha {alpha!r}, expected two numbers")
+        if type(rank) is not int or not 1 <= rank < 2**31 or type(alpha) not in (int, float) or not 0 < alpha < 1e6:  # type: ignore[operator]
+            raise CheckpointError(
+                f"{folder / CONFIG}: r is {shortened(rank)} and lora_alpha {shortened(alpha)}, expected two numbers"
+            )
         tensors, _ = map_file(folder / WEIGHTS)
         return cls(
             _additions(tensors, rank, folder / WEIGHTS),
@@ -193,9 +200,13 @@ def _rows(tensors: Mapping[str, StoredTensor], config: Mapping[str, Any], path: 
         return {}
     stated = config.get("trainable_token_indices")
     ids = stated.get(CODEC_EMBEDDING) if isinstance(stated, dict) else None
-    if not isinstance(ids, list) or not all(type(i) is int for i in ids) or stored.shape[:1] != (len(ids),):
+    if not isinstance(ids, list) or not all(type(i) is int for i in ids) or not _is_table(stored, len(ids)):
         raise CheckpointError(f"{path}: its rows of {CODEC_EMBEDDING} are not those of trainable_token_indices")
     return dict(zip(ids, _values(stored), strict=True))
+
+
+def _is_table(tensor: StoredTensor, rows: int) -> bool:
+    return len(tensor.shape) == 2 and len(tensor.data) == rows and tensor.dtype in _FLOATS
 
 
 def _speakers(path: Path) -> dict[str, int]:

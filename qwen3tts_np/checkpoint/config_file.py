@@ -18,6 +18,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from ..config import CodecConfig, GenerationConfig, ModelConfig
 from ..errors import CheckpointError, ConfigError, MissingFileError
+from ..shown import shortened
 from .foreign import files_of, layout_of, quantised_by
 from .json_file import read_json
 from .safetensors import Checkpoint
@@ -70,7 +71,9 @@ def read_model_config(
 
 def _model_config(raw: dict[str, Any], where: str) -> ModelConfig:
     if "talker_config" not in raw:
-        raise ConfigError(f"{where} has no talker_config: model_type is {raw.get('model_type')!r}, not 'qwen3_tts'")
+        raise ConfigError(
+            f"{where} has no talker_config: model_type is {shortened(raw.get('model_type'))}, not 'qwen3_tts'"
+        )
     # Only a base model has the encoder; fine-tuned custom-voice models keep its config without its weights.
     if raw.get("tts_model_type") == "base":
         encoder = raw.get("speaker_encoder_config")
@@ -222,7 +225,9 @@ def _rope_of_transformers_5(part: Any, where: str) -> None:
         parameters = kinds[0]
     theta = parameters.get("rope_theta", part.get("rope_theta"))
     if part.get("rope_theta", theta) != theta:
-        raise ConfigError(f"{where}: rope_theta is {part['rope_theta']!r}, and {theta!r} in rope_parameters")
+        raise ConfigError(
+            f"{where}: rope_theta is {shortened(part['rope_theta'])}, and {shortened(theta)} in rope_parameters"
+        )
     if theta is not None:
         part["rope_theta"] = theta
     part.setdefault("rope_scaling", parameters)

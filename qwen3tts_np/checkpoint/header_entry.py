@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import CheckpointError
+from ..shown import shortened
 from .json_file import parse_json
 
 T = TypeVar("T")
@@ -32,4 +33,5 @@ def read_entry(
             return build(stated)
     except (ValueError, TypeError, KeyError, AttributeError) as e:
         raise CheckpointError(f"{path}: {key} in the header is damaged ({type(e).__name__}: {e})") from None
-    raise CheckpointError(f"{path}: written in version {found!r}, and this package reads version {version}; {remedy}")
+    written = f"{path}: written in version {shortened(found)}"
+    raise CheckpointError(f"{written}, and this package reads version {version}; {remedy}")

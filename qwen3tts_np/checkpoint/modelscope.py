@@ -24,6 +24,7 @@ from urllib.parse import quote, urlencode
 from ..errors import CheckpointError, MissingFileError
 from ..files.output import output_file
 from ..notices import notify
+from ..shown import shortened
 from .hub import PATTERNS, UNVERIFIED, differences, log, repository
 from .published import PublishedFile, sha256_of
 
@@ -39,7 +40,7 @@ def is_chosen() -> bool:
     """Whether models come from ModelScope. CheckpointError where the variable names another hub."""
     choice = os.environ.get(CHOICE, "").strip().lower()
     if choice not in ("", "huggingface", "modelscope"):
-        raise CheckpointError(f"{CHOICE}={choice!r} is neither 'huggingface' nor 'modelscope'")
+        raise CheckpointError(f"{CHOICE}={shortened(choice)} is neither 'huggingface' nor 'modelscope'")
     return choice == "modelscope"
 
 

@@ -21,6 +21,7 @@ from qwen3tts_np_kernels.system import return_free_memory
 
 from ..errors import CheckpointError, ConfigError, MissingFileError
 from ..files.input import open_input
+from ..shown import shortened
 from .foreign import CURE, files_of, quantised_by
 from .json_file import RepeatedName, parse_json, read_json, without_repeats
 from .packed import unfold
@@ -124,7 +125,7 @@ def _parse_header(raw: bytes, path: Path) -> dict[str, Any]:
     try:
         header = parse_json(raw.decode("utf-8"), without_repeats)
     except RepeatedName as e:
-        raise CheckpointError(f"{path}: the header names {e.name!r} twice") from None
+        raise CheckpointError(f"{path}: the header names {shortened(e.name)} twice") from None
     except ValueError as e:
         raise CheckpointError(f"{path}: the header is not valid JSON ({e})") from None
     if not isinstance(header, dict):
@@ -181,11 +182,13 @@ def _map_shards(index: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
     metadata: dict[str, str] = {}
     for shard in sorted(set(weight_map.values())):
         if Path(shard).name != shard or not (index.parent / shard).is_file():
-            raise CheckpointError(f"{index}: shard {shard!r} is not a file in the same directory")
+            raise CheckpointError(f"{index}: shard {shortened(shard)} is not a file in the same directory")
         found, extra = map_file(index.parent / shard)
         for name in found:
             if weight_map.get(name) != shard:
-                raise CheckpointError(f"{index}: {name} is in {shard}, but the index says {weight_map.get(name)!r}")
+                raise CheckpointError(
+                    f"{index}: {name} is in {shard}, but the index says {shortened(weight_map.get(name))}"
+                )
         tensors |= found
         metadata |= extra
     for name, shard in weight_map.items():

@@ -65,6 +65,12 @@ class Parser(argparse.ArgumentParser):
             return self.commands[args[0]].parse_known_args(args[1:], namespace)
         return super().parse_known_args(args, namespace)
 
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        """Trap: ``Path("")`` is the current folder, and ``"$OUT"`` of a variable that is not set is empty."""
+        if action.type is Path and not arg_string:
+            raise argparse.ArgumentError(action, "it is empty, expected the name of a file or a folder")
+        return super()._get_value(action, arg_string)
+
     def error(self, message: str) -> NoReturn:
         shown = _QUOTED.sub(lambda value: shortened(value[1] or value[2]), message)
         shown = printable(with_short_words(without_passwords(shown), LONGEST))

@@ -42,10 +42,13 @@ def read_bytes(path: PathLike, most: int = MOST) -> bytes:
 
 
 def read_text(path: PathLike, most: int = MOST) -> str:
-    """The same as text in UTF-8, with line ends as they are. InputError names the first byte that is not UTF-8."""
+    """The same as text in UTF-8, with line ends as they are. InputError names the first byte that is not UTF-8.
+
+    A byte order mark at its beginning, which editors of Windows write, is no part of it.
+    """
     content = read_bytes(path, most)
     try:
-        return content.decode("utf-8")
+        return content.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as e:
         raise InputError(shown_name(path), f"byte {e.start} is not UTF-8") from e
 

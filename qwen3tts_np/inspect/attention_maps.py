@@ -14,6 +14,7 @@ from ..checkpoint.safetensors import Checkpoint
 from ..config import TalkerConfig
 from ..errors import RequestError
 from ..ops import softmax
+from ..shown import shortened
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,11 @@ def heads_of(text: str | None, c: TalkerConfig) -> list[Head]:
     for item in text.split(","):
         layer, _, head = item.partition(":")
         if not (layer.strip().isdecimal() and head.strip().isdecimal()):
-            raise RequestError(f"{item!r} is not LAYER:HEAD, such as 0:3")
+            raise RequestError(f"{shortened(item)} is not LAYER:HEAD, such as 0:3")
         heads.append(Head(int(layer), int(head)))
         if heads[-1].layer >= c.num_hidden_layers or heads[-1].head >= c.num_attention_heads:
             last = f"layer {c.num_hidden_layers - 1}, head {c.num_attention_heads - 1}"
-            raise RequestError(f"{item!r} is not a head of this talker, whose last is {last}")
+            raise RequestError(f"{shortened(item)} is not a head of this talker, whose last is {last}")
     return heads
 
 

@@ -85,7 +85,7 @@ def _load(file: Path, voice: str) -> VoiceClonePromptItem:
 def _read(path: PathLike, what: str) -> tuple[Path, dict[str, Any]]:
     file = path_of(path, what)
     try:
-        content = parse_json(read_text(file, MOST).removeprefix("\ufeff"), without_repeats)
+        content = parse_json(read_text(file, MOST), without_repeats)
     except InputError:
         raise
     except ValueError as e:

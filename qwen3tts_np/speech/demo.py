@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..checkpoint.hub import published_names, repository
 from ..errors import RequestError
+from ..shown import shortened
 
 CHECKPOINT = Path(__file__).parents[1] / "demo_voice"
 LONGEST = 10  # words of a piece; the voice was trained on no longer sentences
@@ -59,7 +60,7 @@ def readable(text: str) -> str:
         raise RequestError(_refusal(list(unknown)))
     pieces = [piece for words in sentences for piece in _pieces(words)]
     if not pieces:
-        raise RequestError(f"there is no word to say in {text!r}")
+        raise RequestError(f"there is no word to say in {shortened(text)}")
     return "\n\n".join(" ".join(piece) for piece in pieces)
 
 

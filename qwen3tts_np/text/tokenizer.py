@@ -197,7 +197,9 @@ def _backend(pattern: Pattern, added: dict[int, AddedToken], path: Path, model: 
     for i, token in added.items():
         if backend.token_to_id(token.content) != i:
             actual = backend.token_to_id(token.content)
-            raise CheckpointError(f"{path}: {token.content!r} has id {i}, but after vocab.json its id is {actual}")
+            raise CheckpointError(
+                f"{path}: {shortened(token.content)} has id {i}, but after vocab.json its id is {actual}"
+            )
     return backend
 
 
@@ -227,7 +229,7 @@ def _version_key(version: object, where: Path) -> tuple[list[int], int]:
     """The order of PEP 440, as far as a comparison with a plain release needs it: 5.0.0.dev0 < 5.0.0 < 5.0.0.post1."""
     match = re.fullmatch(r"v?(\d+(?:\.\d+)*)(.*)", version) if isinstance(version, str) else None
     if match is None:
-        raise ConfigError(f"{where}: transformers_version {version!r} is not a version such as '4.57.3'")
+        raise ConfigError(f"{where}: transformers_version {shortened(version)} is not a version such as '4.57.3'")
     release = [int(number) for number in match[1].split(".")]
     while release and release[-1] == 0:
         release.pop()

@@ -25,6 +25,7 @@ from ..checkpoint.writer import write_safetensors
 from ..errors import CheckpointError, RequestError, RequestTypeError
 from ..notices import notify
 from ..ops import Array, Ints
+from ..shown import shortened
 from .file_kind import TORCH, kind_of
 from .spk import Parts, is_spk, read_spk, write_spk
 from .torch_file import read_torch_items
@@ -107,9 +108,9 @@ class VoiceClonePromptItem:
         if not is_voice(metadata):
             raise CheckpointError(f"{file} holds no voice; 'qwen3tts-np voice create' makes one of a clip")
         if metadata.get("version") != VERSION:
-            version = metadata.get("version")
+            version = shortened(metadata.get("version"))
             raise CheckpointError(
-                f"{file} is a voice of format {version!r}, this program reads format {VERSION!r}; update qwen3tts-np"
+                f"{file} is a voice of format {version}, this program reads format {VERSION!r}; update qwen3tts-np"
             )
         arrays = {name: np.array(tensor.data) for name, tensor in stored.items()}  # copies: the file may go
         if metadata.pop("sha256", None) != checksum(metadata, arrays):
