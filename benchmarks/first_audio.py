@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=usable_cores())
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--text", default=TEXT)
+    parser.add_argument("--instruct", default="", metavar="TEXT", help="how it is to be spoken")
     parser.add_argument("--out", type=Path, default=Path("speed"))
     args = parser.parse_args()
     with ExitStack() as stack:
@@ -49,6 +50,7 @@ def main() -> None:
         "threads": args.threads,
         "rounds": args.rounds,
         "text": args.text,
+        "instruct": args.instruct,
         "rows": rows,
     }
     args.out.mkdir(parents=True, exist_ok=True)
@@ -64,7 +66,7 @@ def measure(path: Path, weights_format: str, args: argparse.Namespace) -> list[d
     times: dict[tuple[int, bool], list[tuple[float, float]]] = {case: [] for case in cases}
     for round_ in range(args.rounds + 1):
         for case in cases:
-            sample = first_audio(model, args.text, *case, seed=round_)
+            sample = first_audio(model, args, *case, seed=round_)
             if round_:  # the warm-up round compiles, and fills the caches
                 times[case].append(sample)
     rows = []
@@ -83,11 +85,13 @@ def measure(path: Path, weights_format: str, args: argparse.Namespace) -> list[d
     return rows
 
 
-def first_audio(model: Qwen3TTSModel, text: str, packet: int, streaming: bool, seed: int) -> tuple[float, float]:
+def first_audio(
+    model: Qwen3TTSModel, args: argparse.Namespace, packet: int, streaming: bool, seed: int
+) -> tuple[float, float]:
     """Seconds to the first packet, and from one packet to the next."""
-    voice, limit = any_voice(model), (1 + LATER) * packet + 1
+    voice, limit = any_voice(model, args.instruct), (1 + LATER) * packet + 1
     start = time.perf_counter()
-    request = model.prepare(text, voice, streaming=streaming, seed=seed, max_new_tokens=limit)
+    request = model.prepare(args.text, voice, streaming=streaming, seed=seed, max_new_tokens=limit)
     stream = model.stream(request, packet_frames=packet)
     next(stream)
     first = time.perf_counter() - start

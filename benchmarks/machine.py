@@ -40,11 +40,11 @@ def noise(seconds: float) -> np.ndarray[Any, np.dtype[np.float32]]:
     return np.random.default_rng(0).uniform(-0.3, 0.3, round(seconds * 24000)).astype(np.float32)
 
 
-def any_voice(model: Qwen3TTSModel) -> Voice:
-    """A voice that this model supports."""
+def any_voice(model: Qwen3TTSModel, instruct: str = "") -> Voice:
+    """A voice that this model supports; ``instruct`` is heard by those of custom-voice and voice-design models."""
     if model.config.tts_model_type == "base":
         (item,) = model.create_voice_clone_prompt((noise(4), 24000), x_vector_only_mode=True)
         return ClonedVoice(item)
     if model.config.tts_model_type == "custom_voice":
-        return CustomVoice(model.get_supported_speakers()[0])
-    return DesignedVoice("A calm voice.")
+        return CustomVoice(model.get_supported_speakers()[0], instruct)
+    return DesignedVoice(instruct or "A calm voice.")
