@@ -70,11 +70,21 @@ def _cached() -> Iterator[tuple[Any, tuple[Any, ...]]]:
         key = content[cache._LENGTHS.size :][: cache._LENGTHS.unpack_from(content)[0]]
         name, _, kinds, _ = ast.literal_eval(key.decode())
         module, _, function = name.rpartition(".")
-        kernel = getattr(sys.modules.get(module) or importlib.import_module(module), function, None)
+        kernel = getattr(_module(module), function, None)
         if isinstance(kernel, cpu.Kernel):
             sources = cache.sources_of(Path(kernel.py_func.__code__.co_filename))
             if file.parent.name == f"kernels-{cache.stamp(sources)}":
                 yield kernel, _kinds(iter(_TOKEN.findall(", ".join(kinds))))
+
+
+def _module(name: str) -> Any:
+    """The module of this name; None where it is that of a program that the path does not lead to."""
+    try:
+        return sys.modules.get(name) or importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        return None
 
 
 def _kinds(tokens: Iterator[str]) -> tuple[Any, ...]:

@@ -4,7 +4,7 @@
     python tests/emulated_arm.py FOLDER --cpu cortex-a72 --only-bytes
     python tests/emulated_arm.py FOLDER --cpu neoverse-n1 tests/test_kernels_conv.py -k "not again"
 
-FOLDER gets, once, a Python for ARM with what the project needs: 1 GB of Debian packages and wheels, unpacked and not
+FOLDER gets, once, a Python for ARM with what the project needs: 600 MB of Debian packages and wheels, unpacked and not
 installed, so that neither chroot nor binfmt_misc is needed. The emulator finds libraries there (-L), and a program that
 is started as ``sys.executable`` comes back to it. It needs Python 3.11, whose wheels these are, and two packages of
 Debian: apt-get install qemu-user-static mmdebstrap
