@@ -11,11 +11,12 @@ put to both, and the one that comes first changes, so that a busy machine slows 
 CPU time, are medians of those of the pairs; above 1 the new one (the checkout of this file) is faster. Frames are those
 of the same requests and seeds, and their codes must be equal, unless --other-codes is given.
 
-A cell of the table takes --seconds; one whose ratio is below --least, three times as long before that is believed.
---cells keeps those that are finished, so that a run that was stopped (--minutes, or in any other way) is taken up by
-the same command. --converted is a folder of checkpoints in the formats that are packed, each written by the checkout
-that reads it, once; without it such weights are quantised whenever a model is loaded. Exits with 1 if a ratio of times
-is below --least.
+A cell of the table takes --seconds. One whose ratio is below --least is measured twice more, and its pairs are added,
+before that is believed: in new processes, since two of the same checkout differ by some percent with the places that
+their weights have in memory. --cells keeps those that are finished, so that a run that was stopped (--minutes, or in
+any other way) is taken up by the same command. --converted is a folder of checkpoints in the formats that are packed,
+each written by the checkout that reads it, once; without it such weights are quantised whenever a model is loaded.
+Exits with 1 if a ratio of times is below --least.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ CPUS = {  # what Numba is told; each older than those before it
     "AVX2": {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+fma,+f16c"},
 }
 LEAST_PAIRS = 3
+TRIES = 3
 
 
 class Case(NamedTuple):
@@ -67,6 +69,7 @@ class Cell:
     cpu: str
     case: Case
     pairs: list[list[list[float]]]
+    tries: int = 1
 
     def milliseconds(self, side: int) -> float:
         return statistics.median(pair[side][0] for pair in self.pairs)
@@ -247,16 +250,27 @@ class Cells:
             stored = json.loads(file.read_text(encoding="utf-8"))
             if stored["checkouts"] != commits:
                 raise SystemExit(f"{file} is of the checkouts {stored['checkouts']}, and these are {commits}")
-            self.all = [Cell(cpu, Case(*case), pairs) for cpu, case, pairs in stored["cells"]]
+            self.all = [Cell(cpu, Case(*case), *rest) for cpu, case, *rest in stored["cells"]]
 
-    def has(self, cpu: str, case: Case) -> bool:
-        return any((cell.cpu, cell.case) == (cpu, case) for cell in self.all)
+    def of(self, cpu: str, case: Case) -> Cell | None:
+        return next((cell for cell in self.all if (cell.cpu, cell.case) == (cpu, case)), None)
+
+    def are_wanted(self, cpu: str, case: Case, tries: int, least: float) -> bool:
+        """Whether a case that has been measured so many times is to be measured once more."""
+        cell = self.of(cpu, case)
+        return tries == 0 if cell is None else cell.tries == tries and cell.ratio() < least
 
     def add(self, cell: Cell) -> None:
-        self.all.append(cell)
+        """A cell, to what is known of it."""
+        if known := self.of(cell.cpu, cell.case):
+            known.pairs += cell.pairs
+            known.tries += 1
+            cell = known
+        else:
+            self.all.append(cell)
         print(cell, file=sys.stderr, flush=True)
         if self._file is not None:
-            rows = [[cell.cpu, cell.case, cell.pairs] for cell in self.all]
+            rows = [[cell.cpu, cell.case, cell.pairs, cell.tries] for cell in self.all]
             unfinished = self._file.with_suffix(".unfinished")
             unfinished.write_text(json.dumps({"checkouts": self._commits, "cells": rows}) + "\n", encoding="utf-8")
             unfinished.replace(self._file)
@@ -282,7 +296,7 @@ def main() -> None:
     cells = Cells(args.cells, [checkout.commit for checkout in checkouts])
     measure(checkouts, cells, args)
     print(table(cells.all, args.least))
-    missing = sum(not cells.has(cpu, case) for cpu in args.cpus for case in cases(args))
+    missing = sum(cells.of(cpu, case) is None for cpu in args.cpus for case in cases(args))
     if missing:
         raise SystemExit(f"{missing} cells are missing: the same command goes on")
     if any(cell.ratio() < args.least for cell in cells.all):
@@ -298,19 +312,21 @@ def cases(args: argparse.Namespace) -> Iterator[Case]:
 
 
 def measure(checkouts: list[Checkout], cells: Cells, args: argparse.Namespace) -> None:
-    """Those that are missing, as long as there is time."""
+    """Those that are missing and then those that are low, as long as there is time."""
     end = time.monotonic() + 60 * args.minutes
-    for cpu in args.cpus:
-        missing = [case for case in cases(args) if not cells.has(cpu, case)]
-        if not missing or time.monotonic() > end:
-            continue
-        processes = [Process(checkout, cpu) for checkout in checkouts]
-        print(f"{cpu}: {' and '.join(process.instructions for process in processes)}", file=sys.stderr, flush=True)
-        for case in missing:
-            if time.monotonic() < end:
-                cells.add(measured(processes, cpu, case, args))
-        for process in processes:
-            process.close()
+    for tries in range(TRIES):
+        for cpu in args.cpus:
+            wanted = [case for case in cases(args) if cells.are_wanted(cpu, case, tries, args.least)]
+            if not wanted or time.monotonic() > end:
+                continue
+            processes = [Process(checkout, cpu) for checkout in checkouts]
+            names = " and ".join(process.instructions for process in processes)
+            print(f"{cpu}: {names}", file=sys.stderr, flush=True)
+            for case in wanted:
+                if time.monotonic() < end:
+                    cells.add(measured(processes, cpu, case, args))
+            for process in processes:
+                process.close()
 
 
 def measured(processes: list[Process], cpu: str, case: Case, args: argparse.Namespace) -> Cell:
@@ -320,18 +336,14 @@ def measured(processes: list[Process], cpu: str, case: Case, args: argparse.Name
         process.read()
     for process in processes:  # compiles, and reads the prompts
         process.ask(1, case)
-    cell, start = Cell(cpu, case, []), time.monotonic()
-    while len(cell.pairs) < LEAST_PAIRS or time.monotonic() - start < args.seconds * _patience(cell, args.least):
+    cell, end = Cell(cpu, case, []), time.monotonic() + args.seconds
+    while len(cell.pairs) < LEAST_PAIRS or time.monotonic() < end:
         order = (0, 1) if len(cell.pairs) % 2 else (1, 0)
         answers = {side: processes[side].ask(args.frames, case) for side in order}
         if answers[0].codes != answers[1].codes and not args.other_codes:
             raise SystemExit(f"the codes differ: {cpu}, {case}")
         cell.pairs.append([list(answers[side][:2]) for side in (0, 1)])
     return cell
-
-
-def _patience(cell: Cell, least: float) -> int:
-    return 3 if cell.ratio() < least else 1
 
 
 def table(cells: list[Cell], least: float) -> str:

@@ -46,12 +46,22 @@ def test_the_table_has_a_row_for_each_number_of_threads_and_lists_what_is_too_lo
 def test_finished_cells_are_those_of_their_checkouts(tmp_path):
     file = tmp_path / "cells.json"
     compare.Cells(file, ["a", "b"]).add(cell([12], [10]))
-    stored = compare.Cells(file, ["a", "b"])
-    assert stored.all == [cell([12], [10])]
-    assert stored.has("AVX2", cell([1], [1]).case)
-    assert not stored.has("here", cell([1], [1]).case)
+    assert compare.Cells(file, ["a", "b"]).all == [cell([12], [10])]
     with pytest.raises(SystemExit, match="and these are"):
         compare.Cells(file, ["a", "c"])
+
+
+def test_a_low_cell_is_measured_again_and_its_pairs_are_added():
+    cells, case = compare.Cells(None, []), cell([1], [1]).case
+    assert cells.are_wanted("AVX2", case, 0, 0.97)
+    cells.add(cell([8], [10]))
+    wanted = {
+        (cpu, tries) for cpu in ("AVX2", "here") for tries in range(3) if cells.are_wanted(cpu, case, tries, 0.97)
+    }
+    assert wanted == {("AVX2", 1), ("here", 0)}
+    cells.add(cell([12, 11], [10, 10]))
+    assert (cells.all[0].ratio(), cells.all[0].tries, len(cells.all)) == (1.1, 2, 1)
+    assert not any(cells.are_wanted("AVX2", case, tries, 0.97) for tries in range(3))
 
 
 @pytest.mark.skipif(not compiled(), reason="measures compiled kernels (NUMBA_DISABLE_JIT is set)")
@@ -66,7 +76,7 @@ def test_both_are_measured_in_turn_and_a_stopped_run_is_taken_up(synthetic, tmp_
     for _ in range(2):  # the second finds all
         subprocess.run(command, check=True, capture_output=True)
     found = json.loads(cells.read_text())["cells"]
-    assert [(cpu, case, len(pairs)) for cpu, case, pairs in found] == [
+    assert [(cpu, case, len(pairs)) for cpu, case, pairs, _ in found] == [
         ("here", [model, "int4", 1, 2, False], 3),
         ("here", [model, "int4", 1, 1, True], 3),
     ]
