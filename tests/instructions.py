@@ -83,17 +83,22 @@ def loops(cpu: str) -> dict[str, Any]:
     """The same, in this process, which compiles for no other CPU from then on."""
     compile_for(Target(CPUS[cpu].triple, cpu, CPUS[cpu].features))
     from qwen3tts_np_kernels.cpu import CPU
-    from qwen3tts_np_kernels.linear_jit import ROWS, STREAMS
+    from qwen3tts_np_kernels.linear_jit import PROMPT_ITEMS, PROMPT_LINES, ROWS, STREAMS
 
     found: dict[str, Any] = {"name": CPU.name}
     for name in ("int8", "int4", "bfloat16"):
         found[name] = _loop(name, STREAMS, 1)
         found[f"{name}, 4 items"] = _loop(name, ROWS, 4)
+        if PROMPT_ITEMS and name != "bfloat16":
+            found[f"{name}, prompt"] = _loop(name, ROWS, PROMPT_ITEMS, PROMPT_LINES)
     return found
 
 
-def _loop(name: str, blocks: int, items: int) -> dict[str, Any]:
-    """Of the loop over groups of inputs, or over pairs of them, for so many blocks of 16 rows and items."""
+def _loop(name: str, blocks: int, items: int, lines: int = 0) -> dict[str, Any]:
+    """Of the loop over groups of inputs, or over pairs of them, for so many blocks of 16 rows and items.
+
+    ``lines``: how many cache lines of what comes next it prefetches.
+    """
     import numpy as np
     from qwen3tts_np_kernels import linear_jit
     from qwen3tts_np_kernels.arguments import INTEGER, ArrayKind
@@ -111,11 +116,11 @@ def _loop(name: str, blocks: int, items: int) -> dict[str, Any]:
 
         kinds = (arrays[form.dtype.name], arrays["float32"], arrays["float32"], *words)
     else:
-        tile = linear_jit._int_tile(form.bits, blocks, items)
+        tile = linear_jit._int_tile(form.bits, lines, blocks, items)
 
         def product(w, scales, levels, x_scales, zeros, y, start, inputs, first, steps, apart, x_start, x_to, y_to):  # type: ignore[no-untyped-def]
             x = (levels, x_scales, zeros)
-            tile((w, scales), start, inputs, (first, steps, apart), x, x_start, x_to, y, 0, y_to)
+            tile((w, scales), start, inputs, (first, steps, apart), x, x_start, x_to, y, 0, y_to, (x_to, y_to))
 
         names = (form.dtype.name, "uint16", "int8", "float32", "int32", "float32")
         kinds = (*(arrays[one] for one in names), *words)

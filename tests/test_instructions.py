@@ -49,6 +49,10 @@ def test_products_are_those_instructions_and_sums_stay_in_registers(cpu: str) ->
             assert {key: n for key, n in counts.items() if key.startswith(NAMES)} == expected
             everything = sum(n for key, n in counts.items() if key not in ("stack", "per 16 weights"))
             assert counts["stack"] < everything / 4, "with a tile that is kept in memory it is a third"
+    if "cascadelake" in cpu:
+        for bits in ("int4", "int8"):
+            assert found[f"{bits}, prompt"]["vpdpbusd zmm"] == 96, "two blocks of 16 rows and 6 items"
+            assert found[f"{bits}, prompt"]["vmovups zmm"] < 8, "sums stay in registers"
 
 
 @pytest.mark.skipif(LLVM < (20,), reason="it selects usdot of none")

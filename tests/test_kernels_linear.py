@@ -331,6 +331,8 @@ evens = st.integers(1, 50).map(lambda half: 2 * half)
 @needs_compiler
 @given(names, st.integers(1, 200), evens, st.integers(1, 19), st.lists(st.integers(0, 13), max_size=4))
 @example("bfloat16", 700, 1024, 3, [])  # more than one panel
+@example("int8", 700, 1024, 13, [7])  # the same of a prompt
+@example("int4", 700, 1024, 17, [])
 def test_same_bits_alone_in_a_batch_and_shared_among_threads(
     name: FormatName, rows: int, inputs: int, items: int, cuts: list[int]
 ) -> None:

@@ -15,6 +15,10 @@ bits alone and in a batch.
 
 With a single item a thread is bound by memory, not by arithmetic. Two measures bring it to the speed of a plain read:
 it reads several distant parts of the matrix at once, and prefetches each.
+
+With the positions of a prompt it is bound by arithmetic, as long as no product waits for memory. So while all items go
+through one panel of a matrix, the next panel is prefetched, evenly, and the items are divided into tiles of nearly
+equal width: a narrow one would take as long as a wide one.
 """
 
 from __future__ import annotations
@@ -28,12 +32,13 @@ import numpy as np
 from .arguments import INTEGER, ArrayKind
 from .arrays import F32, I8, I32, U8, U16, AnyArray
 from .cpu import CPU, compiled, inlined, inner, kernel
-from .pack import GROUP, TINY, Format, Packed, linear_ref
+from .pack import GROUP, LINE, TINY, Format, Packed, linear_ref
 from .simd.llvm import LANES
 from .simd.ops import absolute, add_int, largest, load, load_first, maximum, mul, splat, store_i8, to_int, total_int
 from .simd.tiles import (
     fma_weights,
     group_tile,
+    prefetch_lines,
     scale_tile,
     store_items,
     zeros_tile,
@@ -45,6 +50,8 @@ Product: TypeAlias = Callable[..., None]
 
 STREAMS = 4  # blocks multiplied with a single item at once
 ROWS, WIDEST = CPU.tiles.linear_blocks, CPU.tiles.linear_items  # at once otherwise: the sums fill the registers
+PROMPT_ITEMS = CPU.tiles.prompt_items  # at once of many: sums, products of a group and factors fit into the registers
+PROMPT_LINES = 4  # of the next panel, prefetched with each group of a tile of a prompt
 AHEAD = 2048  # prefetch distance in bytes
 SCALES_AHEAD = 256
 PANEL = 1 << 18  # weights that stay in the second-level cache while groups of items go through them
@@ -117,17 +124,22 @@ def _float_tile(rows: int, columns: int) -> Product:
     return tile
 
 
-def _int_tile(bits: int, rows: int, columns: int) -> Product:
-    """The tile for int8 (and int6, int5) or int4."""
+def _int_tile(bits: int, lines: int, rows: int, columns: int) -> Product:
+    """The tile for int8 (and int6, int5) or int4.
+
+    With each group it prefetches this many cache lines at ``coming[0]``, a byte of the values, which then moves by
+    ``coming[1]``.
+    """
     size = rows * columns
     group_bytes = GROUP * bits // 8
 
     @inner
     def tile(
         w: Arrays, start: int, inputs: int, which: Blocks,
-        x: Arrays, x_start: int, x_to: int, y: F32, y_start: int, y_to: int,
+        x: Arrays, x_start: int, x_to: int, y: F32, y_start: int, y_to: int, coming: tuple[int, int] = (0, 0),
     ) -> None:  # fmt: skip
         block, steps, apart = which
+        line, onward = coming
         values, scales = w
         levels, x_scales, zeros = x
         groups = (inputs + GROUP - 1) // GROUP
@@ -137,6 +149,8 @@ def _int_tile(bits: int, rows: int, columns: int) -> Product:
                 group = start // GROUP + (b * groups + k) * LANES  # of row 0 of the block
                 to = apart * groups * LANES
                 x_group = x_start // GROUP + k
+                prefetch_lines(values, line, lines)
+                line += onward
                 ints = group_tile(
                     values, group * group_bytes, to * group_bytes, AHEAD,
                     levels, zeros, x_group, x_to // GROUP, bits, rows, size,
@@ -196,9 +210,50 @@ def _products(tile: Callable[[int, int], Product]) -> tuple[Product, Product]:
     return matvec, matmul
 
 
+def _int_products(bits: int) -> tuple[Product, Product]:
+    """The same, of int8 or int4."""
+    matvec, few = _products(functools.partial(_int_tile, bits, 0))
+    if not PROMPT_ITEMS:
+        return matvec, few
+    wide, middle, narrow = (_int_tile(bits, PROMPT_LINES, ROWS, PROMPT_ITEMS - less) for less in range(3))
+
+    @inlined
+    def matmul(
+        w: Arrays, start: int, inputs: int, items: int,
+        x: Arrays, x_start: int, x_to: int, y: F32, y_start: int, y_to: int, first: int, last: int,
+    ) -> None:  # fmt: skip
+        if items <= WIDEST:
+            few(w, start, inputs, items, x, x_start, x_to, y, y_start, y_to, first, last)
+            return
+        groups = (inputs + GROUP - 1) // GROUP
+        block_bytes = groups * GROUP * LANES * bits // 8
+        tiles = (items + PROMPT_ITEMS - 1) // PROMPT_ITEMS
+        panel = max(PANEL // (LANES * inputs * ROWS) * ROWS, ROWS)
+        for begin in range(first, last, panel):
+            end = min(begin + panel, last)
+            apart, left = divmod(end - begin, ROWS)
+            turns = (apart + left) * groups  # of the loop over groups, in each tile
+            line = start * bits // 8 + end * block_bytes
+            onward = (min(panel, last - end) * block_bytes // (tiles * turns) + LINE - 1) // LINE * LINE
+            for t in range(tiles):
+                item = items * t // tiles
+                width = items * (t + 1) // tiles - item
+                xs, ys = x_start + item * x_to, y_start + item * y_to
+                for which in ((begin, apart, apart), (end - left, left, 0)):
+                    if width == PROMPT_ITEMS:
+                        wide(w, start, inputs, which, x, xs, x_to, y, ys, y_to, (line, onward))
+                    elif width == PROMPT_ITEMS - 1:
+                        middle(w, start, inputs, which, x, xs, x_to, y, ys, y_to, (line, onward))
+                    else:
+                        narrow(w, start, inputs, which, x, xs, x_to, y, ys, y_to, (line, onward))
+                    line += which[1] * groups * onward
+
+    return matvec, matmul
+
+
 _float_vector, _float_matrix = _products(_float_tile)
-_int8_vector, _int8_matrix = _products(functools.partial(_int_tile, 8))
-_int4_vector, _int4_matrix = _products(functools.partial(_int_tile, 4))
+_int8_vector, _int8_matrix = _int_products(8)
+_int4_vector, _int4_matrix = _int_products(4)
 
 
 @inlined

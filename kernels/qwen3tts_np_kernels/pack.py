@@ -29,7 +29,7 @@ BLOCK = 16
 GROUP = 32
 TINY = 2.0**-100  # below 2**-121 the inverse of a scale would overflow in float32
 _CHUNK = 1 << 18  # weights processed at a time: 1 MB as float32, which stays in the cache
-_LINE = 64  # bytes of a cache line
+LINE = 64  # bytes of a cache line
 _FLOAT16_MAX = float(np.finfo(np.float16).max)
 _STEPS = np.linspace(-2, 1.2, 9)
 """Levels beyond -half to which the scale search maps the greatest weight (for 4 bits; further with more)."""
@@ -107,8 +107,8 @@ def empty(name: FormatName, count: int) -> Packed:
 def _aligned(count: int, dtype: np.dtype[Any]) -> AnyArray:
     """An uninitialised array aligned to a cache line, so that no vector of a matrix straddles two."""
     size = count * dtype.itemsize
-    room = np.empty(size + _LINE, np.uint8)
-    start = -room.ctypes.data % _LINE
+    room = np.empty(size + LINE, np.uint8)
+    start = -room.ctypes.data % LINE
     return room[start : start + size].view(dtype)
 
 

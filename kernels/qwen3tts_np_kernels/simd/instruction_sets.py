@@ -51,9 +51,14 @@ class Tiles(NamedTuple):
     """Of a matrix product: at most this many blocks of 16 rows by this many items."""
     attention_positions: int
     """Keys multiplied with a query at once."""
+    prompt_items: int = 0
+    """Of a product of quantised weights with more items than ``linear_items``: at most this many of them, at least 6;
+    0: as with few items."""
 
 
-TILES_OF_32 = Tiles(conv_rows=12, conv_vectors=2, linear_blocks=2, linear_items=8, attention_positions=16)
+TILES_OF_32 = Tiles(
+    conv_rows=12, conv_vectors=2, linear_blocks=2, linear_items=8, attention_positions=16, prompt_items=6
+)
 TILES_OF_8 = Tiles(conv_rows=6, conv_vectors=1, linear_blocks=1, linear_items=4, attention_positions=4)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from llvmlite import ir
 
 from ..cpu import CPU
-from ..pack import GROUP
+from ..pack import GROUP, LINE
 from .groups import Weights, sums_of
 from .llvm import (
     ARRAY,
@@ -292,6 +292,13 @@ def scale_tile(
         CPU.fma(b, b.fmul(b.sitofp(dot, FLOATS), column), scale, acc)
         for dot, ((column, scale), acc) in zip(ints, _outer(columns, scales, tile), strict=True)
     ]
+
+
+@operation(VOID, ARRAY, INDEX, COUNT)
+def prefetch_lines(b: Builder, array: Value, i: Value, count: int) -> None:
+    """nothing; prefetches this many cache lines from array[i] on"""
+    for line in range(count):
+        prefetch(b, array, i, LINE * line)
 
 
 @operation(VOID, FLOAT_ARRAY, INDEX, INDEX, INDEX, TILE, COUNT)

@@ -13,7 +13,7 @@ from ...request import Request
 from .talker import project_text
 from .weights import CompiledWeights
 
-PROMPT_COLUMNS = 32  # positions per pass: enough to be bound by arithmetic, not by memory
+PROMPT_COLUMNS = 64  # positions per pass: enough to be bound by arithmetic, not by memory
 
 
 @dataclass(frozen=True)
