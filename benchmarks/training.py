@@ -31,7 +31,6 @@ from qwen3tts_np_kernels.system import keep_free_memory
 
 from qwen3tts_np.checkpoint.config_file import read_model_config
 from qwen3tts_np.checkpoint.safetensors import Checkpoint
-from qwen3tts_np.compiled.blas import limited_blas
 from qwen3tts_np.files.output import write_text
 from qwen3tts_np.report.tables import Table, as_markdown
 from qwen3tts_np.text.tokenizer import Tokenizer
@@ -40,6 +39,7 @@ from qwen3tts_np.training.batch import Batch, utterance
 from qwen3tts_np.training.network import Network
 from qwen3tts_np.training.optimiser import AdamW, clipping, gradient_norm
 from qwen3tts_np.training.parameters import TEXT_EMBEDDING, Parameters
+from qwen3tts_np.training.threads import training_threads
 
 FRAMES = 200
 TEXT = "It rained, and the ferry came late. " * 4
@@ -126,15 +126,15 @@ def step(
     batch = Batch([utterance(config, Tokenizer.from_directory(folder), TEXT, codes, **speaker)], talker)
     network, optimiser = (
         Network(parameters, config, recompute=recompute, share=share),
-        AdamW(parameters, threads=threads),
+        AdamW(parameters),
     )
     seconds = []
     keep_free_memory()  # as the command does
-    with limited_blas(threads):
+    with training_threads(threads):
         for i in range(2):
             start = time.perf_counter()
             losses = network.loss(batch, draw=np.random.default_rng(i) if share < 1 else None)
-            optimiser.step(1e-5, clipping(gradient_norm(parameters.gradients, threads), 1.0))
+            optimiser.step(1e-5, clipping(gradient_norm(parameters.gradients), 1.0))
             seconds.append(time.perf_counter() - start)
     return {
         "about": about,

@@ -14,7 +14,6 @@ import pytest
 from qwen3tts_np.checkpoint.adapter import A, B
 from qwen3tts_np.checkpoint.config_file import read_model_config
 from qwen3tts_np.checkpoint.safetensors import Checkpoint
-from qwen3tts_np.compiled.blas import limited_blas
 from qwen3tts_np.config import ModelConfig
 from qwen3tts_np.errors import RequestError
 from qwen3tts_np.text.tokenizer import Tokenizer
@@ -32,6 +31,7 @@ from qwen3tts_np.training.optimiser import (
     not_finite,
 )
 from qwen3tts_np.training.parameters import Parameters
+from qwen3tts_np.training.threads import parts, training_threads
 
 
 class World:
@@ -145,7 +145,7 @@ def test_threads_change_nothing(tiny: World, all_cores: None) -> None:
         w, batch = tiny.parameters(dtype), tiny.batch()
         losses, found = [], []
         for threads in (1, 2):
-            with limited_blas(threads):
+            with training_threads(threads):
                 losses.append(Network(w, tiny.config).loss(batch, learn=False))
                 found.append(gradients(Network(w, tiny.config), batch))
         one, two = losses
@@ -270,6 +270,15 @@ def test_learning_rates_and_clipping() -> None:
     assert not_finite(arrays) == ["a"] and np.isnan(gradient_norm(arrays)) and gradient_norm({"b": arrays["b"]}) == 4
 
 
+def test_parts_are_everything_once() -> None:
+    assert parts(5, 10**9) == [slice(0, 5)]
+    with training_threads(3):
+        assert parts(5, 10) == [slice(0, 5)]
+        for count in (1, 2, 3, 100):
+            found = [i for part in parts(count, 10**9) for i in range(part.start, part.stop)]
+            assert found == [*range(count)] and len(parts(count, 10**9)) == min(3, count)
+
+
 def test_the_optimiser_keeps_to_its_threads(tiny: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tensors larger than a part, on one thread and on three: the same weights, from no more threads than asked for."""
     monkeypatch.setattr(optimiser, "PART", 100)
@@ -286,9 +295,10 @@ def test_the_optimiser_keeps_to_its_threads(tiny: World, monkeypatch: pytest.Mon
         r = np.random.default_rng(0)
         for gradient in w.gradients.values():
             gradient[...] = r.standard_normal(gradient.shape)
-        norm = gradient_norm(w.gradients, threads)
-        seen.clear()
-        AdamW(w, threads=threads).step(1e-3, clipping(norm, 1.0))
+        with training_threads(threads):
+            norm = gradient_norm(w.gradients)
+            seen.clear()
+            AdamW(w).step(1e-3, clipping(norm, 1.0))
         assert len(seen) <= threads
         assert not any(gradient.any() for gradient in w.gradients.values())
         found.append((norm, {name: w[name] for name in w.gradients}))

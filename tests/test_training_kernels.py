@@ -229,9 +229,25 @@ def test_sums_of_squares(dtype: Any, size: int) -> None:
     assert np.isnan(sum_of_squares(np.array([1, np.nan], dtype)))
 
 
+def test_attention_in_steps_is_attention(monkeypatch: pytest.MonkeyPatch) -> None:
+    r, found = np.random.default_rng(0), []
+    dy, q = r.normal(size=(2, 2, 7, 4, 3))
+    k, v = r.normal(size=(2, 2, 7, 2, 3))
+    for queries in (7, 3, 1):
+        monkeypatch.setattr(self_attention, "QUERIES", queries)
+        y, kept = self_attention.self_attention(q, k, v)
+        assert [p.shape for p in kept][-1] == (2, 2, 2, 7 % queries or queries, 7)
+        found.append((y, *self_attention.self_attention_backward(dy, q, k, v, kept)))
+    for i in range(2):
+        np.testing.assert_allclose(found[0][0][i], attention.attention_ref(q[i], k[i], v[i]), rtol=1e-13, atol=1e-15)
+    for other in found[1:]:
+        for one, two in zip(found[0], other, strict=True):
+            np.testing.assert_allclose(two, one, rtol=1e-12, atol=1e-14)
+
+
 def test_confident_probabilities_leave_no_denormals() -> None:
     q = np.full((1, 3, 1, 4), 8, np.float32)
     q[:, 1:] *= -1
-    _, p = self_attention.self_attention(q, q, q)
+    _, (p,) = self_attention.self_attention(q, q, q)
     assert p.min() == 0 and not ((p > 0) & (p < 1e-30)).any()
     assert self_attention.flush(np.array([1e-31, -1e-31, 1e-29, 0])).tolist() == [0, 0, 1e-29, 0]

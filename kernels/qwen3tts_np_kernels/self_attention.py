@@ -13,6 +13,7 @@ import numpy as np
 from .arrays import Array
 
 TINY = 1e-30  # smaller values count as 0 in what enters a matrix product
+QUERIES = 96  # positions whose scores are computed at a time, with those before them alone
 
 
 def flush(x: Array) -> Array:
@@ -25,34 +26,47 @@ def flush(x: Array) -> Array:
     return x
 
 
-def self_attention(q: Array, k: Array, v: Array) -> tuple[Array, Array]:
+def self_attention(q: Array, k: Array, v: Array) -> tuple[Array, list[Array]]:
     """softmax(q kᵀ / √D) v, each position attending to itself and the past.
 
-    q [B, T, N, D], k and v [B, T, K, D] -> context [B, T, N, D], and the probabilities [B, K, N/K, T, T].
+    q [B, T, N, D], k and v [B, T, K, D] -> context [B, T, N, D], and the probabilities of every ``QUERIES`` positions
+    [B, K, N/K, queries, S], S the number of positions up to the last of them: what is later is not computed.
     """
-    heads = k.shape[2]
-    p = _grouped(q, heads) @ _grouped(k, heads).swapaxes(-1, -2)  # [B, K, N/K, T, T]
-    p *= p.dtype.type(1 / math.sqrt(q.shape[-1]))
-    p += np.triu(np.full(p.shape[-2:], -np.inf, p.dtype), 1)
-    p -= p.max(axis=-1, keepdims=True)
-    np.exp(p, out=p)
-    p /= p.sum(axis=-1, keepdims=True)
-    flush(p)
-    return _ungrouped(p @ _grouped(v, heads)), p
+    heads, kept = k.shape[2], list[Array]()
+    q, k, v = _grouped(q, heads), _grouped(k, heads), _grouped(v, heads)  # [B, K, N/K, T, D]
+    context = np.empty(q.shape, q.dtype)
+    for first, end in _steps(q.shape[3]):
+        p = q[..., first:end, :] @ k[..., :end, :].swapaxes(-1, -2)
+        p *= p.dtype.type(1 / math.sqrt(q.shape[-1]))
+        p[..., first:] += np.triu(np.full((end - first,) * 2, -np.inf, p.dtype), 1)
+        p -= p.max(axis=-1, keepdims=True)
+        np.exp(p, out=p)
+        p /= p.sum(axis=-1, keepdims=True)
+        context[..., first:end, :] = flush(p) @ v[..., :end, :]
+        kept.append(p)
+    return _ungrouped(context), kept
 
 
-def self_attention_backward(dy: Array, q: Array, k: Array, v: Array, p: Array) -> tuple[Array, Array, Array]:
+def self_attention_backward(dy: Array, q: Array, k: Array, v: Array, kept: list[Array]) -> tuple[Array, Array, Array]:
     """The gradients dq [B, T, N, D], dk and dv [B, T, K, D]: the equations of ``attention_backward_ref``."""
-    heads = k.shape[2]
-    q, dy = _grouped(q, heads), _grouped(dy, heads)  # [B, K, N/K, T, D]
-    dv = (p.swapaxes(-1, -2) @ dy).sum(2)  # [B, K, T, D]
-    ds = dy @ _grouped(v, heads).swapaxes(-1, -2)  # dP
-    ds -= np.sum(ds * p, axis=-1, keepdims=True)
-    ds *= p
-    ds *= ds.dtype.type(1 / math.sqrt(q.shape[-1]))
-    flush(ds)
-    dk = (ds.swapaxes(-1, -2) @ q).sum(2)  # [B, K, T, D]
-    return _ungrouped(ds @ _grouped(k, heads)), dk.swapaxes(1, 2), dv.swapaxes(1, 2)
+    heads, scale = k.shape[2], q.dtype.type(1 / math.sqrt(q.shape[-1]))
+    q, k, v, dy = (_grouped(x, heads) for x in (q, k, v, dy))  # [B, K, N/K, T, D]
+    dq, dk, dv = np.empty(q.shape, q.dtype), np.zeros(k[:, :, 0].shape, q.dtype), np.zeros(k[:, :, 0].shape, q.dtype)
+    for (first, end), p in zip(_steps(q.shape[3]), kept, strict=True):
+        own = dy[..., first:end, :]
+        dv[:, :, :end] += (p.swapaxes(-1, -2) @ own).sum(2)
+        ds = own @ v[..., :end, :].swapaxes(-1, -2)  # dP
+        ds -= np.sum(ds * p, axis=-1, keepdims=True)
+        ds *= p
+        ds *= scale
+        flush(ds)
+        dk[:, :, :end] += (ds.swapaxes(-1, -2) @ q[..., first:end, :]).sum(2)
+        dq[..., first:end, :] = ds @ k[..., :end, :]
+    return _ungrouped(dq), dk.swapaxes(1, 2), dv.swapaxes(1, 2)
+
+
+def _steps(positions: int) -> list[tuple[int, int]]:
+    return [(first, min(first + QUERIES, positions)) for first in range(0, positions, QUERIES)]
 
 
 def _grouped(x: Array, heads: int) -> Array:

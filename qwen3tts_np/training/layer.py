@@ -15,10 +15,12 @@ from typing import NamedTuple
 import numpy as np
 from qwen3tts_np_kernels.self_attention import self_attention, self_attention_backward
 
+from ..compiled.blas import limited_blas
 from ..ops import Array
 from ..talker.layer import LayerConfig, Rope
 from .operations import rms_norm, rms_norm_backward, rotate, rotate_backward, swiglu, swiglu_backward
 from .parameters import Parameters
+from .threads import parts, side_by_side
 
 
 class Block(NamedTuple):
@@ -39,7 +41,7 @@ class Kept(NamedTuple):
     v: Array  # [P, K, D]
     q_rot: Array  # [P, N, D]
     k_rot: Array  # [P, K, D]
-    probabilities: list[Array]  # of each block [B, K, N/K, T, T]
+    attended: list[Attended]  # with their probabilities
     context: Array  # [P, ND]
     x2: Array  # [P, H]
     h2: Array  # [P, H]
@@ -59,7 +61,7 @@ def forward(
     v = w.linear(h, f"{name}.self_attn.v_proj").reshape(p, c.num_key_value_heads, d)
     q_rot = rotate(rms_norm(q, w[f"{name}.self_attn.q_norm.weight"], eps), *rope)
     k_rot = rotate(rms_norm(k, w[f"{name}.self_attn.k_norm.weight"], eps), *rope)
-    context, probabilities = _attend(q_rot, k_rot, v, blocks)
+    context, attended = _attend(q_rot, k_rot, v, blocks)
     x2 = x + w.linear(context, f"{name}.self_attn.o_proj")
 
     h2 = rms_norm(x2, w[f"{name}.post_attention_layernorm.weight"], eps)
@@ -67,14 +69,12 @@ def forward(
     up = w.linear(h2, f"{name}.mlp.up_proj")
     gated = swiglu(gate, up)
     y = x2 + w.linear(gated, f"{name}.mlp.down_proj")
-    return y, Kept(x, h, q, k, v, q_rot, k_rot, probabilities, context, x2, h2, gate, up, gated)
+    return y, Kept(x, h, q, k, v, q_rot, k_rot, attended, context, x2, h2, gate, up, gated)
 
 
-def backward(
-    dy: Array, kept: Kept, w: Parameters, name: str, rope: Rope, blocks: Iterable[Block], c: LayerConfig
-) -> Array:
+def backward(dy: Array, kept: Kept, w: Parameters, name: str, rope: Rope, c: LayerConfig) -> Array:
     """dx [P, H], given dy [P, H]. Adds to the gradients of the weights that are trained."""
-    x, h, q, k, v, q_rot, k_rot, probabilities, context, x2, h2, gate, up, gated = kept
+    x, h, q, k, v, q_rot, k_rot, attended, context, x2, h2, gate, up, gated = kept
     p, eps = len(x), c.rms_norm_eps
     dgated = w.linear_backward(dy, gated, f"{name}.mlp.down_proj")
     dgate, dup = swiglu_backward(dgated, gate, up)
@@ -83,7 +83,7 @@ def backward(
     dx2 = dy + norm_backward(dh2, x2, w, f"{name}.post_attention_layernorm.weight", eps)
 
     dcontext = w.linear_backward(dx2, context, f"{name}.self_attn.o_proj").reshape(q.shape)
-    dq_rot, dk_rot, dv = _attend_backward(dcontext, q_rot, k_rot, v, probabilities, blocks)
+    dq_rot, dk_rot, dv = _attend_backward(dcontext, q_rot, k_rot, v, attended)
     dk = norm_backward(rotate_backward(dk_rot, *rope), k, w, f"{name}.self_attn.k_norm.weight", eps)
     dq = norm_backward(rotate_backward(dq_rot, *rope), q, w, f"{name}.self_attn.q_norm.weight", eps)
     dh = w.linear_backward(dv.reshape(p, -1), h, f"{name}.self_attn.v_proj")
@@ -99,28 +99,54 @@ def norm_backward(dy: Array, x: Array, w: Parameters, name: str, eps: float) -> 
     return dx
 
 
-def _attend(q: Array, k: Array, v: Array, blocks: Iterable[Block]) -> tuple[Array, list[Array]]:
-    """Attention within each sequence -> context [P, ND], and the probabilities of each block."""
-    context, probabilities = np.empty(q.shape, q.dtype), []
-    for block in blocks:
-        seen, p = self_attention(_sequences(q, block), _sequences(k, block), _sequences(v, block))
-        context[block.first : block.end] = seen.reshape(-1, *q.shape[1:])
-        probabilities.append(p)
-    return context.reshape(len(q), -1), probabilities
+class Attended(NamedTuple):
+    """Some sequences of a block, and some key/value heads with the query heads that read them: one thread's part."""
+
+    block: Block
+    sequences: slice
+    heads: slice
+    probabilities: list[Array]
+
+    def of(self, x: Array, kv_heads: int) -> Array:
+        """This part of x [P, heads, D], as a view [B, T, heads, D]."""
+        whole = x[self.block.first : self.block.end].reshape(-1, self.block.length, *x.shape[1:])
+        group = x.shape[1] // kv_heads
+        return whole[self.sequences, :, self.heads.start * group : self.heads.stop * group]
+
+
+def _attend(q: Array, k: Array, v: Array, blocks: Iterable[Block]) -> tuple[Array, list[Attended]]:
+    """Attention within each sequence -> context [P, ND], and the probabilities of each part."""
+    context, heads = np.empty(q.shape, q.dtype), k.shape[1]
+
+    def attend(part: Attended) -> Attended:
+        part.of(context, heads)[...], kept = self_attention(*(part.of(x, heads) for x in (q, k, v)))
+        return part._replace(probabilities=kept)
+
+    asked = [part for block in blocks for part in _parts(block, heads, q[0].size)]
+    with limited_blas(1 if len(asked) > 1 else None):
+        attended = side_by_side(attend, asked)
+    return context.reshape(len(q), -1), attended
 
 
 def _attend_backward(
-    dcontext: Array, q: Array, k: Array, v: Array, probabilities: list[Array], blocks: Iterable[Block]
+    dcontext: Array, q: Array, k: Array, v: Array, attended: list[Attended]
 ) -> tuple[Array, Array, Array]:
-    dq, dk, dv = np.empty_like(q), np.empty_like(k), np.empty_like(v)
-    for block, p in zip(blocks, probabilities, strict=True):
-        dy, *of_block = (_sequences(part, block) for part in (dcontext, q, k, v))
-        found = self_attention_backward(dy, of_block[0], of_block[1], of_block[2], p)
-        for whole, part in zip((dq, dk, dv), found, strict=True):
-            whole[block.first : block.end] = part.reshape(-1, *whole.shape[1:])
+    dq, dk, dv, heads = np.empty_like(q), np.empty_like(k), np.empty_like(v), k.shape[1]
+
+    def back(part: Attended) -> None:
+        dy, *read = (part.of(x, heads) for x in (dcontext, q, k, v))
+        found = self_attention_backward(dy, read[0], read[1], read[2], part.probabilities)
+        for whole, gradient in zip((dq, dk, dv), found, strict=True):
+            part.of(whole, heads)[...] = gradient
+
+    with limited_blas(1 if len(attended) > 1 else None):
+        side_by_side(back, attended)
     return dq, dk, dv
 
 
-def _sequences(x: Array, block: Block) -> Array:
-    """The sequences of a block. [P, heads, D] -> [B, T, heads, D], a view."""
-    return x[block.first : block.end].reshape(-1, block.length, *x.shape[1:])
+def _parts(block: Block, heads: int, width: int) -> list[Attended]:
+    """A block for the threads: its sequences, or the heads where it has but one."""
+    count, values = (block.end - block.first) // block.length, (block.end - block.first) * width
+    if count > 1:
+        return [Attended(block, part, slice(0, heads), []) for part in parts(count, values)]
+    return [Attended(block, slice(0, 1), part, []) for part in parts(heads, values)]

@@ -217,8 +217,7 @@ class Network:
             frames = np.sort(draw.choice(frames, batch.sampled(self.share), replace=False))
         states, labels = batch.states(self.alignment), batch.predictor_labels(self.alignment)
         total = 0.0
-        for first in range(0, len(frames), self.chunk):
-            chunk = frames[first : first + self.chunk]
+        for chunk in np.array_split(frames, -(-len(frames) // self.chunk)):  # of one size: a small one costs as much
             at = states[chunk]
             loss, dstates = self._frames(hidden[at], batch.codes[chunk], labels[chunk], weight)
             total += loss

@@ -3,34 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 import numpy as np
 from qwen3tts_np_kernels.adamw import AdamWStep
 from qwen3tts_np_kernels.adamw_jit import adamw, sum_of_squares
-from qwen3tts_np_kernels.system import usable_cores
 
 from ..ops import Array
 from .parameters import Parameters
+from .threads import side_by_side
 
-T = TypeVar("T")
-R = TypeVar("R")
 PART = 1 << 22  # values that a thread does at a time: a table of words would keep one busy while the others wait
 
 
-def gradient_norm(gradients: Mapping[str, Array], threads: int | None = None) -> float:
-    """The Euclidean norm of all gradients together; NaN or infinite if a value is. The same on any ``threads``."""
+def gradient_norm(gradients: Mapping[str, Array]) -> float:
+    """The Euclidean norm of all gradients together; NaN or infinite if a value is. Any threads give the same."""
     parts = (gradient.reshape(-1)[part] for gradient in gradients.values() for part in _parts(gradient.size))
-    return math.sqrt(sum(side_by_side(sum_of_squares, parts, threads)))
-
-
-def side_by_side(function: Callable[[T], R], items: Iterable[T], threads: int | None = None) -> list[R]:
-    """``function`` of each, in order, on so many threads (all cores): for kernels of one tensor, bound by memory."""
-    with ThreadPoolExecutor(threads or usable_cores()) as pool:
-        return list(pool.map(function, items))
+    return math.sqrt(sum(side_by_side(sum_of_squares, parts)))
 
 
 def _parts(size: int) -> list[slice]:
@@ -67,7 +57,6 @@ class AdamW:
     eps: float = 1e-8
     decay: float = 0.01
     decay_all: bool = False
-    threads: int | None = None  # all cores
     steps: int = 0
     first: dict[str, Array] = field(default_factory=dict)  # moments by name: the optimiser's state, with ``steps``
     second: dict[str, Array] = field(default_factory=dict)
@@ -95,7 +84,7 @@ class AdamW:
                 if name not in moments:
                     moments[name] = np.zeros_like(gradient)
         parts = [(name, values) for name, g in self.parameters.gradients.items() for values in _parts(g.size)]
-        side_by_side(update, parts, self.threads)
+        side_by_side(update, parts)
 
 
 def cosine(step: int, steps: int, warm_up: int) -> float:

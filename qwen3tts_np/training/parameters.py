@@ -24,6 +24,7 @@ from ..checkpoint.safetensors import Checkpoint
 from ..checkpoint.tensor import StoredTensor
 from ..ops import Array, Ints
 from .adapters import new_addition
+from .threads import parts, side_by_side
 
 TALKER = "talker."
 TEXT_EMBEDDING = "talker.model.text_embedding.weight"
@@ -133,7 +134,7 @@ class Parameters:
         """
         weight, bias = f"{name}.weight", f"{name}.bias"
         if weight in self.gradients:
-            self.gradients[weight] += np.matmul(dy.T, x, out=self._scratch(self.gradients[weight].shape))
+            self._add(self.gradients[weight], np.matmul(dy.T, x, out=self._scratch(self.gradients[weight].shape)))
         if bias in self.gradients:
             self.gradients[bias] += dy.sum(0)
         dx = dy @ self._matrix(weight)
@@ -144,6 +145,12 @@ class Parameters:
             self.learn(name + A, dl.T @ x)
             dx += dl @ a
         return dx
+
+    def _add(self, gradient: Array, more: Array) -> None:
+        def add(rows: slice) -> None:
+            gradient[rows] += more[rows]
+
+        side_by_side(add, parts(len(gradient), gradient.size))
 
     def _matrix(self, name: str) -> Array:
         """``self[name]``; one that is stored in bfloat16 is valid until the next call of ``_scratch``."""

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from qwen3tts_np_kernels.system import peak_memory
 
-from ..compiled.blas import limited_blas
 from .schedule import Step
+from .threads import training_threads
 from .trainer import Trainer
 
 
@@ -39,7 +39,7 @@ def plan(trainer: Trainer) -> Plan:
     """
     settings = trainer.settings
     step = _typical(trainer)
-    with limited_blas(settings.threads):
+    with training_threads(settings.threads):
         trainer.step(step)
         start = time.monotonic()
         trainer.step(step)

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..compiled.blas import limited_blas
 from .checkpoints import link_folder
 from .logs import PLOT, TRAINING, VALIDATION, Log, plot
 from .network import Losses, mean_losses
 from .schedule import Step
 from .state import BEST, LAST, RunFolder, State
+from .threads import training_threads
 from .trainer import Trainer
 from .validation import validation_losses
 
@@ -39,7 +39,7 @@ def run(trainer: Trainer, report: Report = lambda line: None) -> State:
         trainer.load(folder.arrays(state.step), state.step)
         folder.prune(state)
     writer = _Writer(trainer, folder, state, report)
-    with limited_blas(settings.threads):
+    with training_threads(settings.threads):
         for step in trainer.schedule.after(state.step):
             writer.took(step, *trainer.step(step))
     return state

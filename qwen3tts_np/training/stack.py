@@ -70,7 +70,7 @@ class Stack:
             kept = found.layers.pop()
             if not isinstance(kept, Kept):
                 _, kept = layer.forward(kept, w, self._layer(i), found.rope, found.blocks, c)
-            dx = layer.backward(dx, kept, w, self._layer(i), found.rope, found.blocks, c)
+            dx = layer.backward(dx, kept, w, self._layer(i), found.rope, c)
         return dx
 
     def _layer(self, i: int) -> str:

@@ -115,12 +115,7 @@ class Trainer:
         self.reader = Reader(self.base.config, Tokenizer.from_directory(model), self.learner.fixed_vectors)
         self.schedule = Schedule(len(self.speech.train), settings)
         keep_free_memory()
-        self.optimiser = AdamW(
-            self.learner.parameters,
-            decay=settings.weight_decay,
-            decay_all=settings.decay_all,
-            threads=settings.threads,
-        )
+        self.optimiser = AdamW(self.learner.parameters, decay=settings.weight_decay, decay_all=settings.decay_all)
         for clip in everything:
             self.reader(clip)  # what does not fit is refused before the work
 
@@ -158,7 +153,7 @@ class Trainer:
                 raise self._not_finite(step, i)
             losses.append(found)
         gradients = self.learner.parameters.gradients
-        norm = gradient_norm(gradients, self.settings.threads)
+        norm = gradient_norm(gradients)
         if not math.isfinite(norm):
             raise TrainingError(
                 f"step {step.number}: the gradient of {shortened(not_finite(gradients)[0])} is not finite; "
