@@ -23,7 +23,7 @@ MEL = {
     "reflect": 384,
     "n_fft": 1024,
     "hop": 256,
-    "window": "hann, periodic",
+    "window": "hann, periodic, rounded to float32",
     "added_to_power": 1e-9,
     "power": 0.5,
     "n_mels": 128,
