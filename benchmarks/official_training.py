@@ -1,6 +1,6 @@
 """One training step of the official classes under PyTorch, for training.py. Runs in the official package's environment.
 
-official_training.py MODEL THREADS FRAMES TEXT     prints a line of JSON
+official_training.py MODEL THREADS FRAMES TEXT float32|bfloat16     prints a line of JSON
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from record_training import CLIP, DECAY, SUB_WEIGHT, Lesson, losses_of  # noqa: 
 
 
 def main() -> None:
-    folder, threads, frames, text = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+    folder, threads, frames, text, dtype = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:]
     torch.set_num_threads(threads)
-    model = load(folder)
+    model = load(folder, getattr(torch, dtype))
     network, talker = model.model, model.model.config.talker_config
     network.talker.get_text_embeddings().weight.requires_grad = False
     codes = np.random.default_rng(0).integers(
@@ -36,17 +36,18 @@ def main() -> None:
     trained = [p for p in network.talker.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=1e-5, weight_decay=DECAY)
     for _ in range(2):
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.process_time()
         talker_loss, sub_loss = losses_of(network, lesson, range(1), "inference")
         (talker_loss + SUB_WEIGHT * sub_loss).backward()
         torch.nn.utils.clip_grad_norm_(trained, CLIP)
         optimiser.step()
         optimiser.zero_grad()
-        seconds = time.perf_counter() - start
+        seconds, cpu = time.perf_counter() - start, time.process_time() - busy
     found = {
-        "about": "everything, official classes under PyTorch",
+        "about": f"everything, official classes under PyTorch, {dtype}",
         "trained": sum(p.numel() for p in trained),
         "seconds": seconds,
+        "cpu_seconds": cpu,
         "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
         "loss": float(talker_loss + SUB_WEIGHT * sub_loss.detach()),
     }
