@@ -165,7 +165,7 @@ def test_attend_writes_its_result_only_and_reads_no_key_to_come(seen: int, group
     q, k, v = normal(random, group, size), normal(random, room, size), normal(random, room, size)
     exact = attention_ref(q[None].astype(np.float64), k[:seen, None].astype(np.float64), v[:seen, None])[0]
     k[seen:], v[seen:] = 1e30, np.nan
-    y, scores = np.full(group * size + 40, GUARD), np.full(-(-seen // 16) * 16 + 40, GUARD)
+    y, scores = np.full(group * size + 40, GUARD), np.full(2 * -(-seen // 16) * 16 + 40, GUARD)
     _attend(q.reshape(-1), group, size, k.reshape(-1), v.reshape(-1), seen, scores, y)
     np.testing.assert_allclose(y[20:-20].reshape(group, size), exact, atol=1e-4)  # a seen key to come gives NaN
     assert (np.concatenate([y[:20], y[-20:], scores[-40:]]) == GUARD).all()

@@ -17,13 +17,24 @@ from .norm_jit import inverse_rms
 from .simd.functions import exp
 from .simd.llvm import LANES
 from .simd.ops import add, largest, load, maximum, mul, splat, store, sub, total, zeros
-from .simd.tiles import fma_rows, fma_tile, load_tile, store_totals, zeros_tile
+from .simd.tiles import (
+    add_tiles,
+    fma_rows,
+    fma_tile,
+    load_tile,
+    store_items,
+    store_totals,
+    zeros_tile,
+)
 from .threads_jit import Member, share
 from .together_jit import ALONE, Runner
 
 HEAD_STEP = 2 * LANES
 POSITIONS = CPU.tiles.attention_positions
 """Keys multiplied with a query at once. Up to this many positions past the last are read and ignored."""
+_HALF = POSITIONS // 2  # keys multiplied with two queries at once
+_VECTORS = 2 if POSITIONS == 16 else 1  # of the values of two heads mixed at once, in four partial sums each
+_SUMS = 2 * _VECTORS
 
 
 def attention(q: F32, k: F32, v: F32, window: int | None = None) -> F32:
@@ -73,8 +84,8 @@ def window_attention(q: F32, kv: F32, y: F32, d: int, window: int, run: Runner =
 
 
 def _scores(run: Runner, positions: int) -> F32:
-    """Working space of each thread."""
-    return np.empty((run.size, -(-positions // LANES) * LANES), np.float32)
+    """Working space of each thread: two rows."""
+    return np.empty((run.size, 2 * -(-positions // LANES) * LANES), np.float32)
 
 
 def _whole_steps(x: F32) -> F32:
@@ -139,43 +150,60 @@ def attend(
 
     The queries [group, size] start at q[q_at] and the results at y[y_at]; the keys and values of the ``seen``
     positions start at ``cache_at``, ``stride`` apart, and the arrays extend ``POSITIONS`` positions further.
-    ``scores`` is a working buffer of ``seen`` floats, rounded up to a multiple of the vector length.
+    ``scores`` is a working buffer of two rows of ``seen`` floats, each rounded up to a multiple of the vector length.
+
+    Two heads at a time, since they share what is read. That is bound by memory already: prefetches gain nothing.
     """
-    for head in range(group):
-        peak = _score(q, q_at + head * size, size, k, cache_at, stride, seen, scale, scores)
-        weight = _exponentials(scores, seen, peak)
-        _mix(scores, seen, v, cache_at, stride, size, np.float32(1.0) / weight, y, y_at + head * size)
+    row = -(-seen // LANES) * LANES
+    for head in range(0, group - 1, 2):
+        at = q_at + head * size
+        _score_two(q, at, size, k, cache_at, stride, seen, scores, row)
+        first, second = _exponentials(scores, 0, seen, scale), _exponentials(scores, row, seen, scale)
+        _mix_two(scores, row, seen, v, cache_at, stride, size, first, second, y, y_at + head * size)
+    if group % 2:
+        last = (group - 1) * size
+        _score(q, q_at + last, size, k, cache_at, stride, seen, scores)
+        _mix(scores, seen, v, cache_at, stride, size, _exponentials(scores, 0, seen, scale), y, y_at + last)
 
 
 @inner
-def _score(
-    q: F32, q_at: int, size: int, k: F32, k_at: int, stride: int, seen: int, scale: float, scores: F32
-) -> np.float32:
-    """Write scores[p] = q · key p * scale; returns the maximum."""
+def _score(q: F32, q_at: int, size: int, k: F32, k_at: int, stride: int, seen: int, scores: F32) -> None:
+    """Write scores[p] = q · key p."""
     for position in range(0, seen, POSITIONS):
         sums, at = zeros_tile(POSITIONS), k_at + position * stride
         for i in range(0, size, LANES):
             sums = fma_rows(sums, load(q, q_at + i), k, at + i, stride)
         store_totals(scores, position, sums)
-    for position in range(seen, -(-seen // LANES) * LANES):
-        scores[position] = -np.inf
-    factor, peaks = splat(scale), splat(-np.inf)
-    for position in range(0, seen, LANES):
-        scaled = mul(load(scores, position), factor)
-        store(scores, position, scaled)
-        peaks = maximum(peaks, scaled)
-    return largest(peaks)
 
 
 @inner
-def _exponentials(scores: F32, seen: int, peak: float) -> np.float32:
-    """Replace scores[p] by exp(scores[p] - peak); returns the sum."""
-    sums, top = zeros(), splat(peak)
-    for position in range(0, seen, LANES):
+def _score_two(q: F32, q_at: int, size: int, k: F32, k_at: int, stride: int, seen: int, scores: F32, row: int) -> None:
+    """:func:`_score` of two heads: scores[p] and scores[row + p]."""
+    for position in range(0, seen, _HALF):
+        one, other, at = zeros_tile(_HALF), zeros_tile(_HALF), k_at + position * stride
+        for i in range(0, size, LANES):
+            one = fma_rows(one, load(q, q_at + i), k, at + i, stride)
+            other = fma_rows(other, load(q, q_at + size + i), k, at + i, stride)
+        store_totals(scores, position, one)
+        store_totals(scores, row + position, other)
+
+
+@inner
+def _exponentials(scores: F32, at: int, seen: int, scale: float) -> np.float32:
+    """Replace the scores from scores[at] by exp(scale * (score - the greatest)); returns 1 / their sum."""
+    for position in range(at + seen, at + -(-seen // LANES) * LANES):
+        scores[position] = -np.inf
+    factor, peaks = splat(scale), splat(-np.inf)
+    for position in range(at, at + seen, LANES):
+        scaled = mul(load(scores, position), factor)
+        store(scores, position, scaled)
+        peaks = maximum(peaks, scaled)
+    sums, top = zeros(), splat(largest(peaks))
+    for position in range(at, at + seen, LANES):
         e = exp(sub(load(scores, position), top))
         store(scores, position, e)
         sums = add(sums, e)
-    return total(sums)
+    return np.float32(1.0) / total(sums)
 
 
 @inner
@@ -195,6 +223,29 @@ def _mix(weights: F32, seen: int, v: F32, v_at: int, stride: int, size: int, sca
             a = fma_tile(a, load_tile(v, v_at + position * stride + i, LANES, 2), weights, position, 0)
         store(y, y_at + i, mul(add(add(a[0], b[0]), add(c[0], d[0])), factor))
         store(y, y_at + i + LANES, mul(add(add(a[1], b[1]), add(c[1], d[1])), factor))
+
+
+@inner
+def _mix_two(
+    weights: F32, row: int, seen: int, v: F32, v_at: int, stride: int, size: int,
+    one: float, other: float, y: F32, y_at: int,
+) -> None:  # fmt: skip
+    """:func:`_mix` of two heads, with weights[p] and weights[row + p], and the scales ``one`` and ``other``."""
+    for i in range(0, size, _VECTORS * LANES):
+        at = v_at + i
+        a, b, c, d = zeros_tile(_SUMS), zeros_tile(_SUMS), zeros_tile(_SUMS), zeros_tile(_SUMS)
+        for position in range(0, seen - 3, 4):
+            a = fma_tile(a, load_tile(v, at, LANES, _VECTORS), weights, position, row)
+            b = fma_tile(b, load_tile(v, at + stride, LANES, _VECTORS), weights, position + 1, row)
+            c = fma_tile(c, load_tile(v, at + 2 * stride, LANES, _VECTORS), weights, position + 2, row)
+            d = fma_tile(d, load_tile(v, at + 3 * stride, LANES, _VECTORS), weights, position + 3, row)
+            at += 4 * stride
+        for position in range(seen // 4 * 4, seen):
+            a = fma_tile(a, load_tile(v, v_at + position * stride + i, LANES, _VECTORS), weights, position, row)
+        store_items(y, y_at + i, LANES, size, add_tiles(add_tiles(a, b), add_tiles(c, d)), _VECTORS)
+    for i in range(y_at, y_at + size, LANES):
+        store(y, i, mul(load(y, i), splat(one)))
+        store(y, size + i, mul(load(y, size + i), splat(other)))
 
 
 @inner

@@ -84,7 +84,7 @@ class Work(NamedTuple):
     gated: F32  # [M, feed_forward], flat
     product: F32  # [M, 2 * feed_forward], flat: output of a matrix before it is moved or added to its destination
     normed: F32  # [threads, M * width]
-    scores: F32  # [threads, room]
+    scores: F32  # [threads, 2 * room]
     levels: I8  # [threads, M * widest input]
     scales: F32  # [threads, ...]
     zeros: I32  # [threads, ...]

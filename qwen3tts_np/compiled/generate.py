@@ -156,7 +156,7 @@ class CompiledSession:
         shape = (len(self._batch.position) * sizes.layers * sizes.kv_heads, -1, 2 * sizes.half)
         for before, now in ((old.k, self._cache.k), (old.v, self._cache.v)):
             now.reshape(shape)[:, :used] = before.reshape(shape)[:, :used]
-        self._work = self._work._replace(scores=np.empty((self._team.size, self._cache.room), np.float32))
+        self._work = self._work._replace(scores=np.empty((self._team.size, 2 * self._cache.room), np.float32))
         self._frame_call = self._bound_frame()
 
     def _bound_frame(self) -> Bound:

@@ -97,7 +97,7 @@ class CompiledTeacher:
         count, columns = len(x), self._columns
         self._work.x[: x.size] = x.reshape(-1)
         columns.item[:count], columns.position[:count] = item, position
-        work = self._work._replace(scores=np.empty((self._team.size, cache.room), np.float32))
+        work = self._work._replace(scores=np.empty((self._team.size, 2 * cache.room), np.float32))
         hidden = np.empty(x.size, np.float32)
         self._team.run(read_columns, layers, head, index, entries, count, cache, columns, work, hidden)
         row = -(-entries // BLOCK) * BLOCK
