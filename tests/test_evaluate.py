@@ -158,6 +158,21 @@ def test_with_the_words_and_the_grammar_of_the_demo_it_hears_what_its_score_hear
 
 
 @pytest.mark.skipif(not installed("pocketsphinx"), reason="needs pocketsphinx")
+def test_pocketsphinx_hears_a_clip_as_if_it_were_the_first():
+    """Its noise removal goes on from clip to clip: "so will this is that is" after the others, "the low will ..."."""
+    waves = [clip(name).at(sphinx.RATE) for name in NAMES]
+    one, other = sphinx.Sphinx(), sphinx.Sphinx()
+    heard = [one.hear(wave, "english") for wave in waves]
+    assert heard == [other.hear(wave, "english") for wave in reversed(waves)][::-1]
+
+
+def test_a_run_that_is_not_there_is_called_a_run(tmp_path):
+    with pytest.raises(QwenTTSError) as raised:
+        load(tmp_path / "before.json")
+    assert str(raised.value) == f"run {tmp_path / 'before.json'} not found"
+
+
+@pytest.mark.skipif(not installed("pocketsphinx"), reason="needs pocketsphinx")
 def test_words_and_grammars_that_cannot_be_used(tmp_path):
     words = tmp_path / "words.txt"
     for content, sentence in (("", "is empty"), ("hello xqzw", "cannot pronounce 'xqzw'")):

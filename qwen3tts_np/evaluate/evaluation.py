@@ -135,7 +135,7 @@ def obstacle(group: str) -> str | None:
 
 def load(path: Path) -> Evaluation:
     """A run that was written as JSON. RequestError, or ConfigError, if the file holds none."""
-    found = read_json(path)
+    found = read_json(path, "run")
     if found.get("format") != FORMAT:
         raise RequestError(f"{shown_name(path)} is no run of evaluate: its format is {shortened(found.get('format'))}")
     try:

@@ -48,6 +48,7 @@ class Sphinx:
         if language != LANGUAGE:
             how = "take --recogniser faster-whisper, or a command"
             raise RequestError(f"pocketsphinx hears English, and this text is {language}: {how}")
+        self._decoder.reinit_feat()  # what it has learned of the noise of other clips, it forgets
         self._decoder.start_utt()
         self._decoder.process_raw(prepared(wave), full_utt=True)
         self._decoder.end_utt()
