@@ -277,13 +277,19 @@ def test_the_packed_decoder_gives_the_same_samples_where_it_is_mapped(codec: Pat
         np.testing.assert_array_equal(one, other)
 
 
-def test_info_says_what_is_packed(codec: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_info_and_inspect_say_what_is_packed(codec: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_packed_decoder(codec)
     (found,) = describe(codec).packed
     assert found.file == NAME
     assert found.dtypes["I16"] > 10
     assert cli.main(["info", str(codec)]) == 0
-    assert re.search(NAME + r": packed for the kernels \(\d+ F32, \d+ I16\), [\d,]+ bytes", capsys.readouterr().out)
+    line = NAME + r": packed for the kernels \(\d+ F32, \d+ I16\), [\d,]+ bytes"
+    assert re.search(f"^{line}$", capsys.readouterr().out, re.M)
+    assert cli.main(["inspect", str(codec)]) == 0
+    assert re.search(f"^{line}; what follows counts the official weights$", capsys.readouterr().out, re.M)
+    assert cli.main(["inspect", str(codec), "--json"]) == 0
+    (stated,) = json.loads(capsys.readouterr().out)["packed"]
+    assert stated == {"file": NAME, "dtypes": found.dtypes, "bytes": found.data_bytes}
 
 
 def test_a_decoder_packed_in_version_1_speaks_as_it_did(codec: Path, tmp_path: Path) -> None:

@@ -66,8 +66,7 @@ def as_text(found: Description, verified: bool) -> Iterator[str]:
         if kept and found.config is not None and found.config.speaker_encoder_config is None:
             yield "  the speaker encoder is not used: only a base model has one; training that goes on may need it"
     for summary in found.packed:
-        types = ", ".join(f"{count} {dtype}" for dtype, count in summary.dtypes.items())
-        yield f"\n{summary.file}: packed for the kernels ({types}), {summary.data_bytes:,} bytes"
+        yield f"\n{summary.as_packed()}"
     yield "\nfiles"
     for name, size in found.files.items():
         yield f"  {name:<44} {size:>15,}"

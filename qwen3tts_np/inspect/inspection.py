@@ -14,7 +14,7 @@ from ..checkpoint.keys import TensorSpec, problems
 from ..checkpoint.safetensors import Checkpoint
 from ..config import CodecConfig, ModelConfig
 from ..errors import QwenTTSError
-from ..layout.description import mismatches
+from ..layout.description import WeightsSummary, mismatches, packed_summaries
 from ..layout.specs import codec_specs, model_specs
 from .architecture import WHENS, Block, Cost, tree
 from .caches import AttentionCost, attention_costs
@@ -42,6 +42,7 @@ class Inspection:
     config: ModelConfig | None
     codec: CodecConfig | None
     checks: list[KeyCheck]
+    packed: list[WeightsSummary]  # files that speech reads in place of official weights, in the order of the kernels
     problems: list[str]  # that do not concern a single file
     blocks: list[Block]  # one tree per network
     context: float  # seconds of speech for the cost of attention
@@ -89,7 +90,8 @@ def inspect_checkpoint(directory: Path, context: float) -> Inspection:
         found.append(f"{CODEC_DIR}/config.json is missing: what follows is without the codec")
     if config is not None and codec is not None:
         found += mismatches(config, codec)
-    return inspect_configs(config, codec, context, str(directory), checks, found, stored)
+    packed = packed_summaries(directory, found)
+    return inspect_configs(config, codec, context, str(directory), checks, found, stored, packed)
 
 
 def inspect_configs(
@@ -100,6 +102,7 @@ def inspect_configs(
     checks: Iterable[KeyCheck] = (),
     found: Iterable[str] = (),
     stored: dict[str, Checkpoint | None] | None = None,
+    packed: Iterable[WeightsSummary] = (),
 ) -> Inspection:
     """The same from configurations alone."""
 
@@ -112,6 +115,7 @@ def inspect_configs(
         config=config,
         codec=codec,
         checks=list(checks),
+        packed=list(packed),
         problems=list(found),
         blocks=[tree(c, file_of(c)) for c in components(config, codec)],
         context=context,
@@ -151,6 +155,7 @@ def as_json(i: Inspection) -> dict[str, Any]:
         "directory": i.directory,
         "frame_rate_hz": i.frame_rate,
         "key_tables": [dataclasses.asdict(check) for check in i.checks],
+        "packed": [{"file": one.file, "dtypes": one.dtypes, "bytes": one.data_bytes} for one in i.packed],
         "problems": i.problems,
         "totals": {when: dataclasses.asdict(cost) for when, cost in per_frame.items()},
         "a_second_of_speech": {

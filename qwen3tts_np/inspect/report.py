@@ -37,6 +37,7 @@ def checks(i: Inspection) -> Iterator[str]:
         else:
             yield f"{check.file}: {len(check.problems)} problems"
             yield from (f"  {problem}" for problem in listed(check.problems))
+    yield from (f"{packed.as_packed()}; what follows counts the official weights" for packed in i.packed)
     yield from (f"problem: {problem}" for problem in i.problems)
 
 

@@ -58,6 +58,11 @@ class WeightsSummary:
     dtypes: dict[str, int]  # stored type -> tensors
     blocks: dict[str, int]  # block -> parameters; they add up to ``parameters``
 
+    def as_packed(self) -> str:
+        """One line about a file that is packed."""
+        types = ", ".join(f"{count} {dtype}" for dtype, count in self.dtypes.items())
+        return f"{self.file}: packed for the kernels ({types}), {self.data_bytes:,} bytes"
+
 
 @dataclass(frozen=True)
 class Description:
@@ -106,12 +111,11 @@ def describe(directory: Path) -> Description:
     if config is not None and codec is not None:
         found += mismatches(config, codec)
     files = _files(directory)
-    beside = (name for name in files if name.endswith(".packed.safetensors"))
-    packed = [attempt(lambda name=name: _packed(directory, name)) for name in beside]  # type: ignore[misc]
+    packed = packed_summaries(directory, found)
     found += [f"{name} is missing" + _who_needs(name) for name in required if not is_there(name, files)]
     summaries = [summary for summary in weights if summary is not None]
-    released, copies = _released(config, summaries), [summary for summary in packed if summary is not None]
-    return Description(str(directory), released, config, generation, codec, summaries, copies, files, found)
+    released = _released(config, summaries)
+    return Description(str(directory), released, config, generation, codec, summaries, packed, files, found)
 
 
 def mismatches(config: ModelConfig, codec: CodecConfig) -> list[str]:
@@ -145,8 +149,19 @@ def unpublished_files(description: Description) -> list[str]:
     return wrong
 
 
+def packed_summaries(directory: Path, found: list[str]) -> list[WeightsSummary]:
+    """Of the files that hold, in the order of the kernels, what others do; adds to ``found`` what is wrong with one."""
+    summaries = []
+    for name in _files(directory):
+        if name.endswith(".packed.safetensors"):
+            try:
+                summaries.append(_packed(directory, name))
+            except QwenTTSError as e:
+                found.append(str(e))
+    return summaries
+
+
 def _packed(directory: Path, name: str) -> WeightsSummary:
-    """A file that holds what is in another one."""
     tensors = Checkpoint.open(directory / name).values()
     return WeightsSummary(
         file=name,
