@@ -228,9 +228,14 @@ def test_all_extras_are_described():
     assert sorted(re.findall(r"^\| `(\w+)` \|", section, re.M)) == sorted(re.findall(r"^(\w+) = \[", extras, re.M))
 
 
-@pytest.mark.parametrize("page", ["README.md", "qwen3tts_np/README.md", "kernels/README.md", "golden/README.md"])
-def test_links_lead_somewhere(page):
-    path = tiny_world.ROOT / page
+FOLDERS = (".github", "benchmarks", "golden", "kernels", "qwen3tts_np")
+PAGES = sorted(tiny_world.ROOT.glob("*.md")) + sorted(
+    p for name in FOLDERS for p in (tiny_world.ROOT / name).rglob("*.md")
+)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(tiny_world.ROOT).as_posix())
+def test_links_lead_somewhere(path):
     for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
         if not link.startswith("https://"):
             file, _, heading = link.partition("#")

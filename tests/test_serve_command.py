@@ -1,4 +1,4 @@
-"""``serve`` as a program: README's server section as printed, a clean start, a clean stop, and refusals."""
+"""``serve`` as a program: the requests of README and of its page as printed, a clean start and stop, and refusals."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ httpx = pytest.importorskip("httpx")
 README = (tiny_world.ROOT / "README.md").read_text(encoding="utf-8")
 SECTION = re.search(r"^## Server\n.*?(?=^## )", README, re.M | re.S)
 assert SECTION is not None
-SHELL = re.findall(r"^```sh\n(.*?)^```", SECTION[0], re.M | re.S)
+PAGE = (tiny_world.ROOT / "qwen3tts_np" / "server" / "README.md").read_text(encoding="utf-8")
+SHELL = re.findall(r"^```sh\n(.*?)^```", SECTION[0] + PAGE, re.M | re.S)
 LINES = [line for block in SHELL for line in block.replace("\\\n", "").splitlines()]
 PYTHON = re.findall(r"^```python\n(.*?)^```", SECTION[0], re.M | re.S)
 
