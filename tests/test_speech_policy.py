@@ -22,7 +22,7 @@ from qwen3tts_np.running_batch import RunningBatch
 from qwen3tts_np.speech import edges, live
 from qwen3tts_np.speech.edges import EDGE, FADE, QUIET, Edges
 from qwen3tts_np.speech.longform import narrate
-from qwen3tts_np.speech.plan import plan, seed_of, speakable
+from qwen3tts_np.speech.plan import plan, seed_of
 from qwen3tts_np.talker.frame import Step
 from qwen3tts_np.text.clean import clean
 from qwen3tts_np.text.pace import milliseconds, most_milliseconds
@@ -289,7 +289,7 @@ def test_a_text_that_says_nothing_is_refused_before_a_model_is_loaded(
     assert capsys.readouterr().err == f"qwen3tts-np say: {sentence}\n"
     assert list(Path().iterdir()) == []
     with pytest.raises(RequestError, match="nothing to say"):
-        speakable(text)
+        plan(text)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])

@@ -13,7 +13,6 @@ from .clip import Clip
 from .wheels import INSTALL
 
 WIDE, NARROW = 16000, 8000  # Hz
-STOI_RATE = 10000  # Hz, to which it resamples itself
 PURPOSE = "the quality of a codec"
 
 

@@ -26,14 +26,6 @@ class PlannedPiece:
     after: int = 0  # ms of silence after it, where markup ends the text with a pause
 
 
-def speakable(text: str) -> str:
-    """``text``, cleaned (``text/clean.py``). RequestError if it has no words: the model makes noise of punctuation."""
-    cleaned = clean(text)
-    if not any(c.isalnum() for c in cleaned):
-        raise RequestError(NO_WORDS)
-    return cleaned
-
-
 def plan(
     text: str | Script,
     language: str | None = None,
