@@ -76,13 +76,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, help="write peers.json and peers.md here")
     args = parser.parse_args()
-    commands = {OURS: _ours(args), **dict(map(_peer, args.peer))}
+    commands = {OURS: _ours(args), **dict(map(named_command, args.peer))}
     rounds: dict[str, list[Pair]] = {name: [] for name in commands}
     for round_ in range(-1, args.rounds):  # the first one compiles, and brings the files into memory
         names = list(commands)
         turn = round_ % len(names)
         for name in names[turn:] + names[:turn]:
-            pair = Pair(*(_run(commands[name], text, frames, args) for text, frames in _texts(args)))
+            pair = Pair(*(run_once(commands[name], text, frames, args) for text, frames in _texts(args)))
             if pair.long.audio <= pair.short.audio:
                 raise SystemExit(f"{name}: the long text has {pair.long.audio:.2f} s, the short {pair.short.audio:.2f}")
             if round_ >= 0:
@@ -116,7 +116,7 @@ def _ours(args: argparse.Namespace) -> list[str]:
     return [sys.executable, "-m", "qwen3tts_np", "say", args.model, "{text}", "-o", "{out}", *options]
 
 
-def _peer(text: str) -> tuple[str, list[str]]:
+def named_command(text: str) -> tuple[str, list[str]]:
     name, equals, command = text.partition("=")
     if not (name and equals and command) or name == OURS:
         raise SystemExit(f"--peer {text!r} is not NAME=COMMAND, with a name other than {OURS}")
@@ -127,7 +127,7 @@ def _texts(args: argparse.Namespace) -> list[tuple[str, int]]:
     return list(zip((SHORT, LONG), args.frames, strict=True))
 
 
-def _run(command: list[str], text: str, frames: int, args: argparse.Namespace) -> Run:
+def run_once(command: list[str], text: str, frames: int, args: argparse.Namespace) -> Run:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "speech.wav")
         words = {"{text}": text, "{out}": str(out), "{threads}": str(args.threads), "{frames}": str(frames)}

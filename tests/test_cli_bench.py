@@ -54,7 +54,7 @@ def test_bench_needs_some_time(synthetic, capsys):
 @needs_compiler
 def test_numbers_of_threads_are_compared(synthetic, monkeypatch, capsys):
     monkeypatch.setattr(bench, "usable_cores", lambda: 3)
-    assert bench._numbers("each") == [1, 2, 3]
+    assert bench.numbers_of_threads("each") == [1, 2, 3]
     command = ["bench", str(synthetic("tiny", "base")), "--seconds", "0.1", "--threads", "1,2"]
     assert cli.main([*command, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

@@ -138,7 +138,7 @@ def test_voice_clone(synthetic_model, clip):
     common |= {"repetition_penalty": 1.05, "subtalker_dosample": True, "subtalker_top_k": 50}
     common |= {"subtalker_top_p": 1.0, "subtalker_temperature": 0.9}
     for alone in (False, True):
-        model.generate_voice_clone(
+        (one,), rate = model.generate_voice_clone(
             text="A reply.",
             language="Auto",
             ref_audio=str(clip),
@@ -149,9 +149,11 @@ def test_voice_clone(synthetic_model, clip):
         items = model.create_voice_clone_prompt(
             ref_audio=[str(clip), str(clip)], ref_text=["What it says.", "And this."], x_vector_only_mode=[alone, alone]
         )
-        model.generate_voice_clone(
+        wavs, _ = model.generate_voice_clone(
             text=["One.", "Two."], language=["Chinese", "English"], voice_clone_prompt=items, **common
         )
+        assert rate == 24000 and len(wavs) == 2
+        assert all(0 < len(wave) <= 4 * 1920 for wave in (one, *wavs))
 
 
 def test_tokenizer(synthetic: Callable[..., Path], clip, torch):

@@ -20,7 +20,7 @@ soundfile.write(out, numpy.zeros(1920 * int(frames)), 24000)
 
 
 def run(command, frames):
-    return peers._run(command, "A text.", frames, argparse.Namespace(threads=1))
+    return peers.run_once(command, "A text.", frames, argparse.Namespace(threads=1))
 
 
 def test_a_program_is_run_with_what_its_command_names():
@@ -42,7 +42,7 @@ def test_a_second_of_speech_and_what_is_before_it():
 
 
 def test_commands_have_names():
-    assert peers._peer("other=program --out {out} 'a b'") == ("other", ["program", "--out", "{out}", "a b"])
+    assert peers.named_command("other=program --out {out} 'a b'") == ("other", ["program", "--out", "{out}", "a b"])
     for text in ("program", "=program", "other=", "ours=program"):
         with pytest.raises(SystemExit, match="NAME=COMMAND"):
-            peers._peer(text)
+            peers.named_command(text)

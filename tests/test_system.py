@@ -200,6 +200,13 @@ def test_advice_reaches_mapped_bytes_or_does_nothing(tmp_path):
 
 
 def test_memory_is_returned_where_that_is_possible(monkeypatch):
+    system.return_free_memory()  # of this system, as it is
+    trimmed = []
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(system.ctypes, "CDLL", lambda _: SimpleNamespace(malloc_trim=trimmed.append))
+    system.return_free_memory()
+    assert trimmed == [0]
+    monkeypatch.setattr(system.ctypes, "CDLL", lambda _: SimpleNamespace())  # musl
     system.return_free_memory()
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr(system.ctypes, "CDLL", None)  # not even looked for

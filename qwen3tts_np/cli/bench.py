@@ -55,7 +55,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add_checkpoint(parser)
     parser.add_argument(
         "--threads",
-        type=_numbers,
+        type=numbers_of_threads,
         default=[None],
         metavar="N",
         help="cores to use (default: all); several, as in 1,2,4, or each (1, 2, 4, ... all) are compared",
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> None:
         report(args, {"model": str(args.model), "fastest": fastest, "results": results}, _compared(results, fastest))
 
 
-def _numbers(word: str) -> list[int | None]:
+def numbers_of_threads(word: str) -> list[int | None]:
     """Numbers of threads, as they are given."""
     cores = usable_cores()
     if word == "each":
