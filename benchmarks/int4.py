@@ -36,6 +36,7 @@ from qwen3tts_np.compiled.frame_loop import FrameLoop
 from qwen3tts_np.config import ModelConfig
 from qwen3tts_np.files.output import write_text
 from qwen3tts_np.ops import Array, Ints
+from qwen3tts_np.parity.fidelity import agreement
 from qwen3tts_np.parity.in_format import IntegerMatrix
 from qwen3tts_np.report.tables import Table, as_markdown
 from qwen3tts_np.request import Request
@@ -185,23 +186,19 @@ def read(teacher: Teacher, speech: Speech, end: int) -> tuple[list[Array], list[
 
 
 def compared(exact: Any, rough: Any) -> dict[str, float]:
-    found, same = {}, []
-    for name, p, q in zip(("talker_kl", "predictor_kl"), exact, rough, strict=False):
-        a, b = (
-            np.concatenate([each.reshape(-1, each.shape[-1]) for each in side]).astype(np.float64) for side in (p, q)
-        )
-        same.append(a.argmax(axis=1) == b.argmax(axis=1))
-        found[name] = float(divergence(a, b).mean())
-    found["equal_best_codes"] = float(np.concatenate(same).mean())
+    codes = [agreement(rows(p), rows(q)) for p, q in zip(exact[:2], rough[:2], strict=True)]
     a, b = np.concatenate(exact[2]), np.concatenate(rough[2])
-    found["state_error"] = float(np.sqrt(((a - b) ** 2).sum() / (a**2).sum()))
-    return found
+    return {
+        "talker_kl": codes[0].divergence,
+        "predictor_kl": codes[1].divergence,
+        "equal_best_codes": sum(of.top1 * of.codes for of in codes) / sum(of.codes for of in codes),
+        "state_error": float(np.sqrt(((a - b) ** 2).sum() / (a**2).sum())),
+    }
 
 
-def divergence(a: Array, b: Array) -> Array:
-    p, q = (x - x.max(axis=1, keepdims=True) for x in (a, b))
-    p, q = (x - np.log(np.exp(x).sum(axis=1, keepdims=True)) for x in (p, q))
-    return np.where(np.isfinite(p), np.exp(p) * (p - np.where(np.isfinite(q), q, 0)), 0).sum(axis=1)
+def rows(logits: Sequence[Array]) -> Array:
+    """[n, V] of [..., V] of each utterance."""
+    return np.concatenate([each.reshape(-1, each.shape[-1]) for each in logits])
 
 
 @dataclass(frozen=True)

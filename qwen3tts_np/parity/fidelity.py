@@ -188,12 +188,12 @@ def compared(
         heads = (f"talker.code_predictor.lm_head.{g}@{t}" for t in range(len(codes)) for g in range(codes.shape[1] - 1))
         return drop_control_tokens(first, talker.codec_eos_token_id), np.concatenate([of[head] for head in heads])
 
-    agreements = [_agreement(p, q) for p, q in zip(logits(exact), logits(rough), strict=True)]
+    agreements = [agreement(p, q) for p, q in zip(logits(exact), logits(rough), strict=True)]
     return Fidelity(name, len(codes), agreements[0], agreements[1], dict(_hidden_errors(exact, rough)))
 
 
-def _agreement(exact: Array, rough: Array) -> Agreement:
-    """Logits [n, V] of both."""
+def agreement(exact: Array, rough: Array) -> Agreement:
+    """Of logits [n, V] with others for the same positions; what is -inf in both can be chosen in neither."""
     p, q = softmax(exact.astype(np.float64)), softmax(rough.astype(np.float64))
     with np.errstate(divide="ignore", invalid="ignore"):
         divergence = np.where(p > 0, p * np.log(p / q), 0.0).sum(axis=1)
