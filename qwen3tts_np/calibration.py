@@ -84,6 +84,7 @@ class Moments:
         self.sums: dict[str, list[F64]] = {}
 
     def add(self, name: str, array: NDArray[Any]) -> None:
+        """Of an activation [..., width] of the trace; those that are no input of a matrix are passed over."""
         if not name.endswith(tuple(INPUTS.values())):
             return
         x = array.reshape(-1, array.shape[-1])

@@ -90,6 +90,10 @@ class Checkpoint(Mapping[str, StoredTensor]):
 
 
 def map_file(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
+    """The tensors of one file by name, in the order of their data, which is mapped; and its metadata.
+
+    CheckpointError where the file is none, is damaged, or cannot be mapped.
+    """
     with open_input(path) as file:
         size = file.seek(0, 2)
         if size < 8:

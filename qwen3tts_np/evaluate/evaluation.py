@@ -47,6 +47,7 @@ class Evaluation:
         return found
 
     def as_json(self) -> dict[str, Any]:
+        """What :func:`load` reads; values are ``[value, weight]``, and what is not finite is null."""
         means = {
             name: {"mean": m.value, "low": m.low, "high": m.high, "count": m.count} for name, m in self.means.items()
         }
@@ -197,6 +198,7 @@ class Comparison:
         return f"{self.b} is {'; '.join(parts)} ({self.pairs} pairs)"
 
     def as_json(self) -> dict[str, Any]:
+        """By name of measure: both means, their difference with its interval, and the verdict."""
         measures = {
             c.measure.name: {
                 "a": c.difference.a,

@@ -79,6 +79,7 @@ def marked(said: str, heard: str) -> Iterator[Markup | str]:
 
 
 def player(clip: Clip) -> Markup:
+    """Controls that play it, with the sound inside the page."""
     name = _format()
     made = encoder(name, SAMPLE_RATE)
     content = made.add(pcm16(resample(clip.wave, clip.rate, SAMPLE_RATE))) + made.finish()

@@ -41,6 +41,7 @@ def tables(run: Evaluation) -> Iterator[Table]:
 
 
 def misheard(run: Evaluation) -> Table:
+    """The utterances with the most errors, as many as ``WORST``."""
     heard = [u for u in run.utterances if "mixed" in u.values and u.values["mixed"].value]
     heard.sort(key=lambda u: -u.values["mixed"].value * u.values["mixed"].weight)
     rows = [
@@ -51,6 +52,7 @@ def misheard(run: Evaluation) -> Table:
 
 
 def comparison_table(found: Comparison) -> Table:
+    """One row for each measure that both runs have."""
     rows = []
     for c in found.measures:
         name, d = c.measure.name, c.difference
