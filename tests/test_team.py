@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from qwen3tts_np_kernels import threads_jit
+from qwen3tts_np_kernels import cpu, threads_jit
 from qwen3tts_np_kernels.cpu import Kernel, compiled
 from qwen3tts_np_kernels.threads_jit import Member, Team, barrier, team_kernel
 
@@ -93,6 +93,31 @@ def test_where_the_system_starts_fewer_threads_those_do_the_work(possible, monke
 
 class Interrupted(Exception):
     pass
+
+
+@needs_compiler
+def test_code_that_one_thread_cannot_load_ends_the_call_of_all(monkeypatch):
+    """Loading fails once, as it does where the working folder vanishes while a kernel is compiled."""
+    meet = team_kernel(cast(Kernel, _meet).py_func)  # of which nothing is loaded
+    load, failures = cpu.load, [OSError("no such folder")]
+
+    def once(code: bytes) -> int:
+        if failures:
+            raise failures.pop()
+        return load(code)
+
+    def fail() -> None:
+        try:
+            team.run(meet, 1, sums)
+        except OSError as e:
+            raised.append(str(e))
+
+    monkeypatch.setattr(cpu, "load", once)
+    team, sums, raised = Team(2), np.zeros(2, np.int64), []
+    in_time(fail)
+    assert raised == ["no such folder"] and not sums.any()
+    team.run(meet, 1, sums)
+    assert sums.tolist() == [1, 1]
 
 
 def test_an_interrupt_behind_any_line_leaves_the_team_usable():

@@ -84,11 +84,17 @@ class Bound:
 
     def __call__(self, first: Any) -> int:
         words: list[Any] = []
-        kind = flatten(first, words)
+        pack, call = self._call_for(flatten(first, words))
+        return call(pack(*words) + self._block)
+
+    def load(self, first: Any) -> None:
+        """Have the machine code for such a first argument. Whatever compiling and loading raise."""
+        self._call_for(flatten(first, []))
+
+    def _call_for(self, kind: Kind) -> tuple[Callable[..., bytes], Callable[[bytes], int]]:
         if kind not in self._calls:
             self._calls[kind] = _words_of((kind,)).pack, self.kernel.entry((kind, *self._kinds)).call
-        pack, call = self._calls[kind]
-        return call(pack(*words) + self._block)
+        return self._calls[kind]
 
 
 def _words_of(kinds: tuple[Kind, ...]) -> struct.Struct:

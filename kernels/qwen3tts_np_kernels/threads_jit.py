@@ -225,6 +225,20 @@ class _Task:
         self._lock, self._over = threading.Lock(), 0
         self._failure: BaseException | None = None
 
+    def can_run(self, member: Member) -> bool:
+        """Whether its machine code is there. If not, the task has failed.
+
+        Trap: were that found out by each thread, one could fail alone, and the others wait for it at a barrier forever.
+        """
+        try:
+            if isinstance(self._call, Bound):
+                self._call.load(member)
+        except BaseException as caught:
+            self._failure = caught
+            self._end()
+            return False
+        return True
+
     def run(self, member: Member) -> None:
         failure: BaseException | None = None
         start = time.thread_time()
@@ -253,6 +267,9 @@ def _lead(member: Member, queues: list[SimpleQueue[_Task | None]]) -> None:
     (alone,), pace = members(1), Pace()
     todo, *others = queues
     while (task := todo.get()) is not None:
+        if not task.can_run(member):
+            del task
+            continue
         by_one = task.kernel is not None and pace.alone(task.kernel)
         task.members = 1 if by_one else len(queues)
         start = time.perf_counter()
