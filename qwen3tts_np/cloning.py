@@ -40,7 +40,8 @@ class VoiceCloner:
 
     def voices(self, ref_audio: Any, ref_text: Any, x_vector_only_mode: Any) -> list[VoiceClonePromptItem]:
         """One voice per clip; each argument is one value, or a list with one for each clip."""
-        clips = [read_audio(clip) for clip in (ref_audio if isinstance(ref_audio, list) else [ref_audio])]
+        given = ref_audio if isinstance(ref_audio, list) else [ref_audio]
+        clips = [read_audio(clip, longest=MOST_SECONDS) for clip in given]
         texts = per_item(ref_text, len(clips), "ref_text", None)
         x_vector_only = per_item(x_vector_only_mode, len(clips), "x_vector_only_mode", False)
         for transcript in texts:

@@ -35,6 +35,10 @@ class RequestTypeError(RequestError, TypeError):
     """An argument is of a type that the call does not take, or has a name that it does not know."""
 
 
+class AudioTooLong(RequestError):
+    """A sound lasts longer than what it is for allows."""
+
+
 class MissingFileError(ConfigError, CheckpointError, RequestError, FileNotFoundError):
     """A path or a model name does not exist."""
 

@@ -11,6 +11,7 @@ import tracemalloc
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ import soundfile
 from qwen3tts_np import cli
 from qwen3tts_np.audio import decode, url
 from qwen3tts_np.audio.files import read_audio
-from qwen3tts_np.errors import RequestError
+from qwen3tts_np.errors import AudioTooLong, RequestError
 
 SAMPLES = np.linspace(-0.5, 0.5, 1000, dtype=np.float32)
 
@@ -314,3 +315,25 @@ def test_a_compressed_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "bomb.flac").write_bytes(content)
     with pytest.raises(RequestError, match="more than 65536 samples"):
         read_audio(tmp_path / "bomb.flac")
+
+
+def test_no_more_is_decoded_than_a_clip_may_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a minute of eight channels of silence are some kilobytes; of these one block is decoded."""
+    monkeypatch.setattr(decode, "AT_ONCE", 1 << 10)
+    monkeypatch.setattr(decode, "BLOCK", 1 << 18)
+    bomb = tmp_path / "bomb.flac"
+    soundfile.write(bomb, np.zeros((48_000 * 30, 8), np.int16), 48_000)
+    decoded = []
+
+    def counted(samples: Any) -> Any:
+        decoded.append(len(samples))
+        return mono(samples)
+
+    mono = decode._mono
+    monkeypatch.setattr(decode, "_mono", counted)
+    with pytest.raises(
+        AudioTooLong, match=r"bomb\.flac' lasts more than 0 s, which are the most; cut it to 10 to 20 s"
+    ):
+        read_audio(bomb, longest=0.1)
+    assert decoded == [(1 << 18) // 8]
+    assert len(read_audio(bomb, longest=30)[0]) == 48_000 * 30

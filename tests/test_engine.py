@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -181,3 +184,13 @@ def test_the_reference_needs_no_numba(synthetic) -> None:
         "assert not {'numba', 'llvmlite'} & sys.modules.keys()\n"
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", code, synthetic("tiny", "base")], check=True)
+
+
+@pytest.mark.parametrize("copied", [pickle.dumps, copy.deepcopy])
+def test_a_compiled_model_is_not_copied(synthetic: Callable[..., Path], copied: Callable[[object], object]) -> None:
+    """Trap: it knows its kernels and weights by their addresses, and calls them; another process has others there."""
+    model = Qwen3TTSModel.from_pretrained(synthetic("tiny", "custom_voice"), backend="compiled", threads=1)
+    for one in (model, model.speech_tokenizer, model.open_batch(places=1)):
+        with pytest.raises(TypeError, match="a compiled model is neither copied nor pickled"):
+            copied(one)
+    copied(Qwen3TTSModel.from_pretrained(synthetic("tiny", "custom_voice"), backend="reference"))

@@ -16,7 +16,7 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from queue import SimpleQueue
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -136,6 +136,10 @@ class Team:
         self.paces: dict[Hashable, Pace] = {}
         """Of work that one of its threads leads (``together_jit.py``)."""
         self._crew: _Crew | None = None
+
+    def __reduce__(self) -> NoReturn:
+        """Trap: what the threads work on is known by addresses, which mean nothing in a copy or in another process."""
+        raise TypeError("a compiled model is neither copied nor pickled: it works on memory of its own; load it again")
 
     def run(self, function: Callable[..., object], *arguments: Any) -> None:
         """Call ``function`` in all threads and wait. Raises the exception of a thread that failed."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import errno
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,7 +41,7 @@ FULL_SCALE = 2**15  # of 16-bit samples
 INTEGER_SCALE = {"int16": (0, FULL_SCALE), "int32": (0, 2**31), "uint8": (2**7, 2**7)}  # type -> (zero, full scale)
 
 
-def read_audio(source: AudioLike, rate: int | None = None) -> tuple[Wave, int]:
+def read_audio(source: AudioLike, rate: int | None = None, longest: float = math.inf) -> tuple[Wave, int]:
     """A waveform [samples] and its sample rate in Hz.
 
     ``source`` is the path of a file that libsndfile reads, an http(s) URL, base64 text (bare, or after
@@ -48,7 +49,7 @@ def read_audio(source: AudioLike, rate: int | None = None) -> tuple[Wave, int]:
     rate), or an array whose rate is the second argument. An array, which may be a tensor of PyTorch, is
     [samples], or [samples, channels] in either order (the longer axis is time), of floats, or of integers as WAV files
     hold them (uint8, int16, int32), which are brought to -1 to 1. RequestError for anything else, and for audio that is
-    empty or not finite.
+    empty or not finite. A long file is read no further than ``longest`` seconds: AudioTooLong.
     """
     if isinstance(source, tuple):
         if len(source) != 2 or not isinstance(array := as_array(source[0]), np.ndarray):
@@ -59,7 +60,7 @@ def read_audio(source: AudioLike, rate: int | None = None) -> tuple[Wave, int]:
     if isinstance(source, str | os.PathLike):
         name = os.fspath(path_of(source, "audio")) if isinstance(source, os.PathLike) else source
         what = f"audio {repr(without_password(name)) if is_url(name) else shortened(name)}"
-        samples, rate = decode(audio_bytes(name, what), what)
+        samples, rate = decode(audio_bytes(name, what), what, longest)
     elif isinstance(source, np.ndarray):
         what = f"the audio array {list(source.shape)}"
         if rate is None:
@@ -70,7 +71,7 @@ def read_audio(source: AudioLike, rate: int | None = None) -> tuple[Wave, int]:
         if not isinstance(data, bytes | bytearray | memoryview):
             found = "a file opened as text" if isinstance(data, str) else type(data).__name__
             raise RequestTypeError(f"audio is {found}, expected a path, a URL, base64, a binary file or an array")
-        samples, rate = decode(bytes(data), what)
+        samples, rate = decode(bytes(data), what, longest)
     return _as_wave(samples, what), check_rate(rate)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from ..audio.files import read_audio
 from ..audio.url import is_url, read_url
+from ..errors import AudioTooLong
 from ..model import Qwen3TTSModel
 from ..notices import heard
 from ..ops import Wave
@@ -142,15 +144,16 @@ def read_clip(content: bytes) -> Clip:
         raise Refusal(
             413, f"the clip has {len(content)} bytes and the limit is {CLIP_BYTES}", "ref_audio", "clip_too_large"
         )
-    wave, rate = read_audio(content)
-    if len(wave) > CLIP_SECONDS * rate:
-        raise Refusal(
-            422,
-            f"the clip lasts {len(wave) / rate:.0f} s and the limit is {CLIP_SECONDS:.0f} s; 10 to 20 s are best",
-            "ref_audio",
-            "clip_too_long",
-        )
-    return wave, rate
+    with suppress(AudioTooLong):
+        wave, rate = read_audio(content, longest=CLIP_SECONDS)
+        if len(wave) <= CLIP_SECONDS * rate:
+            return wave, rate
+    raise Refusal(
+        422,
+        f"the clip lasts more than {CLIP_SECONDS:.0f} s, which is the limit; 10 to 20 s are best",
+        "ref_audio",
+        "clip_too_long",
+    )
 
 
 def _first(models: Mapping[str, Served]) -> Served:
