@@ -85,11 +85,11 @@ class VoiceCloner:
         audio = resample(wave, rate, c.sample_rate)
         with self.engine.limited():
             if self.engine.runs_kernels:
-                return self._compiled_speaker_encoder.embedding(audio)
+                return self.compiled_speaker_encoder.embedding(audio)
             return speaker_embedding(audio, w, c)
 
     @cached_property
-    def _compiled_speaker_encoder(self) -> CompiledSpeakerEncoder:
+    def compiled_speaker_encoder(self) -> CompiledSpeakerEncoder:
         """Packed at the first clip: most models never get one."""
         from .compiled.speaker.encoder import CompiledSpeakerEncoder
 

@@ -13,6 +13,7 @@ import time
 import types
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +27,14 @@ from qwen3tts_np.checkpoint.safetensors import Checkpoint
 from qwen3tts_np.errors import OutputError, QwenTTSError, RequestError
 from qwen3tts_np.files.journal import MARK, open_journal
 from qwen3tts_np.manifest import Manifest
+from qwen3tts_np.report.histogram import TICKS, ticks
 from qwen3tts_np.training.augmentation import FramePool, exchanged
 from qwen3tts_np.training.data import read_clips
 from qwen3tts_np.training.prepare import measure as measuring
 from qwen3tts_np.training.prepare.in_order import in_order
 from qwen3tts_np.training.prepare.names import Names
 from qwen3tts_np.training.prepare.outputs import write
+from qwen3tts_np.training.prepare.parquet import ParquetSource
 from qwen3tts_np.training.prepare.prepare import Preparation, Settings
 from qwen3tts_np.training.prepare.rules import Range, least_cosine
 from qwen3tts_np.training.prepare.source import ManifestSource
@@ -138,6 +141,8 @@ BROKEN: dict[str, Callable[[Path], dict | str]] = {
     "unreadable: codes": lambda f: {"text": "one two three 4", "audio_codes": [[1, 2]]},
     "text: has no text": lambda f: {"audio": "1.wav"},
     "speaker: cannot be the name of a voice": lambda f: {**_write(f, "x.wav", clip(99)), "speaker": "a\0b"},
+    "text: has a text of 5001 characters": lambda f: {**_write(f, "x.wav", clip(99)), "text": "x" * 5001},
+    "speaker: '__metadata__' cannot be": lambda f: {**_write(f, "x.wav", clip(99)), "speaker": "__metadata__"},
     "speaker: '  ' cannot be": lambda f: {**_write(f, "x.wav", clip(99)), "speaker": "  "},
     "short: 0.20 s": lambda f: _write(f, "x.wav", clip(99, 0.2)),
     "long: 31.00 s": lambda f: _write(f, "x.wav", clip(99, 31)),
@@ -239,6 +244,26 @@ def test_threads_change_no_byte(tmp_path, tools):
     assert (
         found[0] == found[1] and found[0]["out.journal"].count(b"\n") == 1 + 6 + 1 + 6
     )  # the mark, rows, their reference, trips
+
+
+# --- the page -------------------------------------------------------------------------------------
+
+
+def test_the_page_has_what_was_measured_and_not_all_of_100000_findings(tmp_path, tools, monkeypatch):
+    monkeypatch.setattr("qwen3tts_np.training.prepare.report.LISTED", 2)
+    bad = [{"text": f"{i}"} for i in range(5)]
+    prepare(tmp_path, [*rows_of(tmp_path, 3), *bad], tools, round_trips=0)
+    page = (tmp_path / "out.html").read_text()
+    assert page.count("<li>") == 2 and "and 3 more, which the .json file" in page
+    assert page.count("<svg") == 4 and "What the codec itself loses" not in page
+
+
+@given(st.floats(-1e4, 1e4), st.floats(1e-3, 1e6))
+def test_ticks_are_some_round_numbers_within(low, length):
+    found = ticks(low, low + length)
+    assert 1 <= len(found) <= TICKS and all(low - 1e-9 * length <= tick <= low + length * (1 + 1e-9) for tick in found)
+    steps = {f"{b - a:.5e}"[:1] for a, b in pairwise(found) if b - a > 1e-9 * abs(b)}
+    assert len(found) == 1 or steps <= {"1", "2", "4", "5", "9"}
 
 
 # --- interruptions --------------------------------------------------------------------------------
@@ -424,6 +449,28 @@ def test_a_damaged_table_is_one_sentence(tmp_path, content, capsys):
     assert status == 2 and "no Parquet file that can be read" in err and len(err.splitlines()) == 1
 
 
+def test_columns_of_another_type_are_one_sentence(tmp_path):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    texts, clips = pyarrow.array(["a"]), pyarrow.array([{"bytes": wav(0), "path": "x"}])
+    for columns, told in (
+        ({"audio": clips, "text": [["a"]]}, "column 'text' for text is 'list<element: string>', expected text"),
+        ({"audio": clips, "text": [7]}, "column 'text' for text is 'int64', expected text"),
+        (
+            {"audio": [[0.5]], "text": texts},
+            "column 'audio' for audio is 'list<element: double>', expected the content",
+        ),
+        ({"audio": [{"bytes": "x"}], "text": texts}, "for audio is 'struct<bytes: string>', expected the content"),
+        ({"audio": pyarrow.nulls(1), "text": texts}, "column 'audio' for audio is 'null', expected the content of"),
+        ({"audio": clips, "text": texts, "speaker": [0.5]}, "for speaker is 'double', expected text or whole numbers"),
+    ):
+        parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet")
+        with pytest.raises(RequestError) as refused:
+            next(iter(ParquetSource.of_folder(tmp_path, "train", {})))
+        assert told in str(refused.value)
+    parquet.write_table(pyarrow.table({"audio": clips, "text": texts.dictionary_encode()}), tmp_path / "a.parquet")
+    assert next(iter(ParquetSource.of_folder(tmp_path, "train", {}))).fields == {"text": "a"}
+
+
 def test_a_damaged_row_of_a_table_is_refused(tmp_path, tools, synthetic, capsys):
     pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     audio = [{"bytes": b"none", "path": None}, {"bytes": None, "path": "a.wav"}, None, {"bytes": wav(1), "path": "b"}]
@@ -512,6 +559,17 @@ def test_what_cannot_be_is_refused_before_the_work(tmp_path, synthetic, capsys):
         except SystemExit as e:
             status, err = e.code, capsys.readouterr().err
         assert status == 2 and told in err and len(err.splitlines()) == 1, err
+
+
+@pytest.mark.parametrize("field", ["audio", "ref_audio", "audio_codes"])
+def test_a_file_that_a_row_reads_is_not_replaced(tmp_path, synthetic, capsys, field):
+    row = {"audio": "0.wav", "text": "one two three"} if field != "audio_codes" else {"text": "one two three"}
+    raw = manifest(tmp_path, [*rows_of(tmp_path, 1), {**row, field: "o.html"}])
+    content = (tmp_path / "0.wav").read_bytes()
+    (tmp_path / "o.html").write_bytes(content)
+    status, _, err = run(raw, tmp_path / "o.jsonl", "--model", synthetic("tiny", "base"), capsys=capsys)
+    assert status == 2 and f"o.html would overwrite what {raw}:2 reads; name another OUT" in err
+    assert (tmp_path / "o.html").read_bytes() == content
 
 
 def test_a_model_without_a_speaker_encoder_borrows_one(tmp_path, synthetic, capsys):

@@ -110,7 +110,7 @@ def run(args: argparse.Namespace) -> None:
     with note(f"loading {args.model}"):
         tools = Tools.load(folders[0], folders[1], args.threads)
     with open_journal(names.journal) as journal:
-        done = Preparation(source, tools, journal, settings)
+        done = Preparation(source, tools, journal, settings, names.outputs().values())
         start = time.monotonic()
         with _progress() as progress:
             done.measure(progress)

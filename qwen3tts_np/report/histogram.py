@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ..ops import Array
@@ -10,7 +12,8 @@ from .markup import Markup
 
 WIDTH, HEIGHT = 460, 190
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 28, 38
-BINS = 40
+FEWEST_BINS, MOST_BINS = 8, 40
+TICKS = 7  # at most
 
 
 def histogram(values: Array, title: str, unit: str) -> Markup:
@@ -25,8 +28,9 @@ def histogram(values: Array, title: str, unit: str) -> Markup:
 
 
 def _bars(values: Array, unit: str) -> list[Markup]:
-    counts, edges = np.histogram(values, BINS)
-    across, up = (WIDTH - LEFT - RIGHT) / BINS, (HEIGHT - TOP - BOTTOM) / counts.max()
+    bins = min(max(FEWEST_BINS, round(2 * math.sqrt(len(values)))), MOST_BINS)
+    counts, edges = np.histogram(values, bins)
+    across, up = (WIDTH - LEFT - RIGHT) / bins, (HEIGHT - TOP - BOTTOM) / counts.max()
     base = HEIGHT - BOTTOM
     drawn = [
         svg.rectangle(LEFT + i * across, base - count * up, across - 1, count * up, fill="#4c6a86")
@@ -38,8 +42,20 @@ def _bars(values: Array, unit: str) -> list[Markup]:
         svg.text(LEFT - 5, TOP + 8, str(counts.max()), text_anchor="end"),
         svg.text(LEFT - 5, base, "0", text_anchor="end"),
     ]
-    for place, edge, anchor in ((LEFT, edges[0], "start"), (WIDTH - RIGHT, edges[-1], "end")):
-        drawn.append(svg.text(place, base + 15, f"{edge:.3g}", text_anchor=anchor))
+    for tick in ticks(float(edges[0]), float(edges[-1])):
+        place = LEFT + (tick - edges[0]) / (edges[-1] - edges[0]) * (WIDTH - LEFT - RIGHT)
+        drawn.append(svg.line(place, base, place, base + 4, "#444444"))
+        drawn.append(svg.text(place, base + 16, f"{tick:.6g}", text_anchor="middle"))
     middle = (LEFT + WIDTH - RIGHT) / 2
-    drawn.append(svg.text(middle, HEIGHT - 8, f"{unit}; median {np.median(values):.3g}", text_anchor="middle"))
+    drawn.append(svg.text(middle, HEIGHT - 6, f"{unit}; median {np.median(values):.3g}", text_anchor="middle"))
     return drawn
+
+
+def ticks(low: float, high: float) -> list[float]:
+    """Round numbers from low to high, up to TICKS of them: multiples of 1, 2 or 5 times a power of ten."""
+    unit = 10.0 ** math.floor(math.log10((high - low) / TICKS))
+    for step in (unit, 2 * unit, 5 * unit, 10 * unit):
+        first, last = math.ceil(low / step), math.floor(high / step)
+        if last - first < TICKS:
+            break
+    return [i * step for i in range(first, last + 1)]

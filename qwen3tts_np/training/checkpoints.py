@@ -194,7 +194,7 @@ def speaker_key(name: str) -> str:
     """The name of a voice as it is stored. Trap: the official package lower-cases what it is asked for, and finds no
     other."""
     lower = name.strip().lower()
-    if not lower or fault_of_name(lower):
+    if lower in ("", "__metadata__") or fault_of_name(lower):  # a safetensors file has no tensor of the second name
         raise RequestError(f"{shortened(name)} cannot be the name of a voice")
     return lower
 

@@ -10,6 +10,7 @@ Needs pyarrow (extra ``train``).
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -97,6 +98,7 @@ class ParquetSource:
             names = (self._named[field],) if field in self._named else usual
             column = next((name for name in names if name in schema.names), None)
             if column is not None:
+                _check_type(field, schema.field(schema.names.index(column)), where)
                 found[field] = column
             elif field in self._named or field in ("text", "audio"):
                 there = ", ".join(schema.names)
@@ -104,6 +106,31 @@ class ParquetSource:
                     f"{where} has no column {shortened(names[0])} for {field}; it has {there}: --column {field}=NAME"
                 )
         return found
+
+
+def _check_type(field: str, column: Any, where: str) -> None:
+    """RequestError unless the type of a column can be that of a field."""
+    types = imported("pyarrow.types", "a data set", install("train"))
+    kind = column.type.value_type if types.is_dictionary(column.type) else column.type
+    if field == "audio":
+        names = [part.name for part in kind] if types.is_struct(kind) else []
+        kind = kind.field("bytes").type if names.count("bytes") == 1 else kind
+        fits, expected = _is_binary(types, kind), "the content of files, or a struct with their bytes"
+    else:
+        fits, expected = _is_text(types, kind), "text"
+        if field != "text":
+            fits, expected = fits or types.is_integer(kind), "text or whole numbers"
+    if not fits:
+        shown = shortened(str(column.type))
+        raise RequestError(f"{where}: column {shortened(column.name)} for {field} is {shown}, expected {expected}")
+
+
+def _is_binary(types: Any, kind: Any) -> bool:
+    return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind))
+
+
+def _is_text(types: Any, kind: Any) -> bool:
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 
 
 def pyarrow() -> Any:
@@ -155,7 +182,7 @@ def _durations(file: Any, where: str) -> float:
     if column is None:
         return 0.0
     values = (value for batch in _batches(file, [column], where) for value in batch.column(0).to_pylist())
-    return sum(value for value in values if isinstance(value, int | float) and value >= 0)
+    return sum(value for value in values if isinstance(value, int | float) and 0 <= value < math.inf)
 
 
 def _batches(file: Any, columns: list[str], where: str) -> Iterator[Any]:

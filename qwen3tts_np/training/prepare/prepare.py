@@ -9,24 +9,28 @@ of a row: its key, its place in the journal and the numbers that are compared.
 from __future__ import annotations
 
 import math
+import os
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from qwen3tts_np_kernels.system import keep_free_memory
 
 from ...arguments import whole_number
-from ...errors import RequestError
+from ...errors import OutputError, RequestError
 from ...files.journal import Journal
+from ...files.name import shown_name
 from ...ops import Array, Ints
 from ...speech.store import hash_of
 from ...text.prompt import language_id
 from ..checkpoints import speaker_key
 from ..settings import DEFAULT_SPEAKER
 from .in_order import in_order
-from .measure import Measured, measure, reference, round_trip
+from .measure import DECODED, Measured, measure, reference, round_trip
 from .rules import FEWEST_TRIPS, Finding, Range, alone, by_group, least_cosine
 from .source import Source, Utterance, identity_of, limited
 from .split import is_validation
@@ -34,6 +38,7 @@ from .tools import Tools
 
 VERSION = 1  # of what is measured; another number means that it is measured anew
 ROUND_TRIPS = 20
+TRIP = f"/round trip of {DECODED:g} s"  # behind the key of a row
 
 Progress = Callable[[int, float], None]  # called after every row, with their number and the seconds of speech so far
 
@@ -104,8 +109,12 @@ class _Task:
 class Preparation:
     """One run. :meth:`measure` all rows, then :meth:`judge` them, then read :meth:`rows`."""
 
-    def __init__(self, source: Source, tools: Tools, journal: Journal, settings: Settings) -> None:
+    def __init__(
+        self, source: Source, tools: Tools, journal: Journal, settings: Settings, outputs: Iterable[Path] = ()
+    ) -> None:
+        """``outputs``: files that will be written, and are refused where a row names one as its own."""
         self.source, self.tools, self.journal, self.settings = source, tools, journal, settings
+        self._replaced = {_file_of(path): path for path in outputs if path.exists()}
         self.keys: list[str] = []
         self.places: list[str] = []
         self.references: list[str | None] = []  # keys
@@ -117,11 +126,12 @@ class Preparation:
 
     def measure(self, progress: Progress) -> None:
         """Measure what the journal does not have yet."""
+        keep_free_memory()  # every clip takes and frees the same large arrays
         seconds, first = 0.0, dict[str, tuple[Utterance, Ints]]()
         for number, (task, (made, embedded)) in enumerate(in_order(self._make, self._tasks(), self.tools.threads), 1):
             measured = self._keep(task, made, embedded)
             if measured.codes is not None and task.row.audio is not None and len(first) < self.settings.round_trips:
-                first[f"{task.key}/round trip"] = task.row, measured.frames()
+                first[f"{task.key}{TRIP}"] = task.row, measured.frames()
             self.keys.append(task.key)
             self.places.append(task.row.where)
             self.references.append(task.reference)
@@ -166,13 +176,22 @@ class Preparation:
             if key is None or key in self.journal or key in asked:
                 return False
             asked.append(key)
+            self.tools.pack()
             return True
 
         for row in limited(self.source, self.settings.max_samples):
+            self._check_apart(row)
             key = self._key("row", row.identity(), row.fault)
             heard = row.ref_audio if self.tools.voices is not None else None
             reference = None if heard is None else self._key("reference", identity_of(heard))
             yield _Task(row, key, reference, new(key), new(reference))
+
+    def _check_apart(self, row: Utterance) -> None:
+        """OutputError for a row whose clip or codes are in a file that will be replaced."""
+        for value in (row.audio, row.ref_audio, row.audio_codes) if self._replaced else ():
+            if isinstance(value, str) and (found := _file_of(value)) in self._replaced:
+                replaced = shown_name(self._replaced[found])
+                raise OutputError(f"{replaced} would overwrite what {row.where} reads; name another OUT")
 
     def _make(self, task: _Task) -> tuple[Measured | None, Measured | None]:
         """What is measured of a row and of its reference, where they are new. Many threads are here at once."""
@@ -204,6 +223,8 @@ class Preparation:
         def distance(key: str) -> float | None:
             return round_trip(*clips[key], self.tools)
 
+        if clips:
+            self.tools.pack(decoder=True)
         for key, found in in_order(distance, clips, self.tools.threads):
             self.journal.add(key, {"distance": found})
 
@@ -243,7 +264,7 @@ class Preparation:
         self.seconds[i] = measured.seconds
         self.rates[i] = len(measured.frames()) / max(1, self.tools.text_tokens(fields["text"]))
         self.noises[i] = math.nan if measured.noise is None else measured.noise
-        if (trip := f"{self.keys[i]}/round trip") in self.journal:
+        if (trip := f"{self.keys[i]}{TRIP}") in self.journal:
             self.trips[i] = self.journal[trip]["distance"]
         if (key := self.references[i]) is not None and key not in speaker.references:
             embedded = Measured(**self.journal[key]["measured"])
@@ -310,6 +331,15 @@ class Preparation:
         except RequestError:
             return None
         return language
+
+
+def _file_of(name: str | Path) -> tuple[int, int] | None:
+    """What tells a file from all others, whatever its name; None where there is none."""
+    try:
+        found = os.stat(name)
+    except (OSError, ValueError):  # of what cannot be the name of a file too
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _cosine(a: Array, b: Array) -> float:

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ...report.histogram import histogram
 from ...report.html import page
-from ...report.markup import element
+from ...report.markup import Markup, element
 from ...report.tables import Table, as_html
 from .prepare import Preparation
 from .rules import RULES
 
+LISTED = 1000  # findings on the page
+
 
 def tables(summary: dict[str, Any]) -> list[Table]:
     """What there is, by part and by speaker, and which rules were not met."""
-    parts = [[name, str(summary[name]["rows"]), f"{summary[name]['hours']:.2f}"] for name in ("train", "validation")]
+    parts = [[name, str(summary[name]["rows"]), f"{summary[name]['hours']:.3f}"] for name in ("train", "validation")]
     refused = f"{summary['refused']} of {summary['rows']} rows refused, {summary['warned']} kept with a warning."
     speakers = [
-        [name, str(s["rows"]), f"{s['hours']:.2f}", str(s["references"]), "yes" if s["x_vector"] else "no"]
+        [name, str(s["rows"]), f"{s['hours']:.3f}", str(s["references"]), "yes" if s["x_vector"] else "no"]
         for name, s in summary["speakers"].items()
     ]
     found = [Table("Rows", ["part", "rows", "hours"], "lrr", parts, refused)]
@@ -35,15 +39,28 @@ def tables(summary: dict[str, Any]) -> list[Table]:
 
 def page_of(done: Preparation, summary: dict[str, Any]) -> str:
     """The page, complete in one file."""
-    plots = (
-        histogram(done.seconds, "Length of the clips", "s"),
-        histogram(done.rates, "Frames per text token", "frames of 80 ms"),
-        histogram(done.noises, "From the noise up to the voice", "dB"),
-        histogram(done.cosines, "Cosine of each clip to its speaker's mean", "cosine"),
-        histogram(done.trips, "What the codec itself loses, of the first clips", "dB between mel spectrograms"),
+    measured = (
+        (done.seconds, "Length of the clips", "s"),
+        (done.rates, "Frames per text token", "frames of 80 ms"),
+        (done.noises, "From the noise up to the voice", "dB"),
+        (done.cosines, "Cosine of each clip to its speaker's mean", "cosine"),
+        (done.trips, "What the codec itself loses, of the first clips", "dB between mel spectrograms"),
     )
-    faults = [element("h2", "Findings"), element("ul", *(element("li", sentence) for sentence in summary["findings"]))]
-    shown = faults if summary["findings"] else [element("p", "Every row meets every rule.")]
+    plots = [histogram(*named) for named in measured if np.isfinite(named[0]).any()]
     return page(
-        f"Prepared: {summary['source']}", *map(as_html, tables(summary)), element("h2", "Plots"), *plots, *shown
+        f"Prepared: {summary['source']}",
+        *map(as_html, tables(summary)),
+        element("h2", "Plots"),
+        *plots,
+        *_findings(summary["findings"]),
     )
+
+
+def _findings(sentences: list[str]) -> list[Markup]:
+    if not sentences:
+        return [element("p", "Every row meets every rule.")]
+    items = [element("li", sentence) for sentence in sentences[:LISTED]]
+    found = [element("h2", "Findings"), element("ul", *items)]
+    if (more := len(sentences) - LISTED) > 0:
+        found.append(element("p", f"and {more} more, which the .json file beside this page has"))
+    return found

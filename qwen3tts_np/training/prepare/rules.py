@@ -18,6 +18,7 @@ from ..checkpoints import speaker_key
 from ..settings import DEFAULT_SPEAKER
 from .measure import LONGEST, SHORTEST, SILENT, Measured
 
+LONGEST_TEXT = 5000  # characters: of 30 s nobody says a fifth of it, and the tokens of a megabyte take a minute
 CLIPPED = 0.001  # of the samples
 NOISY = 20.0  # dB; as for reference clips
 FEWEST_CODES = 5  # different codes 0: speech has hundreds, a hum or a damaged file some few
@@ -40,7 +41,7 @@ class Rule:
 
 _TABLE = (
     Rule("unreadable", True, "a row has a clip that can be read, all its samples finite, or its codes"),
-    Rule("text", True, "a row has the text of its clip"),
+    Rule("text", True, f"a row has the text of its clip, of at most {LONGEST_TEXT} characters"),
     Rule("speaker", True, "a speaker has a name that a voice of a model can have"),
     Rule("short", True, f"a clip has {SHORTEST} to {LONGEST:.0f} s"),
     Rule("long", True, f"a clip has {SHORTEST} to {LONGEST:.0f} s"),
@@ -81,6 +82,8 @@ def alone(where: str, measured: Measured, text: str | None, speaker: str | None)
         return [Finding(where, measured.rule or "unreadable", measured.fault)]
     if text is None or not text.strip():
         return [Finding(where, "text", "has no text")]
+    if len(text) > LONGEST_TEXT:
+        return [Finding(where, "text", f"has a text of {len(text)} characters")]
     try:
         speaker_key(speaker or DEFAULT_SPEAKER)
     except RequestError as e:

@@ -58,6 +58,13 @@ class Tools:
         voices = None if lent.speaker_encoder is None else VoiceCloner(lent.config, codec, lent.speaker_encoder, engine)
         return cls(read.config, read.text_tokenizer, codec, voices, all_cores.cores)
 
+    def pack(self, decoder: bool = False) -> None:
+        """Pack the weights of what measures clips, unless they are: many threads will ask for them at once."""
+        if self.codec.engine.runs_kernels:
+            _ = self.codec.compiled_decoder if decoder else self.codec.compiled_encoder
+            if self.voices is not None:
+                _ = self.voices.compiled_speaker_encoder
+
     @cached_property
     def fingerprint(self) -> str:
         """A hash of what codes and embeddings depend on."""
