@@ -3,9 +3,9 @@
 One kernel serves all of them. A row holds the channels of one time step, padded to ``width`` values; an output is
 summed over taps and input channels, in this order, whatever the number of rows or threads. A register tile of 12 rows
 by 32 channels is computed at a time (AVX-512; elsewhere 6 by 16), so that each weight read serves 12 rows and each
-input 32 channels. Causality is up to the caller: row t of the result reads rows ``t * stride`` to
-``t * stride + (taps - 1) * dilation`` of x. Several signals, one after another, go through in one pass over the
-weights.
+input 32 channels. Rows that are left over take lower tiles, few of them, since each reads all weights again. Causality
+is up to the caller: row t of the result reads rows ``t * stride`` to ``t * stride + (taps - 1) * dilation`` of x.
+Several signals, one after another, go through in one pass over the weights.
 
 Weights are float32, or int16 with a scale per output channel: half the bytes, where reading them is what takes time.
 A sum of levels is scaled at its end.
@@ -37,6 +37,7 @@ from .together_jit import ALONE, Runner
 TILE_ROWS, TILE_VECTORS = CPU.tiles.conv_rows, CPU.tiles.conv_vectors
 _CACHED = 1 << 16  # floats of a result that are activated while they are in the second-level cache
 _ROWS_EACH = 4 * TILE_ROWS  # of a thread, for rows to be shared out: they take longer than reading the weights
+_AHEAD = 2048  # prefetch distance in bytes
 _PEAK = np.float32(32767)
 WeightFormat = Literal["float32", "int16"]
 
@@ -189,7 +190,11 @@ def _conv_ref(x: F32, w: Convolution, y: F32, stride: int, dilation: int, residu
 
 
 def _tile_of_height(height: int) -> Any:
-    """The innermost loops, for ``height`` rows by TILE_VECTORS vectors of channels."""
+    """The innermost loops, for ``height`` rows by TILE_VECTORS vectors of channels.
+
+    Few rows read their weights from memory, and are not slow enough for it: they prefetch.
+    """
+    ahead = _AHEAD if height < TILE_ROWS else 0
 
     @inner
     def tile(
@@ -213,7 +218,8 @@ def _tile_of_height(height: int) -> Any:
         for tap in range(taps):
             at = x_at + tap * tap_step
             for i in range(at, at + inputs):
-                sums = fma_tile(sums, load_weights(weight, w_at, block, TILE_VECTORS), x, i, row_step)
+                weights = load_weights(weight, w_at, block, TILE_VECTORS, ahead)
+                sums = fma_tile(sums, weights, x, i, row_step)
                 w_at += LANES
         sums = end_sums(sums, weight, scale, bias, channel, TILE_VECTORS)
         if residual:
@@ -223,7 +229,8 @@ def _tile_of_height(height: int) -> Any:
     return tile
 
 
-_high, _low, _single = (_tile_of_height(height) for height in (TILE_ROWS, 4, 1))
+_whole, _four, _three, _two, _one = map(_tile_of_height, (TILE_ROWS, 4, 3, 2, 1))
+_six = _tile_of_height(6) if TILE_ROWS > 6 else _whole
 
 
 @kernel
@@ -330,13 +337,22 @@ def multiply_channels(
     while row < rows:
         x_row, y_row, left = x_at + row * row_step, y_at + row * width, rows - row
         if left >= TILE_ROWS:
-            _high(x, x_row, row_step, tap_step, weight, scale, w_at, bias, channel, taps, inputs, y, y_row, residual)
+            _whole(x, x_row, row_step, tap_step, weight, scale, w_at, bias, channel, taps, inputs, y, y_row, residual)
             row += TILE_ROWS
+        elif left >= 6:
+            _six(x, x_row, row_step, tap_step, weight, scale, w_at, bias, channel, taps, inputs, y, y_row, residual)
+            row += 6
         elif left >= 4:
-            _low(x, x_row, row_step, tap_step, weight, scale, w_at, bias, channel, taps, inputs, y, y_row, residual)
+            _four(x, x_row, row_step, tap_step, weight, scale, w_at, bias, channel, taps, inputs, y, y_row, residual)
             row += 4
+        elif left >= 3:
+            _three(x, x_row, row_step, tap_step, weight, scale, w_at, bias, channel, taps, inputs, y, y_row, residual)
+            row += 3
+        elif left >= 2:
+            _two(x, x_row, row_step, tap_step, weight, scale, w_at, bias, channel, taps, inputs, y, y_row, residual)
+            row += 2
         else:
-            _single(x, x_row, row_step, tap_step, weight, scale, w_at, bias, channel, taps, inputs, y, y_row, residual)
+            _one(x, x_row, row_step, tap_step, weight, scale, w_at, bias, channel, taps, inputs, y, y_row, residual)
             row += 1
 
 

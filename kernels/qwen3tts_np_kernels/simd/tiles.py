@@ -176,10 +176,21 @@ def store_grid(b: Builder, array: Value, i: Value, stride: Value, tile: list[Val
 # ---- weights of convolutions: float32, or int16 with a scale per channel ----
 
 
-@operation(_tile_of, WEIGHTS, INDEX, INDEX, COUNT)
-def load_weights(b: Builder, weights: Value, i: Value, stride: Value, count: int) -> list[Value]:
-    """count times 16 weights, from element i, i + stride, ... of the array, as float32; int16 are not scaled"""
+def _weights_of(*arguments: Any) -> Any:
+    """Tile type for an operation whose last operands are the number of vectors and a distance."""
+    return f32x16, arguments[-2].literal_value
+
+
+@operation(_weights_of, WEIGHTS, INDEX, INDEX, COUNT, COUNT)
+def load_weights(b: Builder, weights: Value, i: Value, stride: Value, count: int, ahead: int) -> list[Value]:
+    """count times 16 weights, from element i, i + stride, ... of the array, as float32; int16 are not scaled
+
+    It prefetches those this many bytes ahead, 0: none.
+    """
     array, dtype = weights
+    if ahead:
+        for start in steps(b, i, stride, count):
+            prefetch(b, array, start, ahead)
     if dtype == FLOAT:
         return [b.load(pointer_to(b, array, start, FLOATS), align=4) for start in steps(b, i, stride, count)]
     levels = [b.load(pointer_to(b, array, start, SHORTS), align=2) for start in steps(b, i, stride, count)]
