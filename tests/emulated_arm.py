@@ -140,7 +140,7 @@ def main() -> int:
     good = True if tests else compare(emulated, cpus)
     if options.only_bytes:
         return 0 if good else 1
-    pytest = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "0"]
+    pytest = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "0", "--hypothesis-profile", "few"]
     pytest += tests or [str(ROOT / "tests" / name) for name in TESTS]
     for python, cpu in [(sys.executable, ""), *((str(emulated), cpu) for cpu in cpus)]:
         if cpu:
