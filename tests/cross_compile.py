@@ -62,6 +62,7 @@ def compile_for(target: machine_code.Target) -> None:
 def _cached() -> Iterator[tuple[Any, tuple[Any, ...]]]:
     """Kernels and the kinds of arguments that they are compiled for, of the present sources."""
     from qwen3tts_np_kernels import cache, cpu
+    from qwen3tts_np_kernels.callee import Callee
 
     for file in sorted(path for place in cache.places() for path in place.glob("kernels-*/*.bin")):
         content = cache.checked(file)
@@ -70,8 +71,9 @@ def _cached() -> Iterator[tuple[Any, tuple[Any, ...]]]:
         key = content[cache._LENGTHS.size :][: cache._LENGTHS.unpack_from(content)[0]]
         name, _, kinds, _ = ast.literal_eval(key.decode())
         module, _, function = name.rpartition(".")
-        kernel = getattr(_module(module), function, None)
-        if isinstance(kernel, cpu.Kernel):
+        found = getattr(_module(module), function, None)
+        if isinstance(found, Callee):
+            kernel = cpu.kernel(found.py_func)  # tests make kernels of what only kernels call
             sources = cache.sources_of(Path(kernel.py_func.__code__.co_filename))
             if file.parent.name == f"kernels-{cache.stamp(sources)}":
                 yield kernel, _kinds(iter(_TOKEN.findall(", ".join(kinds))))
