@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import sys
 import tempfile
@@ -78,6 +79,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--frames", type=int, default=6, help="of a round (%(default)s)")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--seconds", type=float, default=math.inf, help="no round begins later than this after the start"
+    )
     parser.add_argument("--official", metavar="PYTHON", help="of golden/setup_official.sh")
     args = parser.parse_args()
     with ExitStack() as stack:
@@ -89,7 +93,8 @@ def main() -> None:
 
 
 def measure(model: Path, graphs: Path, args: argparse.Namespace) -> str:
-    """Run all rounds; returns the report."""
+    """Run all rounds that there is time for; returns the report."""
+    end = time.monotonic() + args.seconds
     runs: dict[str, Callable[[], float]] = {}
     for name in args.formats:
         if not (graphs / name).exists():
@@ -107,6 +112,8 @@ def measure(model: Path, graphs: Path, args: argparse.Namespace) -> str:
         )
     samples: dict[str, list[float]] = defaultdict(list)
     for number in range(args.rounds + 1):
+        if time.monotonic() > end:
+            break
         for name, run in runs.items():
             seconds = run()
             if number:  # the first round warms up
@@ -117,14 +124,14 @@ def measure(model: Path, graphs: Path, args: argparse.Namespace) -> str:
 def report(samples: dict[str, list[float]], args: argparse.Namespace) -> str:
     machine: dict[str, Any] = describe_machine()
     times = {name: statistics.median(values) for name, values in samples.items()}
-    base = times[f"this package, {args.formats[0]}"]
+    first = f"this package, {args.formats[0]}"
     rows = [
-        [name, f"{1e3 * seconds:.0f} ms", f"{seconds / FRAME:.2f}", f"{seconds / base:.2f}"]
+        [name, f"{1e3 * seconds:.0f} ms", f"{seconds / FRAME:.2f}", f"{seconds / times[first]:.2f}"]
         for name, seconds in times.items()
     ]
-    headers = ("", "a frame", "real-time factor", f"of this package, {args.formats[0]}")
-    title = f"{machine['cpu']}, {args.threads} threads, medians of {args.rounds} rounds of {args.frames} frames."
-    return f"{title}\n\n{as_markdown(Table('', headers, 'lrrr', rows))}"
+    headers = ("", "a frame", "real-time factor", f"of {first}")
+    rounds = f"medians of {len(samples[first])} rounds of {args.frames} frames."
+    return f"{machine['cpu']}, {args.threads} threads, {rounds}\n\n{as_markdown(Table('', headers, 'lrrr', rows))}"
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from .target import PAST, DType, Shape
 from .weights import Tensors, bits_of, floats
 
 STATE = ".state"  # behind the name of what is carried
+LARGE = 1 << 16  # bytes
 HIDDEN = -3e4  # in place of -inf, whose differences are not numbers; exp of it is 0
 _TYPES = {"float64": "fp32", "int64": "int32", "bool": "bool"}  # float32 is what the graph computes in
 
@@ -71,6 +72,19 @@ def allowed(name: str) -> str:
     """``name`` as Core ML takes it: letters, digits and underscores, no digit first."""
     plain = re.sub(r"\W", "_", name, flags=re.ASCII)
     return f"_{plain}" if plain[:1].isdigit() else plain
+
+
+class Uncopied(np.ndarray[Any, np.dtype[Any]]):
+    """A contiguous array that coremltools writes as it is: these two are what it makes copies with on the way.
+
+    Only for arrays of more than ``LARGE``: small ones stand in the program itself, as bytes.
+    """
+
+    def flatten(self, order: Any = "C") -> Any:
+        return self.reshape(-1)
+
+    def tobytes(self, order: Any = "C") -> Any:
+        return memoryview(self).cast("B")  # type: ignore[arg-type]
 
 
 class CoreMLTarget:
@@ -230,7 +244,8 @@ class CoreMLTarget:
         """A weight, made where no graph of the package has it yet, and written once for all of them."""
         if make is not None and name not in self._arrays:
             self._arrays[name] = make()
-        found = self._const(self._arrays[name], name)
+        values = np.ascontiguousarray(self._arrays[name])
+        found = self._const(values.view(Uncopied) if values.nbytes > LARGE else values, name)
         found.op.weight_id = name
         return found
 

@@ -60,13 +60,13 @@ def _converted(tensor: StoredTensor, dtype: np.dtype[np.floating]) -> Iterator[A
     step = max(_VALUES // width, 1)
     for first in range(0, rows, step):
         values = tensor.rows(np.arange(first, min(first + step, rows)), np.dtype(np.float32))
+        tensor.release()
         with np.errstate(over="ignore"):
             narrow = values.astype(dtype, copy=False)
         if not np.isfinite(narrow).all():
             worst = float(np.abs(values).max())
             raise CheckpointError(f"{tensor.name} holds {worst:g}, and {dtype} ends at {np.finfo(dtype).max:g}")
         yield narrow
-    tensor.release()
 
 
 def bits_of(key: str, model_format: str) -> int | None:
