@@ -25,8 +25,10 @@ import soundfile
 from speech_server import FRAMES, TEXT, Running, client_of, models, running
 from test_encode import RATE, decoded
 
+from qwen3tts_np.errors import RequestError
 from qwen3tts_np.ops import Pcm
 from qwen3tts_np.server import client as client_module
+from qwen3tts_np.server import models as models_module
 from qwen3tts_np.server.answer import begin_answer
 from qwen3tts_np.server.outlet import End, Outlet
 from qwen3tts_np.server.refusal import Refusal
@@ -277,6 +279,31 @@ def test_a_reader_who_reads_no_more_is_given_up(server, monkeypatch):
 
     asyncio.run(asyncio.wait_for(never_read(), 60))
     assert not (room.speaking or room.waiting)
+
+
+def test_nobody_waits_for_clips_that_others_fetch(synthetic, monkeypatch):
+    """More of them than the event loop has threads, which encode what is spoken."""
+    answered, base = threading.Event(), models(synthetic)["base"]
+
+    def slow(url: str, public: bool) -> bytes:
+        assert answered.wait(60)
+        raise RequestError(f"{url} is gone")
+
+    monkeypatch.setattr(models_module, "read_url", slow)
+    with running({"base": base}, allow_fetch=True) as open_server, client_of(open_server.url) as client:
+        inline = {"ref_audio": base64.b64encode(clip(1.0)).decode(), "x_vector_only_mode": True}
+        far = {"ref_audio": "http://clips.example/a.wav", "x_vector_only_mode": True}
+        with ThreadPoolExecutor(40) as pool:
+            fetching = [
+                pool.submit(client.post, SPEECH, json=open_server.body(model="base", voice=None, **far))
+                for _ in range(40)
+            ]
+            try:
+                spoken = client.post(SPEECH, json=open_server.body(model="base", voice=None, **inline), timeout=30)
+            finally:
+                answered.set()
+            assert spoken.status_code == 200, spoken.text
+            assert {response.result().status_code for response in fetching} == {400}
 
 
 def test_those_who_speak_do_not_wait_for_a_voice_that_is_made(server, http):

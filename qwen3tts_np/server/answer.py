@@ -6,9 +6,11 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 from ..audio.encode import encoder
+from ..audio.url import is_url
 from ..errors import OutputError, QwenTTSError, RequestError
 from ..ops import Pcm
 from ..speech.live import live_text
@@ -45,7 +47,9 @@ class House:
 
     async def voice_of(self, served: Served, asked: SpeechRequest) -> tuple[dict[str, Any], list[str]]:
         """What the model takes to find the voice that is asked for, and warnings about it. A clip becomes a voice."""
-        arguments = await asyncio.to_thread(voice_arguments, served, asked, self.voices, self.settings)
+        read = partial(voice_arguments, served, asked, self.voices, self.settings)
+        elsewhere = asked.ref_audio is not None and is_url(asked.ref_audio)
+        arguments = await (self.maker.fetched(read) if elsewhere else asyncio.to_thread(read))
         if "ref_audio" not in arguments:
             return arguments, []
         item, notes = await self.maker.voice(served, arguments)
