@@ -90,6 +90,7 @@ def test_what_has_no_effect_is_said_once(base, data):
         (["{base}", "{data}", "ada", "--train", "all"], "train='all' is none of lora, last:N, speaker or full"),
         (["{base}", "{data}", "ada", "--batch-size", "0"], "batch_size=0 must be at least 1"),
         (["{base}", "{data}", "ada", "--train", "last:9"], "the last 9 layers are to be trained, and the talker has 3"),
+        (["{base}", "{data}", "ada", "--rank", "100000"], "rank=100000 must be at most 64"),
         (["{base}", "no.jsonl", "ada"], "no.jsonl cannot be read"),
         (["{base}", "{data}", "ada", "--train-jsonl", "x"], "DATA is given twice"),
         (["{base}", "{data}", "{data}"], "is not a directory"),

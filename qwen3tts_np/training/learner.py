@@ -27,6 +27,7 @@ from ..checkpoint.json_file import read_json
 from ..checkpoint.safetensors import Checkpoint
 from ..checkpoint.tensor import StoredTensor
 from ..config import ModelConfig
+from ..errors import RequestError
 from ..files.input import open_input
 from ..files.output import replaced_folder, write_text
 from ..ops import Array
@@ -61,6 +62,9 @@ class Base:
         name = name if _REPOSITORY.fullmatch(name) else folder.name
         surgery = surgery_of(settings)
         config = read_model_config(folder, surgery.config)
+        width = config.talker_config.hidden_size
+        if settings.rank > width:
+            raise RequestError(f"rank={settings.rank} must be at most {width}, the rank of a whole matrix")
         layers = surgery.weights(folder) if settings.new_layers else {}
         rate = read_codec_config(folder / CODEC_DIR).frame_rate
         return cls(folder, name, config, surgery.config(read_json(folder / "config.json")), stored, layers, rate)
