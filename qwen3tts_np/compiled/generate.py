@@ -81,7 +81,7 @@ class CompiledSession:
         self._requests[place], self._generators[place] = request, generator
         batch.stream_of[place] = next(i for i, other in enumerate(self._generators) if other is generator)
         batch.stream[place] = generator.state
-        batch.seen[place], batch.failed[place] = False, False
+        batch.seen[place], batch.failed[place], batch.unread[place] = False, False, False
         batch.frames[place], batch.position[place] = 0, 0
         batch.last_step[place] = min(limits.max_new_tokens, sys.maxsize) - 1
         self._text.begin(place, request.prompt.trailing)
@@ -110,15 +110,18 @@ class CompiledSession:
         batch, asked = self._batch, list(speaking)
         batch.state[:] = IDLE
         batch.state[asked], batch.state[list(drawing)] = SPEAKING, DRAWING
-        for place in asked:
+        unread = [place for place in asked if batch.unread[place]]
+        for place in unread:
             batch.text_row[place] = self._text.take(place)
         if self._grows:
             self._make_room(int(batch.position[asked].max()) + 1)
         self._team.run(self._frame_call)
         going = batch.going[: batch.size[0]]
         going = going[~batch.failed[going]]
+        batch.position[unread] += 1
+        batch.unread[asked] = False
+        batch.unread[going] = True
         batch.frames[going] += 1
-        batch.position[going] += 1
         ended = tuple(sorted(set(asked).difference(going.tolist())))
         failed = {place: _out_of_range(self._request(place).limits) for place in ended if batch.failed[place]}
         return Step(going, batch.codes[going], ended, failed)

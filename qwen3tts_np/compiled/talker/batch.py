@@ -26,14 +26,15 @@ class Batch(NamedTuple):
     state: I64  # [B]
     frames: I64  # [B] so far
     last_step: I64  # [B] the number of frames after which an item ends
-    position: I64  # [B] of the next frame
+    unread: NDArray[np.bool_]  # [B] whether the talker has to read the last frame before the next one
+    position: I64  # [B] that the talker reads next
     text: F32  # [rows, width], flat: text embeddings
-    text_row: I64  # [B] the one added to the next frame
+    text_row: I64  # [B] the one added to the frame that is read
     stream: NDArray[np.uint32]  # [B, STATE + 1], see ``generator.py``
     stream_of: I64  # [B] the stream that an item draws from
-    codes: I64  # [B, G] of this frame
+    codes: I64  # [B, G] of the last frame
     going: I64  # [B] the items that continue
-    size: I64  # [1] their number
+    size: I64  # [2] their number, and how many were unread
     failed: NDArray[np.bool_]  # [B] whether a choice was impossible because logits were not finite
 
 
@@ -59,6 +60,7 @@ def new_batch(model: Model, items: int, text: F32) -> Batch:
         state=numbers(),
         frames=numbers(),
         last_step=numbers(),
+        unread=np.zeros(items, np.bool_),
         position=numbers(),
         text=text.reshape(-1),
         text_row=numbers(),
@@ -66,7 +68,7 @@ def new_batch(model: Model, items: int, text: F32) -> Batch:
         stream_of=numbers(),
         codes=np.zeros((items, len(model.tables.first)), np.int64),
         going=numbers(),
-        size=np.zeros(1, np.int64),
+        size=np.zeros(2, np.int64),
         failed=np.zeros(items, np.bool_),
     )
 

@@ -1,8 +1,9 @@
 """One compiled frame: ``ReferenceSession.write_frame`` of ``generate.py``, a call per frame in each thread of a team.
 
-Choose code 0 from the talker's logits, let the code predictor complete the frame, and read the sum of the frame's
-embeddings and the next piece of text, which gives the logits of the next code 0. Items that have ended are left out;
-those that continue are the columns of every pass.
+Read the sum of the embeddings of the frame before and the next piece of text, which gives the talker's logits; choose
+code 0 from them, and let the code predictor complete the frame. Items that have ended are left out; those that continue
+are the columns of every pass. The reference reads a frame as soon as it is complete. Here it is read when the next one
+is wanted: so nobody who waits for its codes waits for that, and the last frame of a speech is never read.
 
 All threads run all of this. Serial parts (choices, lists) run on the first thread; values written by another thread
 are read after a barrier.
@@ -19,7 +20,7 @@ from qwen3tts_np_kernels.threads_jit import Member, barrier, share, team_kernel
 from qwen3tts_np_kernels.transformer_jit import Cache, Columns, Work, transform
 
 from ...talker.sampling import CONTROL_TOKENS, MIN_NEW_TOKENS
-from .batch import DRAWING, IDLE, Batch, Choosing
+from .batch import DRAWING, IDLE, SPEAKING, Batch, Choosing
 from .code_predictor import chosen, complete_frame
 from .code_tables import CodeTables, load_embedding
 from .sampling import rule_at, skip_choice, talker_scores
@@ -38,22 +39,38 @@ def write_frame(
     columns: Columns,
     work: Work,
 ) -> None:
-    """Choose codes 0; unless all items have ended, complete the frame and read it.
+    """Read the frames that are unread and choose codes 0; unless all items have ended, complete the frame.
 
     Afterwards ``batch.codes`` holds a frame for each of the first ``batch.size[0]`` items of ``batch.going``, and the
     items that have ended are DRAWING.
     """
     if me.index == 0:
+        _list_unread(batch)
+    barrier(me)
+    unread = batch.size[1]
+    if unread > 0:
+        _embed_frames(me, model.tables, batch, unread, columns, work)
+        barrier(me)
+        transform(me, model.talker.layers, columns, unread, talker_cache, work)
+        read_logits(me, model.talker, batch, np.int64(0), unread, columns, work)  # a plain 0 is compiled separately
+        barrier(me)
+    if me.index == 0:
         _choose_code0(model.talker, batch, choosing)
     barrier(me)
     going = batch.size[0]
-    if going == 0:
-        return
-    complete_frame(me, model, batch, choosing, going, predictor_cache, columns, work)
-    _embed_frame(me, model.tables, batch, going, columns, work)
-    barrier(me)
-    transform(me, model.talker.layers, columns, going, talker_cache, work)
-    read_logits(me, model.talker, batch, np.int64(0), going, columns, work)  # a plain 0 would be compiled separately
+    if going > 0:
+        complete_frame(me, model, batch, choosing, going, predictor_cache, columns, work)
+
+
+@inlined
+def _list_unread(batch: Batch) -> None:
+    """The items that speak and have not read their last frame, in ``batch.going``."""
+    unread = 0
+    for item in range(batch.state.size):
+        if batch.state[item] == SPEAKING and batch.unread[item]:
+            batch.going[unread] = item
+            unread += 1
+    batch.size[1] = unread
 
 
 @inlined
@@ -84,11 +101,11 @@ def _choose_code0(talker: Talker, batch: Batch, choosing: Choosing) -> None:
 
 
 @inlined
-def _embed_frame(me: Member, tables: CodeTables, batch: Batch, going: int, columns: Columns, work: Work) -> None:
+def _embed_frames(me: Member, tables: CodeTables, batch: Batch, unread: int, columns: Columns, work: Work) -> None:
     """Write this thread's part of the talker inputs to ``work.x``: a frame's embeddings plus the next piece of text."""
     width, groups = tables.width, batch.codes.shape[1]
     first, end = share(me, width // LANES)
-    for c in range(going):
+    for c in range(unread):
         item = batch.going[c]
         text = batch.text_row[item] * width
         for i in range(first * LANES, end * LANES, LANES):
