@@ -202,7 +202,7 @@ def plot(report: dict[str, Any], path: Path) -> None:
     bars = axes.barh([way["about"] for way in ways], [way["seconds"] for way in ways])
     axes.bar_label(bars, [f" {way['seconds']:.1f} s, {way['peak_gb']:.1f} GB" for way in ways])
     axes.axvline(report["seconds_of_audio"], color="grey", linestyle="--", label="length of the clip")
-    axes.set_xlim(right=1.25 * max(way["seconds"] for way in ways))
+    axes.set_xlim(right=1.45 * max(way["seconds"] for way in ways))
     axes.invert_yaxis()
     axes.set_xlabel("seconds of a step")
     axes.legend()
