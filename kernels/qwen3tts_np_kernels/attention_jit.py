@@ -119,7 +119,7 @@ def _attention(
     window: int,
     scores: F32,
 ) -> None:
-    """This thread's key/value heads. ``stride`` of the positions in k and v, and of the heads. scores [threads, 2 S]."""
+    """This thread's key/value heads. Strides of positions and of heads in k and v. scores [threads, 2 S]."""
     group = heads // kv_heads
     begin, end = share(me, kv_heads)
     for kv_head in range(begin, end):
