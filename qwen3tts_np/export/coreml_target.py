@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from qwen3tts_np_kernels.pack import GROUP
@@ -84,7 +84,7 @@ class Uncopied(np.ndarray[Any, np.dtype[Any]]):
         return self.reshape(-1)
 
     def tobytes(self, order: Any = "C") -> Any:
-        return memoryview(self).cast("B")  # type: ignore[arg-type]
+        return memoryview(cast(Any, self)).cast("B")
 
 
 class CoreMLTarget:
