@@ -64,6 +64,7 @@ LONGER = {
     "python benchmarks/runners.py": "benchmarks/runners.py",
     "python benchmarks/int4.py": "benchmarks/int4.py",
     "python benchmarks/teach_words.py": "benchmarks/teach_words.py",
+    "python benchmarks/preparation.py": "benchmarks/preparation.py",
     "python benchmarks/training.py": "benchmarks/training.py",
     "python tests/fuzz.py": "tests/fuzz.py",
     "ffmpeg -i ada.m4a ada.wav": "README.md",
