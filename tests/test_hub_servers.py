@@ -5,16 +5,13 @@ from __future__ import annotations
 import hashlib
 import http.server
 import json
-import os
 import subprocess
-import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
-import tiny_world
+from hub_process import answering, command
 
 from qwen3tts_np import CheckpointError, Qwen3TTSModel
 from qwen3tts_np.checkpoint import modelscope, pretrained
@@ -106,12 +103,9 @@ class Answers(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(synthetic: Callable[..., Path]) -> Iterator[Server]:
-    with Server(synthetic("tiny", "custom_voice")) as running:
-        thread = threading.Thread(target=running.serve_forever, args=(0.05,))
-        thread.start()
+    running = Server(synthetic("tiny", "custom_voice"))
+    with answering(running):
         yield running
-        running.shutdown()
-        thread.join()
 
 
 # --- the hub of Hugging Face ----------------------------------------------------------------------
@@ -119,17 +113,9 @@ def server(synthetic: Callable[..., Path]) -> Iterator[Server]:
 
 @pytest.fixture
 def info(server: Server, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """``qwen3tts-np info`` in a process of its own: the library reads its variables when it is imported."""
+    """``qwen3tts-np info`` in a process of its own."""
     pytest.importorskip("huggingface_hub")
-    path = os.pathsep.join([str(tiny_world.ROOT), str(tiny_world.ROOT / "kernels")])
-    usual = {name: value for name, value in os.environ.items() if not name.startswith("HF_") and "PROXY" not in name}
-    usual |= {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "home"), "PYTHONPATH": path}
-
-    def run(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "qwen3tts_np", "info", *words]
-        return subprocess.run(command, env=usual | variables, cwd=tmp_path, capture_output=True, text=True, check=False)
-
-    return run
+    return command(server.url, tmp_path, "info")
 
 
 def test_a_mirror_is_asked_once_and_nobody_offline(server, info):

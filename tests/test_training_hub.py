@@ -6,11 +6,8 @@ import hashlib
 import http.server
 import io
 import json
-import os
 import re
 import subprocess
-import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -18,7 +15,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import numpy as np
 import pytest
 import soundfile
-import tiny_world
+from hub_process import answering, command
 
 NAME, COMMIT = "ada/speech", "0123456789abcdef0123456789abcdef01234567"
 CONVERTED = "refs/convert/parquet"
@@ -129,26 +126,15 @@ def _table(first: int, rows: int) -> bytes:
 def server() -> Iterator[Server]:
     pytest.importorskip("huggingface_hub")
     files = {f"{subset}/train/000{i}.parquet": _table(8 * i, 8) for subset in ("en", "de") for i in (0, 1)}
-    with Server(files) as running:
-        thread = threading.Thread(target=running.serve_forever, args=(0.05,))
-        thread.start()
+    running = Server(files)
+    with answering(running):
         yield running
-        running.shutdown()
-        thread.join()
 
 
 @pytest.fixture
 def prepare(server: Server, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """``qwen3tts-np train prepare`` in a process of its own: the library reads its variables when it is imported."""
-    path = os.pathsep.join([str(tiny_world.ROOT), str(tiny_world.ROOT / "kernels")])
-    usual = {name: value for name, value in os.environ.items() if not name.startswith("HF_") and "PROXY" not in name}
-    usual |= {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "home"), "PYTHONPATH": path}
-
-    def run(*words: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "qwen3tts_np", "train", "prepare", *map(str, words)]
-        return subprocess.run(command, env=usual | variables, cwd=tmp_path, capture_output=True, text=True, check=False)
-
-    return run
+    """``qwen3tts-np train prepare`` in a process of its own."""
+    return command(server.url, tmp_path, "train", "prepare")
 
 
 def test_a_data_set_is_read_as_the_hub_has_it(server, prepare, tmp_path, synthetic):
