@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import tokenizers
+from machine import synthetic_model
 from runners import PIECES, speak_onnx
 from tensors_onnx import PREDICTOR, Observed  # runners.py has put its folder on the path
 
@@ -34,7 +35,6 @@ from qwen3tts_np.ops import Array, Ints
 from qwen3tts_np.parity.fidelity import TEXT, Fidelity, any_voice, compared, own_codes, read_codes
 from qwen3tts_np.parity.in_format import InFormat
 from qwen3tts_np.report.tables import Table, as_markdown
-from qwen3tts_np.synthetic.weights import write_checkpoint
 
 Trace = dict[str, Array]
 
@@ -52,8 +52,7 @@ def main() -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         if args.model is None:
-            args.model = folder / "model"
-            write_checkpoint(args.model, args.like, "custom_voice")
+            args.model = synthetic_model(args.like, folder, "custom_voice")
         print(as_markdown(Table("", HEADERS, "llrrrr", list(measure(args, args.graphs or folder / "graphs")))))
 
 

@@ -29,9 +29,9 @@ def _cpu() -> str:
         return platform.processor() or platform.machine()
 
 
-def synthetic_model(like: Any, folder: Path) -> Path:
-    """A base checkpoint of this size, which has all parts: its speech is noise, but takes as long as real speech."""
-    write_checkpoint(folder / "model", like, "base")
+def synthetic_model(like: Any, folder: Path, kind: Any = "base") -> Path:
+    """A checkpoint of this size; a base one has all parts. Its speech is noise, but takes as long as real speech."""
+    write_checkpoint(folder / "model", like, kind)
     return folder / "model"
 
 

@@ -25,14 +25,13 @@ from typing import Any
 
 import tokenizers
 from decode import Speaker
-from machine import FRAME, TEXT, describe_machine
+from machine import FRAME, TEXT, describe_machine, synthetic_model
 from official import Official
 from qwen3tts_np_kernels.threads_jit import Team
 
 from qwen3tts_np import Qwen3TTSModel
 from qwen3tts_np.export.onnx_export import export_onnx
 from qwen3tts_np.report.tables import Table, as_markdown
-from qwen3tts_np.synthetic.weights import write_checkpoint
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "golden" / "runners"))
 
@@ -87,8 +86,7 @@ def main() -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         if args.model is None:
-            args.model = folder / "model"
-            write_checkpoint(args.model, args.like, "custom_voice")
+            args.model = synthetic_model(args.like, folder, "custom_voice")
         print(measure(args.model, args.graphs or folder / "graphs", args))
 
 
