@@ -106,9 +106,7 @@ def run_command(words: Sequence[str], audio: Path, **values: str) -> str:
             word = word.replace(f"{{{name}}}", value)
         filled.append(word)
     try:
-        process = subprocess.Popen(
-            filled, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=False
-        )
+        process = subprocess.Popen(filled, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     except OSError as e:
         raise RequestError(f"{words[0]} cannot be run: {e.strerror or e}") from None
     with process:
