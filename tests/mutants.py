@@ -434,7 +434,7 @@ MUTANTS: list[Mutant] = [
     *mutants(
         "qwen3tts_np/batch/ray.py",
         "test_batch.py::test_on_a_cluster_every_row_has_the_bytes_of_one_process",
-        ("survey(manifest, Shard(), apart.add)", "pass"),
+        ("surveyed(manifest, Shard(), Path(out), settings or Settings())", "pass"),
         ("Manifest(manifest.path.absolute())", "manifest"),
         ("Folder(Path(out).absolute())", "Folder(Path(out))"),
         ("            summary.add(row)", "            pass"),

@@ -9,8 +9,16 @@ from ..errors import OutputError
 from ..files.name import shown_name
 from ..manifest import Manifest, Row, is_path
 from ..shown import shortened
-from .identity import folded, readable
+from .identity import Extent, Shard, folded, readable, survey
 from .settings import Settings
+
+
+def surveyed(manifest: Manifest, shard: Shard, out: Path, settings: Settings) -> Extent:
+    """How much there is to do (``identity.survey``). OutputError where speech would overwrite what a row reads."""
+    apart = Apart(out, settings)
+    extent = survey(manifest, shard, apart.add)
+    apart.check(manifest)
+    return extent
 
 
 class Apart:

@@ -22,9 +22,9 @@ from typing import Any
 from ..errors import QwenTTSError
 from ..extras import imported, install
 from ..manifest import BadRow, Manifest, Row
-from .apart import Apart
+from .apart import surveyed
 from .folder import Folder
-from .identity import Shard, survey
+from .identity import Shard
 from .run import Summary
 from .settings import Settings
 from .speaker import BATCH_SIZE, Result, Speaker
@@ -50,9 +50,7 @@ def speak(
     """
     data = imported("ray.data", "speaking on a Ray cluster", install("ray"))
     manifest = Manifest(manifest.path.absolute())  # workers have other working directories
-    apart = Apart(Path(out), settings or Settings())
-    survey(manifest, Shard(), apart.add)
-    apart.check(manifest)
+    surveyed(manifest, Shard(), Path(out), settings or Settings())
     folder, summary = Folder(Path(out).absolute()), Summary()
     folder.check(manifest)
     with folder.held(Shard()) as report:

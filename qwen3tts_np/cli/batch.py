@@ -15,9 +15,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..audio.files import format_of
-from ..batch.apart import Apart
+from ..batch.apart import surveyed
 from ..batch.folder import LINES, RESULTS, Folder
-from ..batch.identity import Extent, Shard, shard_of_environment, survey
+from ..batch.identity import Extent, Shard, shard_of_environment
 from ..batch.run import Progress, missing, run
 from ..batch.settings import Settings
 from ..batch.speaker import BATCH_SIZE, Result, Speaker
@@ -89,9 +89,7 @@ def speak(args: argparse.Namespace) -> int:
     settings, shard = _settings(args), _shard(args)
     manifest = Manifest(args.manifest)
     Folder(args.out).check(manifest)
-    apart = Apart(args.out, settings)
-    extent = survey(manifest, shard, apart.add)
-    apart.check(manifest)
+    extent = surveyed(manifest, shard, args.out, settings)
     speaker = Speaker(load_model(args), args.out, settings, args.batch_size)
     if args.missing:
         return _print_missing(args, missing(speaker, manifest, shard))
