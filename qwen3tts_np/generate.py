@@ -1,9 +1,9 @@
 """The frame loop on NumPy: the state of a request between two frames, and one frame of those that speak.
 
-A frame, as in ``Qwen3TTSTalkerForConditionalGeneration.forward``: sample code 0 from the talker's logits, let the code
-predictor complete the frame, and feed the talker the sum of the frame's embeddings and the next text token. Requests
-are processed one by one, each at its own positions: the official package pads a batch on the left and masks the
-padding, which gives the same result. Which requests a frame has is decided by ``running_batch.py``.
+A frame, as in ``Qwen3TTSTalkerForConditionalGeneration.forward``: feed the talker the sum of the embeddings of the
+frame before and the next text token, sample code 0 from its logits, and let the code predictor complete the frame.
+Requests are processed one by one, each at its own positions: the official package pads a batch on the left and masks
+the padding, which gives the same result. Which requests a frame has is decided by ``running_batch.py``.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ class Item:
         self._cache: Cache = new_cache(config.talker_config, positions)
         self._seen = np.zeros(config.talker_config.vocab_size, dtype=np.bool_)  # [V] codes 0 so far
         self._frames = 0
+        self.unread: Ints | None = None  # the last frame [G]: it is read when the next one is wanted
         self.hidden: Array  # [H] of the position read last
         self.logits: Array  # [V] of the next code 0
 
@@ -128,6 +129,9 @@ class ReferenceSession:
         self._items[place].add_text(ids)
 
     def write_frame(self, speaking: Sequence[int], drawing: Sequence[int]) -> Step:
+        for item in (self._items[place] for place in speaking):
+            if item.unread is not None:
+                item.read_frame(item.unread)
         places = np.array(sorted([*speaking, *drawing]))
         items = [self._items[place] for place in places]  # B
         code0 = _choose_code0(items)  # [B]
@@ -136,7 +140,7 @@ class ReferenceSession:
         frames = _complete_frames(items, going, code0, self._w, self._config)  # [B, G]
         going &= [item.failure is None for item in items]
         for i in np.flatnonzero(going):
-            items[i].read_frame(frames[i])
+            items[i].unread = frames[i]
         ended = [place for place in speaking if place not in places[going]]
         failed = {place: self._items[place].failure for place in ended}
         return Step(places[going], frames[going], tuple(ended), {p: why for p, why in failed.items() if why})

@@ -114,10 +114,10 @@ class Request:
             raise RequestError("the prompt has a place for a speaker embedding (x-vector), and the request has none")
 
     def waits(self, frames: int) -> bool:
-        """Whether the text of the frame after ``frames`` has not arrived."""
+        """Whether text that the frame after ``frames`` needs has not arrived: one token for each frame so far."""
         if self.incoming is None or self.incoming.finished:
             return False
-        return frames >= len(self.prompt.trailing) + self.incoming.arrived
+        return frames > len(self.prompt.trailing) + self.incoming.arrived
 
 
 class Utterance(NamedTuple):

@@ -176,7 +176,7 @@ class ArrivingText:
 
     The prompt is the streaming one, which reads one text token per frame. Only tokens that later text cannot change are
     read: a word once another word follows it, and in a script without spaces a phrase once its punctuation has arrived.
-    A frame loop that speaks the request waits where the text of its next frame has not arrived.
+    A frame loop that speaks the request waits where the text that its next frame needs has not arrived.
     """
 
     def __init__(self, feed: TextFeed, empty: Request, lay_out: Callable[[TextIds], Prompt], end_of_text: int) -> None:
@@ -218,7 +218,7 @@ class ArrivingText:
         self._source.finish()
 
     def waits(self, frames: int) -> bool:
-        """Whether the text of the frame after ``frames`` has not arrived."""
+        """Whether text that the frame after ``frames`` needs has not arrived."""
         return self.request is None or self.request.waits(frames)
 
     def _begin(self, prompt: Prompt) -> None:

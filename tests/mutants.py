@@ -362,7 +362,8 @@ MUTANTS: list[Mutant] = [
     *mutants(
         "qwen3tts_np/request.py",
         "test_streaming.py",
-        ("return frames >= len(self.prompt.trailing)", "return frames > len(self.prompt.trailing)"),
+        ("return frames > len(self.prompt.trailing)", "return frames >= len(self.prompt.trailing)"),
+        ("return frames > len(self.prompt.trailing)", "return frames > 1 + len(self.prompt.trailing)"),
     ),
     # ---- marks, manifests, scores, comparisons ----
     *mutants(

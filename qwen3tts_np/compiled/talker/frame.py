@@ -2,8 +2,8 @@
 
 Read the sum of the embeddings of the frame before and the next piece of text, which gives the talker's logits; choose
 code 0 from them, and let the code predictor complete the frame. Items that have ended are left out; those that continue
-are the columns of every pass. The reference reads a frame as soon as it is complete. Here it is read when the next one
-is wanted: so nobody who waits for its codes waits for that, and the last frame of a speech is never read.
+are the columns of every pass. A frame is read when the next one is wanted: so nobody who waits for its codes waits for
+that, or for text that has not arrived, and the last frame of a speech is never read.
 
 All threads run all of this. Serial parts (choices, lists) run on the first thread; values written by another thread
 are read after a barrier.
