@@ -91,11 +91,15 @@ class Work(NamedTuple):
 
 
 @inner
-def transform(me: Member, w: Transformer, columns: Columns, count: int, cache: Cache, work: Work) -> None:
-    """Apply all layers to ``count`` columns, in place in ``work.x``."""
+def transform(me: Member, w: Transformer, columns: Columns, count: int, wanted: int, cache: Cache, work: Work) -> None:
+    """Apply all layers to ``count`` columns, in place in ``work.x``, where the first ``wanted`` have their results.
+
+    The others are read for those that follow them: their last layer is keys and values, and nothing else.
+    """
     for layer in range(w.sizes.layers):
-        _self_attention(me, w, layer, columns, count, cache, work)
-        _mlp(me, w, layer, count, work)
+        results = count if layer < w.sizes.layers - 1 else wanted
+        _self_attention(me, w, layer, columns, count, results, cache, work)
+        _mlp(me, w, layer, results, work)
 
 
 @inner
@@ -110,7 +114,7 @@ def normalise(x: F32, count: int, weight: F32, sizes: TransformerSizes, y: F32) 
 
 @inlined
 def _self_attention(
-    me: Member, w: Transformer, layer: int, columns: Columns, count: int, cache: Cache, work: Work
+    me: Member, w: Transformer, layer: int, columns: Columns, count: int, results: int, cache: Cache, work: Work
 ) -> None:
     sizes = w.sizes
     rows = (sizes.heads // sizes.kv_heads + 2) * 2 * sizes.half  # of a key/value head in the qkv matrix
@@ -122,16 +126,24 @@ def _self_attention(
     own = levels_of(me, work)
     multiply(w.qkv, layer, h, count, work.qkv, sizes.kv_heads * rows, first * blocks, end * blocks, own)
     for kv_head in range(first, end):
-        _attend_head(me, w, layer, kv_head, columns, count, cache, work)
+        _attend_head(me, w, layer, kv_head, columns, count, results, cache, work)
     barrier(me)
 
-    _add_product(me, w.o_proj, layer, work.context, count, sizes.width, work)
+    _add_product(me, w.o_proj, layer, work.context, results, sizes.width, work)
     barrier(me)
 
 
 @inner
 def _attend_head(
-    me: Member, w: Transformer, layer: int, kv_head: int, columns: Columns, count: int, cache: Cache, work: Work
+    me: Member,
+    w: Transformer,
+    layer: int,
+    kv_head: int,
+    columns: Columns,
+    count: int,
+    results: int,
+    cache: Cache,
+    work: Work,
 ) -> None:
     """Normalise and rotate the queries and key of one key/value head, cache key and value, and attend."""
     sizes = w.sizes
@@ -151,7 +163,7 @@ def _attend_head(
             store(cache.k, place + i, load(work.qkv, key + i))
             store(cache.v, place + i, load(work.qkv, value + i))
     scale = 1.0 / np.sqrt(sizes.head_dim)
-    for c in range(count):
+    for c in range(results):
         query, y_at = (c * sizes.kv_heads + kv_head) * rows, (c * sizes.heads + kv_head * group) * head
         place = _place(columns.item[c], layer, kv_head, sizes, cache)
         attend(

@@ -95,11 +95,11 @@ class CompiledSession:
         columns = [(place, position) for place, part in parts for position in part]
         inputs = np.concatenate([self._inputs.prompt(self._request(place), part) for place, part in parts])
         item, position = np.array(columns).T
-        ends = (position == self._prompt_lengths(item) - 1).astype(np.int64)
+        ends = position == self._prompt_lengths(item) - 1
         order = np.argsort(ends, kind="stable")  # the final positions of all prompts come last: one pass of the head
         for first in range(0, len(order), PROMPT_COLUMNS):
-            chosen = order[first : first + PROMPT_COLUMNS]
-            self._read(inputs[chosen], item[chosen], position[chosen], ends[chosen])
+            chosen = order[first : first + PROMPT_COLUMNS][::-1]  # and first in their pass, which only they need whole
+            self._read(inputs[chosen], item[chosen], position[chosen], int(ends[chosen].sum()))
         for place, part in parts:
             self._batch.position[place] = part.stop
 
@@ -131,7 +131,7 @@ class CompiledSession:
         self._make_room(position + 1)
         width = self._weights.model.tables.width
         one = np.ones(1, np.int64)
-        self._read(self._batch.hidden[None, :width], 0 * one, position * one, one)
+        self._read(self._batch.hidden[None, :width], 0 * one, position * one, 1)
 
     def _request(self, place: int) -> Request:
         request = self._requests[place]
@@ -141,7 +141,7 @@ class CompiledSession:
     def _prompt_lengths(self, places: Ints) -> Ints:
         return np.array([len(self._request(place).prompt.prefill) for place in places])
 
-    def _read(self, inputs: Array, item: Ints, position: Ints, ends: Ints) -> None:
+    def _read(self, inputs: Array, item: Ints, position: Ints, ends: int) -> None:
         """Read columns of prompts. inputs [columns, width]; ends: see ``talker.read_prompt``."""
         columns, count = self._columns, len(item)
         self._work.x[: inputs.size] = inputs.reshape(-1)

@@ -33,17 +33,16 @@ def complete_frame(
     columns: Columns,
     work: Work,
 ) -> None:
-    """Choose codes 1..G-1. The first pass reads two positions per item: the talker's hidden state, and code 0."""
+    """Choose codes 1..G-1. The first pass reads code 0 and, at the position before it, the talker's hidden state."""
     predictor, groups = model.predictor, batch.codes.shape[1]
     for group in range(1, groups):
         count = 2 * going if group == 1 else going
         _gather_inputs(me, model, batch, group, going, columns, work)
         _enter(me, predictor, count, work)
         barrier(me)
-        transform(me, predictor.layers, columns, count, cache, work)
-        sizes = predictor.layers.sizes
+        transform(me, predictor.layers, columns, count, going, cache, work)
         h = work.normed[me.index]
-        normalise(work.x[(count - going) * sizes.width :], going, predictor.layers.norm, sizes, h)
+        normalise(work.x, going, predictor.layers.norm, predictor.layers.sizes, h)
         read_head(me, predictor.heads, group - 1, h, going, predictor.entries, work)
         barrier(me)
         if me.index == 0:
@@ -58,18 +57,18 @@ def _gather_inputs(
     """Write the inputs for code ``group`` to every thread's own ``work.normed`` [columns, width]."""
     width, inputs = model.tables.width, work.normed[me.index]
     for c in range(going):
-        item, own = batch.going[c], c
-        if group == 1:
-            for i in range(0, width, LANES):
-                store(inputs, c * width + i, load(batch.hidden, item * width + i))
-            own = going + c
+        item = batch.going[c]
         table = (model.tables.first[group - 1] + batch.codes[item, group - 1]) * width
         for i in range(0, width, LANES):
-            store(inputs, own * width + i, load_embedding(model.tables, table + i))
+            store(inputs, c * width + i, load_embedding(model.tables, table + i))
         if me.index == 0:
-            columns.item[c] = columns.item[own] = item
-            columns.position[c] = 0
-            columns.position[own] = group
+            columns.item[c], columns.position[c] = item, group
+        if group == 1:
+            before = going + c
+            for i in range(0, width, LANES):
+                store(inputs, before * width + i, load(batch.hidden, item * width + i))
+            if me.index == 0:
+                columns.item[before], columns.position[before] = item, 0
 
 
 @inlined

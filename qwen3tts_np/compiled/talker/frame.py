@@ -11,7 +11,6 @@ are read after a barrier.
 
 from __future__ import annotations
 
-import numpy as np
 from qwen3tts_np_kernels.cpu import inlined
 from qwen3tts_np_kernels.pack import BLOCK
 from qwen3tts_np_kernels.simd.llvm import LANES
@@ -51,8 +50,8 @@ def write_frame(
     if unread > 0:
         _embed_frames(me, model.tables, batch, unread, columns, work)
         barrier(me)
-        transform(me, model.talker.layers, columns, unread, talker_cache, work)
-        read_logits(me, model.talker, batch, np.int64(0), unread, columns, work)  # a plain 0 is compiled separately
+        transform(me, model.talker.layers, columns, unread, unread, talker_cache, work)
+        read_logits(me, model.talker, batch, unread, columns, work)
         barrier(me)
     if me.index == 0:
         _choose_code0(model.talker, batch, choosing)

@@ -30,7 +30,7 @@ def read_columns(
     ``hidden`` [count, width] becomes their states after the final norm, ``work.product`` the logits of matrix ``index``
     of ``head``, with ``entries`` of them rounded up to blocks in a row.
     """
-    transform(me, layers, columns, count, cache, work)
+    transform(me, layers, columns, count, count, cache, work)
     h, width = work.normed[me.index], layers.sizes.width
     normalise(work.x, count, layers.norm, layers.sizes, h)
     if me.index == 0:

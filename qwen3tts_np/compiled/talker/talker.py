@@ -17,42 +17,36 @@ from qwen3tts_np_kernels.stack_jit import Affine, Stack, affine, multiply
 from qwen3tts_np_kernels.threads_jit import Member, barrier, share, team_kernel
 from qwen3tts_np_kernels.transformer_jit import Cache, Columns, Work, levels_of, normalise, transform
 
-from ...ops import F32, I64
+from ...ops import F32
 from .batch import Batch
 from .weights import Talker
 
 
 @team_kernel
 def read_prompt(
-    me: Member, talker: Talker, batch: Batch, count: int, ends: I64, cache: Cache, columns: Columns, work: Work
+    me: Member, talker: Talker, batch: Batch, count: int, ends: int, cache: Cache, columns: Columns, work: Work
 ) -> None:
-    """Read ``count`` columns of prompts, whose inputs are in ``work.x``.
-
-    ends[c]: 1 if column c is the last of its prompt, else 0. These columns come last.
-    """
-    transform(me, talker.layers, columns, count, cache, work)
-    inside = count
-    while inside > 0 and ends[inside - 1]:
-        inside -= 1
-    if inside < count:
-        read_logits(me, talker, batch, inside, count - inside, columns, work)
+    """Read ``count`` columns of prompts, whose inputs are in ``work.x``. The first ``ends`` are the last of theirs."""
+    transform(me, talker.layers, columns, count, ends, cache, work)
+    if ends > 0:
+        read_logits(me, talker, batch, ends, columns, work)
 
 
 @inner
-def read_logits(me: Member, talker: Talker, batch: Batch, first: int, count: int, columns: Columns, work: Work) -> None:
-    """Store hidden states and logits of the items whose columns of ``work.x`` are first, first + 1, ..."""
+def read_logits(me: Member, talker: Talker, batch: Batch, count: int, columns: Columns, work: Work) -> None:
+    """Store hidden states and logits of the items of the first ``count`` columns of ``work.x``."""
     width = talker.layers.sizes.width
     h = work.normed[me.index]
-    normalise(work.x[first * width :], count, talker.layers.norm, talker.layers.sizes, h)
+    normalise(work.x, count, talker.layers.norm, talker.layers.sizes, h)
     if me.index == 0:
         for c in range(count):
             for i in range(0, width, LANES):
-                store(batch.hidden, columns.item[first + c] * width + i, load(h, c * width + i))
+                store(batch.hidden, columns.item[c] * width + i, load(h, c * width + i))
     row = read_head(me, talker.head, 0, h, count, talker.vocabulary, work)
     begin, end = share(me, row // LANES)
     for c in range(count):
         for i in range(begin * LANES, end * LANES, LANES):
-            store(batch.logits, columns.item[first + c] * row + i, load(work.product, c * row + i))
+            store(batch.logits, columns.item[c] * row + i, load(work.product, c * row + i))
 
 
 @inlined
