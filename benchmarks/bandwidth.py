@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from qwen3tts_np_kernels.cpu import kernel
 from qwen3tts_np_kernels.simd.ops import add_int, load_int, total_int, zeros_int
-from qwen3tts_np_kernels.threads_jit import Member, Team, share
+from qwen3tts_np_kernels.team import Team
+from qwen3tts_np_kernels.threads_jit import Member, share
 
 BYTES = 1 << 30
 _STEP = 256  # bytes: four vectors

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from machine import FRAME, noise
-from qwen3tts_np_kernels.threads_jit import Team
+from qwen3tts_np_kernels.team import Team
 
 from qwen3tts_np import Qwen3TTSModel
 from qwen3tts_np.compiled.blas import limited_blas

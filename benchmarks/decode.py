@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 from machine import TEXT, any_voice
-from qwen3tts_np_kernels.threads_jit import Team
+from qwen3tts_np_kernels.team import Team
 
 from qwen3tts_np import Qwen3TTSModel
 from qwen3tts_np.compiled.frame_loop import FrameLoop

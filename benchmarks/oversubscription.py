@@ -146,8 +146,8 @@ def waits(model: Path, run: Waiting, kernels: str) -> tuple[float, list[float]]:
 def count_waits(slow: float) -> list[Any]:
     """Have kernels count, before anything imports them. Returns the list of the teams' members, team by team.
 
-    In a member's line of ``meeting`` nothing else is behind its first number: here are its ticks at work and at
-    barriers, and the tick at which it left the last one.
+    A member's line of ``meeting`` has room behind its first three numbers: here are its ticks at work and at barriers,
+    and the tick at which it left the last one.
     """
     from llvmlite import ir
     from qwen3tts_np_kernels import threads_jit
@@ -168,7 +168,7 @@ def count_waits(slow: float) -> list[Any]:
     @inner
     def counting_barrier(me: threads_jit.Member) -> None:
         at = line * (2 + me.index)
-        left = me.meeting[at + 3]
+        left = me.meeting[at + 5]
         if left and me.index == me.count - 1:
             until = left + slow * (ticks() - left)
             while ticks() < until:
@@ -177,9 +177,9 @@ def count_waits(slow: float) -> list[Any]:
         barrier(me)
         now = ticks()
         if left:
-            me.meeting[at + 1] += arrived - left
-            me.meeting[at + 2] += now - arrived
-        me.meeting[at + 3] = now
+            me.meeting[at + 3] += arrived - left
+            me.meeting[at + 4] += now - arrived
+        me.meeting[at + 5] = now
 
     def recorded(size: int) -> list[threads_jit.Member]:
         made.append(members(size))
@@ -211,11 +211,11 @@ def wait(path: str, threads: int, slow: float) -> None:
             batch.join(model.prepare(text, voice, seed=0, max_new_tokens=200))
             batch.step()  # the prompt
             while not batch.idle:
-                lines[:, 1:4] = 0
+                lines[:, 3:6] = 0
                 start = time.perf_counter()
                 if len(batch.step().places):
                     times.append(time.perf_counter() - start)
-                    counted += lines[:, 1:3]
+                    counted += lines[:, 3:5]
     print(json.dumps([1e3 * statistics.median(times), (counted[:, 1] / counted.sum(1)).tolist()]))
 
 

@@ -27,7 +27,7 @@ import tokenizers
 from decode import Speaker
 from machine import FRAME, TEXT, describe_machine, synthetic_model
 from official import Official
-from qwen3tts_np_kernels.threads_jit import Team
+from qwen3tts_np_kernels.team import Team
 
 from qwen3tts_np import Qwen3TTSModel
 from qwen3tts_np.export.onnx_export import export_onnx

@@ -27,7 +27,7 @@ from codec import codec_runs, decode_error
 from decode import Speaker
 from machine import FRAME, TEXT, any_voice, describe_machine, synthetic_model
 from official import Official
-from qwen3tts_np_kernels.threads_jit import Team
+from qwen3tts_np_kernels.team import Team
 from report import markdown, plot
 from startup import cold_and_warm
 

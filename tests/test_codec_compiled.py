@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from qwen3tts_np_kernels.cpu import compiled
-from qwen3tts_np_kernels.threads_jit import Team
+from qwen3tts_np_kernels.team import Team
 
 from qwen3tts_np.audio.files import read_audio, resample
 from qwen3tts_np.checkpoint.config_file import read_codec_config, read_model_config

@@ -35,8 +35,8 @@ from qwen3tts_np_kernels.conv_jit import (
 from qwen3tts_np_kernels.cpu import compiled
 from qwen3tts_np_kernels.rvq import nearest_ref
 from qwen3tts_np_kernels.rvq_jit import nearest, pack_codebook
-from qwen3tts_np_kernels.threads_jit import Team
-from qwen3tts_np_kernels.together_jit import ALONE, lead
+from qwen3tts_np_kernels.team import Team
+from qwen3tts_np_kernels.together_jit import ALONE
 from qwen3tts_np_kernels.toom_cook_jit import SCHEMES, minimal_conv, pack_minimal, tiles, unpack_minimal
 
 F32 = np.float32
@@ -186,7 +186,7 @@ def test_a_team_computes_the_same_together(seed, taps, count, dilation, outputs,
     alone = results(ALONE)
     for team in teams:
         together = []
-        lead(team, lambda run, found=together: found.extend(results(run)), "test")
+        team.lead(lambda run, found=together: found.extend(results(run)), "test")
         for one, other in zip(together, alone, strict=True):
             np.testing.assert_array_equal(one, other)
 
@@ -202,9 +202,9 @@ def test_a_leader_that_fails_lets_the_others_go(team):
 
     for _ in range(2):
         with pytest.raises(KeyError, match="after a kernel"):
-            lead(team, work, "failing")
+            team.lead(work, "failing")
     assert (y[:, :5] == 3).all()
-    lead(team, lambda run: conv(x, w, y, residual=True, run=run), "working")
+    team.lead(lambda run: conv(x, w, y, residual=True, run=run), "working")
     assert (y[:, :5] == 6).all()
 
 

@@ -20,8 +20,8 @@ from qwen3tts_np_kernels.norm_jit import rms_norm, rms_norm_row
 from qwen3tts_np_kernels.pack import FORMATS, GROUP, linear_ref, pack
 from qwen3tts_np_kernels.rope import rope_angles_ref, rotate_ref
 from qwen3tts_np_kernels.stack_jit import Levels, Stack, multiply, new_stack
-from qwen3tts_np_kernels.threads_jit import Member, Team, barrier, share, team_kernel
-from qwen3tts_np_kernels.together_jit import lead
+from qwen3tts_np_kernels.team import Team
+from qwen3tts_np_kernels.threads_jit import Member, barrier, share, team_kernel
 
 from qwen3tts_np.compiled.talker.generator import STATE
 from qwen3tts_np.compiled.talker.sampling import (
@@ -122,7 +122,7 @@ def test_attention_where_the_cache_is(team: Team, case: tuple[F32, F32, F32, int
     kv[len(k) :] = np.nan  # read, and without meaning
     kv[: len(k), 0, :, :d], kv[: len(k), 1, :, :d], queries[..., :d] = k, v, q
     y = np.full_like(queries, np.nan)
-    lead(team, lambda run: window_attention(queries, kv[: len(k)], y, d, window, run), "attention")
+    team.lead(lambda run: window_attention(queries, kv[: len(k)], y, d, window, run), "attention")
     np.testing.assert_array_equal(y[..., :d], attention(q, k, v, window))
     assert (y[..., d:] == 0).all()
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from qwen3tts_np_kernels.cpu import compiled
 from qwen3tts_np_kernels.pace import FEWEST, MOST, Pace
-from qwen3tts_np_kernels.threads_jit import Member, Team, team_kernel
+from qwen3tts_np_kernels.team import Team
+from qwen3tts_np_kernels.threads_jit import Member, team_kernel
 
 Machine = Callable[[bool], tuple[float, float]]  # alone -> seconds of a call, share of the time that its threads ran
 

@@ -11,9 +11,12 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from qwen3tts_np_kernels import cpu, threads_jit
+from qwen3tts_np_kernels import cpu, together_jit
+from qwen3tts_np_kernels import team as teams
 from qwen3tts_np_kernels.cpu import Kernel, compiled
-from qwen3tts_np_kernels.threads_jit import Member, Team, barrier, team_kernel
+from qwen3tts_np_kernels.pace import Pace
+from qwen3tts_np_kernels.team import Team
+from qwen3tts_np_kernels.threads_jit import Member, barrier, team_kernel
 
 needs_compiler = pytest.mark.skipif(not compiled(), reason="barriers exist in compiled code only")
 PATIENCE = 60  # seconds after which a thread that waits is taken for one that waits indefinitely
@@ -82,7 +85,7 @@ def test_where_the_system_starts_fewer_threads_those_do_the_work(possible, monke
 
     team, seen = Team(4), []
     monkeypatch.setattr(threading.Thread, "start", limited)
-    monkeypatch.setattr(threads_jit, "_stop", lambda *crew, stop=threads_jit._stop: (stop(*crew), ended()))
+    monkeypatch.setattr(teams, "_stop", lambda *crew, stop=teams._stop: (stop(*crew), ended()))
     told = pytest.warns(UserWarning, match=f"{possible} of 4 threads were started") if possible < 4 else nullcontext()
     with told:
         team.run(lambda me: seen.append((me.index, me.count)))
@@ -120,38 +123,45 @@ def test_code_that_one_thread_cannot_load_ends_the_call_of_all(monkeypatch):
     assert sums.tolist() == [1, 1]
 
 
-def test_an_interrupt_behind_any_line_leaves_the_team_usable():
-    """As Ctrl-C does: between two lines that the caller runs in this package."""
+def interrupted_at(point: int, files: set[str]) -> Any:
+    """A tracer that raises Interrupted as Ctrl-C does: between two lines of these files, at the ``point``-th."""
+    left = point
 
-    def interrupt_at(point: int) -> Any:
-        left = point
+    def line(frame: FrameType, event: str, argument: Any) -> Any:
+        nonlocal left
+        left -= event == "line"
+        if left == 0:
+            raise Interrupted
+        return line
 
-        def line(frame: FrameType, event: str, argument: Any) -> Any:
-            nonlocal left
-            left -= event == "line"
-            if left == 0:
-                raise Interrupted
-            return line
+    return lambda frame, event, argument: line if frame.f_code.co_filename in files else None
 
-        return lambda frame, event, argument: line if frame.f_code.co_filename == threads_jit.__file__ else None
 
-    team, old = Team(2), sys.gettrace()
-    for point in range(1, 200):
+@pytest.mark.parametrize("runs", ["function", pytest.param("kernel", marks=needs_compiler)])
+def test_an_interrupt_behind_any_line_leaves_the_team_usable(runs, monkeypatch):
+    """The next call, of either kind, is one of all threads."""
+    monkeypatch.setattr(Pace, "alone", lambda pace, function: False)
+    team, old, files = Team(2), sys.gettrace(), {file for m in (teams, together_jit, cpu) if (file := m.__file__)}
+    sums = np.zeros(2, np.int64)
+    kernel = cast(Kernel, _meet).bound(1, sums) if runs == "kernel" else None
+    for point in range(1, 300):
         if point % 2:
             team.close()  # so that it starts again, which may be interrupted as well
-        seen: list[int] = []
         try:
-            sys.settrace(interrupt_at(point))
-            team.run(lambda me: None)
+            sys.settrace(interrupted_at(point, files))
+            team.run(kernel or (lambda me: None))
         except Interrupted:
             pass
         else:
             break
         finally:
             sys.settrace(old)
-        in_time(team.run, lambda me, seen=seen: seen.append(me.index))
-        assert sorted(seen) == [0, 1], point
-    assert 10 < point < 199, "the call has been interrupted at every line"
+        for function in (kernel, None, kernel) if kernel else (None,):
+            seen: list[int] = []
+            sums[:] = 0
+            in_time(team.run, function or (lambda me, seen=seen: seen.append(me.index)))
+            assert sums.tolist() == [1, 1] if function else sorted(seen) == [0, 1], point
+    assert 10 < point < 299, "the call has been interrupted at every line"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -166,7 +176,7 @@ def test_a_child_that_is_forked_while_the_team_works_or_starts_has_threads_of_it
     caller = threading.Thread(target=team.run, args=(work,))
     caller.start()
     begun.wait()
-    with threads_jit.starting:  # as another thread holds it that starts a team
+    with teams.starting:  # as another thread holds it that starts a team
         child = os.fork()
         if child == 0:
             seen: list[int] = []

@@ -15,7 +15,7 @@ import os
 import struct
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
@@ -80,21 +80,21 @@ class Bound:
         words: list[Any] = []
         self._kinds = tuple([flatten(argument, words) for argument in arguments])
         self._block = _words_of(self._kinds).pack(*words)
-        self._calls: dict[Kind, tuple[Callable[..., bytes], Callable[[bytes], int]]] = {}  # by the kind of the first
+        self._latest: tuple[Any, _Entry, bytes] | None = None  # the first argument of the latest call, and that call
 
     def __call__(self, first: Any) -> int:
-        words: list[Any] = []
-        pack, call = self._call_for(flatten(first, words))
-        return call(pack(*words) + self._block)
+        entry, block = self.prepared(first)
+        return entry.call(block)
 
-    def load(self, first: Any) -> None:
-        """Have the machine code for such a first argument. Whatever compiling and loading raise."""
-        self._call_for(flatten(first, []))
-
-    def _call_for(self, kind: Kind) -> tuple[Callable[..., bytes], Callable[[bytes], int]]:
-        if kind not in self._calls:
-            self._calls[kind] = _words_of((kind,)).pack, self.kernel.entry((kind, *self._kinds)).call
-        return self._calls[kind]
+    def prepared(self, first: Any) -> tuple[_Entry, bytes]:
+        """Its machine code for such a first argument, and the block of a call. Whatever compiling and loading raise."""
+        latest = self._latest
+        if latest is None or latest[0] is not first:
+            words: list[Any] = []
+            kind = flatten(first, words)
+            block = _words_of((kind,)).pack(*words) + self._block
+            self._latest = latest = first, self.kernel.entry((kind, *self._kinds)), block
+        return latest[1:]
 
 
 def _words_of(kinds: tuple[Kind, ...]) -> struct.Struct:
@@ -110,27 +110,18 @@ class Kernel(Callee):
         self._entries: dict[tuple[Kind, ...], _Entry] = {}
 
     def __call__(self, *arguments: Any) -> int:
-        words: list[Any] = []
-        kinds = tuple([flatten(argument, words) for argument in arguments])
-        entry = self.entry(kinds)
-        return entry.call(entry.pack(*words))
+        entry, block = self.prepared(*arguments)
+        return entry.call(block)
 
     def bound(self, *arguments: Any) -> Bound:
         """The kernel with all its arguments but the first."""
         return Bound(self, arguments)
 
-    def prepared(self, firsts: Sequence[Any], *arguments: Any) -> tuple[int, list[bytes]]:
-        """The address of its entry, and for each of these first arguments, of one kind, the block of a call."""
+    def prepared(self, *arguments: Any) -> tuple[_Entry, bytes]:
+        """Its machine code for these arguments, and the block of a call."""
         words: list[Any] = []
-        kinds = tuple([flatten(argument, words) for argument in (firsts[0], *arguments)])
-        entry = self.entry(kinds)
-        blocks = [entry.pack(*words)]
-        for first in firsts[1:]:
-            own: list[Any] = []
-            flatten(first, own)
-            words[: len(own)] = own
-            blocks.append(entry.pack(*words))
-        return entry.address, blocks
+        entry = self.entry(tuple([flatten(argument, words) for argument in arguments]))
+        return entry, entry.pack(*words)
 
     def address(self, kinds: tuple[Kind, ...]) -> int:
         """The address of its entry for arguments of these kinds, valid until the process ends."""

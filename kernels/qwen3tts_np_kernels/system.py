@@ -18,6 +18,7 @@ import signal
 import stat
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -59,6 +60,17 @@ def thread_limit() -> int | None:
     kind = getattr(resource, "RLIMIT_NPROC", None)
     limit = resource.RLIM_INFINITY if kind is None else resource.getrlimit(kind)[0]
     return None if limit == resource.RLIM_INFINITY else limit
+
+
+def thread_clock(others: Iterable[int | None]) -> Callable[[], float]:
+    """A clock of the CPU time of the calling thread and of these others (``ident``), as long as they live, in seconds.
+
+    Where the system has none of threads, it is that of the whole process.
+    """
+    if not hasattr(time, "pthread_getcpuclockid"):  # macOS, Windows
+        return time.process_time
+    clocks = [time.pthread_getcpuclockid(other) for other in others if other is not None]
+    return lambda: time.thread_time() + sum(map(time.clock_gettime, clocks))
 
 
 def arm_features() -> dict[str, bool]:
@@ -121,26 +133,6 @@ def _lines(path: Path) -> list[str]:
 
 def _words(path: Path) -> list[str]:
     return " ".join(_lines(path)).split()
-
-
-def yield_address() -> int:
-    """The address of a C function without arguments that yields to another thread, for compiled code."""
-    if sys.platform == "win32":
-        function = ctypes.WinDLL("kernel32").SwitchToThread
-    else:
-        function = ctypes.CDLL(None).sched_yield
-    return ctypes.cast(function, ctypes.c_void_p).value or 0
-
-
-def futex() -> tuple[int, int] | None:
-    """The address of C's ``syscall``, and the number of the futex call, by which a thread sleeps until memory changes.
-
-    Linux only, on processors whose number for it is known here; None elsewhere.
-    """
-    number = {"x86_64": 202, "aarch64": 98}.get(platform.machine())
-    if sys.platform != "linux" or number is None:
-        return None
-    return ctypes.cast(ctypes.CDLL(None).syscall, ctypes.c_void_p).value or 0, number
 
 
 def at_fork(

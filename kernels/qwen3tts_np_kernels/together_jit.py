@@ -1,28 +1,28 @@
-"""Kernels that are called one after another by one thread of a team, and run by all of them.
+"""Kernels that one thread calls, one after another, and all of a team run.
 
-A pass of the codec over a short packet is a hundred kernels with a little Python between them. Handed to the team one
-by one (``Team.run``) each would cost as much as it takes, and two threads in the same Python would wait for each other.
-Here one thread, the leader, goes through the pass. The others stay in compiled code, at a barrier, where they meet the
-leader for every kernel.
+A frame takes some milliseconds, and a pass of the codec over a short packet is a hundred kernels with a little Python
+between them, so handing a kernel over must cost next to nothing. One thread, the leader, posts what is to be run. The
+others stay in compiled code, without the GIL, at a barrier, where they meet the leader for every kernel: they spin for
+a moment, and sleep if nothing comes.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol, cast
 
 import numpy as np
 from llvmlite import ir
+from numpy.typing import NDArray
 
 from .arrays import I64
-from .cpu import Kernel, compiled, kernel
-from .pace import Pace
+from .cpu import Bound, Kernel, inlined, kernel
+from .simd.llvm import ARRAY, INT64, VOID, Builder, Value, operation
 from .simd.llvm import I64 as WORD
-from .simd.llvm import INT64, VOID, Builder, Value, operation
-from .threads_jit import Member, Team, barrier, members
+from .threads_jit import Member, barrier, members
 
-_WORDS = 128  # of the arguments of a kernel, at most
+_WORDS = 512  # of the arguments of a kernel, at most
 
 
 class Runner(Protocol):
@@ -53,90 +53,72 @@ class Alone:
 ALONE = Alone()
 
 
-def lead(team: Team, work: Callable[[Runner], None], about: Hashable) -> None:
-    """work(run) in one thread of the team; what it passes to ``run`` is run by all. Raises what ``work`` raises.
+class Together:
+    """Runs kernels in the thread that calls it, the leader, and in those that assist. One leader at a time.
 
-    Where other programs use the cores it may run its kernels alone (``pace.py``); ``about`` names work that takes the
-    same time at every call.
+    Trap: an interrupt may come after any line of Python, but not within a call of compiled code. So a kernel is handed
+    over, run and finished by all in one such call.
     """
-    if team.size == 1 or not compiled():
-        work(ALONE)
-        return
-    pace = team.paces.setdefault(about, Pace())
-    alone = pace.alone(lead)
-    post = np.zeros(1 + team.size, np.int64)
-    for function in (_turn, _assist):  # load both now: a thread that failed to would leave the others waiting
-        ALONE(function, post)
 
-    def follow(me: Member) -> None:
-        began = time.thread_time()
-        if me.index:
-            if not alone:
-                _assist(me, post)
-        elif alone or me.count == 1:
-            work(ALONE)
-        else:
-            leader = _Leader(me, post)
-            try:
-                work(leader)
-            finally:
-                leader.end()
-        running.append(time.thread_time() - began)
-
-    start, running = time.perf_counter(), list[float]()
-    team.run(follow)
-    seconds = time.perf_counter() - start
-    pace.note(alone, seconds, sum(running) / (len(running) * seconds))
-
-
-class _Leader:
-    """Runs kernels in its own thread and in those that assist."""
-
-    def __init__(self, me: Member, post: I64) -> None:
-        self._me, self._post = me, post
-        self._members = [me._replace(index=index) for index in range(me.count)]
-        self._blocks = np.zeros((me.count, _WORDS), np.int64)
-        self._bytes = [block.view(np.uint8).data for block in self._blocks]
-        post[1 : 1 + me.count] = [block.ctypes.data for block in self._blocks]
+    def __init__(self, leader: Member) -> None:
+        """The machine code that hands over is loaded here: whatever compiling and loading raise."""
+        self._leader = leader
+        self._post = np.zeros(2 + _WORDS, np.int64)
+        self._words = self._post[2:].view(np.uint8).data
+        blocks = np.zeros((leader.count, _WORDS), np.int64)
+        entry, block = cast(Kernel, _hand_over).prepared(self._leader, self._post, blocks)
+        self._hand_over = partial(entry.call, block)
+        self.assist = cast(Kernel, _assist).bound(self._post, blocks)
+        """What the others call."""
+        self.assist.prepared(self._leader)
 
     @property
     def size(self) -> int:
-        return self._me.count
+        return self._leader.count
 
     def __call__(self, function: Callable[..., Any], *arguments: Any) -> None:
-        address, blocks = cast(Kernel, function).prepared(self._members, *arguments)
-        for room, block in zip(self._bytes, blocks, strict=True):
-            room[: len(block)] = block
-        self._post[0] = address
-        _turn(self._me, self._post)
+        entry, block = cast("Kernel | Bound", function).prepared(self._leader, *arguments)
+        self._words[: len(block)] = block
+        self._post[0], self._post[1] = entry.address, len(block) // 8
+        self._hand_over()
 
-    def end(self) -> None:
-        """Let the others go."""
+    def dismiss(self) -> None:
+        """Let the others return."""
         self._post[0] = 0
-        _turn(self._me, self._post)
+        self._hand_over()
 
 
-@operation(VOID, INT64, INT64)
+@operation(VOID, INT64, ARRAY)
 def _call(b: Builder, address: Value, block: Value) -> None:
     """nothing; calls the entry of a kernel with the address of its arguments"""
     signature = ir.FunctionType(WORD, [WORD.as_pointer()])
-    b.call(b.inttoptr(address, signature.as_pointer()), [b.inttoptr(block, WORD.as_pointer())])
+    b.call(b.inttoptr(address, signature.as_pointer()), [block])
+
+
+@inlined
+def _run_posted(me: Member, post: I64, blocks: NDArray[np.int64]) -> None:
+    """Call the entry at post[0] with the post[1] words behind, the first of which is the number of the member."""
+    block = blocks[me.index]
+    for i in range(post[1]):
+        block[i] = post[2 + i]
+    block[0] = me.index
+    _call(post[0], block)
 
 
 @kernel
-def _turn(me: Member, post: I64) -> None:
-    """The leader's part of a kernel: post[0] is its entry, post[1 + index] the address of each member's arguments."""
+def _hand_over(me: Member, post: I64, blocks: NDArray[np.int64]) -> None:
+    """The leader's part: what it has posted is run by all, and finished; if nothing is posted, the others return."""
     barrier(me)
     if post[0]:
-        _call(post[0], post[1 + me.index])
+        _run_posted(me, post, blocks)
         barrier(me)
 
 
 @kernel
-def _assist(me: Member, post: I64) -> None:
-    """The part of the others, kernel after kernel, until none is posted."""
+def _assist(me: Member, post: I64, blocks: NDArray[np.int64]) -> None:
+    """The part of the others, kernel after kernel."""
     barrier(me)
     while post[0]:
-        _call(post[0], post[1 + me.index])
+        _run_posted(me, post, blocks)
         barrier(me)  # all have finished
         barrier(me)  # the next one is posted

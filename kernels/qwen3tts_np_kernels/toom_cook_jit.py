@@ -322,7 +322,7 @@ def _minimal_conv(
     first_tile, end_tile, crew, own = 0, all_tiles, me, 0
     if all_tiles >= _TILES_EACH * me.count:
         first_tile, end_tile = share(me, all_tiles)
-        crew, own = Member(0, 1, me.meeting, me.address), me.index
+        crew, own = Member(0, 1, me.meeting), me.index
     values, products, patch, nothing = room.values[own], room.products[own], room.patch[me.index], room.nothing
     x_step, y_step = room.band * x_width + LANES, room.band * y_width + LANES  # a cache line more: set conflicts
     zero, one, groups = np.int64(0), np.int64(1), y_width // channels

@@ -25,7 +25,7 @@ from ..trace import tracing
 from .blas import limited_blas
 
 if TYPE_CHECKING:
-    from qwen3tts_np_kernels.threads_jit import Team
+    from qwen3tts_np_kernels.team import Team
 
 _PER_CORE = 4
 
@@ -104,7 +104,7 @@ class Engine:
     @cached_property
     def team(self) -> Team:
         """The threads of all kernels, and of all models with as many threads. They start with the first call."""
-        from qwen3tts_np_kernels.threads_jit import Team  # here, since the reference needs none
+        from qwen3tts_np_kernels.team import Team  # here, since the reference needs none
 
         return _teams.setdefault(self.cores, Team(self.cores))
 

@@ -13,7 +13,7 @@ from typing import cast
 
 import numpy as np
 from qwen3tts_np_kernels.cpu import Bound, Kernel
-from qwen3tts_np_kernels.threads_jit import Team
+from qwen3tts_np_kernels.team import Team
 from qwen3tts_np_kernels.transformer_jit import Cache
 
 from ..config import ModelConfig

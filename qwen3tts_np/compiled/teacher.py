@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from qwen3tts_np_kernels.pack import BLOCK
 from qwen3tts_np_kernels.stack_jit import Stack
-from qwen3tts_np_kernels.threads_jit import Team
+from qwen3tts_np_kernels.team import Team
 from qwen3tts_np_kernels.transformer_jit import Cache, Transformer
 
 from ..config import ModelConfig

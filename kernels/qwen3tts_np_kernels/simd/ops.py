@@ -254,6 +254,12 @@ def atomic_add(b: Builder, array: Value, i: Value, x: Value) -> Value:
     return b.atomic_rmw("add", b.gep(array, [i]), x, "seq_cst")
 
 
+@operation(INT64, ARRAY, INDEX, INT64)
+def atomic_exchange(b: Builder, array: Value, i: Value, x: Value) -> Value:
+    """array[i] before array[i] = x, atomic across threads"""
+    return b.atomic_rmw("xchg", b.gep(array, [i]), x, "seq_cst")
+
+
 @operation(INT64, ARRAY, INDEX)
 def atomic_load(b: Builder, array: Value, i: Value) -> Value:
     """array[i], with acquire ordering: all that its writer wrote before is visible"""

@@ -17,7 +17,7 @@ from qwen3tts_np_kernels.activation_jit import GELU, Activation, silu_gate
 from qwen3tts_np_kernels.attention_jit import HEAD_STEP, POSITIONS, window_attention
 from qwen3tts_np_kernels.conv_jit import Convolution, WeightFormat, conv, depthwise_conv, mono_conv
 from qwen3tts_np_kernels.norm_jit import rms_norm
-from qwen3tts_np_kernels.threads_jit import Team
+from qwen3tts_np_kernels.team import Team
 from qwen3tts_np_kernels.toom_cook_jit import MinimalFilter, minimal_conv
 
 from ...checkpoint.keys import load

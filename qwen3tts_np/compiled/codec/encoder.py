@@ -16,7 +16,7 @@ from qwen3tts_np_kernels.activation_jit import ELU, GELU, activate
 from qwen3tts_np_kernels.attention_jit import attention
 from qwen3tts_np_kernels.conv_jit import Convolution, conv, pack_conv
 from qwen3tts_np_kernels.rvq_jit import Codebook, nearest, pack_codebook
-from qwen3tts_np_kernels.threads_jit import Team
+from qwen3tts_np_kernels.team import Team
 
 from ...checkpoint.keys import load
 from ...checkpoint.safetensors import Checkpoint

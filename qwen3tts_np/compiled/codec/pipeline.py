@@ -23,8 +23,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from qwen3tts_np_kernels.arrays import I64
 from qwen3tts_np_kernels.conv_jit import signal_slices
-from qwen3tts_np_kernels.threads_jit import Member, Team
-from qwen3tts_np_kernels.together_jit import ALONE, Runner, lead
+from qwen3tts_np_kernels.team import Team
+from qwen3tts_np_kernels.threads_jit import Member
+from qwen3tts_np_kernels.together_jit import ALONE, Runner
 
 from ...ops import F32, AnyArray
 
@@ -223,7 +224,7 @@ def _run_together(
 
     try:
         (block,) = _blocks(streams, lengths, [slice(0, len(x))])
-        lead(team, whole, (work.__name__, len(x)))
+        team.lead(whole, (work.__name__, len(x)))
     except BaseException:
         _fail(streams)
         raise

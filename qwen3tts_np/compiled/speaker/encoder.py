@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from qwen3tts_np_kernels.activation_jit import NOTHING, RELU, Activation
 from qwen3tts_np_kernels.conv_jit import Convolution, conv, pack_conv
-from qwen3tts_np_kernels.threads_jit import Member, Team
+from qwen3tts_np_kernels.team import Team
+from qwen3tts_np_kernels.threads_jit import Member
 
 from ...config import SpeakerEncoderConfig
 from ...conv import Conv

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from qwen3tts_np_kernels.threads_jit import Team
+from qwen3tts_np_kernels.team import Team
 from qwen3tts_np_kernels.transformer_jit import Work
 
 from ...ops import Array, Ints
