@@ -48,7 +48,7 @@ Arrays: TypeAlias = tuple[AnyArray, ...]
 Blocks: TypeAlias = tuple[int, int, int]  # first; number of steps; distance of the blocks that are processed together
 Product: TypeAlias = Callable[..., None]
 
-STREAMS = 4  # blocks multiplied with a single item at once
+STREAMS = 2  # blocks multiplied with a single item at once; with 4, memory is read more slowly (benchmarks/speed.md)
 ROWS, WIDEST = CPU.tiles.linear_blocks, CPU.tiles.linear_items  # at once otherwise: the sums fill the registers
 PROMPT_ITEMS = CPU.tiles.prompt_items  # at once of many: sums, products of a group and factors fit into the registers
 PROMPT_LINES = 4  # of the next panel, prefetched with each group of a tile of a prompt
