@@ -17,6 +17,7 @@ from qwen3tts_np.audio.files import pcm16
 from qwen3tts_np.audio.tempo import at_tempo
 from qwen3tts_np.speech.live import stream
 from qwen3tts_np.speech.script import read_script
+from qwen3tts_np.text.clean import clean
 from qwen3tts_np.text.lexicon import Lexicon
 
 for _needed in ("fastapi", "uvicorn", "python_multipart"):
@@ -180,6 +181,7 @@ def test_cancel_in_mid_sentence(server, socket):
         ([{"type": "session.config", "volume": 3}], "there is no argument 'volume'"),
         ([{"type": "session.config", "input": "a"}], "session.config takes no 'input'"),
         ([CONFIG, {"type": "input.text", "text": 3}], "input.text takes 'text', a string"),
+        ([CONFIG, {"type": "input.text", "text": "G\0o\0"}], "the text has a NUL character at position 1"),
         ([CONFIG, {"type": "input.text", "text": "a" * 2001}], "the text has 2001 characters"),
         ([{**CONFIG, "voice": "bob"}, {"type": "input.text", "text": "a"}], "speaker 'bob' is not in this model"),
         ([CONFIG, {"type": "input.text", "text": TEXT}, CONFIG], "an utterance is being spoken"),
@@ -232,3 +234,35 @@ def test_a_client_that_goes_away(server):
 def test_a_page_elsewhere_may_not_connect(server):
     with pytest.raises(Exception, match="403"):
         client.connect(f"{server.url.replace('http', 'ws')}/v1/audio/speech/stream", origin="https://evil.example")
+
+
+UGLY = (
+    "\ufeffIs \u2067it\u2069 won\u00ad\r\n derful,\r\n\u200b my 🎉\ufe0e👩\u200d💻 frie\u200cnd\u00ad?\tYes\x07.\u200e"
+)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
+def test_what_nobody_sees_is_not_spoken_wherever_it_is_cut(server, socket, size):
+    """Characters outside the first plane are cut in two as well, as a page's script does that counts in UTF-16."""
+    units = UGLY.encode("utf-16-le")
+    socket.send(json.dumps(CONFIG))
+    for first in range(0, len(units), 2 * size):
+        say(socket, "input.text", text=units[first : first + 2 * size].decode("utf-16-le", "surrogatepass"))
+    say(socket, "input.done")
+    audio, messages = hear(socket)
+    assert [message["type"] for message in messages] == ["audio.start", "audio.done", "session.done"]
+    assert audio == alone(server, clean(UGLY))
+
+
+@pytest.mark.parametrize("text", ["", " \n", "...", "🎉", "\u200b", "\ud83c"])
+def test_a_text_without_words_is_not_spoken(server, socket, text):
+    socket.send(json.dumps(CONFIG))
+    say(socket, "input.text", text=text)
+    say(socket, "input.done")
+    audio, messages = hear(socket)
+    assert not audio and "there is nothing to say" in messages[1]["message"]
+    assert [message["type"] for message in messages] == ["audio.start", "error", "audio.done", "session.done"]
+    say(socket, "input.text", text="... ")  # and these wait for a word
+    say(socket, "input.text", text=TEXT)
+    say(socket, "input.done")
+    assert hear(socket)[0] == alone(server, f"... {TEXT}")

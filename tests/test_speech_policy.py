@@ -24,7 +24,7 @@ from qwen3tts_np.speech.edges import EDGE, FADE, QUIET, Edges
 from qwen3tts_np.speech.longform import narrate
 from qwen3tts_np.speech.plan import plan, seed_of
 from qwen3tts_np.talker.frame import Step
-from qwen3tts_np.text.clean import clean
+from qwen3tts_np.text.clean import Cleaning, clean
 from qwen3tts_np.text.pace import milliseconds, most_milliseconds
 
 RATE = 24000
@@ -254,6 +254,12 @@ def test_a_cleaned_text_stays_as_it_is(text: str, line_end: str) -> None:
     cleaned = clean(text)
     assert clean(cleaned) == cleaned == clean(text.replace("\n", line_end) if "\r" not in text else text)
     assert not any(c in cleaned for c in "\r\t\u00a0\u00ad\u200b\ufeff\u2060\u202a\u200e\x07")
+
+
+@given(st.lists(st.text("ab \t\n\r\u00ad\u200b\u200d\ufe0e🎉👩e\u0301\x07\x85", max_size=6), max_size=8))
+def test_a_text_in_pieces_is_cleaned_as_the_complete_one(pieces: list[str]) -> None:
+    cleaning = Cleaning()
+    assert "".join([*map(cleaning.feed, pieces), cleaning.finish()]) == clean("".join(pieces))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,9 @@ from ..ops import Wave
 from ..request import Request
 from ..speech.delivery import most_frames
 from ..speech.live import PACKET, LiveText
+from ..speech.script import NO_WORDS, has_words
 from ..streaming import ArrivingText, Packets
+from ..text.clean import Cleaning
 from ..text.lexicon import Lexicon, Respelling
 from .outlet import End, Outlet, Piece
 from .settings import FIRST_PACKET, MOST_PACKET, POSITIONS, READ_SECONDS, UNREAD_SECONDS
@@ -137,7 +139,7 @@ class TextClient:
 
 
 class ArrivingClient:
-    """A text that is still arriving. Feed it in the engine's thread.
+    """A text that is still arriving. Feed it in the engine's thread. It is cleaned, and spoken once it has a word.
 
     Before the text is complete speech cannot run away: every frame waits for its token.
     """
@@ -152,12 +154,13 @@ class ArrivingClient:
     ) -> None:
         self.outlet: Outlet = outlet
         self.heard: bool = False
-        self._words = None if lexicon is None else Respelling(lexicon)
+        self._cleaning = Cleaning()
+        self._respelling = None if lexicon is None else Respelling(lexicon)
         self._stretch = None if tempo == 1 else Stretch(tempo, model.speech_tokenizer.get_output_sample_rate())
         self._model, self._text, self._spoken = model, text, ""
         self.packets: Packets = model.packets(text)
         self._last = 0  # frame
-        self._begun = False
+        self._begun = self._has_words = False
 
     @property
     def due(self) -> bool:
@@ -166,21 +169,24 @@ class ArrivingClient:
 
     @property
     def ready(self) -> bool:
-        return self._text.request is not None
+        return self._has_words and self._text.request is not None
 
     @property
     def cut(self) -> bool:
         return self._text.finished and self.packets.written >= self._last
 
     def feed(self, text: str) -> None:
-        """Add text. RequestError if it is not a proper string."""
-        self._feed(text if self._words is None else self._words.feed(text))
+        """Add text. RequestError if it is not a proper string, or has a NUL."""
+        self._respell(self._cleaning.feed(text))
 
     def finish(self) -> None:
-        """The text is complete."""
-        if self._words is not None:
-            self._feed(self._words.finish())
+        """The text is complete. Without a word in it that is the end, with an error."""
+        self._respell(self._cleaning.finish())
+        if self._respelling is not None:
+            self._feed(self._respelling.finish())
         self._text.finish()
+        if not self._has_words:
+            self.outlet.put(End(error=RequestError(NO_WORDS)))
         bound = most_frames(self._model, self._spoken)
         self._last = min(self._last, bound) if self._begun else bound
 
@@ -203,7 +209,11 @@ class ArrivingClient:
         if self._stretch is not None:
             self._put(self._stretch.finish())
 
+    def _respell(self, text: str) -> None:
+        self._feed(text if self._respelling is None else self._respelling.feed(text))
+
     def _feed(self, text: str) -> None:
+        self._has_words = self._has_words or has_words(text)
         self._text.feed(text)
         self._spoken += text
 

@@ -45,7 +45,7 @@ class Script:
                 raise RequestError(
                     f"pauses add up to {silence / 1000:g} s of silence; {LONGEST_PAUSE / 1000:g} s are the most"
                 )
-            if _has_words(span.text):
+            if has_words(span.text):
                 silence = 0
 
     @property
@@ -65,7 +65,7 @@ class Script:
     def rewritten(self, change: Callable[[str], str]) -> Script:
         """With ``change`` made to the words of each span, respelled, for a model that reads other words."""
         spans = (
-            replace(span, text=change(self.respelled(span.text))) if _has_words(span.text) else span
+            replace(span, text=change(self.respelled(span.text))) if has_words(span.text) else span
             for span in self.spans
         )
         return replace(self, spans=tuple(spans), lexicon=None)
@@ -113,10 +113,11 @@ def read_script(text: str, markup: bool = False, cast: Cast | None = None, lexic
     else:
         spans = read_marks(cleaned, cast or ())
     script = Script(tuple(spans), cast or {}, lexicon)
-    if not _has_words(script.text):
+    if not has_words(script.text):
         raise RequestError(NO_WORDS)
     return script
 
 
-def _has_words(text: str) -> bool:
+def has_words(text: str) -> bool:
+    """Whether there is anything to say."""
     return any(c.isalnum() for c in text)
