@@ -205,7 +205,7 @@ class RunningBatch:
                 self._pass_on_text(session, number)
             step = session.write_frame(speaking, self._drawing()) if speaking else _nothing(session)
         self._session = session
-        for number in step.places:
+        for number in step.places.tolist():
             self._at(number).written += 1
         for number in step.ended:
             self.leave(number)

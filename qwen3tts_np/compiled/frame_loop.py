@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
@@ -60,9 +61,8 @@ class FrameLoop:
             session = CompiledSession(self.compiled_weights, self.engine.team, self.config, places, positions)
         else:
             session = ReferenceSession(self.weights, self.config, places, positions)
-        blas_threads = None if kernels else self.engine.threads  # kernels call no BLAS
-        fits = partial(check_sizes, self.config)
-        return RunningBatch(session, places, positions, prompt_slice, partial(limited_blas, blas_threads), fits)
+        limited = nullcontext if kernels else partial(limited_blas, self.engine.threads)  # kernels call no BLAS
+        return RunningBatch(session, places, positions, prompt_slice, limited, partial(check_sizes, self.config))
 
     def teacher(self) -> Teacher:
         """What reads given codes, all frames at once."""

@@ -41,10 +41,10 @@ def write_frame(
     """Read the frames that are unread and choose codes 0; unless all items have ended, complete the frame.
 
     Afterwards ``batch.codes`` holds a frame for each of the first ``batch.size[0]`` items of ``batch.going``, and the
-    items that have ended are DRAWING.
+    other items that spoke have ended.
     """
     if me.index == 0:
-        _list_unread(batch)
+        _list_unread(batch, columns)
     barrier(me)
     unread = batch.size[1]
     if unread > 0:
@@ -59,15 +59,19 @@ def write_frame(
     going = batch.size[0]
     if going > 0:
         complete_frame(me, model, batch, choosing, going, predictor_cache, columns, work)
+    if me.index == 0:
+        _count_frames(batch)
 
 
 @inlined
-def _list_unread(batch: Batch) -> None:
-    """The items that speak and have not read their last frame, in ``batch.going``."""
+def _list_unread(batch: Batch, columns: Columns) -> None:
+    """The items that speak and have not read their last frame, which are the columns of the talker's pass."""
     unread = 0
     for item in range(batch.state.size):
         if batch.state[item] == SPEAKING and batch.unread[item]:
-            batch.going[unread] = item
+            columns.item[unread], columns.position[unread] = item, batch.position[item]
+            batch.position[item] += 1
+            batch.unread[item] = False
             unread += 1
     batch.size[1] = unread
 
@@ -100,12 +104,26 @@ def _choose_code0(talker: Talker, batch: Batch, choosing: Choosing) -> None:
 
 
 @inlined
+def _count_frames(batch: Batch) -> None:
+    """Of the items that continue, keep those that have a frame, which is to be read."""
+    kept = 0
+    for c in range(batch.size[0]):
+        item = batch.going[c]
+        if not batch.failed[item]:
+            batch.unread[item] = True
+            batch.frames[item] += 1
+            batch.going[kept] = item
+            kept += 1
+    batch.size[0] = kept
+
+
+@inlined
 def _embed_frames(me: Member, tables: CodeTables, batch: Batch, unread: int, columns: Columns, work: Work) -> None:
     """Write this thread's part of the talker inputs to ``work.x``: a frame's embeddings plus the next piece of text."""
     width, groups = tables.width, batch.codes.shape[1]
     first, end = share(me, width // LANES)
     for c in range(unread):
-        item = batch.going[c]
+        item = columns.item[c]
         text = batch.text_row[item] * width
         for i in range(first * LANES, end * LANES, LANES):
             x = load_embedding(tables, (tables.first[0] + batch.codes[item, 0]) * width + i)
@@ -113,5 +131,3 @@ def _embed_frames(me: Member, tables: CodeTables, batch: Batch, unread: int, col
                 row = tables.first[group] + batch.codes[item, group]
                 x = add(x, load_embedding(tables, row * width + i))
             store(work.x, c * width + i, add(x, load(batch.text, text + i)))
-        if me.index == 0:
-            columns.item[c], columns.position[c] = item, batch.position[item]

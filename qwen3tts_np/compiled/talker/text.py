@@ -18,14 +18,14 @@ class TextRows:
         """``project``: text tokens [n] -> [n, width]; ``pad``: the token that follows every text indefinitely."""
         self._project = project
         self._waiting: list[list[int]] = [[] for _ in range(items)]  # tokens that are not embedded yet
-        self._next = np.zeros((items, 2), np.int64)  # the row of the next frame, and the end of those embedded
+        self._next = [(0, 0)] * items  # the row of the next frame, and the end of those embedded
         self._pad = items * AHEAD
         self.rows: Array = np.empty((items * AHEAD + 1, width), np.float32)
         self.rows[self._pad] = project(np.array([pad]))[0]
 
     def begin(self, item: int, ids: Sequence[int]) -> None:
         """The text of a new item, as far as it is known."""
-        self._waiting[item], self._next[item] = list(ids), item * AHEAD
+        self._waiting[item], self._next[item] = list(ids), (item * AHEAD, item * AHEAD)
 
     def add(self, item: int, ids: Sequence[int]) -> None:
         """Text that has arrived since."""
@@ -42,4 +42,4 @@ class TextRows:
             first, end = item * AHEAD, item * AHEAD + len(ids)
             self.rows[first:end] = self._project(np.array(ids))
         self._next[item] = first + 1, end
-        return int(first)
+        return first
