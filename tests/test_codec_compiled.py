@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from qwen3tts_np_kernels.cpu import compiled
+from qwen3tts_np_kernels.program_jit import Program
 from qwen3tts_np_kernels.team import Team
 
 from qwen3tts_np.audio.files import read_audio, resample
@@ -22,7 +24,7 @@ from qwen3tts_np.checkpoint.safetensors import Checkpoint
 from qwen3tts_np.codec import decoder, encoder
 from qwen3tts_np.compiled.codec import decoder as compiled_decoder
 from qwen3tts_np.compiled.codec import encoder as compiled_encoder
-from qwen3tts_np.compiled.codec import pipeline
+from qwen3tts_np.compiled.codec import passes, pipeline
 from qwen3tts_np.compiled.codec.decoder import CompiledCodecDecoder
 from qwen3tts_np.compiled.codec.decoder_weights import CompiledDecoderWeights
 from qwen3tts_np.compiled.codec.encoder import CompiledCodecEncoder
@@ -161,6 +163,86 @@ def test_streams_decoded_together_are_those_alone(codec, data, team):
             done[i] += max(steps[i], 1)
     for part, alone in zip(parts, codes, strict=True):
         np.testing.assert_array_equal(np.concatenate(part), twin.decode(alone))
+
+
+@needs_compiler
+@settings(max_examples=10)
+@given(st.data(), st.sampled_from([one, two, Team(3)]))
+def test_packets_of_several_streams_share_their_passes(codec, data, team):
+    """A pass that one packet has recorded is run by those of other streams, wherever they are, one after another."""
+    twin, streams, done = codec.compiled_decoder(team), 3, [0] * 3
+    codes, whole = codec.codes(), codec.compiled_decoder(team).decode(codec.codes()).reshape(FRAMES, -1)
+    pasts = [twin.stream() for _ in range(streams)]
+    for _ in range(12):
+        i, frames = data.draw(st.integers(0, streams - 1)), data.draw(st.sampled_from([1, 1, 2, 5]))
+        now = slice(done[i], min(done[i] + frames, FRAMES))
+        np.testing.assert_array_equal(twin.decode(codes[now], pasts[i]), whole[now].reshape(-1))
+        done[i] = now.stop
+    (place,) = twin.passes._idle
+    assert len(place.passes) <= passes.MOST
+
+
+@needs_compiler
+def test_a_pass_forgets_what_it_was_of(codec):
+    twin, codes = codec.compiled_decoder(), codec.codes()
+    stream = twin.stream()
+    twin.decode(codes[:1], stream)
+    gone = [weakref.ref(part) for part in stream]
+    del stream
+    assert [part() for part in gone] == [None] * 3
+    for frames in range(1, passes.MOST + 3):
+        twin.decode(codes[:frames])
+    (place,) = twin.passes._idle
+    assert len(place.passes) == passes.MOST
+    decoder_gone = weakref.ref(twin)
+    del twin, place
+    assert decoder_gone() is None
+
+
+@needs_compiler
+@pytest.mark.parametrize("team", [one, two])
+def test_short_packets_of_several_threads_at_once(codec, team):
+    """A team of one has no thread of its own: both callers work."""
+    twin, codes, waves = codec.compiled_decoder(team), codec.codes(), {}
+
+    def decode(i):
+        past = twin.stream()
+        waves[i] = np.concatenate([twin.decode(codes[f : f + 1], past) for f in range(FRAMES)])
+
+    threads = [threading.Thread(target=decode, args=(i,)) for i in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for wave in waves.values():
+        np.testing.assert_array_equal(wave, twin.decode(codes))
+    assert len(waves) == 3
+
+
+@needs_compiler
+def test_a_pass_that_is_interrupted_is_not_used_again(codec, monkeypatch):
+    twin, codes, past = codec.compiled_decoder(), codec.codes(), codec.compiled_decoder().stream()
+    expected = twin.decode(codes[:2])
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as m:
+        m.setattr(Program, "run", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            twin.decode(codes[:2], past)
+    assert not twin.passes._idle
+    with pytest.raises(RuntimeError, match="has failed before"):
+        twin.decode(codes[:2], past)
+    np.testing.assert_array_equal(twin.decode(codes[:2]), expected)
+
+
+@pytest.mark.parametrize("wrong", [-1, 1 << 20])
+def test_a_code_that_is_not_in_the_codebook(codec, wrong):
+    codes = codec.codes(2)
+    codes[1, 3] = wrong
+    with pytest.raises(ValueError, match=rf"codes {min(wrong, codes.min())} to {codes.max()}: expected 0 to"):
+        codec.compiled_decoder().decode(codes)
 
 
 def test_chunks_are_the_official_ones(codec, monkeypatch):

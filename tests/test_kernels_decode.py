@@ -111,18 +111,17 @@ def test_attention(case: tuple[F32, F32, F32, int | None]) -> None:
     np.testing.assert_allclose(attention(q, k, v, window), exact, rtol=0, atol=atol)
 
 
-@pytest.mark.parametrize("team", [Team(1), Team(2)])
-@given(attention_cases(), st.integers(1, 9))
-def test_attention_where_the_cache_is(team: Team, case: tuple[F32, F32, F32, int | None], window: int) -> None:
-    """The same bits as from separate keys and values."""
+@given(attention_cases(), st.integers(1, 9), st.integers(0, 5))
+def test_attention_where_the_cache_is(case: tuple[F32, F32, F32, int | None], window: int, unknown: int) -> None:
+    """The same bits as from separate keys and values, wherever those that are known begin."""
     q, k, v, _ = case
-    d = q.shape[2]
+    d, end = q.shape[2], unknown + len(k)
     wide = -(-d // HEAD_STEP) * HEAD_STEP
-    kv, queries = np.zeros((len(k) + POSITIONS, 2, k.shape[1], wide), np.float32), np.zeros((*q.shape[:2], wide), "f4")
-    kv[len(k) :] = np.nan  # read, and without meaning
-    kv[: len(k), 0, :, :d], kv[: len(k), 1, :, :d], queries[..., :d] = k, v, q
+    kv, queries = np.zeros((end + POSITIONS, 2, k.shape[1], wide), np.float32), np.zeros((*q.shape[:2], wide), "f4")
+    kv[end:] = kv[:unknown] = np.nan  # perhaps read, and without meaning
+    kv[unknown:end, 0, :, :d], kv[unknown:end, 1, :, :d], queries[..., :d] = k, v, q
     y = np.full_like(queries, np.nan)
-    team.lead(lambda run: window_attention(queries, kv[: len(k)], y, d, window, run), "attention")
+    window_attention(queries, kv[:end], y, d, window, np.array([len(k) - len(q)]))
     np.testing.assert_array_equal(y[..., :d], attention(q, k, v, window))
     assert (y[..., d:] == 0).all()
 
@@ -130,7 +129,7 @@ def test_attention_where_the_cache_is(team: Team, case: tuple[F32, F32, F32, int
 def test_attention_where_the_cache_is_says_what_is_wrong() -> None:
     q, kv = np.zeros((3, 4, HEAD_STEP), np.float32), np.zeros((2, 2, 2, HEAD_STEP), np.float32)
     with pytest.raises(ValueError, match=r"window_attention: q\[3, 4, .* do not fit"):
-        window_attention(q, kv, np.empty_like(q), 8, 4)
+        window_attention(q, kv, np.empty_like(q), 8, 4, np.zeros(1, np.int64))
 
 
 def test_attention_sees_one_position_of_a_large_score() -> None:

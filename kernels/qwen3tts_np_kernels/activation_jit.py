@@ -15,6 +15,8 @@ from .cpu import compiled, inlined, inner, kernel
 from .simd.functions import elu, gelu, sigmoid, silu, sin_squared
 from .simd.llvm import LANES
 from .simd.ops import fma, load, load_first, maximum, mul, splat, store, store_first, sub, zeros
+from .threads_jit import Member, share
+from .together_jit import ALONE, Runner
 
 _NOTHING, _SNAKE, _ELU, _GELU, _RELU = range(5)
 
@@ -61,14 +63,14 @@ def activate(x: F32, activation: Activation, out: F32) -> None:
         out[:] = activation_ref(x, activation)
 
 
-def silu_gate(x: F32, out: F32) -> None:
+def silu_gate(x: F32, out: F32, run: Runner = ALONE) -> None:
     """out = silu(gate) * up: the middle of a SwiGLU. x float32 [T, 2 W] holds gate and up side by side, out [T, W]."""
     _check_rows("silu_gate", x=x, out=out)
     width = out.shape[1]
     if x.shape != (len(out), 2 * width):
         raise ValueError(f"silu_gate: x{list(x.shape)} and out{list(out.shape)} do not fit [T, 2 W] and [T, W]")
     if compiled():
-        _silu_gate(x.reshape(-1), width, out.reshape(-1))
+        run(_silu_gate, x.reshape(-1), width, out.reshape(-1))
     else:
         out[:] = swiglu_ref(x[:, :width], x[:, width:])
 
@@ -143,9 +145,10 @@ def activate_row(x: F32, row: int, first: int, end: int, kind: int, frequency: F
 
 
 @kernel
-def _silu_gate(x: F32, width: int, y: F32) -> None:
-    for row in range(0, y.size, width):
-        for i in range(row, row + width, LANES):
+def _silu_gate(me: Member, x: F32, width: int, y: F32) -> None:
+    first, end = share(me, width // LANES)
+    for row in range(0, y.size, max(width, 1)):
+        for i in range(row + first * LANES, row + end * LANES, LANES):
             store(y, i, mul(silu(load(x, row + i)), load(x, row + width + i)))
 
 

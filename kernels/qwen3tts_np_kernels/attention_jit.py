@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from .arrays import F32
+from .arrays import F32, I64
 from .attention import attention_ref
 from .cpu import CPU, compiled, inner, kernel
 from .norm_jit import inverse_rms
@@ -60,32 +60,34 @@ def attention(q: F32, k: F32, v: F32, window: int | None = None) -> F32:
     y, padded = np.empty_like(q), q.shape[2]
     flat = (array.reshape(-1) for array in (q, k, v, y))
     sizes = t, s, heads, kv_heads, padded, padded, (s + POSITIONS) * padded
-    ALONE(_attention, *flat, *sizes, 1 / math.sqrt(d), window or s, _scores(ALONE, s))
+    ALONE(_attention, *flat, *sizes, 1 / math.sqrt(d), window or s, np.array([s - t], np.int64), _scores(ALONE, s))
     return y[:, :, :d]
 
 
-def window_attention(q: F32, kv: F32, y: F32, d: int, window: int, run: Runner = ALONE) -> None:
+def window_attention(q: F32, kv: F32, y: F32, d: int, window: int, before: I64, run: Runner = ALONE) -> None:
     """:func:`attention` of queries within a window, over a cache that is read where it is.
 
     Contiguous float32: q and y [T, N, W], kv [S, 2, K, W] keys beside values; W is ``HEAD_STEP`` times n, heads of d
-    values zero-padded. What follows kv in memory must be readable: ``POSITIONS`` positions, if only of the same array.
+    values zero-padded. Of the positions before the queries only the last have a meaning, ``before`` [1] of them. What
+    follows kv in memory must be readable: ``POSITIONS`` positions, if only of the same array.
     """
     (t, heads, width), (s, _, kv_heads, _) = q.shape, kv.shape
     if kv.shape != (s, 2, kv_heads, width) or y.shape != q.shape or t > s or heads % kv_heads or width % HEAD_STEP:
         shapes = f"q{list(q.shape)}, kv{list(kv.shape)}, y{list(y.shape)}"
         raise ValueError(f"window_attention: {shapes} do not fit [T, N, W], [S, 2, K, W], [T, N, W]")
     if not compiled():
+        seen = kv[s - t - before[0] :, ..., :d]
         y[:] = 0
-        y[..., :d] = attention_ref(q[..., :d], kv[:, 0, :, :d], kv[:, 1, :, :d], window)
+        y[..., :d] = attention_ref(q[..., :d], seen[:, 0], seen[:, 1], window)
         return
     flat = q.reshape(-1), kv.reshape(-1), kv.reshape(-1)[kv_heads * width :], y.reshape(-1)
     sizes = t, s, heads, kv_heads, width, 2 * kv_heads * width, width
-    run(_attention, *flat, *sizes, 1 / math.sqrt(d), window, _scores(run, s))
+    run(_attention, *flat, *sizes, 1 / math.sqrt(d), window, before, _scores(run, s))
 
 
 def _scores(run: Runner, positions: int) -> F32:
     """Working space of each thread: two rows."""
-    return np.empty((run.size, 2 * -(-positions // LANES) * LANES), np.float32)
+    return run.empty(run.size, 2 * -(-positions // LANES) * LANES)
 
 
 def _whole_steps(x: F32) -> F32:
@@ -117,16 +119,17 @@ def _attention(
     head_stride: int,
     scale: float,
     window: int,
+    before: I64,
     scores: F32,
 ) -> None:
     """This thread's key/value heads. Strides of positions and of heads in k and v. scores [threads, 2 S]."""
-    group = heads // kv_heads
+    group, unknown = heads // kv_heads, s - t - before[0]
     begin, end = share(me, kv_heads)
     for kv_head in range(begin, end):
         for query in range(t):
-            own = s - t + query
+            own = before[0] + query
             first = max(own + 1 - window, 0)
-            at, cache_at = (query * heads + kv_head * group) * size, first * stride + kv_head * head_stride
+            at, cache_at = (query * heads + kv_head * group) * size, (unknown + first) * stride + kv_head * head_stride
             attend(q, at, group, size, k, v, cache_at, stride, own + 1 - first, scale, scores[me.index], y, at)
 
 

@@ -10,7 +10,7 @@ Several signals, one after another, go through in one pass over the weights.
 Weights are float32, or int16 with a scale per output channel: half the bytes, where reading them is what takes time.
 A sum of levels is scaled at its end.
 
-A team (``together_jit.py``) shares out the rows where there are many, and otherwise the channels, so that every weight
+A team (``program_jit.py``) shares out the rows where there are many, and otherwise the channels, so that every weight
 is read once.
 
 A transposed convolution uses the same kernel: its result at step t has stride x channels, which are the next stride
@@ -370,22 +370,23 @@ def pack_depthwise(weight: Array, bias: Array) -> DepthwiseConvolution:
     return DepthwiseConvolution(packed, _padded(bias, len(bias)))
 
 
-def depthwise_conv(x: F32, w: DepthwiseConvolution, y: F32) -> None:
+def depthwise_conv(x: F32, w: DepthwiseConvolution, y: F32, run: Runner = ALONE) -> None:
     """Depthwise convolution. x [T + taps - 1, W] -> y [T, W], contiguous float32."""
     taps, columns = w.weight.shape
     _check("x", x, len(y) + taps - 1, columns)
     _check("y", y, len(y), columns)
     if compiled():
-        _depthwise(x.reshape(-1), w.weight.reshape(-1), w.bias, y.reshape(-1))
+        run(_depthwise, x.reshape(-1), w.weight.reshape(-1), w.bias, y.reshape(-1))
     else:
         y[:] = depthwise_conv1d_ref(x.T, w.weight.T[:, None], w.bias).T
 
 
 @kernel
-def _depthwise(x: F32, weight: F32, bias: F32, y: F32) -> None:
+def _depthwise(me: Member, x: F32, weight: F32, bias: F32, y: F32) -> None:
     columns = bias.size
+    first, end = share(me, columns // LANES)
     for row in range(0, y.size, columns):
-        for i in range(0, columns, LANES):
+        for i in range(first * LANES, end * LANES, LANES):
             at = row + i
             sums = load(bias, i)
             for tap in range(i, weight.size, columns):
@@ -408,22 +409,26 @@ def pack_mono(weight: Array, bias: Array) -> MonoConvolution:
     return MonoConvolution(packed, float(bias[0]))
 
 
-def mono_conv(x: F32, w: MonoConvolution) -> F32:
-    """Convolution to one channel. x [T + taps - 1, W] -> [T], contiguous float32."""
+def mono_conv(x: F32, w: MonoConvolution, y: F32, run: Runner = ALONE) -> None:
+    """Convolution to one channel, clipped to -1 to 1. x [T + taps - 1, W] -> y [T], contiguous float32."""
     taps, columns = w.weight.shape
-    y = np.empty(len(x) - taps + 1, np.float32)
-    _check("x", x, len(x), columns)
+    _check("x", x, len(y) + taps - 1, columns)
     if compiled():
-        _mono(x.reshape(-1), columns, w.weight.reshape(-1), w.bias, y)
+        run(_mono, x.reshape(-1), columns, w.weight.reshape(-1), w.bias, y)
     else:
-        y[:] = conv1d_ref(x.T, w.weight.T[None], np.float32([w.bias]))[0]
-    return y
+        y[:] = np.clip(conv1d_ref(x.T, w.weight.T[None], np.float32([w.bias]))[0], -1, 1)
 
 
 @kernel
-def _mono(x: F32, columns: int, weight: F32, bias: float, y: F32) -> None:
-    for row in range(y.size):
+def _mono(me: Member, x: F32, columns: int, weight: F32, bias: float, y: F32) -> None:
+    first, end = share(me, y.size)
+    for row in range(first, end):
         sums = zeros()
         for i in range(0, weight.size, LANES):
             sums = fma(load(weight, i), load(x, row * columns + i), sums)
-        y[row] = total(sums) + np.float32(bias)
+        sample = total(sums) + np.float32(bias)
+        if sample > 1:
+            sample = np.float32(1)
+        elif sample < -1:
+            sample = np.float32(-1)
+        y[row] = sample

@@ -1,14 +1,20 @@
-"""RMSNorm: compiled twin of norm.py."""
+"""RMSNorm and LayerNorm: compiled twin of norm.py."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
 from .arrays import F32
 from .cpu import compiled, inner, kernel
-from .norm import rms_norm_backward_ref, rms_norm_ref
+from .norm import layer_norm_ref, rms_norm_backward_ref, rms_norm_ref
 from .simd.llvm import LANES
 from .simd.ops import fma, load, load_first, mul, splat, store, store_first, total, zeros
+from .threads_jit import Member, share
+from .together_jit import ALONE, Runner
+
+_LONGEST = 8192  # values that are summed as NumPy does it
 
 
 def rms_norm(x: F32, weight: F32, eps: float) -> F32:
@@ -20,8 +26,30 @@ def rms_norm(x: F32, weight: F32, eps: float) -> F32:
         raise ValueError(f"rms_norm: x{list(x.shape)} and weight{list(weight.shape)} do not fit [..., H] and [H]")
     if not compiled():
         return np.asarray(rms_norm_ref(x, weight, eps), dtype=np.float32)
-    y = np.empty(x.shape, np.float32)
-    _rms_norm(np.ascontiguousarray(x).reshape(-1), np.ascontiguousarray(weight), eps, y.reshape(-1))
+    rows = np.ascontiguousarray(x).reshape(-1, max(len(weight), 1))
+    return rms_norm_rows(rows, np.ascontiguousarray(weight), eps).reshape(x.shape)
+
+
+def rms_norm_rows(x: F32, weight: F32, eps: float, run: Runner = ALONE) -> F32:
+    """RMSNorm of the first H values of each row. x [T, at least H] -> [T, H], contiguous float32."""
+    if not compiled():
+        return np.asarray(rms_norm_ref(x[:, : len(weight)], weight, eps), np.float32)
+    y = run.empty(len(x), len(weight))
+    run(_rms_norm, x.reshape(-1), x.shape[1], weight, eps, y.reshape(-1))
+    return y
+
+
+def layer_norm_rows(x: F32, weight: F32, bias: F32, eps: float, run: Runner = ALONE) -> F32:
+    """LayerNorm of the first H values of each row, to the bit as ``layer_norm_ref`` has it.
+
+    x [T, at least H] -> [T, H], contiguous float32; H up to 8192.
+    """
+    if len(weight) > _LONGEST:
+        raise ValueError(f"layer_norm_rows: rows of {len(weight)} values, expected up to {_LONGEST}")
+    if not compiled():
+        return np.asarray(layer_norm_ref(x[:, : len(weight)], weight, bias, eps), np.float32)
+    y = run.empty(len(x), len(weight))
+    run(_layer_norm, x.reshape(-1), x.shape[1], weight, bias, np.float64(np.float32(eps)), y.reshape(-1))
     return y
 
 
@@ -68,9 +96,66 @@ def _rms_norm_backward(dy: F32, x: F32, weight: F32, eps: float, dx: F32, dweigh
 
 
 @kernel
-def _rms_norm(x: F32, weight: F32, eps: float, y: F32) -> None:
-    for at in range(0, x.size, weight.size):
-        rms_norm_row(x, at, weight, 0, weight.size, weight.size, eps, y, at)
+def _rms_norm(me: Member, x: F32, x_width: int, weight: F32, eps: float, y: F32) -> None:
+    size = weight.size
+    first, end = share(me, y.size // max(size, 1))
+    for row in range(first, end):
+        rms_norm_row(x, row * x_width, weight, 0, size, size, eps, y, row * size)
+
+
+@kernel
+def _layer_norm(me: Member, x: F32, x_width: int, weight: F32, bias: F32, eps: float, y: F32) -> None:
+    """Step by step as in NumPy, whose result this has been since before there was a kernel."""
+    size, count = weight.size, np.float32(weight.size)
+    first, end = share(me, y.size // max(size, 1))
+    for row in range(first, end):
+        at = row * size
+        mean = (np.float32(0) + _sum(x, row * x_width, size)) / count
+        for i in range(size):
+            centred = x[row * x_width + i] - mean
+            y[at + i] = centred * centred
+        deviation = np.sqrt((np.float32(0) + _sum(y, at, size)) / count + np.float32(eps))
+        for i in range(size):
+            scaled = (x[row * x_width + i] - mean) / deviation * weight[i]
+            y[at + i] = scaled + bias[i]
+
+
+@inner
+def _sum_of_few(x: F32, at: int, count: int) -> float:
+    """The sum of up to 128 values, in NumPy's order."""
+    total = np.float32(0)
+    whole = 0
+    if count >= 8:
+        whole = count // 8 * 8
+        a, b, c, d = x[at], x[at + 1], x[at + 2], x[at + 3]
+        e, f, g, h = x[at + 4], x[at + 5], x[at + 6], x[at + 7]
+        for i in range(at + 8, at + whole, 8):
+            a, b, c, d = a + x[i], b + x[i + 1], c + x[i + 2], d + x[i + 3]
+            e, f, g, h = e + x[i + 4], f + x[i + 5], g + x[i + 6], h + x[i + 7]
+        total = ((a + b) + (c + d)) + ((e + f) + (g + h))
+    for i in range(at + whole, at + count):
+        total += x[i]
+    return total
+
+
+def _halved(sum_of_half: Any) -> Any:
+    """The sum of up to twice as many values."""
+
+    @inner
+    def halves(x: F32, at: int, count: int) -> float:
+        if count <= _FEW:
+            return _sum_of_few(x, at, count)
+        half = count // 2
+        half -= half % 8
+        return sum_of_half(x, at, half) + sum_of_half(x, at + half, count - half)
+
+    return halves
+
+
+_FEW = 128
+_sum = _sum_of_few
+for _ in range(7):  # _LONGEST values, and halves that are not quite equal
+    _sum = _halved(_sum)
 
 
 @inner

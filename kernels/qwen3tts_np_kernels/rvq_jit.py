@@ -1,7 +1,8 @@
-"""The nearest codebook entry: compiled twin of rvq.py. A lookup remains one NumPy indexing operation per codebook."""
+"""The nearest codebook entry, and the sum of those that codes select: compiled twin of rvq.py."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from .arrays import F32, I32, I64, Array
 from .conv_jit import Convolution, multiply, pack_conv
 from .cpu import compiled, inner, kernel
-from .rvq import nearest_ref
+from .rvq import lookup_ref, nearest_ref
 from .simd.llvm import LANES
 from .simd.ops import (
     add,
@@ -28,6 +29,8 @@ from .simd.ops import (
     store_int,
     zeros,
 )
+from .threads_jit import Member, share
+from .together_jit import ALONE, Runner
 
 _BAND = 48  # rows whose distances to all entries are computed together
 
@@ -95,3 +98,31 @@ def _smallest(distances: F32, at: int, count: int, square: float, best: F32, cho
         if best[lane] < best[first] or (best[lane] == best[first] and chosen[lane] < chosen[first]):
             first = lane
     return chosen[first]
+
+
+def look_up(codes: I64, first: int, codebooks: tuple[F32, ...], run: Runner = ALONE) -> F32:
+    """``lookup_ref`` of some columns of codes [T, G], from ``first`` on. Codebooks of one shape [C, E] -> [T, E].
+
+    Trap: codes are taken as they are; beyond C, other memory is read.
+    """
+    last = first + len(codebooks)
+    if codes.ndim != 2 or codes.dtype != np.int64 or codes.shape[1] < last or not codebooks:
+        found = f"codes {codes.dtype} {list(codes.shape)}, {len(codebooks)} codebooks from {first} on"
+        raise ValueError(f"look_up: {found} do not fit int64 [T, G]")
+    if not compiled():
+        return np.asarray(lookup_ref(codes[:, first:last], codebooks), np.float32)
+    y = run.empty(len(codes), codebooks[0].shape[1])
+    run(_look_up, codes, first, codebooks, y)
+    return y
+
+
+@kernel
+def _look_up(me: Member, codes: I64, first: int, codebooks: Sequence[F32], y: F32) -> None:
+    """This thread's values of all rows."""
+    begin, end = share(me, (y.shape[1] + LANES - 1) // LANES)
+    begin, end = begin * LANES, min(end * LANES, y.shape[1])
+    for t in range(len(codes)):
+        for group in range(len(codebooks)):
+            code, entries = codes[t, first + group], codebooks[group]
+            for i in range(begin, end):
+                y[t, i] = entries[code, i] if group == 0 else y[t, i] + entries[code, i]

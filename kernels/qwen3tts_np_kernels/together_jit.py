@@ -1,14 +1,13 @@
 """Kernels that one thread calls, one after another, and all of a team run.
 
-A frame takes some milliseconds, and a pass of the codec over a short packet is a hundred kernels with a little Python
-between them, so handing a kernel over must cost next to nothing. One thread, the leader, posts what is to be run. The
-others stay in compiled code, without the GIL, at a barrier, where they meet the leader for every kernel: they spin for
-a moment, and sleep if nothing comes.
+A frame takes some milliseconds, so handing a kernel over must cost next to nothing. One thread, the leader, posts what
+is to be run. The others stay in compiled code, without the GIL, at a barrier, where they meet the leader for every
+kernel: they spin for a moment, and sleep if nothing comes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol, cast
 
@@ -16,7 +15,7 @@ import numpy as np
 from llvmlite import ir
 from numpy.typing import NDArray
 
-from .arrays import I64
+from .arrays import F32, I64, AnyArray
 from .cpu import Bound, Kernel, inlined, kernel
 from .simd.llvm import ARRAY, INT64, VOID, Builder, Value, operation
 from .simd.llvm import I64 as WORD
@@ -26,7 +25,7 @@ _WORDS = 512  # of the arguments of a kernel, at most
 
 
 class Runner(Protocol):
-    """Runs kernels whose first argument is a ``Member``."""
+    """Runs kernels whose first argument is a ``Member``, now or later (``program_jit.py``)."""
 
     @property
     def size(self) -> int:
@@ -37,8 +36,33 @@ class Runner(Protocol):
         """function(member, *arguments), once for each member."""
         ...
 
+    def empty(self, *shape: int) -> F32:
+        """An array for kernels to write to."""
+        ...
 
-class Alone:
+    def given(self, arrays: Sequence[AnyArray], label: Any) -> Sequence[AnyArray]:
+        """Arrays with these contents, in later runs with others: those that ``label`` tells the caller to state."""
+        ...
+
+    def kept(self, array: F32, label: Any) -> F32:
+        """This array, in later runs another of its size: the one that ``label`` tells the caller to state."""
+        ...
+
+
+class _Now:
+    """What is alike in all that run kernels when they are called."""
+
+    def empty(self, *shape: int) -> F32:
+        return np.empty(shape, np.float32)
+
+    def given(self, arrays: Sequence[AnyArray], label: Any) -> Sequence[AnyArray]:
+        return arrays
+
+    def kept(self, array: F32, label: Any) -> F32:
+        return array
+
+
+class Alone(_Now):
     """Runs kernels in this thread only."""
 
     size = 1
@@ -53,7 +77,7 @@ class Alone:
 ALONE = Alone()
 
 
-class Together:
+class Together(_Now):
     """Runs kernels in the thread that calls it, the leader, and in those that assist. One leader at a time.
 
     Trap: an interrupt may come after any line of Python, but not within a call of compiled code. So a kernel is handed

@@ -170,7 +170,7 @@ def minimal_conv(
         frames = np.arange(0, len(y), frame) + np.repeat(np.arange(len(signals)) * past, signals // frame)
         flat = x.reshape(-1), x.shape[1], dilation, *w[:4], y.reshape(-1)
         sizes = SCHEMES[w.taps].products, len(frames) * len(starts), x.shape[1], len(w.bias)
-        run(_minimal_conv, *flat, *activation, out.reshape(-1), frame, frames, starts, counts, _room(run.size, *sizes))
+        run(_minimal_conv, *flat, *activation, out.reshape(-1), frame, frames, starts, counts, _room(run, *sizes))
     else:
         y[:] = 0
         for here, there in signal_slices(signals, past):
@@ -285,10 +285,10 @@ class _Room(NamedTuple):
     nothing: F32  # a bias
 
 
-def _room(threads: int, count: int, all_tiles: int, x_width: int, y_width: int) -> _Room:
+def _room(run: Runner, count: int, all_tiles: int, x_width: int, y_width: int) -> _Room:
     band = min(max(_BAND // (count * max(x_width, y_width)), _FEWEST), all_tiles)
     sizes = count * (band * x_width + LANES), count * (band * y_width + LANES), count * max(x_width, y_width)
-    return _Room(band, *(np.empty((threads, size), np.float32) for size in sizes), np.zeros(y_width, np.float32))
+    return _Room(band, *(run.empty(run.size, size) for size in sizes), np.zeros(y_width, np.float32))
 
 
 @kernel
