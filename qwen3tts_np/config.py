@@ -17,13 +17,19 @@ from .errors import ConfigError
 from .shown import shortened
 
 MODEL_TYPES = ("base", "custom_voice", "voice_design")
+_ROTARY = {"partial_rotary_factor": 1}  # every number of a head is rotated
 
 
 @dataclass(frozen=True)
 class CodePredictorConfig:
     """The small transformer that predicts codes 1..G-1 of a frame. In its own code its sizes are H, N, K, D, F too."""
 
-    FIXED: ClassVar[dict[str, Any]] = {"hidden_act": "silu", "attention_bias": False, "use_sliding_window": False}
+    FIXED: ClassVar[dict[str, Any]] = {
+        **_ROTARY,
+        "hidden_act": "silu",
+        "attention_bias": False,
+        "use_sliding_window": False,
+    }
 
     vocab_size: int  # [C] entries of one codebook
     hidden_size: int  # [H]
@@ -44,7 +50,12 @@ class CodePredictorConfig:
 class TalkerConfig:
     """The Qwen3 transformer that reads text and predicts code 0 of each frame."""
 
-    FIXED: ClassVar[dict[str, Any]] = {"hidden_act": "silu", "attention_bias": False, "use_sliding_window": False}
+    FIXED: ClassVar[dict[str, Any]] = {
+        **_ROTARY,
+        "hidden_act": "silu",
+        "attention_bias": False,
+        "use_sliding_window": False,
+    }
 
     vocab_size: int  # [V] code-0 entries, speakers, languages and control ids in one table
     hidden_size: int  # [H] width of the residual stream
@@ -152,7 +163,7 @@ class ModelConfig:
 class CodecDecoderConfig:
     """Codes -> waveform (``Qwen3TTSTokenizerV2Decoder``)."""
 
-    FIXED: ClassVar[dict[str, Any]] = {"hidden_act": "silu", "attention_bias": False}
+    FIXED: ClassVar[dict[str, Any]] = {**_ROTARY, "hidden_act": "silu", "attention_bias": False}
 
     codebook_size: int  # [C]
     codebook_dim: int  # [Q] width of the summed codes; each codebook entry has half of it
@@ -185,6 +196,7 @@ class CodecEncoderConfig:
     """Waveform -> codes (``MimiModel`` without its decoder half)."""
 
     FIXED: ClassVar[dict[str, Any]] = {
+        **_ROTARY,
         "hidden_act": "gelu",
         "attention_bias": False,
         "audio_channels": 1,

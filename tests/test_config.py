@@ -243,6 +243,25 @@ def test_another_rotary_embedding_is_refused(tmp_path, scaling):
         )
 
 
+@pytest.mark.parametrize(
+    "parameters", [{"rope_type": "linear"}, {"rope_type": "default", "partial_rotary_factor": 0.5}]
+)
+@pytest.mark.parametrize("scaling", [{"rope_type": "default"}, None])
+def test_what_transformers_5_says_counts_beside_what_earlier_versions_say(tmp_path, parameters, scaling):
+    """``rope_parameters`` beside a ``rope_scaling`` of an earlier version that says otherwise."""
+    for path in (("talker_config",), ("talker_config", "code_predictor_config")):
+        raw = put(model_json(), (*path, "rope_scaling"), scaling)
+        raw = put(raw, (*path, "rope_parameters"), {"rope_theta": 1e6, **parameters})
+        told = refusal(read_model_config, tmp_path, raw)
+        assert "rope_scaling is 'linear'" in told or "partial_rotary_factor = 0.5" in told
+
+
+def test_layers_that_do_not_look_back_on_everything_are_refused(tmp_path):
+    for path in (("talker_config",), ("talker_config", "code_predictor_config")):
+        raw = put(model_json(), (*path, "layer_types"), ["full_attention", "sliding_attention"])
+        assert "layer_types has 'sliding_attention'" in refusal(read_model_config, tmp_path, raw)
+
+
 BASE = FILES["model"][1]["talker_config"]["hidden_size"]
 TALKER, SPEAKER = ("talker_config",), ("speaker_encoder_config",)
 DECODER, ENCODER = ("decoder_config",), ("encoder_config",)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 from test_training_goldens import rope_angles_in_float64
 
 from qwen3tts_np import Qwen3TTSModel
@@ -115,3 +115,18 @@ def test_what_is_more_than_an_addition_is_refused(tmp_path, values, told):
     (tmp_path / CONFIG).write_text(json.dumps({**read_json(CASE / CONFIG), **values}), encoding="utf-8")
     with pytest.raises(CheckpointError, match=told):
         Adapter.open(tmp_path)
+
+
+def test_what_would_be_left_out_without_a_word_is_refused(tmp_path):
+    """Half an addition, rows of another table, and nothing at all, as PEFT writes where it finds no trained weights."""
+    (tmp_path / CONFIG).write_bytes((CASE / CONFIG).read_bytes())
+    tensors = load_file(CASE / WEIGHTS)
+    first = next(name for name in tensors if name.endswith("lora_A.weight"))
+    half = {name: array for name, array in tensors.items() if name != first}
+    rows = {
+        "base_model.model.talker.model.text_embedding.token_adapter.trainable_tokens_delta": np.zeros((1, 32), "f4")
+    }
+    for found, told in ((half, "is no part of"), ({**tensors, **rows}, "is no part of"), ({}, "holds no addition")):
+        save_file(found, tmp_path / WEIGHTS)
+        with pytest.raises(CheckpointError, match=told):
+            Adapter.open(tmp_path)

@@ -106,6 +106,10 @@ class Adapter:
                 f"{folder / CONFIG}: r is {shortened(rank)} and lora_alpha {shortened(alpha)}, expected two numbers"
             )
         tensors, _ = map_file(folder / WEIGHTS)
+        if not tensors:  # PEFT writes such files where it did not find the trained weights
+            raise CheckpointError(
+                f"{shown_name(folder / WEIGHTS)} holds no addition; train the adapter, or save it, anew"
+            )
         return cls(
             _additions(tensors, rank, folder / WEIGHTS),
             rank,
@@ -183,9 +187,14 @@ def _additions(tensors: Mapping[str, StoredTensor], rank: int, path: Path) -> di
                 shown = f"A {list(shapes[0])} and B {list(shapes[1])}"
                 raise CheckpointError(f"{path}: {module}: {shown} are not of rank {rank}")
             found[module] = _values(first), _values(second)
-        elif not name.endswith((B, ROWS)):
+        elif not _belongs(name, tensors):
             raise CheckpointError(f"{path}: {name} is no part of a low-rank addition")
     return found
+
+
+def _belongs(name: str, tensors: Mapping[str, StoredTensor]) -> bool:
+    """Whether a tensor is the second half of an addition, or the rows that are read here."""
+    return f"{name.removesuffix(B)}{A}" in tensors if name.endswith(B) else name == f"{PREFIX}{CODEC_EMBEDDING}{ROWS}"
 
 
 def _values(tensor: StoredTensor) -> Array:

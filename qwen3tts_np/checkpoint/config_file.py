@@ -86,6 +86,8 @@ def _model_config(raw: dict[str, Any], where: str) -> ModelConfig:
     if isinstance(talker, dict):
         _rope_of_transformers_5(talker, f"{where}: talker_config")
         _rope_of_transformers_5(talker.get("code_predictor_config"), f"{where}: code_predictor_config")
+        _refuse_sliding_layers(talker, f"{where}: talker_config")
+        _refuse_sliding_layers(talker.get("code_predictor_config"), f"{where}: code_predictor_config")
         _small_names(talker)
     return _build(ModelConfig, raw, where)
 
@@ -230,7 +232,19 @@ def _rope_of_transformers_5(part: Any, where: str) -> None:
         )
     if theta is not None:
         part["rope_theta"] = theta
-    part.setdefault("rope_scaling", parameters)
+    if "partial_rotary_factor" in parameters:
+        part["partial_rotary_factor"] = parameters["partial_rotary_factor"]
+    _check_rope_scaling(parameters, where)  # whatever rope_scaling, of earlier versions, says beside it
+
+
+def _refuse_sliding_layers(part: Any, where: str) -> None:
+    """Raises ConfigError where a layer of the talker or the code predictor does not look back on everything."""
+    kinds = part.get("layer_types") if isinstance(part, dict) else None
+    other = [kind for kind in kinds if kind != "full_attention"] if isinstance(kinds, list) else []
+    if other:
+        raise ConfigError(
+            f"{where}: layer_types has {reprlib.repr(other[0])}, this implementation has 'full_attention' only"
+        )
 
 
 def _check_rope_scaling(scaling: Any, where: str) -> None:
