@@ -507,6 +507,9 @@ def test_outputs_are_kept_apart_from_the_audio(tmp_path, capsys):
         for option, name in (("-o", "a.wav"), ("--html", "link.json")):
             assert command(rows, "--measure", "sound", option, tmp_path / name) == 2
             assert "a.wav reads" in capsys.readouterr().err
+    (tmp_path / "meta.lst").write_text("a|Hi.|a.wav|Ho.\n")
+    assert command(tmp_path / "meta.lst", "--protocol", "seed-tts", "--to-manifest", tmp_path / "a.wav") == 2
+    assert "a.wav reads" in capsys.readouterr().err
     assert (tmp_path / "a.wav").read_bytes() == before
 
 

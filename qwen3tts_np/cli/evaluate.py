@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
     outputs = {"--output": args.output, "--html": args.html, "--to-manifest": args.to_manifest}
     check_outputs(outputs, inputs)
     if args.to_manifest is not None:
-        return _write_manifest(args)
+        return _write_manifest(args, outputs)
     plugs = _pairs(args.plug, "--plug", str, "a command")
     required = [Requirement.parse(text, tuple(plugs)) for text in args.require]
     margins = _pairs(args.margin, "--margin", float, "a number")
@@ -135,12 +135,20 @@ def _text(found: Evaluation, comparison: Comparison | None) -> list[str]:
     return [as_text(table) for table in shown]
 
 
-def _write_manifest(args: argparse.Namespace) -> int:
+def _write_manifest(args: argparse.Namespace, outputs: Mapping[str, Path | None]) -> int:
     if args.protocol is None:
         raise RequestError("--to-manifest writes the benchmark that --protocol names; give --protocol seed-tts")
+    _keep_apart(outputs, rows(args.manifest))
     write_text(args.to_manifest, manifest(args.manifest))
     print_text(f"{args.to_manifest}: speak it with 'qwen3tts-np batch', then evaluate the results.jsonl")
     return 0
+
+
+def _keep_apart(outputs: Mapping[str, Path | None], read: Iterable[Row]) -> None:
+    """Refuse outputs over the audio of a row."""
+    if any(path is not None and path.exists() for path in outputs.values()):  # a new file is over none
+        for row in read:
+            check_outputs(outputs, {f"audio of {row.name}": row.audio, f"ref_audio of {row.name}": row.ref_audio})
 
 
 def _run(args: argparse.Namespace, plugs: dict[str, str], outputs: dict[str, Path | None]) -> Evaluation:
@@ -148,9 +156,7 @@ def _run(args: argparse.Namespace, plugs: dict[str, str], outputs: dict[str, Pat
         run = load(args.manifest)
         return Evaluation(args.name or run.name, run.judges, run.utterances, run.missing, run.left_out)
     read = list(_rows(args))
-    if any(path is not None and path.exists() for path in outputs.values()):  # a new file is over none
-        for row in read:
-            check_outputs(outputs, {f"audio of {row.name}": row.audio, f"ref_audio of {row.name}": row.ref_audio})
+    _keep_apart(outputs, read)
     chosen, left_out = _groups(args, read)
     judges = _judges(args, chosen, plugs)
     with note(f"measuring {len(read)} utterances"):
