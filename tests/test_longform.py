@@ -23,6 +23,7 @@ from ending import with_end
 
 from qwen3tts_np import Qwen3TTSModel, RequestError, cli
 from qwen3tts_np.audio.files import AudioWriter, pcm16, write_audio
+from qwen3tts_np.cli import text_source
 from qwen3tts_np.running_batch import RunningBatch
 from qwen3tts_np.speech import delivery, edges, longform, subtitles, track
 from qwen3tts_np.speech.edges import EDGE, FADE, QUIET
@@ -652,6 +653,8 @@ def test_say_tells_where_an_interrupted_run_is_kept(
         (["--file", "none.txt"], b"", "none.txt cannot be read: No such file or directory"),
         ([], b" \n", "standard input is empty"),
         (["-"], b"caf\xe9", "standard input is not UTF-8 text: byte 3 is 0xe9"),
+        (["-"], b"Hello, " * 9, "standard input has more than 50 bytes; a text has no more"),
+        (["caf\udce9"], b"", "text is not UTF-8 text: byte 3 is 0xe9"),
         (["Hello.", "--srt", "o.ass"], b"", "o.ass: subtitles are .srt or .vtt files"),
     ],
 )
@@ -663,6 +666,7 @@ def test_say_refuses_a_text_in_one_sentence(
     content: bytes,
     sentence: str,
 ) -> None:
+    monkeypatch.setattr(text_source, "MOST_TEXT", 50)
     monkeypatch.setattr(sys, "stdin", pipe(content))
     assert say(*arguments) == 2
     assert capsys.readouterr().err == f"qwen3tts-np say: {sentence}\n"

@@ -22,7 +22,7 @@ from typing import Any
 from qwen3tts_np_kernels.system import free_address_space, reader_is_gone
 
 from .. import __version__
-from ..errors import QwenTTSError
+from ..errors import QwenTTSError, RequestError
 from ..shown import printable
 from .options import Formatter, Parser
 from .signals import orderly_end
@@ -45,6 +45,8 @@ QUIET = {
     "HF_HUB_DISABLE_EXPERIMENTAL_WARNING": "1",
     "TOKENIZERS_PARALLELISM": "false",  # warns after a fork
 }
+
+TEXTS = ("text", "instruct", "ref_text", "sentence", "speaker", "language")  # arguments that name no file
 
 # What the system has run out of, and disks that fail, anywhere: no defect of ours has such an error.
 EXHAUSTED = {errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EROFS}
@@ -117,7 +119,24 @@ def _parsed(words: list[str], command: str | None) -> argparse.Namespace:
         hint = "; a text that begins with '-' goes behind '--'" if getattr(args, "text", "") is None else ""
         args.own_parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     args.parser = parser
+    _read_texts(args)
     return args
+
+
+def _read_texts(args: argparse.Namespace) -> None:
+    """Texts among the arguments are UTF-8, whatever the locale says. RequestError for what is not.
+
+    Trap: in a locale of ASCII, with PYTHONUTF8=0, Python hands over every other byte as half a surrogate pair.
+    """
+    for name in TEXTS:
+        value = getattr(args, name, None)
+        if isinstance(value, str) and any("\udc80" <= c <= "\udcff" for c in value):
+            content = value.encode(errors="surrogateescape")
+            try:
+                setattr(args, name, content.decode())
+            except UnicodeDecodeError as e:
+                shown = f"{name.replace('_', '-')} is not UTF-8 text: byte {e.start} is {content[e.start]:#04x}"
+                raise RequestError(shown) from None
 
 
 def with_hyphens(argv: list[str]) -> list[str]:

@@ -13,6 +13,8 @@ from ..files.input import read_bytes
 from ..speech.cast import read_cast, read_lexicon
 from ..speech.script import Script, read_script
 
+MOST_TEXT = 64 << 20  # bytes: more than anybody reads aloud, and a pipe may never end
+
 
 def add_text(parser: argparse.ArgumentParser) -> None:
     """A text as an argument, from a file or through a pipe."""
@@ -58,12 +60,15 @@ def read_text(args: argparse.Namespace) -> str:
     if args.file is not None and args.text is not None:
         raise RequestError("give a text or --file, not both")
     if args.file is not None:
-        return _decoded(read_bytes(args.file), str(args.file))
+        return _decoded(read_bytes(args.file, MOST_TEXT), str(args.file))
     if args.text not in (None, "-"):
         return str(args.text)
     if args.text is None and sys.stdin.isatty():
         raise RequestError("there is no text: give one, or --file FILE, or one through a pipe")
-    return _decoded(sys.stdin.buffer.read(), "standard input")
+    content = sys.stdin.buffer.read(MOST_TEXT + 1)
+    if len(content) > MOST_TEXT:
+        raise RequestError(f"standard input has more than {MOST_TEXT} bytes; a text has no more")
+    return _decoded(content, "standard input")
 
 
 def _decoded(content: bytes, name: str) -> str:
