@@ -140,6 +140,8 @@ BROKEN: dict[str, Callable[[Path], dict | str]] = {
     "unreadable: a directory": lambda f: {"audio": ".", "text": "one two three 4"},
     "unreadable: codes": lambda f: {"text": "one two three 4", "audio_codes": [[1, 2]]},
     "text: has no text": lambda f: {"audio": "1.wav"},
+    "text: has the text '...', which no": lambda f: {**_write(f, "x.wav", clip(99)), "text": "..."},
+    "text: which no clip can say": lambda f: {**_write(f, "x.wav", clip(99)), "text": "O\0n\0e\0"},
     "speaker: cannot be the name of a voice": lambda f: {**_write(f, "x.wav", clip(99)), "speaker": "a\0b"},
     "text: has a text of 5001 characters": lambda f: {**_write(f, "x.wav", clip(99)), "text": "x" * 5001},
     "speaker: '__metadata__' cannot be": lambda f: {**_write(f, "x.wav", clip(99)), "speaker": "__metadata__"},

@@ -14,6 +14,8 @@ from scipy.stats import median_abs_deviation
 
 from ...errors import RequestError
 from ...ops import Array, Ints
+from ...shown import shortened
+from ...speech.script import has_words
 from ..checkpoints import speaker_key
 from ..settings import DEFAULT_SPEAKER
 from .measure import LONGEST, SHORTEST, SILENT, Measured
@@ -82,6 +84,8 @@ def alone(where: str, measured: Measured, text: str | None, speaker: str | None)
         return [Finding(where, measured.rule or "unreadable", measured.fault)]
     if text is None or not text.strip():
         return [Finding(where, "text", "has no text")]
+    if not has_words(text) or "\0" in text:
+        return [Finding(where, "text", f"has the text {shortened(text)}, which no clip can say")]
     if len(text) > LONGEST_TEXT:
         return [Finding(where, "text", f"has a text of {len(text)} characters")]
     try:
