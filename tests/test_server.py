@@ -27,6 +27,7 @@ from test_encode import RATE, decoded
 
 from qwen3tts_np.errors import RequestError
 from qwen3tts_np.ops import Pcm
+from qwen3tts_np.server import app as app_module
 from qwen3tts_np.server import client as client_module
 from qwen3tts_np.server import models as models_module
 from qwen3tts_np.server.answer import begin_answer
@@ -454,7 +455,10 @@ def test_voices_are_registered_spoken_with_handed_out_and_deleted(server, http):
     assert http.get(VOICES).json()["uploaded_voices"] == []
 
 
-@pytest.mark.parametrize("name", ["", "../x", "a/b", "a\\b", ".a", "a.", "x" * 65, "a\0b", "ryan", "a\nb", "a:b"])
+@pytest.mark.parametrize(
+    "name",
+    ["default", "CON", "nul.txt", "", "../x", "a/b", "a\\b", ".a", "a.", "x" * 65, "a\0b", "ryan", "a\nb", "a:b"],
+)
 def test_a_name_stays_in_the_folder(http, name):
     response = http.post(VOICES, data={"name": name}, files={"audio_sample": clip(1.0)})
     assert response.status_code in (400, 409), response.text
@@ -556,3 +560,22 @@ def test_a_request_that_is_broken_off_in_its_head(server, http):
     with socket.create_connection(("127.0.0.1", port)) as connection:
         connection.sendall(b"POST /v1/audio/speech HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nabc")
     assert http.get("/health").status_code == 200
+
+
+def test_what_can_be_read_has_a_head(http):
+    for path in ("/", "/health", "/metrics", "/v1/models", "/v1/models/base", VOICES):
+        answer = http.head(path)
+        assert answer.status_code == 200 and not answer.content
+        assert answer.headers["content-type"] == http.get(path).headers["content-type"]
+    assert http.head(SPEECH).status_code == 405
+
+
+def test_a_body_that_stops_coming_is_given_up(server, monkeypatch):
+    monkeypatch.setattr(app_module, "READ_SECONDS", 0.2)
+    head = "POST /v1/audio/speech HTTP/1.1", "Host: localhost", "Content-Type: application/json", "Content-Length: 99"
+    begun = "\r\n".join([*head, "", "{"]).encode()
+    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2]))) as connection:
+        connection.settimeout(30)
+        connection.sendall(begun)
+        answer = b"".join(iter(lambda: connection.recv(4096), b""))
+    assert answer.startswith(b"HTTP/1.1 408 ") and b"nothing of the body has come for 0 s" in answer

@@ -24,9 +24,10 @@ from .models import Served
 from .refusal import Refusal, error_object
 from .registration import delete_voice, list_voices, register_voice, voice_file
 from .schema import parse_speech, read_json
-from .settings import BODY_BYTES
+from .settings import BODY_BYTES, READ_SECONDS
 from .websocket import speak_while_written
 
+READ = ["GET", "HEAD"]  # as every server of HTTP takes them; trap: FastAPI's GET alone refuses HEAD
 CLIENT_CLOSED = 499  # as nginx logs it; nobody reads it
 
 
@@ -86,9 +87,9 @@ def _routes_of_voices(app: FastAPI, house: House) -> None:
     async def delete(name: str) -> Any:
         return await asyncio.to_thread(delete_voice, house, name)
 
-    app.add_api_route("/v1/audio/voices", all_voices, methods=["GET"])
+    app.add_api_route("/v1/audio/voices", all_voices, methods=READ)
     app.add_api_route("/v1/audio/voices", register, methods=["POST"])
-    app.add_api_route("/v1/audio/voices/{name}", one_file, methods=["GET"], response_model=None)
+    app.add_api_route("/v1/audio/voices/{name}", one_file, methods=READ, response_model=None)
     app.add_api_route("/v1/audio/voices/{name}", delete, methods=["DELETE"])
 
 
@@ -113,11 +114,11 @@ def _routes_about(app: FastAPI, house: House) -> None:
     async def numbers() -> Response:
         return PlainTextResponse(house.metrics.text(house.engine.gauges()), media_type=metrics.MEDIA_TYPE)
 
-    app.add_api_route("/", index, methods=["GET"], response_model=None)
-    app.add_api_route("/v1/models", models, methods=["GET"])
-    app.add_api_route("/v1/models/{name:path}", model, methods=["GET"])
-    app.add_api_route("/health", health, methods=["GET"], response_model=None)
-    app.add_api_route("/metrics", numbers, methods=["GET"], response_model=None)
+    app.add_api_route("/", index, methods=READ, response_model=None)
+    app.add_api_route("/v1/models", models, methods=READ)
+    app.add_api_route("/v1/models/{name:path}", model, methods=READ)
+    app.add_api_route("/health", health, methods=READ, response_model=None)
+    app.add_api_route("/metrics", numbers, methods=READ, response_model=None)
 
 
 # The page is one file: its script and style are in it, and it talks to this server alone.
@@ -159,17 +160,23 @@ def require_type(request: Request, media_type: str) -> None:
 
 
 async def read_body(request: Request, most: int = BODY_BYTES) -> bytes:
-    """The whole body. Refusal for one that is too large, before all of it has come."""
+    """The whole body. Refusal for one that is too large, before all of it has come, or that stops coming."""
     announced = request.headers.get("content-length", "")
     content = bytearray()
     too_large = Refusal(413, f"the body has more than {most} bytes, the most that is read", code="body_too_large")
     if announced.isdecimal() and (len(announced) > len(str(most)) or int(announced) > most):
         raise too_large
-    async for block in request.stream():
-        content += block
+    blocks = request.stream()
+    while True:
+        try:
+            content += await asyncio.wait_for(anext(blocks), READ_SECONDS)
+        except StopAsyncIteration:
+            return bytes(content)
+        except asyncio.TimeoutError:
+            late = f"nothing of the body has come for {READ_SECONDS:.0f} s"
+            raise Refusal(408, late, headers={"Connection": "close"}) from None
         if len(content) > most:
             raise too_large
-    return bytes(content)
 
 
 def _replay(body: bytes) -> Callable[[], Any]:

@@ -12,6 +12,7 @@ from ..voice.prompt_item import VoiceClonePromptItem
 from .answer import House
 from .models import choose, read_clip
 from .refusal import Refusal
+from .schema import DEFAULT_VOICE
 from .voices import Registered, voice_of_file
 
 FIELDS = ("name", "audio_sample", "voice_file", "ref_text", "speaker_description", "model", "consent")
@@ -34,6 +35,8 @@ async def register_voice(house: House, form: Mapping[str, Any]) -> dict[str, Any
     if texts["name"] is None:
         raise Refusal(400, "there is no 'name' for the voice", "name")
     name: str = texts["name"]
+    if name == DEFAULT_VOICE:
+        raise Refusal(409, f"voice {name!r} is the model's own choice; take another name", "name", "name_taken")
     if any(name.lower() in served.model.get_supported_speakers() for served in house.models.values()):
         raise Refusal(409, f"voice {shortened(name)} is one of a model's own; take another name", "name", "name_taken")
     await asyncio.to_thread(house.voices.new, name)

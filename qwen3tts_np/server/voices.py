@@ -1,8 +1,8 @@
 """Registered voices: a folder of our voice files, one a voice, ``NAME.safetensors``.
 
 A file is complete or not there (``files/output.py``), so nothing is registered by half, and a server that is killed
-loses nothing; what it was writing, the next one removes. A name is letters, digits, spaces and ``-_.`` and never leaves
-the folder.
+loses nothing; what it was writing, the next one removes. A name is letters, digits, spaces and ``-_.``, can be that of
+a file on every system, and never leaves the folder.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..batch.identity import fault_of_id
 from ..errors import CheckpointError, MissingFileError, OutputError, QwenTTSError
 from ..files.input import read_bytes
 from ..files.output import remove_leftovers, scratch_folder
@@ -129,7 +130,7 @@ class VoiceFolder:
         """The file of a voice of this name; None where no voice can have it."""
         name = unicodedata.normalize("NFC", name)
         proper = name and all(c.isalnum() or c in _MARKS for c in name) and name[0].isalnum() and name[-1].isalnum()
-        if self._folder is None or not proper or len(os.fsencode(name)) > LONGEST_NAME:
+        if self._folder is None or not proper or fault_of_id(name) or len(os.fsencode(name)) > LONGEST_NAME:
             return None
         return self._folder / f"{name}{SUFFIX}"
 
