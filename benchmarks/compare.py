@@ -6,10 +6,11 @@
         --converted FOLDER --cells cells.json --least 0.97
 
 For each kind of CPU, model, format and number of threads: milliseconds per frame for batches of some sizes, and for a
-prompt with its first frame. Each checkout has a process of its own, which answers one question at a time. A question is
-put to both, and the one that comes first changes, so that a busy machine slows both equally. The ratios, of time and of
-CPU time, are medians of those of the pairs; above 1 the new one (the checkout of this file) is faster. Frames are those
-of the same requests and seeds, and their codes must be equal, unless --other-codes is given.
+prompt with its first frame, in a voice that has spoken before. Each checkout has a process of its own, which answers
+one question at a time. A question is put to both, and the one that comes first changes, so that a busy machine slows
+both equally. The ratios, of time and of CPU time, are medians of those of the pairs; above 1 the new one (the checkout
+of this file) is faster. Frames are those of the same requests and seeds, and their codes must be equal, unless
+--other-codes is given.
 
 A cell of the table takes --seconds. One whose ratio is below --least is measured twice more, and its pairs are added,
 before that is believed: in new processes, since two of the same checkout differ by some percent with the places that

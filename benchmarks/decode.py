@@ -12,6 +12,7 @@ from qwen3tts_np_kernels.team import Team
 from qwen3tts_np import Qwen3TTSModel
 from qwen3tts_np.compiled.frame_loop import FrameLoop
 from qwen3tts_np.compiled.generate import CompiledSession
+from qwen3tts_np.compiled.talker.openings import Openings
 from qwen3tts_np.talker.generator import TorchGenerator
 
 POSITION = 200  # of a talker step timed separately
@@ -29,7 +30,8 @@ class Speaker:
     def session(self, items: int = 1, text: str = TEXT) -> tuple[CompiledSession, float]:
         """A session after its prompts, and the seconds per position of the prompt."""
         request = self.model.prepare(text, self._voice, language="english", streaming=False, max_new_tokens=200)
-        session = CompiledSession(self.weights, self.team, self.model.config, items, None)
+        nobody = Openings()  # has spoken: the whole prompt is read
+        session = CompiledSession(self.weights, self.team, self.model.config, items, None, nobody)
         generator = TorchGenerator(self._seed)
         self._seed += 1
         prompt = range(len(request.prompt.prefill))

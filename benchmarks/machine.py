@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from qwen3tts_np import Qwen3TTSModel
+from qwen3tts_np.compiled.frame_loop import FrameLoop
 from qwen3tts_np.request import ClonedVoice, CustomVoice, DesignedVoice, Voice
 from qwen3tts_np.synthetic.weights import write_checkpoint
 
@@ -38,6 +39,12 @@ def synthetic_model(like: Any, folder: Path, kind: Any = "base") -> Path:
 def noise(seconds: float) -> np.ndarray[Any, np.dtype[np.float32]]:
     """A clip at 24 kHz."""
     return np.random.default_rng(0).uniform(-0.3, 0.3, round(seconds * 24000)).astype(np.float32)
+
+
+def forget_openings(model: Qwen3TTSModel) -> None:
+    """The next call reads its whole prompt, as the first one with a voice does."""
+    assert isinstance(model.frame_loop, FrameLoop)
+    model.frame_loop.openings.clear()
 
 
 def any_voice(model: Qwen3TTSModel, instruct: str = "") -> Voice:

@@ -6,8 +6,9 @@
 
 Every client asks for the same amount of speech, all at the same time. Reported are the seconds of audio in a second, of
 all clients together and as a multiple of what `qwen3tts-np bench` gets (frames and codec, without prompts and packets),
-and the time to the first audio (median, 95 %). "alone" is the same request streamed in Python without a server. All are
-measured in turn. Writes serve.json, serve.md and, with the plot extra, serve.png to --out.
+and the time to the first audio (median, 95 %), in a voice that has spoken before. "alone" is the same request streamed
+in Python without a server. All are measured in turn. Writes serve.json, serve.md and, with the plot extra, serve.png to
+--out.
 """
 
 from __future__ import annotations

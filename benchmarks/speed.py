@@ -5,7 +5,8 @@
     python benchmarks/speed.py --like 1.7b --formats bfloat16 int4
 
 All measurements are interleaved in rounds, so that a busy machine slows all of them equally; medians over the rounds
-are reported. Writes speed.json, speed.md and, with the plot extra, speed.png to --out.
+are reported. Prompts are read whole; text to samples is that of a voice that has spoken before. Writes speed.json,
+speed.md and, with the plot extra, speed.png to --out.
 """
 
 from __future__ import annotations

@@ -162,7 +162,7 @@ def table(measured: dict[str, dict[str, float]]) -> str:
 
 
 def one_process(path: str, weights_format: str) -> dict[str, float]:
-    """This process: import, load, the request, the first sound, the second, in seconds, and peak memory in bytes."""
+    """This process: import, load, the request, the first sound, the voice again, in seconds; peak memory in bytes."""
     times = [time.perf_counter()]
     from qwen3tts_np import Qwen3TTSModel
 

@@ -119,6 +119,10 @@ class ReferenceSession:
     def end(self, place: int) -> None:
         del self._items[place]
 
+    def recall(self, place: int) -> int:
+        """Nothing is kept here."""
+        return 0
+
     def read_prompts(self, parts: Sequence[tuple[int, range]]) -> None:
         """Trap: the last bits of a NumPy product depend on its shape, so a prompt is read whole, with its last part."""
         for place, part in parts:

@@ -105,7 +105,9 @@ class Request:
         require_type(self.limits, Limits, "limits")
         check_seed(self.seed)
         if self.x_vector is not None:
-            object.__setattr__(self, "x_vector", vector_of(self.x_vector, "x_vector"))
+            own = vector_of(self.x_vector, "x_vector").copy()  # what the caller writes to his later is another voice
+            own.flags.writeable = False
+            object.__setattr__(self, "x_vector", own)
         if self.reference_codes is not None:
             object.__setattr__(self, "reference_codes", codes_of(self.reference_codes, "the reference codes"))
         if self.incoming is not None:

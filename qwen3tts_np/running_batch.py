@@ -54,6 +54,10 @@ class Session(Protocol):
         """The place is free."""
         ...
 
+    def recall(self, place: int) -> int:
+        """Take over what is kept of a prompt with the same opening; how many positions need not be read any more."""
+        ...
+
     def read_prompts(self, parts: Sequence[tuple[int, range]]) -> None:
         """Read (place, positions of its prompt), each prompt in order."""
         ...
@@ -197,7 +201,7 @@ class RunningBatch:
         """
         session, self._session = self._open, None
         with self._limited():
-            parts = self._next_slice(prompts_first)
+            parts = self._next_slice(session, prompts_first)
             if parts:
                 session.read_prompts(parts)
             speaking = [] if prompts_first and self._newcomers else self._speaking()
@@ -235,7 +239,7 @@ class RunningBatch:
     def _is_over(self, number: int) -> bool:
         return self._at(number).over
 
-    def _next_slice(self, whole: bool) -> list[tuple[int, range]]:
+    def _next_slice(self, session: Session, whole: bool) -> list[tuple[int, range]]:
         """(place, positions of its prompt) for this step: who came first is read first.
 
         Where nobody speaks, the first newcomer's prompt is read ``whole``: nobody waits for it.
@@ -243,18 +247,25 @@ class RunningBatch:
         left, parts = self._prompt_slice, []
         if left is not None and self._newcomers and (whole or not self._speaking()):
             group = self._at(self._newcomers[0]).group
-            left = max(left, sum(len(self._at(number).unread) for number in group))
+            left = max(left, sum(len(self._unread(session, number)) for number in group))
         while self._newcomers and left != 0:
             number = self._newcomers[0]
-            place = self._at(number)
-            part = place.unread if left is None else place.unread[:left]
-            place.unread = place.unread[len(part) :]
+            unread = self._unread(session, number)
+            part = unread if left is None else unread[:left]
+            self._at(number).unread = unread[len(part) :]
             parts.append((number, part))
             if left is not None:
                 left -= len(part)
-            if not place.unread:
+            if part.stop == unread.stop:
                 self._newcomers.pop(0)
         return parts
+
+    def _unread(self, session: Session, number: int) -> range:
+        """The positions of a prompt that are to be read, less those that the session recalls when its turn has come."""
+        place = self._at(number)
+        if place.unread.start == 0:
+            place.unread = place.unread[session.recall(number) :]
+        return place.unread
 
     def _speaking(self) -> list[int]:
         """The places that can write a frame: all of a joint draw, or none."""

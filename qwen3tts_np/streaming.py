@@ -206,7 +206,7 @@ class ArrivingText:
         so_far = TextIds(self._ids[:ROLE], self._ids[ROLE:], tail=[])
         prompt = self._lay_out(so_far) if so_far.text else None
         if prompt is not None and prompt.trailing:  # otherwise the end of the text, or padding, would be read
-            self._begin(Prompt(prompt.prefill, prompt.trailing[:-1]))
+            self._begin(replace(prompt, trailing=prompt.trailing[:-1]))
 
     def finish(self) -> None:
         """End the text."""

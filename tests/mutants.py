@@ -481,7 +481,7 @@ MUTANTS: list[Mutant] = [
         " test_parity.py::test_compiled_codes[clone_context-float32]"
         " test_parity.py::test_compiled_codes[clone_x_vector-float32]",
         ("min(limits.max_new_tokens, sys.maxsize) - 1", "min(limits.max_new_tokens, sys.maxsize)"),
-        ("now.reshape(shape)[:, :used]", "now.reshape(shape)[:, : used - 1]"),
+        ("now[:, :, :used] =", "now[:, :, : used - 1] ="),
         ("self._next[item] = first + 1, end", "self._next[item] = first, end"),
         ("row += self.frame(position.frame)", "row += self.frame(position.frame[:1])"),
         ("len(request.x_vector)] += request.x_vector", "len(request.x_vector)] += 0"),
@@ -519,6 +519,16 @@ MUTANTS: list[Mutant] = [
         ("if scores[i] >= bar and", "if scores[i] > bar and"),
         ("y[eos] = end if may_end else _OUT", "y[eos] = end"),
         ("if speed > lead:", "if speed >= lead:"),
+    ),
+    *mutants(
+        "qwen3tts_np/compiled",
+        "test_openings.py",
+        ("if part.start < end <= part.stop and", "if part.start < end and"),
+        ("(vector.dtype.str, vector.tobytes())", '("", vector.tobytes())'),
+        ("vector = request.x_vector if any(position.x_vector for position in positions) else None", "vector = None"),
+        ("len(prompt.prefill) - 1, MOST_POSITIONS", "len(prompt.prefill), MOST_POSITIONS"),
+        ("kept.pop(opening, None)", "pass"),
+        ("del kept[next(iter(kept))]", "kept.popitem()"),
     ),
     # ---- training ----
     *mutants(

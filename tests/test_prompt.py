@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,12 +61,14 @@ def base(synthetic: Callable[..., Path]) -> ModelConfig:
     return read_model_config(synthetic("tiny", "base"))
 
 
-def laid_out(config: ModelConfig, streaming: bool, frames: int | None = None, language: str = "auto") -> Prompt:
+def laid_out(
+    config: ModelConfig, streaming: bool, frames: int | None = None, language: str = "auto", text: TextIds = TEXT
+) -> Prompt:
     """Of three words; ``frames`` of a reference whose transcript is two."""
     voice = Conditioning(x_vector=True)
     if frames is not None:
         voice = Conditioning(x_vector=True, reference_text=REFERENCE, reference_codes=np.array([FRAME] * frames))
-    return build_prompt(config, TEXT, language, voice, [9], streaming)
+    return build_prompt(config, text, language, voice, [9], streaming)
 
 
 def columns(prompt: Prompt) -> list[tuple[int, object]]:
@@ -110,3 +113,13 @@ def test_the_text_and_what_is_beside_it(
     assert columns(prompt)[-len(table) :] == table
     assert len(prompt.prefill) == 9 + len(table)  # 4 of the templates, 3 of the tag, the speaker, a pad
     assert list(prompt.trailing) == [words[text] for text in trailing.split()]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("frames", [None, 0, 1, 5])
+def test_the_opening_is_what_comes_before_the_text(base: ModelConfig, streaming: bool, frames: int | None) -> None:
+    one, other = (laid_out(base, streaming, frames, text=text) for text in (TEXT, replace(TEXT, text=[14])))
+    end = one.opening
+    assert end == other.opening >= 9  # what every prompt begins with
+    assert one.prefill[:end] == other.prefill[:end]
+    assert end == len(one.prefill) == len(other.prefill) or one.prefill[end] != other.prefill[end]

@@ -39,7 +39,7 @@ class Talking:
     """Measurements of talker and code predictor, in seconds."""
 
     frames: list[float] = field(default_factory=list)
-    first: list[float] = field(default_factory=list)  # from the call to the first frame: prompt and one frame
+    first: list[float] = field(default_factory=list)  # from the call to the first frame, in a voice that has spoken
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -98,7 +98,7 @@ def _lines(args: argparse.Namespace, found: dict[str, Any]) -> str:
     lines = [
         f"{args.model}, {found['format']}, {found['threads']} threads",
         _line("load", f"{found['load_seconds']:.1f} s"),
-        _line("first frame", f"{found['first_frame_ms']:.0f} ms after the call"),
+        _line("first frame", f"{found['first_frame_ms']:.0f} ms after the call, in a voice that has spoken"),
         _line("talker + predictor", f"{found['talker_ms']:.1f} ms per frame of {found['frame_ms']:.0f} ms"),
         _line("codec", f"{found['codec_ms']:.1f} ms per frame"),
         _line("real-time factor", f"{found['rtf']:.2f}"),

@@ -24,6 +24,7 @@ from .blas import limited_blas
 from .engine import Engine
 
 if TYPE_CHECKING:
+    from .talker.openings import Openings
     from .talker.weights import CompiledWeights
 
 _STORED = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
@@ -58,7 +59,8 @@ class FrameLoop:
         if kernels:
             from .generate import CompiledSession
 
-            session = CompiledSession(self.compiled_weights, self.engine.team, self.config, places, positions)
+            team, weights = self.engine.team, self.compiled_weights
+            session = CompiledSession(weights, team, self.config, places, positions, self.openings)
         else:
             session = ReferenceSession(self.weights, self.config, places, positions)
         limited = nullcontext if kernels else partial(limited_blas, self.engine.threads)  # kernels call no BLAS
@@ -98,6 +100,13 @@ class FrameLoop:
         from .talker.weights import pack_weights
 
         return pack_weights(self.checkpoint, self.config.talker_config, self._kernel_format)
+
+    @cached_property
+    def openings(self) -> Openings:
+        """How the last prompts began, for those that begin likewise."""
+        from .talker.openings import Openings
+
+        return Openings()
 
     @property
     def is_quantised(self) -> bool:

@@ -25,6 +25,7 @@ from ..talker.generator import Generator, TorchGenerator
 from .talker.batch import DRAWING, IDLE, SPEAKING, new_batch, new_cache, new_choosing, new_columns, new_work
 from .talker.frame import write_frame
 from .talker.inputs import PROMPT_COLUMNS, TalkerInputs
+from .talker.openings import Openings, opening_of
 from .talker.sampling import rule_of, set_rule
 from .talker.talker import read_prompt
 from .talker.text import TextRows
@@ -40,10 +41,16 @@ class CompiledSession:
     """
 
     def __init__(
-        self, weights: CompiledWeights, team: Team, config: ModelConfig, places: int, positions: int | None
+        self,
+        weights: CompiledWeights,
+        team: Team,
+        config: ModelConfig,
+        places: int,
+        positions: int | None,
+        openings: Openings,
     ) -> None:
-        """``positions`` of each place; None lets them grow."""
-        self._weights, self._team, self._config = weights, team, config
+        """``positions`` of each place; None lets them grow. ``openings`` of prompts that these weights have read."""
+        self._weights, self._team, self._config, self._openings = weights, team, config, openings
         model, c = weights.model, config.talker_config
         self.groups: int = c.num_code_groups
         columns = max(PROMPT_COLUMNS, 2 * places)  # the code predictor's first pass has two for each place
@@ -91,6 +98,16 @@ class CompiledSession:
     def end(self, place: int) -> None:
         self._requests[place] = self._generators[place] = None
 
+    def recall(self, place: int) -> int:
+        kept = self._openings.find(opening_of(self._request(place)))
+        if kept is None:
+            return 0
+        end = kept[0].shape[1]
+        for known, here in zip(kept, self._keys_and_values(self._cache), strict=True):
+            here[place, :, :end] = known
+        self._batch.position[place] = end
+        return end
+
     def read_prompts(self, parts: Sequence[tuple[int, range]]) -> None:
         columns = [(place, position) for place, part in parts for position in part]
         inputs = np.concatenate([self._inputs.prompt(self._request(place), part) for place, part in parts])
@@ -102,6 +119,7 @@ class CompiledSession:
             self._read(inputs[chosen], item[chosen], position[chosen], int(ends[chosen].sum()))
         for place, part in parts:
             self._batch.position[place] = part.stop
+            self._keep_opening(place, part)
 
     def add_text(self, place: int, ids: Sequence[int]) -> None:
         self._text.add(place, ids)
@@ -134,6 +152,14 @@ class CompiledSession:
         one = np.ones(1, np.int64)
         self._read(self._batch.hidden[None, :width], 0 * one, position * one, 1)
 
+    def _keep_opening(self, place: int, part: range) -> None:
+        """Keep the opening of a prompt whose positions ``part`` have been read, if its end is among them."""
+        opening = opening_of(self._request(place))
+        end = len(opening.positions)
+        if part.start < end <= part.stop and self._openings.find(opening) is None:
+            k, v = (here[place, :, :end].copy() for here in self._keys_and_values(self._cache))
+            self._openings.keep(opening, (k, v))
+
     def _request(self, place: int) -> Request:
         request = self._requests[place]
         assert request is not None
@@ -156,10 +182,9 @@ class CompiledSession:
         if old.room >= needed:
             return
         self._cache = self._new_cache(max(needed, old.room + old.room // 2))
-        sizes, used = self._weights.model.talker.layers.sizes, int(self._batch.position.max())
-        shape = (len(self._batch.position) * sizes.layers * sizes.kv_heads, -1, 2 * sizes.half)
-        for before, now in ((old.k, self._cache.k), (old.v, self._cache.v)):
-            now.reshape(shape)[:, :used] = before.reshape(shape)[:, :used]
+        used = int(self._batch.position.max())
+        for before, now in zip(self._keys_and_values(old), self._keys_and_values(self._cache), strict=True):
+            now[:, :, :used] = before[:, :, :used]
         self._work = self._work._replace(scores=np.empty((self._team.size, 2 * self._cache.room), np.float32))
         self._frame_call = self._bound_frame()
 
@@ -169,6 +194,12 @@ class CompiledSession:
         return cast(Kernel, write_frame).bound(
             model, self._batch, self._choosing, self._cache, self._predictor_cache, *buffers
         )
+
+    def _keys_and_values(self, cache: Cache) -> tuple[Array, Array]:
+        """Views of a cache of the talker: [places, layers * K, room, head] each."""
+        sizes = self._weights.model.talker.layers.sizes
+        shape = len(self._batch.position), sizes.layers * sizes.kv_heads, cache.room, 2 * sizes.half
+        return cache.k.reshape(shape), cache.v.reshape(shape)
 
     def _new_cache(self, room: int) -> Cache:
         talker = self._weights.model.talker

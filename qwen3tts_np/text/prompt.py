@@ -40,6 +40,7 @@ class Prompt:
 
     prefill: tuple[Position, ...]
     trailing: tuple[int, ...]
+    opening: int = 0  # positions before the first that depends on the text to be spoken
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def build_prompt(
         body = _whole_text([*text.text, config.tts_eos_token_id], c)
         body.append(Position("bos", config.tts_pad_token_id, codec=c.codec_bos_id))
         trailing = []
-    return Prompt((*head, *body), tuple(trailing))
+    return Prompt((*head, *body), tuple(trailing), len(head) + min(len(voice.reference_text), len(body)))
 
 
 def language_id(c: TalkerConfig, language: str, speaker: str | None) -> int | None:
