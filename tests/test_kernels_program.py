@@ -168,8 +168,8 @@ def test_memory_is_used_again_when_no_view_is_left():
     del first
     second = memory.empty(15)
     assert second.ctypes.data - address == 64  # in the next cache line
-    assert memory.has(view)
-    assert not memory.has(np.zeros(3, F32))
+    assert memory.has(view.ctypes.data)
+    assert not memory.has(np.zeros(3, F32).ctypes.data)
     del view
     gc.collect()
     assert memory.empty(2, 7).ctypes.data == address

@@ -11,6 +11,7 @@ memory that belongs to others (``Runner.kept``).
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, cast
@@ -35,6 +36,7 @@ class Memory:
 
     def __init__(self) -> None:
         self._chunks: list[AnyArray] = []
+        self._addresses: list[int] = []  # of each chunk
         self._free: list[list[tuple[int, int]]] = []  # of each chunk: the bytes from, and up to
 
     @property
@@ -48,15 +50,17 @@ class Memory:
         Trap: a view of a NumPy array refers to the memory's owner, not to the array. A memoryview between them makes
         all views refer to ``array``, so it lives as long as any of them.
         """
-        size = 4 * int(np.prod(shape))
+        size = 4 * math.prod(shape)
         number, start, end = self._taken(-(-max(size, 1) // _LINE) * _LINE)
         array = np.frombuffer(memoryview(self._chunks[number])[start : start + size], np.float32)  # type: ignore[arg-type]
         weakref.finalize(array, self._give_back, number, start, end).atexit = False
         return array.reshape(shape)
 
-    def has(self, array: AnyArray) -> bool:
+    def has(self, address: int) -> bool:
         """Whether it is in this memory."""
-        return any(0 <= array.ctypes.data - chunk.ctypes.data < chunk.nbytes for chunk in self._chunks)
+        return any(
+            0 <= address - first < len(chunk) for first, chunk in zip(self._addresses, self._chunks, strict=True)
+        )
 
     def _taken(self, size: int) -> tuple[int, int, int]:
         """The first place for so many bytes: its chunk, where it begins, and where it ends."""
@@ -68,6 +72,7 @@ class Memory:
         room = np.empty(max(size, _CHUNK) + _LINE, np.uint8)
         first = -room.ctypes.data % _LINE
         self._chunks.append(room[first : first + max(size, _CHUNK)])
+        self._addresses.append(room.ctypes.data + first)
         self._free.append([(0, max(size, _CHUNK))])
         return self._taken(size)
 
@@ -106,23 +111,26 @@ class Recorder:
         start, words = len(self._words) // 8, list[Any]()
         kinds = [flatten(self._me, words)]
         for argument in arguments:
-            if id(argument) in self._strangers:
-                self._places.append((start + len(words), self._strangers[id(argument)][1]))
-            else:
-                self._hold(argument)
+            at = len(words)
             kinds.append(flatten(argument, words))
+            if id(argument) in self._strangers:
+                self._places.append((start + at, self._strangers[id(argument)][1]))
+            elif isinstance(argument, tuple):
+                self._hold(argument)
+            elif isinstance(argument, np.ndarray) and not self._memory.has(words[at]):
+                self._alive.append(argument)
         entry = cast(Kernel, function).entry(tuple(kinds))
         self._entries.append(entry.address)
         self._starts.append(start)
         self._words += entry.pack(*words)
 
-    def _hold(self, argument: Any) -> None:
-        """Keep the arrays of an argument alive, but for those of the memory."""
-        if isinstance(argument, tuple):
-            for part in argument:
-                self._hold(part)
-        elif isinstance(argument, np.ndarray) and not self._memory.has(argument):
-            self._alive.append(argument)
+    def _hold(self, arguments: tuple[Any, ...]) -> None:
+        """Keep the arrays of a tuple alive, but for those of the memory."""
+        for argument in arguments:
+            if isinstance(argument, tuple):
+                self._hold(argument)
+            elif isinstance(argument, np.ndarray) and not self._memory.has(argument.ctypes.data):
+                self._alive.append(argument)
 
     def empty(self, *shape: int) -> F32:
         return self._memory.empty(*shape)
