@@ -131,10 +131,12 @@ def choose(count: int, rule: Rule, stream: U32, scratch: Scratch) -> int:
     if not rule.do_sample:
         return _best(scratch.scores, count)
     scores, ids = scratch.scores, scratch.ids
+    impossible = 0
     for i in range(count):
-        if not scores[i] < np.inf:
-            return NOT_A_NUMBER
-    bar = _kth_best(scores, count, rule.top_k, scratch.heap) if 0 < rule.top_k < count else _OUT
+        impossible += not scores[i] < np.inf
+    if impossible:
+        return NOT_A_NUMBER
+    bar = _bar(scores, count, rule.top_k) if 0 < rule.top_k < count else _OUT
     kept = _gather(scores, count, bar, ids)
     if kept == 0:
         return NOT_A_NUMBER
@@ -155,18 +157,33 @@ def _best(scores: F32, count: int) -> int:
 
 
 @inner
-def _kth_best(scores: F32, count: int, k: int, heap: I64) -> np.float32:
-    """The k-th best score. The heap holds the k best so far, the worst of them on top."""
-    for i in range(k):
-        heap[i] = i
-    _order(heap, scores, k)
-    bar = scores[heap[0]]
-    for i in range(k, count):
-        if scores[i] > bar:
-            heap[0] = i
-            _sink(heap, scores, 0, k)
-            bar = scores[heap[0]]
-    return bar
+def _bar(scores: F32, count: int, k: int) -> np.float32:
+    """A score that the k best reach, and of the others only those that tie with the last of these.
+
+    Found by halving what is between -inf and inf, in the order of floating-point numbers: counting all scores twenty
+    times takes vectors 2 us, where a heap of the best took branches that no CPU foresees, 8 to 13 us of a frame.
+    """
+    low, high = -_INFINITY, _INFINITY  # k reach low, or more; fewer reach high
+    while high - low > 1:
+        middle = (low + high) >> 1
+        bar, reached = _float_at(middle), 0
+        for i in range(count):
+            reached += scores[i] >= bar
+        if reached == k:
+            return bar
+        if reached > k:
+            low = middle
+        else:
+            high = middle
+    return _float_at(low)
+
+
+_INFINITY = 0x7F800000  # the bits of inf, and its place among float32 numbers in ascending order, 0 at 0
+
+
+@inner
+def _float_at(place: int) -> np.float32:
+    return np.int32(place if place >= 0 else -0x80000000 - place).view(np.float32)
 
 
 @inner
