@@ -99,6 +99,8 @@ class VoiceCloner:
     def _encode(self, clips: list[tuple[Wave, int]]) -> list[Ints | None]:
         """Clips of one rate are encoded as a batch and others one by one: the official choice, and the last code of a
         clip can depend on it."""
+        encode, needed = self.speech_tokenizer.encode_waves, self.speech_tokenizer.get_input_sample_rate()
+        waves = [resample(samples, rate, needed) for samples, rate in clips]
         if len({rate for _, rate in clips}) == 1:
-            return list(self.speech_tokenizer.encode([samples for samples, _ in clips], sr=clips[0][1]).audio_codes)
-        return [self.speech_tokenizer.encode(samples, sr=rate).audio_codes[0] for samples, rate in clips]
+            return list(encode(waves))
+        return [encode([wave])[0] for wave in waves]

@@ -28,7 +28,9 @@ from .compiled.engine import Engine
 from .config import CodecConfig
 from .errors import RequestError, RequestTypeError
 from .layout.specs import codec_specs
+from .notices import notify
 from .ops import Array, Ints, Wave, as_array
+from .voice.reference_clip import ReferenceClipWarning, scale_problem
 
 if TYPE_CHECKING:
     from .compiled.codec.decoder import CompiledCodecDecoder
@@ -181,9 +183,16 @@ class Qwen3TTSTokenizer:
         """
         clips = audios if isinstance(audios, list) else [audios]
         waves = [self.load_audio(clip, self.get_input_sample_rate(), sr) for clip in clips]
+        for wave in waves:
+            if (problem := scale_problem(wave)) is not None:
+                notify(f"the audio {problem}", ReferenceClipWarning)
+        return EncoderOutput(self.encode_waves(waves))
+
+    def encode_waves(self, waves: Sequence[Wave]) -> list[Codes]:
+        """:meth:`encode` of waveforms [samples] that are at the codec's rate already, and have been looked at."""
         longest = max(map(len, waves), default=0)
         with self.engine.limited():
-            return EncoderOutput([self._encode(wave, longest) for wave in waves])
+            return [self._encode(wave, longest) for wave in waves]
 
     def decode(self, encoded: Any, *, continuous: bool = False) -> tuple[list[Wave], int]:
         """(waveforms, sample rate): a float32 waveform [frames * samples per frame], -1 to 1, for each clip.

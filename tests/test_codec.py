@@ -27,6 +27,7 @@ from qwen3tts_np.errors import CheckpointError, ConfigError, QwenTTSError, Reque
 from qwen3tts_np.speech_tokenizer import Qwen3TTSTokenizer
 from qwen3tts_np.synthetic.weights import write_checkpoint
 from qwen3tts_np.trace import trace
+from qwen3tts_np.voice.reference_clip import ReferenceClipWarning
 
 FRAME = 1920  # samples
 # |float32 - float64| of an activation over its largest value. The worst on the tiny codec is 1.6e-6, of a residual of
@@ -457,3 +458,9 @@ def test_any_audio_gives_codes_or_one_sentence(tokenizer, audio, sr):
             sentence = str(e)
     assert "\n" not in sentence
     assert all(clip.shape[1] == 16 for clip in codes)
+
+
+def test_floats_at_the_scale_of_integers_are_named(tokenizer):
+    wave = np.round(np.sin(np.arange(24_000) / 10) * 14_745).astype(np.float32)
+    with pytest.warns(ReferenceClipWarning, match="the audio has values up to 14,7"):
+        tokenizer.encode(wave, 24_000)

@@ -149,6 +149,7 @@ BROKEN: dict[str, Callable[[Path], dict | str]] = {
     "short: 0.20 s": lambda f: _write(f, "x.wav", clip(99, 0.2)),
     "long: 31.00 s": lambda f: _write(f, "x.wav", clip(99, 31)),
     "silent: -200 dB": lambda f: _write(f, "x.wav", np.zeros(RATE)),
+    "scale: has values up to": lambda f: _write(f, "x.wav", 32767 * clip(99)),
     "equal codes: has the codes of raw.jsonl:2": lambda f: {"audio": "1.wav", "text": "another text"},
     "clipped: cut flat": lambda f: _write(f, "x.wav", np.clip(20 * clip(99), -0.9, 0.9)),
     "noise: below the voice": lambda f: _write(f, "x.wav", clip(99, noise=0.02)),

@@ -331,6 +331,7 @@ def test_the_rate_changes_nothing(rate):
         ("こんにちは" * 25, "nobody says that in 5.0 s"),
         ("Yes.", "that does not fill"),
         ("好", "that does not fill"),
+        ("🎉 ...", "that has neither letters nor digits"),
     ],
 )
 def test_a_transcript_of_another_clip(text, told):

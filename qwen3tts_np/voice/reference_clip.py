@@ -54,11 +54,8 @@ def clip_problems(wave: Wave, rate: int, transcript: str | None = None) -> list[
     loudest = _decibels(float(rms_of_windows(wave, rate).max()))
     if loudest < SILENT:
         return [f"is silent (its loudest moment is at {loudest:.0f} dB of full scale)"]
-    if (peak := float(np.abs(wave).max())) > LOUDEST:
-        return [
-            f"has values up to {peak:,.0f}, and full scale is 1: floats go from -1 to 1; hand 16-bit samples over as "
-            "integers, or divided by 32768"
-        ]
+    if (problem := scale_problem(wave)) is not None:
+        return [problem]
     found = []
     if seconds < SHORTEST:
         found.append(f"is {seconds:.1f} s long; less than {SHORTEST:.0f} s is too little of a voice, {BEST} is best")
@@ -83,6 +80,16 @@ def clip_problems(wave: Wave, rate: int, transcript: str | None = None) -> list[
     if transcript is not None:
         found += _transcript_problems(transcript, seconds, sound)
     return found
+
+
+def scale_problem(wave: Wave) -> str | None:
+    """What is wrong with a ``wave`` [samples] of floats that are integers by their size, a predicate; else None."""
+    if not len(wave) or (peak := float(np.abs(wave).max())) <= LOUDEST:
+        return None
+    return (
+        f"has values up to {peak:,.0f}, and full scale is 1: floats go from -1 to 1; hand 16-bit samples over as "
+        "integers, or divided by 32768"
+    )
 
 
 def sound_seconds(wave: Wave, rate: int) -> float:
@@ -118,6 +125,8 @@ def spoken_seconds(text: str) -> tuple[float, float]:
 
 
 def _transcript_problems(transcript: str, seconds: float, sound: float) -> list[str]:
+    if not any(c.isalnum() for c in transcript):
+        return ["and its transcript do not fit: that has neither letters nor digits; give the words of this clip"]
     shortest, longest = spoken_seconds(transcript)
     what = f"and its transcript of {len(transcript)} characters do not fit"
     if shortest > seconds:

@@ -16,7 +16,7 @@ from ...errors import RequestError
 from ...files.arrays import read_codes
 from ...inspect.comparison import compare_audio
 from ...ops import Array, Ints, Wave
-from ...voice.reference_clip import clipped_share, noise_distance, rms_of_windows
+from ...voice.reference_clip import clipped_share, noise_distance, rms_of_windows, scale_problem
 from .source import Utterance
 from .tools import Tools
 
@@ -74,6 +74,8 @@ def _of_audio(wave: Wave, rate: int, tools: Tools) -> Measured:
     loudest = _decibels(float(rms_of_windows(wave, rate).max()))
     if loudest < SILENT:
         return Measured(f"is silent: its loudest moment is at {loudest:.0f} dB of full scale", "silent", seconds)
+    if (problem := scale_problem(wave)) is not None:
+        return Measured(problem, "scale", seconds)
     codes = tools.codec.encode(wave, sr=rate).audio_codes[0]
     noise = noise_distance(wave, rate)
     return Measured(
@@ -110,6 +112,8 @@ def reference(audio: str, tools: Tools) -> Measured:
         wave, rate = read_audio(audio)
         if (seconds := len(wave) / rate) > MOST_SECONDS:
             return Measured(f"it lasts {seconds:.0f} s, and {MOST_SECONDS} s are the most", "reference", seconds)
+        if (problem := scale_problem(wave)) is not None:
+            return Measured(f"it {problem}", "reference", seconds)
         return Measured(seconds=seconds, embedding=_text_of(x_vector(wave, rate, tools)))
     except RequestError as e:
         return Measured(str(e), "reference")

@@ -48,6 +48,7 @@ _TABLE = (
     Rule("short", True, f"a clip has {SHORTEST} to {LONGEST:.0f} s"),
     Rule("long", True, f"a clip has {SHORTEST} to {LONGEST:.0f} s"),
     Rule("silent", True, f"the loudest 20 ms of a clip are above {SILENT:.0f} dB"),
+    Rule("scale", True, "samples go from -1 to 1"),
     Rule("equal codes", True, "no two clips have the same codes"),
     Rule("reference", False, "a reference can be read; this one is left out of the speaker's mean"),
     Rule("clipped", False, f"at most {CLIPPED:.1%} of the samples are cut flat at the peak"),
