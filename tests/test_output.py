@@ -256,6 +256,12 @@ def test_a_name_that_cannot_be_one_is_refused_before_the_work(tmp_path, monkeypa
     assert names(tmp_path) == ["file", "folder"]
 
 
+def test_a_link_into_a_folder_that_is_not_there_names_it(tmp_path):
+    (tmp_path / "o.txt").symlink_to(tmp_path / "gone" / "real.txt")
+    with pytest.raises(OutputError, match=r"o\.txt cannot be written: \S+gone is no directory"):
+        check_writable(tmp_path / "o.txt")
+
+
 @pytest.mark.parametrize("name", ["x" * 255, "x" * 231, "é" * 127, "." * 250, "-o", "a b\nc", "*?[]", ".partial"])
 def test_any_other_name_will_do(tmp_path, name):
     check_writable(tmp_path / name)

@@ -249,7 +249,7 @@ def check_writable(path: PathLike) -> None:
                 raise _refused(path, "Permission denied")
             return
         if not target.parent.is_dir():
-            raise _refused(path, f"{Path(path).parent} is no directory")
+            raise _refused(path, f"{(target if os.path.islink(path) else Path(path)).parent} is no directory")
         if not os.access(target.parent, os.W_OK | os.X_OK):
             raise _refused(path, f"nothing can be written in {target.parent}")
         if holder := _other_holder(target):
