@@ -52,7 +52,8 @@ class Memory:
         """
         size = 4 * math.prod(shape)
         number, start, end = self._taken(-(-max(size, 1) // _LINE) * _LINE)
-        array = np.frombuffer(memoryview(self._chunks[number])[start : start + size], np.float32)  # type: ignore[arg-type]
+        chunk: Any = self._chunks[number]
+        array = np.frombuffer(memoryview(chunk)[start : start + size], np.float32)
         weakref.finalize(array, self._give_back, number, start, end).atexit = False
         return array.reshape(shape)
 
