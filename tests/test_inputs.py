@@ -220,7 +220,8 @@ for _kind in ("custom_voice", "voice_design", "voice_clone"):
         if _way != "generate":
             _rows["text"] = v.refused(v.ONE_TEXT)
 FACTORIES = {"Qwen3TTSModel", "Qwen3TTSTokenizer", "SpeechSession", "SpeechStream"}  # made by other calls only
-NOT_FOR_USERS = {"Qwen3TTSTokenizer.load", "Request.waits"}  # of the loader, and of the frame loop
+# Of the loader, of what makes voices, and of the frame loop.
+NOT_FOR_USERS = {"Qwen3TTSTokenizer.load", "Qwen3TTSTokenizer.encode_waves", "Request.waits"}
 
 
 # --- what is public -------------------------------------------------------------------------------
