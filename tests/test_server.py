@@ -27,7 +27,6 @@ from test_encode import RATE, decoded
 
 from qwen3tts_np.errors import RequestError
 from qwen3tts_np.ops import Pcm
-from qwen3tts_np.server import app as app_module
 from qwen3tts_np.server import client as client_module
 from qwen3tts_np.server import models as models_module
 from qwen3tts_np.server.answer import begin_answer
@@ -571,7 +570,7 @@ def test_what_can_be_read_has_a_head(http):
 
 
 def test_a_body_that_stops_coming_is_given_up(server, monkeypatch):
-    monkeypatch.setattr(app_module, "READ_SECONDS", 0.2)
+    monkeypatch.setattr("qwen3tts_np.server.app.READ_SECONDS", 0.2)
     head = "POST /v1/audio/speech HTTP/1.1", "Host: localhost", "Content-Type: application/json", "Content-Length: 99"
     begun = "\r\n".join([*head, "", "{"]).encode()
     with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2]))) as connection:
