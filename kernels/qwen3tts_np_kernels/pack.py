@@ -100,11 +100,11 @@ class Packed(NamedTuple):
 def empty(name: FormatName, count: int) -> Packed:
     """An uninitialised arena for count weights, padding included: the sum of ``Format.count`` over the matrices."""
     form = FORMATS[name]
-    values = _aligned(count // form.per_value, form.dtype)
-    return Packed(form, values, _aligned(count // GROUP if form.bits else 0, np.dtype(np.uint16)))
+    values = aligned(count // form.per_value, form.dtype)
+    return Packed(form, values, aligned(count // GROUP if form.bits else 0, np.dtype(np.uint16)))
 
 
-def _aligned(count: int, dtype: np.dtype[Any]) -> AnyArray:
+def aligned(count: int, dtype: np.dtype[Any]) -> AnyArray:
     """An uninitialised array aligned to a cache line, so that no vector of a matrix straddles two."""
     size = count * dtype.itemsize
     room = np.empty(size + LINE, np.uint8)

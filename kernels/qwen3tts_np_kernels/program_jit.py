@@ -18,16 +18,18 @@ from typing import Any, cast
 
 import numpy as np
 from llvmlite import ir
+from numpy.typing import NDArray
 
 from .arguments import flatten
 from .arrays import F32, I64, AnyArray
 from .cpu import Kernel, kernel
+from .pack import LINE, aligned
 from .simd.llvm import ARRAY, INT64, VOID, Builder, Value, operation
 from .simd.llvm import I64 as WORD
 from .team import Team
 from .threads_jit import Member, barrier, members
+from .together_jit import call_entry
 
-_LINE = 64  # bytes
 _CHUNK = 8 << 20  # bytes that memory grows by, at least
 
 
@@ -51,7 +53,7 @@ class Memory:
         all views refer to ``array``, so it lives as long as any of them.
         """
         size = 4 * math.prod(shape)
-        number, start, end = self._taken(-(-max(size, 1) // _LINE) * _LINE)
+        number, start, end = self._taken(-(-max(size, 1) // LINE) * LINE)
         chunk: Any = self._chunks[number]
         array = np.frombuffer(memoryview(chunk)[start : start + size], np.float32)
         weakref.finalize(array, self._give_back, number, start, end).atexit = False
@@ -70,11 +72,10 @@ class Memory:
                 if end - start >= size:
                     places[i : i + 1] = [(start + size, end)] if start + size < end else []
                     return number, start, start + size
-        room = np.empty(max(size, _CHUNK) + _LINE, np.uint8)
-        first = -room.ctypes.data % _LINE
-        self._chunks.append(room[first : first + max(size, _CHUNK)])
-        self._addresses.append(room.ctypes.data + first)
-        self._free.append([(0, max(size, _CHUNK))])
+        chunk = aligned(max(size, _CHUNK), np.dtype(np.uint8))
+        self._chunks.append(chunk)
+        self._addresses.append(chunk.ctypes.data)
+        self._free.append([(0, len(chunk))])
         return self._taken(size)
 
     def _give_back(self, number: int, start: int, end: int) -> None:
@@ -148,7 +149,7 @@ class Recorder:
 
     def program(self) -> Program:
         """What has been recorded."""
-        line = _LINE // 8
+        line = LINE // 8
         words = np.frombuffer(bytes(self._words), np.int64)
         blocks = np.zeros((self.size, -(-len(words) // line) * line), np.int64)
         blocks[:, : len(words)] = words
@@ -165,7 +166,7 @@ class Program:
     ) -> None:
         self._given, self._blocks, self._alive = given, blocks, alive
         self._words, self._which = places.T
-        self._run = cast(Kernel, _run).bound(entries, starts, blocks.shape[1], blocks.ctypes.data)
+        self._run = cast(Kernel, _run).bound(entries, starts, blocks)
 
     def prepare(self, contents: Sequence[Sequence[AnyArray]], addresses: Sequence[int]) -> None:
         """State what the given arrays hold, and where that which is kept is, in the order of the recorder's labels."""
@@ -180,26 +181,18 @@ class Program:
         team.lead(lambda run: run(self._run), about)
 
 
-@operation(VOID, INT64, INT64, INT64, ARRAY, INT64)
-def _state(b: Builder, address: Value, index: Value, count: Value, meeting: Value, size: Value) -> None:
-    """nothing; writes the words of a Member to this address"""
-    words = b.inttoptr(address, WORD.as_pointer())
+@operation(VOID, ARRAY, INT64, INT64, ARRAY, INT64)
+def _state(b: Builder, words: Value, index: Value, count: Value, meeting: Value, size: Value) -> None:
+    """nothing; writes the words of a Member to the begin of this array"""
     for i, word in enumerate((index, count, b.ptrtoint(meeting, WORD), size)):
         b.store(word, b.gep(words, [ir.Constant(WORD, i)]))
 
 
-@operation(VOID, INT64, INT64)
-def _call(b: Builder, address: Value, block: Value) -> None:
-    """nothing; calls the entry of a kernel with the address of its arguments"""
-    signature = ir.FunctionType(WORD, [WORD.as_pointer()])
-    b.call(b.inttoptr(address, signature.as_pointer()), [b.inttoptr(block, WORD.as_pointer())])
-
-
 @kernel
-def _run(me: Member, entries: I64, starts: I64, words: int, blocks: int) -> None:
-    """Kernel after kernel, each with this member as its first argument. ``blocks``: address of [threads, words]."""
+def _run(me: Member, entries: I64, starts: I64, blocks: NDArray[np.int64]) -> None:
+    """Kernel after kernel, each with this member as its first argument. blocks [threads, words]."""
     for step in range(entries.size):
-        block = blocks + 8 * (me.index * words + starts[step])
+        block = blocks[me.index, starts[step] :]
         _state(block, me.index, me.count, me.meeting, me.meeting.size)
-        _call(entries[step], block)
+        call_entry(entries[step], block)
         barrier(me)

@@ -113,7 +113,7 @@ class Together(_Now):
 
 
 @operation(VOID, INT64, ARRAY)
-def _call(b: Builder, address: Value, block: Value) -> None:
+def call_entry(b: Builder, address: Value, block: Value) -> None:
     """nothing; calls the entry of a kernel with the address of its arguments"""
     signature = ir.FunctionType(WORD, [WORD.as_pointer()])
     b.call(b.inttoptr(address, signature.as_pointer()), [block])
@@ -126,7 +126,7 @@ def _run_posted(me: Member, post: I64, blocks: NDArray[np.int64]) -> None:
     for i in range(post[1]):
         block[i] = post[2 + i]
     block[0] = me.index
-    _call(post[0], block)
+    call_entry(post[0], block)
 
 
 @kernel
