@@ -84,10 +84,9 @@ def _model_config(raw: dict[str, Any], where: str) -> ModelConfig:
         raw["speaker_encoder_config"] = None
     talker = raw["talker_config"]
     if isinstance(talker, dict):
-        _rope_of_transformers_5(talker, f"{where}: talker_config")
-        _rope_of_transformers_5(talker.get("code_predictor_config"), f"{where}: code_predictor_config")
-        _refuse_sliding_layers(talker, f"{where}: talker_config")
-        _refuse_sliding_layers(talker.get("code_predictor_config"), f"{where}: code_predictor_config")
+        for part, name in ((talker, "talker_config"), (talker.get("code_predictor_config"), "code_predictor_config")):
+            _rope_of_transformers_5(part, f"{where}: {name}")
+            _refuse_sliding_layers(part, f"{where}: {name}")
         _small_names(talker)
     return _build(ModelConfig, raw, where)
 
