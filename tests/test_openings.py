@@ -157,6 +157,23 @@ def test_an_opening_is_read_once(load: Load, read: list[int], kind: str) -> None
             assert sum(read) == len(request.prompt.prefill) - unread
 
 
+@pytest.mark.parametrize("kind", MODELS)
+def test_those_who_come_together_read_an_opening_once(load: Load, read: list[int], kind: str) -> None:
+    model = load(kind)
+    one, other = voices(model)[:2]
+    coming = [("Hi.", one, False), ("你好。", other, True), ("Yes.", one, True), ("", one, False)]
+    spoken = [
+        model.prepare(text, voice, seed=1, max_new_tokens=4, streaming=streaming) for text, voice, streaming in coming
+    ]
+    alone = [first_words(model, request) for request in spoken]
+    openings_of(model).clear()
+    read.clear()
+    for found, codes in zip(model.generate(spoken), alone, strict=True):
+        np.testing.assert_array_equal(found.codes, codes)
+    known = len(opening_of(spoken[0]).positions)
+    assert sum(read) == sum(len(request.prompt.prefill) for request in spoken) - 2 * known
+
+
 def test_positions_that_are_known_are_not_in_a_slice(load: Load, read: list[int]) -> None:
     """Somebody speaks; two come with one voice, of whom the second has less to be read."""
     model = load("voice_design")

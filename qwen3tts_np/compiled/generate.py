@@ -25,7 +25,7 @@ from ..talker.generator import Generator, TorchGenerator
 from .talker.batch import DRAWING, IDLE, SPEAKING, new_batch, new_cache, new_choosing, new_columns, new_work
 from .talker.frame import write_frame
 from .talker.inputs import PROMPT_COLUMNS, TalkerInputs
-from .talker.openings import Openings, opening_of
+from .talker.openings import Opening, Openings, opening_of
 from .talker.sampling import rule_of, set_rule
 from .talker.talker import read_prompt
 from .talker.text import TextRows
@@ -109,6 +109,24 @@ class CompiledSession:
         return end
 
     def read_prompts(self, parts: Sequence[tuple[int, range]]) -> None:
+        alike = self._opened_alike(parts)
+        self._read_parts([part for part in parts if part not in alike])
+        if alike:
+            self._read_parts([(place, part[self.recall(place) :]) for place, part in alike])
+
+    def _opened_alike(self, parts: Sequence[tuple[int, range]]) -> list[tuple[int, range]]:
+        """Those whose opening another one reads before them, so that they begin behind it."""
+        openings: set[Opening] = set()
+        alike = []
+        for place, part in parts:
+            opening = opening_of(self._request(place))
+            if part.start == 0 and part.stop > len(opening.positions):
+                if opening in openings:
+                    alike.append((place, part))
+                openings.add(opening)
+        return alike
+
+    def _read_parts(self, parts: Sequence[tuple[int, range]]) -> None:
         columns = [(place, position) for place, part in parts for position in part]
         inputs = np.concatenate([self._inputs.prompt(self._request(place), part) for place, part in parts])
         item, position = np.array(columns).T
