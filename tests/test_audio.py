@@ -70,12 +70,26 @@ def test_any_format_of_libsndfile(tmp_path, suffix, tolerance):
     np.testing.assert_allclose(wave[:4000], tone(4000, 8000), rtol=0, atol=tolerance)
 
 
+@pytest.mark.parametrize(("suffix", "encoding"), [("wav", "GSM610"), ("aiff", "GSM610"), ("au", "G721_32")])
+def test_an_encoding_in_which_libsndfile_cannot_seek(tmp_path, suffix, encoding):
+    path = tmp_path / f"telephone.{suffix}"
+    soundfile.write(path, tone(4000, 8000), 8000, subtype=encoding)
+    wave, rate = read_audio(path)
+    assert rate == 8000
+    np.testing.assert_allclose(wave[1000:4000], tone(4000, 8000)[1000:], rtol=0, atol=0.1)
+
+
 def test_channels_are_averaged(tmp_path):
     left, right = tone(100, 8000), tone(100, 8000, 1000)
     both = np.stack([left, right], axis=1)
     soundfile.write(tmp_path / "stereo.wav", both, 8000, subtype="FLOAT")
     for source in (tmp_path / "stereo.wav", (both, 8000), (both.T, 8000), (both.astype(np.float64), 8000)):
         np.testing.assert_allclose(read_audio(source)[0], (left + right) / 2, rtol=0, atol=1e-7)
+
+
+def test_a_subclass_of_an_array_is_one():
+    samples = np.matrix(tone(100, 8000))
+    np.testing.assert_array_equal(read_audio(samples, 8000)[0], tone(100, 8000))
 
 
 def test_integers_have_the_scale_of_a_wav_file(tmp_path):

@@ -26,8 +26,9 @@ def decode(data: bytes, what: str, longest: float = math.inf) -> tuple[Wave, int
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             # Trap: between blocks soundfile seeks, after which an MP3 may go on with other bits: one call if possible.
+            # Trap: without their number soundfile reads no encoding that cannot seek, such as GSM 06.10.
             once = 0 <= file.frames * file.channels <= AT_ONCE
-            samples = file.read(dtype="float32", always_2d=True) if once else _in_blocks(file, what, longest)
+            samples = file.read(file.frames, "float32", always_2d=True) if once else _in_blocks(file, what, longest)
             return _mono(samples), file.samplerate
     except soundfile.LibsndfileError as e:
         raise RequestError(f"{what} cannot be read: libsndfile says {e.error_string!r}") from None

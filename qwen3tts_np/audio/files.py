@@ -65,7 +65,7 @@ def read_audio(source: AudioLike, rate: int | None = None, longest: float = math
         what = f"the audio array {list(source.shape)}"
         if rate is None:
             raise RequestError(f"{what} came without its sample rate; give it with sr=")
-        samples = _as_floats(source, what)
+        samples = _as_floats(np.asarray(source), what)  # trap: an np.matrix never loses an axis
     else:
         what, data = "the audio file", getattr(source, "read", lambda: source)()
         if not isinstance(data, bytes | bytearray | memoryview):
