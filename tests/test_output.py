@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -414,6 +414,16 @@ def test_a_folder_in_use_is_refused_before_the_work(tmp_path):
         with pytest.raises(OutputError, match="exists already and is not an empty directory"):
             check_new_folder(tmp_path / name)
     assert issubclass(OutputError, CheckpointError) and issubclass(OutputError, RequestError)
+
+
+def test_a_folder_that_another_process_fills_meanwhile_stays(tmp_path):
+    with ExitStack() as ours:
+        ours.enter_context(output_folder(tmp_path / "folder"))
+        (tmp_path / "folder").mkdir()
+        (tmp_path / "folder" / "theirs").touch()
+        with pytest.raises(OutputError, match="folder exists already and is not an empty directory"):
+            ours.close()
+    assert names(tmp_path) == ["folder"] and names(tmp_path / "folder") == ["theirs"]
 
 
 @posix

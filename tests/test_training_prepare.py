@@ -106,6 +106,16 @@ def test_rows_become_codes_and_an_x_vector(tmp_path, tools):
     assert sum(row.audio_codes is not None for row in Manifest(tmp_path / "out.jsonl").rows()) == len(found)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="FIFOs")
+def test_a_fifo_to_which_nothing_is_written_stays(tmp_path, synthetic):
+    """There are no validation rows, and of a model without an encoder no x-vectors."""
+    for name in ("out.validation.jsonl", "out.safetensors"):
+        os.mkfifo(tmp_path / name)
+    tools = Tools.load(synthetic("tiny", "custom_voice"))
+    prepare(tmp_path, rows_of(tmp_path), tools, validation=0, round_trips=0)
+    assert all((tmp_path / name).is_fifo() for name in ("out.validation.jsonl", "out.safetensors"))
+
+
 def test_a_row_without_a_speaker_can_be_named_when_it_is_trained(tmp_path, tools):
     prepare(tmp_path, rows_of(tmp_path), tools, validation=0, round_trips=0)
     for settings, name in ((TrainingSettings(), "speaker"), (TrainingSettings(speaker_name="Ada"), "ada")):

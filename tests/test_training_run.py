@@ -28,6 +28,7 @@ from qwen3tts_np.training.plan import plan
 from qwen3tts_np.training.run import run
 from qwen3tts_np.training.schedule import Schedule
 from qwen3tts_np.training.settings import TrainingSettings
+from qwen3tts_np.training.state import RunFolder
 from qwen3tts_np.training.trainer import Trainer, TrainingError
 from qwen3tts_np.training.validation import validation_losses
 
@@ -282,6 +283,16 @@ def test_another_run_does_not_go_on_here(base, data, tmp_path):
     (tmp_path / "mine" / "letter.txt").write_text("Dear Ada,")
     with pytest.raises(OutputError, match="holds no run"):
         train(base, data, tmp_path / "mine", **ONCE)
+
+
+def test_two_do_not_train_in_one_folder(base, data, tmp_path):
+    trainer = Trainer(base, settings_of(base, data, tmp_path / "out", **ONCE))
+    with RunFolder(tmp_path / "out").opened(trainer.identity):
+        with pytest.raises(OutputError, match=f"run.json is being written by process {os.getpid()}"):
+            run(trainer)
+        assert [name for name in os.listdir(tmp_path / "out") if not name.startswith(".")] == ["run.json"]
+    assert run(trainer).step == 2
+    assert not any(name.startswith(".") for name in os.listdir(tmp_path / "out"))
 
 
 # --- speech ---------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from ..checkpoint.json_file import read_json
 from ..errors import OutputError, QwenTTSError
 from ..files.apart import check_outputs
 from ..files.name import shown_name
-from ..files.output import check_name, output_file, remove_leftovers, write_text
+from ..files.output import check_name, output_file, remove_file, remove_leftovers, write_text
 from ..manifest import BadRow, Manifest, Row
 from .identity import Shard
 
@@ -60,7 +60,7 @@ class Folder:
         done = self._done(shard)
         with output_file(done) as file:
             for stale in (done, self.path / RESULTS):
-                stale.unlink(missing_ok=True)
+                remove_file(stale)
             for folder in (self.path, self.path / LINES):
                 remove_leftovers(folder, lambda name: shard.has_name(name.rpartition(".")[0]))
             report: dict[str, Any] = {}

@@ -113,6 +113,13 @@ def write_text(path: PathLike, text: str, *, sole: bool = False) -> None:
         file.write(text.encode("utf-8", errors="backslashreplace"))
 
 
+def remove_file(path: PathLike) -> None:
+    """Remove the file ``path``, if there is one; a FIFO or a device stays."""
+    with in_one_sentence(path):
+        if not is_special(path):
+            Path(path).unlink(missing_ok=True)
+
+
 def remove_leftovers(folder: PathLike, is_ours: Callable[[str], bool]) -> None:
     """Remove what dead processes have left in ``folder`` of files for whose names ``is_ours``."""
     with in_one_sentence(folder), os.scandir(folder) as entries:
@@ -132,6 +139,7 @@ def output_folder(path: PathLike) -> Iterator[Path]:
     """
 
     def take_place(partial: Path, target: Path) -> None:
+        check_new_folder(path)  # another process may have filled it meanwhile
         if target.exists():
             system.keep_permissions(target, partial)
             target.rmdir()  # empty; Windows does not rename over it
@@ -184,6 +192,18 @@ def remove_folder(path: PathLike, *, then: Path | None = None) -> None:
         if then is not None:
             os.replace(then, target)
         _drop(old)
+
+
+@contextmanager
+def held(path: PathLike) -> Iterator[None]:
+    """Nobody else writes ``path`` within the block, where the caller does with ``sole``. Errors as in output_file."""
+    with in_one_sentence(path):
+        _check_place(path)
+        partial, lock = _claim(path, Path(os.path.realpath(path)), new_file)
+    try:
+        yield
+    finally:
+        _drop(partial, lock)
 
 
 @contextmanager

@@ -27,19 +27,18 @@ Report = Callable[[Mapping[str, Any]], None]
 def run(trainer: Trainer, report: Report = lambda line: None) -> State:
     """Train to the end, from where the folder is, and return the last state.
 
-    TrainingError at the first loss that is not finite; OutputError where the folder holds another run.
+    TrainingError at the first loss that is not finite; OutputError where the folder holds another run, or another
+    process trains in it.
     """
     settings = trainer.settings
     assert settings.output is not None
     folder = RunFolder(Path(settings.output))
-    state = folder.open(trainer.identity)
-    if state is None:
-        state = State()
-    else:
-        trainer.load(folder.arrays(state.step), state.step)
-        folder.prune(state)
-    writer = _Writer(trainer, folder, state, report)
-    with training_threads(settings.threads):
+    with folder.opened(trainer.identity) as found, training_threads(settings.threads):
+        state = found or State()
+        if found is not None:
+            trainer.load(folder.arrays(state.step), state.step)
+            folder.prune(state)
+        writer = _Writer(trainer, folder, state, report)
         for step in trainer.schedule.after(state.step):
             writer.took(step, *trainer.step(step))
     return state

@@ -17,7 +17,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from ..checkpoint.json_file import read_json
 from ..checkpoint.safetensors import Checkpoint
 from ..errors import CheckpointError, OutputError
 from ..files.name import shown_name
-from ..files.output import output_folder, remove_folder, remove_leftovers, write_text
+from ..files.output import held, output_folder, remove_folder, remove_leftovers, write_text
 from ..ops import Array
 from .adapters import write_arrays, write_json
 
@@ -56,10 +57,12 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path: Path = path
 
-    def open(self, identity: Mapping[str, Any]) -> State | None:
-        """The state to go on from, None at the beginning; what a killed process has left is removed.
+    @contextmanager
+    def opened(self, identity: Mapping[str, Any]) -> Iterator[State | None]:
+        """The folder, for this process alone: the state to go on from, None at the beginning.
 
-        OutputError if there is another run, or something else.
+        What a killed process has left is removed. OutputError if there is another run, or something else, or another
+        process trains here.
         """
         if os.path.isdir(self.path):  # trap: Path.is_dir raises where the name is too long
             remove_leftovers(self.path, lambda name: _OURS.fullmatch(name) is not None)
@@ -68,7 +71,11 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as e:
             raise OutputError(f"{shown_name(self.path)} cannot be made: {e.strerror or e}") from None
-        write_text(self.path / RUN, json.dumps(identity, indent=2, sort_keys=True) + "\n")
+        with held(self.path / RUN):
+            write_text(self.path / RUN, json.dumps(identity, indent=2, sort_keys=True) + "\n", sole=True)
+            yield self._latest()
+
+    def _latest(self) -> State | None:
         steps = self.steps("state")
         if not steps:
             return None

@@ -13,7 +13,7 @@ import numpy as np
 
 from ...checkpoint.keys import TensorSpec
 from ...checkpoint.writer import write_safetensors
-from ...files.output import output_file, write_text
+from ...files.output import output_file, remove_file, write_text
 from ...manifest import is_path
 from ...report.values import finite
 from .names import Names
@@ -40,7 +40,7 @@ def write(done: Preparation, names: Names) -> dict[str, Any]:
             total["rows"] += 1
             total["frames"] += len(row.frames)
         if held is None:
-            names.validation.unlink(missing_ok=True)  # of another split
+            remove_file(names.validation)  # of another split
         _write_x_vectors(done, names.x_vectors)
         summary = _summary(done, totals)
         write_text(names.report, page_of(done, summary))
@@ -66,7 +66,7 @@ def _relative(file: str, folder: Path) -> str:
 def _write_x_vectors(done: Preparation, path: Path) -> None:
     vectors = {name: vector for name, s in done.speakers.items() if (vector := s.x_vector) is not None}
     if not vectors:
-        path.unlink(missing_ok=True)
+        remove_file(path)
         return
     specs = [TensorSpec(name, vector.shape, "H", "F32") for name, vector in vectors.items()]
     write_safetensors(path, specs, lambda spec: [vectors[spec.key].astype("<f4")], {"format": X_VECTORS})
