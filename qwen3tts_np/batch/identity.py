@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import RequestError
-from ..files.name import shown_name
+from ..files.name import fault_of_name, shown_name
 from ..manifest import BadRow, Manifest, Row
 from ..shown import shortened
 from ..text.pace import milliseconds
@@ -88,7 +88,7 @@ def shard_of_environment(environment: Mapping[str, str] = os.environ) -> Shard |
 
 
 def fault_of_id(name: str) -> str | None:
-    """Why a row's id cannot be the name of its files on every system, None where it can."""
+    """Why a row's id cannot be the name of its files on every system, and on this one, None where it can."""
     if found := FORBIDDEN.search(name):
         return f"it holds {found[0]!r}"
     if not name or name.startswith(".") or name.endswith((".", " ")):
@@ -99,7 +99,7 @@ def fault_of_id(name: str) -> str | None:
         return "it holds half a surrogate pair"
     if len(name.encode()) > LONGEST:
         return f"it has more than {LONGEST} bytes"
-    return None
+    return fault_of_name(name)
 
 
 def survey(manifest: Manifest, shard: Shard, watch: Callable[[Row], None] = lambda row: None) -> Extent:

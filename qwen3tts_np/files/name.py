@@ -13,8 +13,11 @@ def fault_of_name(path: str | os.PathLike[str]) -> str | None:
     """Why ``path`` cannot be the name of a file, None where it can."""
     try:
         encoded = os.fsencode(path)
-    except UnicodeEncodeError:
-        return "it holds half a surrogate pair"
+    except UnicodeEncodeError as e:
+        character = e.object[e.start]
+        if "\ud800" <= character <= "\udfff":
+            return "it holds half a surrogate pair"
+        return f"names of files are {e.encoding} here, which has no {character!r}; take a UTF-8 locale, or PYTHONUTF8=1"
     if b"\0" in encoded:
         return "it holds a null byte"
     return None if encoded else "it names no file"
