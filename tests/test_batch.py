@@ -96,6 +96,11 @@ def test_every_way_gives_the_same_bytes(tmp_path, model):
         assert batch_runs.spoken(tmp_path / way) == wanted, way
 
 
+def test_more_rows_at_once_than_there_can_be_places(tmp_path, model):
+    manifest = write(tmp_path, ROWS[:1])
+    assert run(Speaker(model, tmp_path / "out", batch_size=2**63), manifest, Shard(), lambda _: None).spoken == 1
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
 def test_what_a_killed_process_was_speaking_is_spoken_again(tmp_path, synthetic, model):
     rows = batch_runs.rows_of(16, MOST)
@@ -226,6 +231,13 @@ def test_ids_that_cannot_be_names_of_files_are_named_before_the_work(tmp_path, m
     with pytest.raises(RequestError, match=r"line 2: ") as caught:
         survey(manifest, Shard())
     assert fault.replace("\\\\", "\\") in str(caught.value).replace("\\\\", "\\")
+
+
+def test_a_name_that_the_locale_cannot_write_is_named_before_the_work(tmp_path, monkeypatch):
+    manifest = write(tmp_path, [{"id": "smørrebrød", "text": "Hi."}])
+    monkeypatch.setattr(os, "fsencode", lambda name: os.fspath(name).encode("ascii", "surrogateescape"))
+    with pytest.raises(RequestError, match=r"'smørrebrød' .* names of files are ascii here, which has no 'ø'"):
+        survey(manifest, Shard())
 
 
 @pytest.mark.parametrize("twin", ["Ä", "ä", "A\u0308"])

@@ -23,6 +23,7 @@ from threadpoolctl import ThreadpoolController
 from qwen3tts_np import Qwen3TTSModel, RequestError, trace
 from qwen3tts_np.compiled.blas import limited_blas
 from qwen3tts_np.compiled.engine import WEIGHT_FORMATS, Engine
+from qwen3tts_np.training.threads import training_threads
 
 pytestmark = pytest.mark.usefixtures("all_cores")
 SINGLE = np.dtype(np.float32)
@@ -40,6 +41,14 @@ def four() -> Iterator[None]:
         if blas_threads() != {4}:
             pytest.skip("needs a BLAS whose number of threads can be set")
         yield
+
+
+@pytest.mark.filterwarnings("ignore:threads=")
+def test_more_threads_than_blas_can_be_told_of(synthetic):
+    with training_threads(2**63 - 1):
+        pass
+    model = Qwen3TTSModel.from_pretrained(synthetic("tiny", "custom_voice"), backend="reference", threads=2**64)
+    model.generate_custom_voice("Hello.", "vivian", max_new_tokens=2)
 
 
 # ---- NumPy's threads ----

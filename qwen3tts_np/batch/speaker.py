@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from ..arguments import whole_number
 from ..errors import OutputError, QwenTTSError, RequestError
 from ..manifest import FILES, Row, is_path
-from ..model import Qwen3TTSModel
+from ..model import MOST_PLACES, Qwen3TTSModel
 from ..notices import heard
 from ..request import ClonedVoice
 from ..speech.delivery import Delivery
@@ -85,7 +85,7 @@ class Speaker:
         self.model: Qwen3TTSModel = model
         self.settings: Settings = settings or Settings()
         self.folder: Folder = Folder(Path(out))
-        self.batch_size: int = whole_number(batch_size, "batch_size")
+        self.batch_size: int = min(whole_number(batch_size, "batch_size"), MOST_PLACES)
         self._voices = Voices(self.model)
         self._check()
 

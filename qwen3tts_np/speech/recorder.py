@@ -12,6 +12,7 @@ import numpy as np
 
 from ..audio.files import pcm16
 from ..errors import RequestError
+from ..model import MOST_PLACES
 from ..ops import Ints
 from ..request import Request
 from ..running_batch import RunningBatch
@@ -44,7 +45,7 @@ class Booth:
 
     def __init__(self, places: int) -> None:
         """The running batch is opened for the first take, whose model all others have too."""
-        self._places = places
+        self._places = min(places, MOST_PLACES)
         self._batch: RunningBatch | None = None
         self._spoken: dict[int, _Attempt] = {}  # by place
 

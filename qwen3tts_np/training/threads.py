@@ -15,6 +15,7 @@ from typing import NamedTuple, TypeVar
 from qwen3tts_np_kernels.system import usable_cores
 
 from ..compiled.blas import limited_blas
+from ..compiled.engine import most_threads
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -32,8 +33,8 @@ _POOL: ContextVar[_Pool | None] = ContextVar("_POOL", default=None)
 @contextmanager
 def training_threads(threads: int | None) -> Iterator[None]:
     """Inside, everything runs on so many threads; None: as many as there are cores. Outside, parts are not shared."""
-    size = threads or usable_cores()
-    with limited_blas(threads), ThreadPoolExecutor(size) as executor:
+    size = min(threads or usable_cores(), most_threads())
+    with limited_blas(threads and size), ThreadPoolExecutor(size) as executor:
         before = _POOL.set(_Pool(executor, size))
         try:
             yield
