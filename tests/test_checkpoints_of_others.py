@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from qwen3tts_np import CheckpointError, ConfigError, CustomVoice, Qwen3TTSModel, RequestError
 from qwen3tts_np.checkpoint.config_file import read_model_config
 from qwen3tts_np.cli.info import as_text
+from qwen3tts_np.inspect.inspection import inspect_checkpoint
 from qwen3tts_np.layout.description import describe
 from qwen3tts_np.text.tokenizer import Tokenizer
 from qwen3tts_np.verify.tokenizer import tokenizer_problems
@@ -158,7 +160,10 @@ def test_weights_of_another_type_are_called_quantised(copied, dtype, sentence):
         (["model-Q4_K_M.gguf"], r"model-Q4_K_M\.gguf, GGUF weights"),
         (["pytorch_model.bin"], r"pytorch_model\.bin, weights as PyTorch pickles them"),
         (["model.onnx"], r"model\.onnx, an export to ONNX"),
-        (["adapter_config.json", "adapter_model.safetensors"], "a LoRA adapter; merge it"),
+        (
+            ["adapter_config.json", "adapter_model.safetensors"],
+            "a LoRA adapter; give its base model, and this folder as --adapter",
+        ),
         (["README.md"], r"holds neither model\.safetensors nor"),
     ],
 )
@@ -170,8 +175,13 @@ def test_a_folder_without_our_weights_is_named_for_what_it_holds(copied, files, 
     with pytest.raises(FileNotFoundError, match=sentence):
         Qwen3TTSModel.from_pretrained(folder)
     (folder / "config.json").unlink()
-    with pytest.raises(FileNotFoundError, match=sentence if "README" not in files[0] else "config.json not found"):
+    with pytest.raises(
+        FileNotFoundError, match=sentence if "README" not in files[0] else "config.json not found"
+    ) as refused:
         Qwen3TTSModel.from_pretrained(folder)
+    for looks in (describe, lambda folder: inspect_checkpoint(folder, 1.0)):
+        with pytest.raises(FileNotFoundError, match=re.escape(str(refused.value))):
+            looks(folder)
 
 
 def test_paths_of_a_file_and_of_a_folder_of_the_hub(copied, tmp_path):

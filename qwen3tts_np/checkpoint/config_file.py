@@ -105,15 +105,20 @@ def _small_names(talker: dict[str, Any]) -> None:
                     talker[names] = {name if name in kept else name.lower(): v for name, v in talker[names].items()}
 
 
-def _read(folder: Path) -> dict[str, Any]:
-    """``config.json`` of a checkpoint that this package can read. ConfigError names what it is otherwise."""
+def read_config(folder: Path) -> dict[str, Any]:
+    """``config.json`` of a folder as it stands. ConfigError says what the folder holds where there is none."""
     path = folder / "config.json"
     if not path.exists() and folder.is_dir() and (other := files_of(folder)):
         raise MissingFileError(f"{folder} holds no config.json but {other}")
     if not path.exists() and (snapshot := _snapshot_in(folder)):
         raise MissingFileError(f"{folder} is a folder of the hub's cache; give the model by name, or {snapshot}")
-    raw = read_json(path)
-    _refuse_other_quantisation(raw, path)
+    return read_json(path)
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    """The same of weights that this package can read."""
+    raw = read_config(folder)
+    _refuse_other_quantisation(raw, folder / "config.json")
     return raw
 
 

@@ -31,7 +31,8 @@ _LAYOUTS = {
 }
 _MLX = "is a conversion to MLX, whose convolutions have another layout; take the original checkpoint"
 _FILES = {
-    "adapter_model.safetensors": "a LoRA adapter; merge it into its base model first (merge_and_unload of peft)",
+    "adapter_model.safetensors": "a LoRA adapter; give its base model, and this folder as --adapter (say, clone; "
+    "adapter= in Python), or merge them (merge_and_unload of peft)",
     "*.gguf": f"GGUF weights of llama.cpp or another program; {CURE}",
     "*.onnx": "an export to ONNX; take the original checkpoint",
     "openvino*.xml": "an export to OpenVINO; take the original checkpoint",

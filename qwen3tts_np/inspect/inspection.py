@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..checkpoint.config_file import CODEC_DIR, read_codec_config, read_model_config
-from ..checkpoint.json_file import read_json
+from ..checkpoint.config_file import CODEC_DIR, read_codec_config, read_config, read_model_config
 from ..checkpoint.keys import TensorSpec, problems
 from ..checkpoint.safetensors import Checkpoint
 from ..config import CodecConfig, ModelConfig
@@ -73,7 +72,7 @@ def inspect_checkpoint(directory: Path, context: float) -> Inspection:
     ``context``: seconds of speech before the frame whose attention is counted. Raises ConfigError if no config.json can
     be read.
     """
-    if read_json(directory / "config.json").get("model_type") == CodecConfig.FIXED["model_type"]:
+    if read_config(directory).get("model_type") == CodecConfig.FIXED["model_type"]:
         config, codec_dir = None, directory
         codec: CodecConfig | None = read_codec_config(directory)
     else:

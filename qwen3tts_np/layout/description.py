@@ -8,8 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from ..checkpoint.config_file import CODEC_DIR, read_codec_config, read_generation_config, read_model_config
-from ..checkpoint.json_file import read_json
+from ..checkpoint.config_file import (
+    CODEC_DIR,
+    read_codec_config,
+    read_config,
+    read_generation_config,
+    read_model_config,
+)
 from ..checkpoint.keys import TensorSpec, problems
 from ..checkpoint.published import CODEC_NAME, CODEC_WEIGHTS, MODELS, published_files, sha256_of
 from ..checkpoint.safetensors import Checkpoint
@@ -95,7 +100,7 @@ def describe(directory: Path) -> Description:
             found.append(str(e))
             return None
 
-    if read_json(directory / "config.json").get("model_type") == CodecConfig.FIXED["model_type"]:
+    if read_config(directory).get("model_type") == CodecConfig.FIXED["model_type"]:
         codec_dir, required = directory, [Path(name).name for name in REQUIRED_OFFICIALLY if CODEC_DIR in name]
     else:
         codec_dir, required = directory / CODEC_DIR, [*REQUIRED, *REQUIRED_OFFICIALLY]
