@@ -151,6 +151,20 @@ BAD = [
 ]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="permissions and links")
+def test_what_is_spoken_again_keeps_its_permissions_and_links(tmp_path, model):
+    manifest, out = write(tmp_path, [{"id": "a", "text": "Hi."}]), tmp_path / "out"
+    speak(model, manifest, out)
+    (out / "results.jsonl").rename(tmp_path / "lines.jsonl")
+    (out / "results.jsonl").symlink_to(tmp_path / "lines.jsonl")
+    private = [out / "a.wav", out / "results" / "a.json", tmp_path / "lines.jsonl"]
+    for path in private:
+        path.chmod(0o600)
+    assert speak(model, manifest, out, seed=2) == (1, 0, 0)
+    assert (out / "results.jsonl").is_symlink() and lines(out)[0]["id"] == "a"
+    assert {path.stat().st_mode & 0o777 for path in private} == {0o600}
+
+
 def test_a_bad_row_is_a_line_with_an_error(tmp_path, model):
     rows = [{"id": f"bad{i}", **row} for i, (row, _) in enumerate(BAD)]
     good = [{"id": f"good{i}", "text": "Good morning."} for i in range(2)]

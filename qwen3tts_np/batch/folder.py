@@ -1,8 +1,9 @@
 """The folder that a manifest is spoken into.
 
     OUT/ID.wav               the speech of a row
-    OUT/results/ID.json      its line of results.jsonl, written when the speech is there, removed before it is replaced
-    OUT/results.jsonl        the lines of all rows, in the manifest's order, once every shard has been closed
+    OUT/results/ID.json      its line of results.jsonl, written when the speech is there, emptied before it is replaced
+    OUT/results.jsonl        the lines of all rows, in the manifest's order, once every shard has been closed; that of an
+                             earlier run is empty until then
     OUT/shard-2-of-5.done    closes a shard: a JSON object of what was done
 
 A row is finished if its line says that it was made of what it would be made of now. So an interruption at any moment
@@ -22,7 +23,7 @@ from ..checkpoint.json_file import read_json
 from ..errors import OutputError, QwenTTSError
 from ..files.apart import check_outputs
 from ..files.name import shown_name
-from ..files.output import check_name, output_file, remove_file, remove_leftovers, write_text
+from ..files.output import check_name, empty_file, output_file, remove_file, remove_leftovers, write_text
 from ..manifest import BadRow, Manifest, Row
 from .identity import Shard
 
@@ -59,8 +60,8 @@ class Folder:
         self.make()
         done = self._done(shard)
         with output_file(done) as file:
-            for stale in (done, self.path / RESULTS):
-                remove_file(stale)
+            remove_file(done)
+            empty_file(self.path / RESULTS)
             for folder in (self.path, self.path / LINES):
                 remove_leftovers(folder, lambda name: shard.has_name(name.rpartition(".")[0]))
             report: dict[str, Any] = {}
@@ -82,7 +83,7 @@ class Folder:
 
     def begin(self, row: Row) -> None:
         """The row's speech is about to be replaced."""
-        self._line(row.name).unlink(missing_ok=True)
+        empty_file(self._line(row.name))
 
     def end(self, line: dict[str, Any]) -> None:
         """Keep the line of a row: its speech is there, or will not be."""

@@ -107,8 +107,8 @@ def speak(args: argparse.Namespace) -> int:
     }
     speed = "" if rtf is None else f", RTF {rtf:.2f}"
     part = f", shard {shard.number}/{shard.count}" if shard.count > 1 else ""
-    said = args.out / RESULTS
-    why = f" ({said if said.exists() else args.out / LINES} says why)" if summary.failed else ""
+    said = args.out / (RESULTS if speaker.folder.is_closed(shard.count) else LINES)
+    why = f" ({said} says why)" if summary.failed else ""
     line = (
         f"{args.out}{part}: {summary.rows} rows, {summary.spoken} spoken, {summary.kept} there already, "
         f"{summary.failed} failed{why}; {summary.seconds:.1f} s of speech{speed}"

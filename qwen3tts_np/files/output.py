@@ -120,6 +120,15 @@ def remove_file(path: PathLike) -> None:
             Path(path).unlink(missing_ok=True)
 
 
+def empty_file(path: PathLike) -> None:
+    """What the file ``path`` says holds no more; it keeps its permissions, and a link stays. Errors as in output_file.
+
+    The caller keeps other writers away.
+    """
+    if os.path.isfile(path):
+        write_text(path, "", sole=True)
+
+
 def remove_leftovers(folder: PathLike, is_ours: Callable[[str], bool]) -> None:
     """Remove what dead processes have left in ``folder`` of files for whose names ``is_ours``."""
     with in_one_sentence(folder), os.scandir(folder) as entries:
