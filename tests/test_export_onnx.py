@@ -17,8 +17,9 @@ from qwen3tts_np_kernels.pack import FormatName, linear_ref, pack
 from qwen3tts_np.checkpoint.keys import load
 from qwen3tts_np.checkpoint.safetensors import Checkpoint
 from qwen3tts_np.checkpoint.tensor import StoredTensor
-from qwen3tts_np.errors import CheckpointError, OutputError
+from qwen3tts_np.errors import CheckpointError, OutputError, RequestError
 from qwen3tts_np.export import onnx_target, weights
+from qwen3tts_np.export.coreml_export import export_coreml
 from qwen3tts_np.export.onnx_export import export_onnx, write_piece
 from qwen3tts_np.export.pieces import PIECES, Network
 from qwen3tts_np.export.source import CODEC, fixed_lengths, network_of
@@ -320,3 +321,20 @@ def test_the_readme_lists_the_operators(synthetic: Callable[..., Path], tmp_path
     listed = page.partition("### Operators")[2].split("`Abs ", 1)[1].partition("`")[0]
     assert f"Opset {onnx_target.OPSET}, IR version {onnx_target.IR_VERSION}" in page
     assert {"Abs", *listed.split()} | {"MatMulNBits"} == used
+
+
+@pytest.mark.parametrize(
+    ("piece", "lengths", "fault"),
+    [
+        ("talker", {"places": 10**9}, "places=1000000000 must be at most 32768, the positions of the model"),
+        ("codec_decoder", {"frames": 10**5}, "frames=100000 must be at most 32768"),
+        ("text", {"tokens": 32769}, "tokens=32769 must be at most 32768"),
+        ("speaker_encoder", {"samples": 100}, "samples=100 must be at least 1280, which the speaker encoder needs"),
+    ],
+)
+@pytest.mark.parametrize(("export", "form"), [(export_onnx, "float32"), (export_coreml, ["int8"])])
+def test_lengths_that_no_call_can_have(synthetic, tmp_path, export, form, piece, lengths, fault):
+    """They took all memory, hours, or a traceback of the runtime's own library."""
+    with pytest.raises(RequestError, match=f"length {fault}"):
+        next(export(synthetic("tiny", "base"), tmp_path / "out", form, [piece], lengths))
+    assert not (tmp_path / "out").exists()

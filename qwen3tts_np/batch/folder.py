@@ -2,8 +2,8 @@
 
     OUT/ID.wav               the speech of a row
     OUT/results/ID.json      its line of results.jsonl, written when the speech is there, emptied before it is replaced
-    OUT/results.jsonl        the lines of all rows, in the manifest's order, once every shard has been closed; that of an
-                             earlier run is empty until then
+    OUT/results.jsonl        the lines of all rows, in the manifest's order, once every shard has been closed; that of
+                             an earlier run is empty until then
     OUT/shard-2-of-5.done    closes a shard: a JSON object of what was done
 
 A row is finished if its line says that it was made of what it would be made of now. So an interruption at any moment

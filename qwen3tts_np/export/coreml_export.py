@@ -17,7 +17,7 @@ from ..ops import AnyArray
 from ..shown import shortened
 from .coreml_target import CoreMLTarget, Declarations, coremltools
 from .pieces import PIECES, Network
-from .source import check_companions, companions, fixed_lengths, network_of, pieces_of, write_companions
+from .source import check_companions, check_lengths, companions, fixed_lengths, network_of, pieces_of, write_companions
 
 COREML_FORMATS = ("float16", "int8", "int6", "int4")
 PACKAGE = "model.mlpackage"
@@ -45,6 +45,7 @@ def export_coreml(
     network = network_of(source)
     chosen, fixed = pieces_of(network, only), fixed_lengths(lengths or {})
     assert fixed is not None
+    check_lengths(lengths, network, chosen)
     check_name(target)
     beside = companions(source)
     for model_format in formats:

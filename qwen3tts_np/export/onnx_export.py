@@ -10,7 +10,7 @@ from ..extras import check_installed, install
 from ..files.output import check_name, check_new_folder, output_folder
 from .onnx_target import MODEL, PROMPT, OnnxTarget
 from .pieces import PIECES, Network
-from .source import check_companions, companions, fixed_lengths, network_of, pieces_of, write_companions
+from .source import check_companions, check_lengths, companions, fixed_lengths, network_of, pieces_of, write_companions
 from .target import Target
 
 
@@ -31,6 +31,7 @@ def export_onnx(
     network = network_of(source)
     chosen = pieces_of(network, only)
     fixed = fixed_lengths(lengths)
+    check_lengths(lengths, network, chosen)
     check_name(target)
     for name in chosen:
         check_new_folder(target / name)

@@ -15,6 +15,7 @@ from ..files.name import shown_name
 from ..files.output import write_bytes
 from ..layout.specs import codec_specs, model_specs
 from ..shown import shortened
+from ..speaker.encoder import shortest_clip
 from ..text.tokenizer import Tokenizer
 from .pieces import PIECES, Network
 from .target import LENGTHS
@@ -55,6 +56,17 @@ def fixed_lengths(given: Mapping[str, int] | None) -> dict[str, int] | None:
     if given.get("prompt", 1) > fixed["places"]:
         raise RequestError(f"length prompt={fixed['prompt']} must be at most places={fixed['places']}")
     return {**fixed, "prompt": min(fixed["prompt"], fixed["places"]), "positions": 1}
+
+
+def check_lengths(given: Mapping[str, int] | None, network: Network, pieces: Sequence[str]) -> None:
+    """RequestError for lengths that no call of these pieces can have."""
+    most = network.config.talker_config.max_position_embeddings  # of a prompt and its frames together
+    for name in ("places", "tokens", "frames"):
+        if (number := (given or {}).get(name, 1)) > most:
+            raise RequestError(f"length {name}={number} must be at most {most}, the positions of the model")
+    least = shortest_clip(network.speaker) if network.speaker is not None and "speaker_encoder" in pieces else 1
+    if (number := (given or {}).get("samples", least)) < least:
+        raise RequestError(f"length samples={number} must be at least {least}, which the speaker encoder needs")
 
 
 def companions(source: Path) -> dict[str, bytes]:
