@@ -8,8 +8,9 @@ alternate, so that a change of the machine's load affects all of them; the media
 programs keep every core busy meanwhile.
 
 With --waits kernels are compiled anew, in a folder of their own, with a barrier that counts the time each thread is at
-work and the time it waits. A slow core is simulated in it: what the last thread does between two barriers takes so many
-times as long, by waiting. All threads run every kernel there, as on an idle machine, so the waits can be seen.
+work and the time it waits. A slow core is simulated in it: what the last thread does up to a barrier, or up to the next
+part of a product that it takes, lasts so many times as long, by waiting. All threads run every kernel there, as on an
+idle machine, so the waits can be seen.
 """
 
 from __future__ import annotations
@@ -146,8 +147,8 @@ def waits(model: Path, run: Waiting, kernels: str) -> tuple[float, list[float]]:
 def count_waits(slow: float) -> list[Any]:
     """Have kernels count, before anything imports them. Returns the list of the teams' members, team by team.
 
-    A member's line of ``meeting`` has room behind its first three numbers: here are its ticks at work and at barriers,
-    and the tick at which it left the last one.
+    A member's line of ``meeting`` has room behind its first four numbers: here are its ticks at work and at barriers,
+    and the tick up to which they are counted.
     """
     from llvmlite import ir
     from qwen3tts_np_kernels import threads_jit
@@ -155,7 +156,7 @@ def count_waits(slow: float) -> list[Any]:
     from qwen3tts_np_kernels.simd.llvm import I64, INT64, Builder, Value, call, operation
     from qwen3tts_np_kernels.simd.ops import pause
 
-    barrier, members, line = threads_jit.barrier, threads_jit.members, threads_jit._LINE
+    barrier, next_part, members, line = (getattr(threads_jit, n) for n in ("barrier", "next_part", "members", "_LINE"))
     made: list[list[threads_jit.Member]] = []
 
     @operation(INT64)
@@ -166,26 +167,37 @@ def count_waits(slow: float) -> list[Any]:
         return b.call(ir.InlineAsm(ir.FunctionType(I64, []), "mrs $0, cntvct_el0", "=r", side_effect=True), [])
 
     @inner
-    def counting_barrier(me: threads_jit.Member) -> None:
+    def count_work(me: threads_jit.Member) -> None:
         at = line * (2 + me.index)
-        left = me.meeting[at + 5]
-        if left and me.index == me.count - 1:
-            until = left + slow * (ticks() - left)
+        since = me.meeting[at + 6]
+        if since and me.index == me.count - 1:
+            until = since + slow * (ticks() - since)
             while ticks() < until:
                 pause()
-        arrived = ticks()
-        barrier(me)
         now = ticks()
-        if left:
-            me.meeting[at + 3] += arrived - left
-            me.meeting[at + 4] += now - arrived
-        me.meeting[at + 5] = now
+        if since:
+            me.meeting[at + 4] += now - since
+        me.meeting[at + 6] = now
+
+    @inner
+    def counting_barrier(me: threads_jit.Member) -> None:
+        count_work(me)
+        barrier(me)
+        at, now = line * (2 + me.index), ticks()
+        if me.meeting[at + 6]:
+            me.meeting[at + 5] += now - me.meeting[at + 6]
+        me.meeting[at + 6] = now
+
+    @inner
+    def counting_next_part(me: threads_jit.Member, count: int, last: threads_jit.Part) -> threads_jit.Part:
+        count_work(me)
+        return next_part(me, count, last)
 
     def recorded(size: int) -> list[threads_jit.Member]:
         made.append(members(size))
         return made[-1]
 
-    threads_jit.barrier, threads_jit.members = counting_barrier, recorded
+    threads_jit.barrier, threads_jit.next_part, threads_jit.members = counting_barrier, counting_next_part, recorded
     return made
 
 
@@ -201,7 +213,7 @@ def wait(path: str, threads: int, slow: float) -> None:
     model = Qwen3TTSModel.from_pretrained(path, threads=threads)
     text, voice = "good morning" if Path(path) == DEMO_VOICE else TEXT, any_voice(model)
     model.generate([model.prepare(text, voice, seed=0, max_new_tokens=3)])  # starts the threads
-    (lines,) = [team[0].meeting.reshape(2 + threads, -1)[2:] for team in teams if len(team) == threads]
+    (lines,) = [team[0].meeting.reshape(2 + 2 * threads, -1)[2 : 2 + threads] for team in teams if len(team) == threads]
     print("ready", flush=True)
     sys.stdin.read()
     times: list[float] = []
@@ -211,11 +223,11 @@ def wait(path: str, threads: int, slow: float) -> None:
             batch.join(model.prepare(text, voice, seed=0, max_new_tokens=200))
             batch.step()  # the prompt
             while not batch.idle:
-                lines[:, 3:6] = 0
+                lines[:, 4:7] = 0
                 start = time.perf_counter()
                 if len(batch.step().places):
                     times.append(time.perf_counter() - start)
-                    counted += lines[:, 3:5]
+                    counted += lines[:, 4:6]
     print(json.dumps([1e3 * statistics.median(times), (counted[:, 1] / counted.sum(1)).tolist()]))
 
 

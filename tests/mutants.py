@@ -498,6 +498,13 @@ MUTANTS: list[Mutant] = [
         ("sample = np.float32(-1)", "pass"),
     ),
     *mutants(
+        "kernels/qwen3tts_np_kernels/threads_jit.py",
+        "test_team.py::test_every_unit_is_taken_once_in_whatever_order_members_ask",
+        ("+ _ASKED] += PARTS + me.count", "+ _ASKED] += PARTS"),
+        ("left >> 1 if number < PARTS - 1 else 0", "left >> 1"),
+        ("if number >= PARTS:\n            behind", "if True:\n            behind"),
+    ),
+    *mutants(
         "qwen3tts_np/compiled",
         "test_codec_compiled.py",
         ("known.program.prepare(contents, [streams[i]", "known.program.prepare(contents, [streams[0]"),

@@ -203,9 +203,9 @@ def _norm_rotate(x: F32, half: int, count: int, weight: F32, cos: F32, sin: F32)
 
 @kernel
 def _multiply(
-    stack: Stack, index: int, x: F32, count: int, y: F32, y_to: int, first: int, end: int, own: Levels
+    stack: Stack, index: int, x: F32, count: int, y: F32, y_to: int, first: int, end: int, own: Levels, fresh: bool
 ) -> None:
-    multiply(stack, index, x, count, y, y_to, first, end, own)
+    multiply(stack, index, x, count, y, y_to, first, end, own, fresh)
 
 
 @needs_compiler
@@ -223,7 +223,7 @@ def test_a_stack_multiplies_each_column_as_if_alone(name: str, blocks: int, grou
     own = Levels(np.zeros(x.size, np.int8), np.zeros(groups_of_all, np.float32), np.zeros(groups_of_all, np.int32))
     together = np.full((count, rows + 16), GUARD)
     first, end = sorted(random.integers(0, blocks + 1, 2))
-    _multiply(stack, 1, x.reshape(-1), count, together.reshape(-1), rows + 16, first, end, own)
+    _multiply(stack, 1, x.reshape(-1), count, together.reshape(-1), rows + 16, first, end, own, True)
     written = slice(16 * first, 16 * end)
     exact = linear_ref(x, packed[1], rows)
     np.testing.assert_allclose(together[:, written], exact[:, written], atol=EPS * inputs * 16 * np.abs(exact).max())
@@ -231,9 +231,10 @@ def test_a_stack_multiplies_each_column_as_if_alone(name: str, blocks: int, grou
     assert (together == GUARD).all()
 
     alone = np.zeros(rows, np.float32)
-    _multiply(stack, 1, x.reshape(-1), count, together.reshape(-1), rows + 16, 0, blocks, own)
+    for part in ((0, first), (first, end), (end, blocks)):
+        _multiply(stack, 1, x.reshape(-1), count, together.reshape(-1), rows + 16, *part, own, False)
     for column, result in zip(x, together, strict=True):
-        _multiply(stack, 1, column.copy(), 1, alone, rows, 0, blocks, own)
+        _multiply(stack, 1, column.copy(), 1, alone, rows, 0, blocks, own, True)
         np.testing.assert_array_equal(alone, result[:rows])
 
 

@@ -12,12 +12,14 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from qwen3tts_np_kernels import cpu, together_jit
 from qwen3tts_np_kernels import team as teams
 from qwen3tts_np_kernels.cpu import Kernel, compiled
 from qwen3tts_np_kernels.pace import Pace
 from qwen3tts_np_kernels.team import Team
-from qwen3tts_np_kernels.threads_jit import Member, barrier, team_kernel
+from qwen3tts_np_kernels.threads_jit import PARTS, Member, Part, barrier, first_part, members, next_part, team_kernel
 
 needs_compiler = pytest.mark.skipif(not compiled(), reason="barriers exist in compiled code only")
 PATIENCE = 60  # seconds after which a thread that waits is taken for one that waits indefinitely
@@ -68,6 +70,65 @@ def test_arguments_that_are_looked_at_once_serve_many_calls(size):
     for calls in range(1, 4):
         team.run(call)
         assert (sums == 5 * calls).all()
+
+
+@team_kernel
+def _take_one(me: Member, count: int, taken: Any, state: Any) -> None:
+    """The member's next part. state: whether it has taken one before, that one's ``behind``, whether none was left."""
+    part = next_part(me, count, Part(0, 0, state[1], False)) if state[0] else first_part(me, count)
+    for unit in range(part.first, part.end):
+        taken[me.index, unit] += 1
+    state[0], state[1], state[2] = 1, part.behind, part.first == part.end
+
+
+def taken_in(order: list[int], team: list[Member], count: int) -> Any:
+    """One thread plays all members, which ask in this order and then each to the end. [members, units]"""
+    taken, states = np.zeros((len(team), count), np.int64), np.zeros((len(team), 3), np.int64)
+    for index in order + sorted([*range(len(team))] * (PARTS * len(team) + 2)):
+        if not states[index, 2]:
+            _take_one(team[index], count, taken, states[index])
+    assert states[:, 2].all()
+    return taken
+
+
+@needs_compiler
+@given(st.integers(1, 5), st.lists(st.tuples(st.integers(0, 70), st.lists(st.integers(0, 99))), min_size=1, max_size=4))
+def test_every_unit_is_taken_once_in_whatever_order_members_ask(size: int, times: list[tuple[int, list[int]]]) -> None:
+    team = members(size)
+    before = team[0].meeting.copy()
+    for count, order in times:
+        assert (taken_in([index % size for index in order], team, count).sum(axis=0) == 1).all()
+    if size == 1:
+        np.testing.assert_array_equal(team[0].meeting, before)  # whoever is alone has nothing to count
+
+
+@needs_compiler
+def test_members_that_keep_pace_do_their_shares_and_one_that_is_early_does_all():
+    team = members(2)
+    for order, expected in (([0, 1] * 9, [32, 32]), ([0] * 99, [64, 0]), ([1, 0] + [1] * 9, [16, 48])):
+        assert taken_in(order, team, 64).sum(axis=1).tolist() == expected
+
+
+@team_kernel
+def _take_all(me: Member, rounds: int, counts: Any, taken: Any) -> None:
+    for i in range(rounds):
+        count = counts[i % counts.size]
+        part = first_part(me, count)
+        while part.first < part.end:
+            for unit in range(part.first, part.end):
+                taken[me.index, unit] += 1
+            part = next_part(me, count, part)
+        barrier(me)
+
+
+@needs_compiler
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_threads_take_every_unit_once(size, monkeypatch):
+    monkeypatch.setattr(Pace, "alone", lambda pace, function: False)
+    counts, taken, rounds = np.array([1, 64, 8, 33, 0]), np.zeros((size, 64), np.int64), 3000
+    in_time(Team(size).run, _take_all, rounds, counts, taken)
+    expected = rounds // 5 * (np.arange(64) < counts[:, None]).sum(axis=0)
+    np.testing.assert_array_equal(taken.sum(axis=0), expected)
 
 
 @pytest.mark.parametrize("possible", [0, 1, 3, 4])

@@ -29,7 +29,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from .arguments import INTEGER, ArrayKind
+from .arguments import INTEGER, TRUTH, ArrayKind
 from .arrays import F32, I8, I32, U8, U16, AnyArray
 from .cpu import CPU, compiled, inlined, inner, kernel
 from .pack import GROUP, LINE, TINY, Format, Packed, linear_ref
@@ -73,7 +73,7 @@ def linear(x: F32, packed: Packed, rows: int) -> F32:
     y = np.empty(items * width, np.float32)
     groups = flat.size // GROUP
     own = np.empty(flat.size, np.int8), np.empty(groups, np.float32), np.empty(groups, np.int32)
-    _product(packed.format)(packed.values, packed.scales, 0, inputs, items, flat, *own, y, width, 0, blocks)
+    _product(packed.format)(packed.values, packed.scales, 0, inputs, items, flat, *own, y, width, 0, blocks, True)
     return y.reshape(items, width)[:, :rows]
 
 
@@ -324,7 +324,7 @@ def product_address(form: Format) -> int:
         ArrayKind(np.dtype(dtype), 1) for dtype in (form.dtype, np.uint16, np.float32, np.int8, np.int32)
     )
     sizes = (INTEGER, INTEGER, INTEGER)
-    return _product(form).address((values, scales, *sizes, x, levels, x, zeros, x, *sizes))
+    return _product(form).address((values, scales, *sizes, x, levels, x, zeros, x, *sizes, TRUTH))
 
 
 def _product(form: Format) -> Any:
@@ -334,7 +334,7 @@ def _product(form: Format) -> Any:
 @kernel
 def _float_product(
     values: AnyArray, scales: U16, start: int, inputs: int, count: int,
-    x: F32, levels: I8, x_scales: F32, zeros: I32, y: F32, y_to: int, first: int, end: int,
+    x: F32, levels: I8, x_scales: F32, zeros: I32, y: F32, y_to: int, first: int, end: int, fresh: bool,
 ) -> None:  # fmt: skip
     """The quantised inputs are not used."""
     if count == 1:
@@ -346,9 +346,10 @@ def _float_product(
 @kernel
 def _int8_product(
     values: U8, scales: U16, start: int, inputs: int, count: int,
-    x: F32, levels: I8, x_scales: F32, zeros: I32, y: F32, y_to: int, first: int, end: int,
+    x: F32, levels: I8, x_scales: F32, zeros: I32, y: F32, y_to: int, first: int, end: int, fresh: bool,
 ) -> None:  # fmt: skip
-    quantise_groups(x, 0, count * inputs, levels, x_scales, zeros, 0)
+    if fresh:
+        quantise_groups(x, 0, count * inputs, levels, x_scales, zeros, 0)
     if count == 1:
         matvec_int8(values, scales, start, inputs, levels, x_scales, zeros, 0, y, 0, first, end)
     else:
@@ -360,9 +361,10 @@ def _int8_product(
 @kernel
 def _int4_product(
     values: U8, scales: U16, start: int, inputs: int, count: int,
-    x: F32, levels: I8, x_scales: F32, zeros: I32, y: F32, y_to: int, first: int, end: int,
+    x: F32, levels: I8, x_scales: F32, zeros: I32, y: F32, y_to: int, first: int, end: int, fresh: bool,
 ) -> None:  # fmt: skip
-    quantise_groups(x, 0, count * inputs, levels, x_scales, zeros, 0)
+    if fresh:
+        quantise_groups(x, 0, count * inputs, levels, x_scales, zeros, 0)
     if count == 1:
         matvec_int4(values, scales, start, inputs, levels, x_scales, zeros, 0, y, 0, first, end)
     else:

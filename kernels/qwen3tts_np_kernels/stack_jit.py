@@ -45,14 +45,15 @@ def new_stack(arena: Packed, size: int, inputs: int) -> Stack:
 
 @operation(
     VOID, INT64, ARRAY, ARRAY, INT64, INT64, INT64,
-    ARRAY, ARRAY, ARRAY, ARRAY, ARRAY, INT64, INT64, INT64,
+    ARRAY, ARRAY, ARRAY, ARRAY, ARRAY, INT64, INT64, INT64, INT64,
 )  # fmt: skip
 def _call(
     b: Builder, address: Value, values: Value, scales: Value, start: Value, inputs: Value, count: Value,
     x: Value, levels: Value, x_scales: Value, zeros: Value, y: Value, y_to: Value, first: Value, end: Value,
+    fresh: Value,
 ) -> None:  # fmt: skip
     """nothing; calls the product at an address with a block of arguments (``arguments.py``), arrays without sizes"""
-    arguments = (values, scales, start, inputs, count, x, levels, x_scales, zeros, y, y_to, first, end)
+    arguments = (values, scales, start, inputs, count, x, levels, x_scales, zeros, y, y_to, first, end, fresh)
     words = []
     for argument in arguments:
         is_array = isinstance(argument.type, ir.PointerType)
@@ -67,15 +68,16 @@ def _call(
 
 @inlined
 def multiply(
-    stack: Stack, index: int, x: F32, count: int, y: F32, y_to: int, first: int, end: int, own: Levels
+    stack: Stack, index: int, x: F32, count: int, y: F32, y_to: int, first: int, end: int, own: Levels, fresh: bool
 ) -> None:
     """Rows of blocks first to end - 1 of matrix ``index`` times ``count`` columns of x [count, inputs], flat.
 
-    Column c of the result starts at y[c * y_to]; it does not depend on ``count``, first or end.
+    Column c of the result starts at y[c * y_to]; it does not depend on ``count``, first or end. Unless x is ``fresh``,
+    it is that of the call before, and its levels are in ``own``.
     """
     _call(
         stack.product, stack.values, stack.scales, index * stack.size, stack.inputs, count,
-        x, own.levels, own.scales, own.zeros, y, y_to, first, end,
+        x, own.levels, own.scales, own.zeros, y, y_to, first, end, fresh,
     )  # fmt: skip
 
 
@@ -91,7 +93,7 @@ def affine(me: Member, w: Affine, x: F32, count: int, y: F32, own: Levels) -> No
     """y [count, rows] = x wᵀ + bias, both flat: this thread's rows."""
     rows = w.bias.size
     first, end = share(me, rows // BLOCK)
-    multiply(w.weight, 0, x, count, y, rows, first, end, own)
+    multiply(w.weight, 0, x, count, y, rows, first, end, own, True)
     for c in range(count):
         for i in range(first * BLOCK, end * BLOCK, LANES):
             store(y, c * rows + i, add(load(y, c * rows + i), load(w.bias, i)))

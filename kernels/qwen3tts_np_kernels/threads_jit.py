@@ -14,7 +14,7 @@ import numpy as np
 from llvmlite import ir
 from numpy.typing import NDArray
 
-from .cpu import CPU, inner, kernel
+from .cpu import CPU, inlined, inner, kernel
 from .locks import ACQUIRE, RELEASE, free_locks, new_lock
 from .machine_code import add_symbol
 from .simd.llvm import I32, INT64, VOID, Builder, Value, call, operation
@@ -32,10 +32,15 @@ class Member(NamedTuple):
     index: int  # 0 .. count - 1
     count: int
     meeting: NDArray[np.int64]
-    """[0] arrivals at barriers so far; [_LINE] sleepers; behind [_LINE * (2 + index)] what follows, of each thread."""
+    """[0] arrivals at barriers so far; [_LINE] sleepers; behind [_LINE * (2 + index)] what follows, of each thread.
+
+    Behind all of these, in a line for each thread: how many times a part of its share has been asked for.
+    """
 
 
 _EXPECTED, _ASLEEP, _LOCK = 0, 1, 2  # the arrivals that a thread waits for; whether it sleeps; the lock it sleeps at
+_ASKED = 3  # how many times a part of any share will have been asked for once nothing is left
+PARTS = 5  # of a share: a half, a quarter, an eighth and two sixteenths
 
 
 add_symbol("qwen3tts_np_acquire", ACQUIRE)
@@ -107,13 +112,72 @@ def share(me: Member, count: int) -> tuple[int, int]:
     return count * me.index // me.count, count * (me.index + 1) // me.count
 
 
+class Part(NamedTuple):
+    """What a member has taken of 0 .. count - 1."""
+
+    first: int
+    end: int  # equal to first if nothing was left
+    behind: int  # how many members behind this one its owner is
+    fresh: bool  # whether it is the first part that the member has taken
+
+
+@inlined
+def first_part(me: Member, count: int) -> Part:
+    """Take a part of 0 .. count - 1; :func:`next_part` takes another, until nothing is left.
+
+    A member begins with its own share and then helps the others, so a slow one does not set the pace. All members go on
+    until nothing is left, and there is a barrier before the next time.
+    """
+    if me.count == 1:
+        return Part(0, count, 1, True)
+    me.meeting[_LINE * (2 + me.index) + _ASKED] += PARTS + me.count
+    first, end, behind = _take(me, count, 0)
+    return Part(first, end, behind, True)
+
+
+@inlined
+def next_part(me: Member, count: int, last: Part) -> Part:
+    """Take another part, after the last one."""
+    first, end, behind = _take(me, count, last.behind)
+    return Part(first, end, behind, False)
+
+
+@inner
+def _take(me: Member, count: int, behind: int) -> tuple[int, int, int]:
+    """(first, end, behind) of a part.
+
+    Each part of a share is asked for once, and each member asks once more, in vain. So all know how many times that was
+    before, and nobody has to reset a counter.
+    """
+    before = me.meeting[_LINE * (2 + me.index) + _ASKED] - (PARTS + me.count)
+    while behind < me.count:
+        owner = Member((me.index + behind) % me.count, me.count, me.meeting)
+        number = atomic_add(me.meeting, _LINE * (2 + me.count + owner.index), 1) - before
+        first, end = _part(owner, count, number)
+        if first < end:
+            return first, end, behind
+        if number >= PARTS:
+            behind += 1
+    return count, count, behind
+
+
+@inlined
+def _part(owner: Member, count: int, number: int) -> tuple[int, int]:
+    """(first, end) of a part of a share: half of it, a quarter ... and the last two alike; empty beyond the last."""
+    begin, end = share(owner, count)
+    if number >= PARTS:
+        return end, end
+    left = (end - begin) >> number
+    return end - left, end - (left >> 1 if number < PARTS - 1 else 0)
+
+
 def members(size: int) -> list[Member]:
     """Those of a new team."""
-    room = np.zeros(_LINE * (3 + size), np.int64)
+    room = np.zeros(_LINE * (3 + 2 * size), np.int64)
     start = -room.ctypes.data // 8 % _LINE
-    meeting = room[start : start + _LINE * (2 + size)]
+    meeting = room[start : start + _LINE * (2 + 2 * size)]
     if size > 1:
         locks = [new_lock() for _ in range(size)]
-        meeting[2 * _LINE + _LOCK :: _LINE] = locks
+        meeting[2 * _LINE + _LOCK : (2 + size) * _LINE : _LINE] = locks
         weakref.finalize(room, free_locks, locks).atexit = False
     return [Member(index, size, meeting) for index in range(size)]

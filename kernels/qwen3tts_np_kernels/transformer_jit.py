@@ -6,7 +6,7 @@ of its pass, except through the cache, nor on the number of threads: rows of a m
 
 Widths are zero-padded: H and F to a multiple of ``STEP`` values, and each half of a head, which rotation keeps apart,
 to a multiple of 16. Rows of q, k and v are grouped by key/value head: its queries, its key, its value. So a thread that
-owns a key/value head needs no other thread up to the attention's result. Blocks of gate and up rows alternate.
+takes a key/value head needs no other thread up to the attention's result. Blocks of gate and up rows alternate.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .simd.functions import silu
 from .simd.llvm import LANES
 from .simd.ops import add, load, mul, store
 from .stack_jit import Levels, Stack, multiply
-from .threads_jit import Member, barrier, share
+from .threads_jit import Member, barrier, first_part, next_part
 
 STEP = 2 * LANES
 
@@ -118,15 +118,17 @@ def _self_attention(
 ) -> None:
     sizes = w.sizes
     rows = (sizes.heads // sizes.kv_heads + 2) * 2 * sizes.half  # of a key/value head in the qkv matrix
-    first, end = share(me, sizes.kv_heads)
-
     h = work.normed[me.index]
     normalise(work.x, count, w.input_norm[layer], sizes, h)
     blocks = rows // BLOCK
     own = levels_of(me, work)
-    multiply(w.qkv, layer, h, count, work.qkv, sizes.kv_heads * rows, first * blocks, end * blocks, own)
-    for kv_head in range(first, end):
-        _attend_head(me, w, layer, kv_head, columns, count, results, cache, work)
+    part = first_part(me, sizes.kv_heads)
+    while part.first < part.end:
+        first, end = part.first * blocks, part.end * blocks
+        multiply(w.qkv, layer, h, count, work.qkv, sizes.kv_heads * rows, first, end, own, part.fresh)
+        for kv_head in range(part.first, part.end):
+            _attend_head(me, w, layer, kv_head, columns, count, results, cache, work)
+        part = next_part(me, sizes.kv_heads, part)
     barrier(me)
 
     _add_product(me, w.o_proj, layer, work.context, results, sizes.width, work)
@@ -183,14 +185,17 @@ def _mlp(me: Member, w: Transformer, layer: int, count: int, work: Work) -> None
     sizes = w.sizes
     h = work.normed[me.index]
     normalise(work.x, count, w.post_norm[layer], sizes, h)
-    first, end = share(me, sizes.feed_forward // BLOCK)
-    own = levels_of(me, work)
-    multiply(w.gate_up, layer, h, count, work.product, 2 * sizes.feed_forward, 2 * first, 2 * end, own)
-    for c in range(count):
-        for block in range(first, end):
-            gate = (c * sizes.feed_forward + block * BLOCK) * 2
-            gated = mul(silu(load(work.product, gate)), load(work.product, gate + BLOCK))
-            store(work.gated, c * sizes.feed_forward + block * BLOCK, gated)
+    blocks, own = sizes.feed_forward // BLOCK, levels_of(me, work)
+    part = first_part(me, blocks)
+    while part.first < part.end:
+        first, end = 2 * part.first, 2 * part.end
+        multiply(w.gate_up, layer, h, count, work.product, 2 * sizes.feed_forward, first, end, own, part.fresh)
+        for c in range(count):
+            for block in range(part.first, part.end):
+                gate = (c * sizes.feed_forward + block * BLOCK) * 2
+                gated = mul(silu(load(work.product, gate)), load(work.product, gate + BLOCK))
+                store(work.gated, c * sizes.feed_forward + block * BLOCK, gated)
+        part = next_part(me, blocks, part)
     barrier(me)
 
     _add_product(me, w.down_proj, layer, work.gated, count, sizes.width, work)
@@ -199,12 +204,16 @@ def _mlp(me: Member, w: Transformer, layer: int, count: int, work: Work) -> None
 
 @inlined
 def _add_product(me: Member, stack: Stack, layer: int, x: F32, count: int, width: int, work: Work) -> None:
-    """work.x += matrix ``layer`` of the stack times x: this thread's rows."""
-    first, end = share(me, width // BLOCK)
-    multiply(stack, layer, x, count, work.product, width, first, end, levels_of(me, work))
-    for c in range(count):
-        for i in range(c * width + first * BLOCK, c * width + end * BLOCK, LANES):
-            store(work.x, i, add(load(work.x, i), load(work.product, i)))
+    """work.x += matrix ``layer`` of the stack times x: the rows that this thread takes, two blocks at least."""
+    own = levels_of(me, work)
+    part = first_part(me, width // STEP)
+    while part.first < part.end:
+        first, end = part.first * STEP, part.end * STEP
+        multiply(stack, layer, x, count, work.product, width, first // BLOCK, end // BLOCK, own, part.fresh)
+        for c in range(count):
+            for i in range(c * width + first, c * width + end, LANES):
+                store(work.x, i, add(load(work.x, i), load(work.product, i)))
+        part = next_part(me, width // STEP, part)
 
 
 @inlined

@@ -57,7 +57,7 @@ def read_head(me: Member, head: Stack, index: int, h: F32, count: int, entries: 
     """
     blocks = -(-entries // BLOCK)
     first, end = share(me, blocks)
-    multiply(head, index, h, count, work.product, blocks * BLOCK, first, end, levels_of(me, work))
+    multiply(head, index, h, count, work.product, blocks * BLOCK, first, end, levels_of(me, work), True)
     return blocks * BLOCK
 
 
