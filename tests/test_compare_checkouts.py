@@ -81,3 +81,13 @@ def test_both_are_measured_in_turn_and_a_stopped_run_is_taken_up(synthetic, tmp_
         ("here", [model, "int4", 1, 1, True], 3),
     ]
     assert len(list(tmp_path.glob("converted/*/*"))) == 1  # it is the same checkout
+
+
+def test_checkouts_whose_converted_files_have_the_same_bytes_read_one_file(tmp_path):
+    files = [tmp_path / commit / "model-int8" / "model.safetensors" for commit in ("old", "new", "other")]
+    for file, content in zip(files, (b"same", b"same", b"else"), strict=True):
+        file.parent.mkdir(parents=True)
+        file.write_bytes(content)
+        compare.share_equal(file)
+    assert files[0].samefile(files[1]) and not files[0].samefile(files[2])
+    assert [file.read_bytes() for file in files] == [b"same", b"same", b"else"]
