@@ -35,10 +35,15 @@ def most_threads() -> int:
     return _PER_CORE * usable_cores()
 
 
+def started(threads: int | None) -> int:
+    """The requested threads, or the cores this process may run on; at most :func:`most_threads`."""
+    return min(threads or usable_cores(), most_threads())
+
+
 def _too_many(threads: int) -> str:
-    started = f"; {most_threads()} are started" if threads > most_threads() else ""
+    cut = f"; {most_threads()} are started" if threads > most_threads() else ""
     cores = f"the {usable_cores()} cores this process may use"
-    return f"threads={shortened(threads)} is more than {cores}, which is slower{started}"
+    return f"threads={shortened(threads)} is more than {cores}, which is slower{cut}"
 
 
 _teams: WeakValueDictionary[int, Team] = WeakValueDictionary()  # threads -> the team of the models that are loaded
@@ -98,8 +103,8 @@ class Engine:
 
     @property
     def cores(self) -> int:
-        """The requested threads, or the cores this process may run on; at most :func:`most_threads`."""
-        return min(self.threads or usable_cores(), most_threads())
+        """The threads of a team: those that are :func:`started`."""
+        return started(self.threads)
 
     @cached_property
     def team(self) -> Team:
@@ -109,9 +114,14 @@ class Engine:
         return _teams.setdefault(self.cores, Team(self.cores))
 
     @property
+    def reference_threads(self) -> int | None:
+        """Threads of NumPy's products where no kernels run; None for NumPy's own setting."""
+        return None if self.threads is None else self.cores
+
+    @property
     def blas_threads(self) -> int | None:
         """Threads of NumPy's products: one beside kernels, since idle BLAS threads spin on the kernels' cores."""
-        return 1 if self.runs_kernels else None if self.threads is None else self.cores
+        return 1 if self.runs_kernels else self.reference_threads
 
     def limited(self) -> AbstractContextManager[None]:
         """A context in which NumPy uses :attr:`blas_threads` threads."""

@@ -63,8 +63,8 @@ class FrameLoop:
             session = CompiledSession(weights, team, self.config, places, positions, self.openings)
         else:
             session = ReferenceSession(self.weights, self.config, places, positions)
-        threads = None if self.engine.threads is None else self.engine.cores
-        limited = nullcontext if kernels else partial(limited_blas, threads)  # kernels call no BLAS
+        # kernels call no BLAS
+        limited = nullcontext if kernels else partial(limited_blas, self.engine.reference_threads)
         return RunningBatch(session, places, positions, prompt_slice, limited, partial(check_sizes, self.config))
 
     def teacher(self) -> Teacher:

@@ -12,10 +12,8 @@ from contextvars import ContextVar
 from itertools import pairwise
 from typing import NamedTuple, TypeVar
 
-from qwen3tts_np_kernels.system import usable_cores
-
 from ..compiled.blas import limited_blas
-from ..compiled.engine import most_threads
+from ..compiled.engine import started
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -33,7 +31,7 @@ _POOL: ContextVar[_Pool | None] = ContextVar("_POOL", default=None)
 @contextmanager
 def training_threads(threads: int | None) -> Iterator[None]:
     """Inside, everything runs on so many threads; None: as many as there are cores. Outside, parts are not shared."""
-    size = min(threads or usable_cores(), most_threads())
+    size = started(threads)
     with limited_blas(threads and size), ThreadPoolExecutor(size) as executor:
         before = _POOL.set(_Pool(executor, size))
         try:
