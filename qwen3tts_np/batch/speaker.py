@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from ..arguments import whole_number
 from ..errors import OutputError, QwenTTSError, RequestError
 from ..manifest import FILES, Row, is_path
-from ..model import MOST_PLACES, Qwen3TTSModel
+from ..model import Qwen3TTSModel
 from ..notices import heard
 from ..request import ClonedVoice
 from ..speech.delivery import Delivery
@@ -85,7 +85,7 @@ class Speaker:
         self.model: Qwen3TTSModel = model
         self.settings: Settings = settings or Settings()
         self.folder: Folder = Folder(Path(out))
-        self.batch_size: int = min(whole_number(batch_size, "batch_size"), MOST_PLACES)
+        self.batch_size: int = whole_number(batch_size, "batch_size")
         self._voices = Voices(self.model)
         self._check()
 
@@ -194,7 +194,7 @@ class _Session:
         """The results, as they come."""
         more = True
         while more or self._pool or self._begun:
-            while more and len(self._pool) < POOL * self._speaker.batch_size:
+            while more and len(self._pool) < POOL * self._booth.places:
                 row = next(rows, None)
                 more = row is not None
                 if row is not None and (found := self._enter(row)) is not None:

@@ -45,14 +45,14 @@ class Booth:
 
     def __init__(self, places: int) -> None:
         """The running batch is opened for the first take, whose model all others have too."""
-        self._places = min(places, MOST_PLACES)
+        self.places: int = min(places, MOST_PLACES)
         self._batch: RunningBatch | None = None
         self._spoken: dict[int, _Attempt] = {}  # by place
 
     @property
     def free(self) -> int:
         """How many takes can begin."""
-        return self._places - len(self._spoken)
+        return self.places - len(self._spoken)
 
     @property
     def spoken(self) -> list[tuple[str, int]]:
@@ -91,7 +91,7 @@ class Booth:
 
     def _join(self, attempt: _Attempt) -> None:
         if self._batch is None:
-            self._batch = attempt.take.delivery.model.open_batch(places=self._places)
+            self._batch = attempt.take.delivery.model.open_batch(places=self.places)
         self._spoken[self._batch.join(attempt.request)] = attempt
 
     def _ended(self, last: _Attempt) -> Recording | None:
